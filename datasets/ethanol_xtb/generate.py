@@ -1,0 +1,59 @@
+"""Generate ``ethanol_xtb.npz``: ethanol at 500 K with GFN2-xTB, in the npz layout of MD17.
+
+    pip install "pyg_schnet[md]" tblite
+    python datasets/ethanol_xtb/generate.py
+
+Langevin dynamics (ASE) of one gas-phase molecule; a frame is kept every ``--stride`` steps after equilibration. The
+same seed gives the same trajectory on the same machine and library versions.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.build import molecule
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from tblite.ase import TBLite
+from tqdm import tqdm
+
+from pyg_schnet.datasets.sgdml_npz import write_npz
+
+THEORY = "GFN2-xTB (tblite)"
+
+
+def equilibrated(temperature: float, steps: int, rng: np.random.Generator) -> tuple[Atoms, Langevin]:
+    """One ethanol molecule at ``temperature`` (K) and the dynamics that drives it."""
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = TBLite(method="GFN2-xTB", accuracy=0.1, verbosity=0)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    Stationary(atoms)
+    ZeroRotation(atoms)
+    dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng)
+    dynamics.run(steps)
+    return atoms, dynamics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=2000, help="frames to keep")
+    parser.add_argument("--stride", type=int, default=40, help="steps of 0.5 fs between frames")
+    parser.add_argument("--equilibration", type=int, default=4000, help="steps before the first frame")
+    parser.add_argument("--temperature", type=float, default=500.0, help="temperature in K")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("ethanol_xtb.npz"))
+    args = parser.parse_args()
+
+    atoms, dynamics = equilibrated(args.temperature, args.equilibration, np.random.default_rng(args.seed))
+    kcal = units.kcal / units.mol
+    R, E, F = (np.empty((args.frames, *shape)) for shape in ((len(atoms), 3), (1,), (len(atoms), 3)))
+    for frame in tqdm(range(args.frames), desc=f"ethanol, {args.temperature:g} K", unit="frame"):
+        dynamics.run(args.stride)
+        R[frame] = atoms.get_positions() - atoms.get_center_of_mass()
+        E[frame], F[frame] = atoms.get_potential_energy() / kcal, atoms.get_forces() / kcal
+    write_npz(args.out, z=atoms.numbers, R=R, E=E, F=F, name="ethanol", theory=THEORY)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""MD17: molecular dynamics of small molecules with energies and forces."""
+
+import copy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch_geometric.data import Data, InMemoryDataset
+from torch_geometric.data.separate import separate
+
+from pyg_schnet.datasets.bundled import bundled_path
+from pyg_schnet.datasets.sgdml_npz import read_npz
+from pyg_schnet.datasets.source import provide
+from pyg_schnet.units import conversion
+
+BASE_URL = "http://www.quantum-machine.org/gdml/data/npz/"
+#: The molecules and their files upstream.
+FILES: dict[str, str] = {
+    "aspirin": "md17_aspirin.npz",
+    "azobenzene": "azobenzene_dft.npz",
+    "benzene": "md17_benzene2017.npz",
+    "ethanol": "md17_ethanol.npz",
+    "malonaldehyde": "md17_malonaldehyde.npz",
+    "naphthalene": "md17_naphthalene.npz",
+    "paracetamol": "paracetamol_dft.npz",
+    "salicylic_acid": "md17_salicylic.npz",
+    "toluene": "md17_toluene.npz",
+    "uracil": "md17_uracil.npz",
+}
+#: Datasets in the same layout that come with the package.
+BUNDLED: dict[str, str] = {"ethanol_xtb": "ethanol_xtb.npz"}
+
+
+class MD17(InMemoryDataset):
+    """Molecular dynamics trajectories with energies and forces (Chmiela et al., Sci. Adv. 3, e1603015, 2017).
+
+    Each frame is a ``Data`` with ``z`` [n] int64, ``pos`` [n, 3] float32 in Angstrom, ``energy`` [1] float64 in eV and
+    ``forces`` [n, 3] float32 in eV/Angstrom. Energies stay float64 because a float32 step of a total energy (0.008 to
+    0.03 kcal/mol) is as large as the errors reported for MD17. The files' own fingerprint is verified.
+
+    Args:
+        root: Folder for raw and processed files.
+        name: A molecule (``"ethanol"``, ``"aspirin"``, ...), or ``"ethanol_xtb"`` for the bundled GFN2-xTB trajectory,
+            which needs no download.
+        source: The upstream npz file or a folder that holds it; by default the folder named in the environment variable
+            ``PYG_SCHNET_DATA`` is searched before the file is downloaded.
+        transform: Applied to each frame when it is accessed.
+        pre_transform: Applied to each frame once, before it is stored.
+        pre_filter: Frames for which it is false are not stored.
+        log: Whether to print that files are processed.
+        force_reload: Whether to process the raw file again.
+
+    Raises:
+        ValueError: If the name is not known or the raw file is damaged.
+        FileNotFoundError: If ``source`` does not hold the file.
+
+    Example:
+        >>> import tempfile
+        >>> dataset = MD17(tempfile.mkdtemp(), "ethanol_xtb", log=False)
+        >>> len(dataset), dataset.units["forces"]
+        (2000, 'eV/Ang')
+    """
+
+    units: ClassVar[dict[str, str]] = {"pos": "Ang", "energy": "eV", "forces": "eV/Ang"}
+
+    def __init__(
+        self,
+        root: str | Path,
+        name: str,
+        *,
+        source: str | Path | None = None,
+        transform: Callable[[Data], Data] | None = None,
+        pre_transform: Callable[[Data], Data] | None = None,
+        pre_filter: Callable[[Data], bool] | None = None,
+        log: bool = True,
+        force_reload: bool = False,
+    ) -> None:
+        self.name = name.replace(" ", "_")
+        if self.name not in FILES | BUNDLED:
+            raise ValueError(f"unknown molecule {name!r}; expected one of {', '.join([*FILES, *BUNDLED])}")
+        self.source = source
+        super().__init__(str(root), transform, pre_transform, pre_filter, log=log, force_reload=force_reload)
+        self.load(self.processed_paths[0])
+
+    @property
+    def raw_dir(self) -> str:
+        """Folder of the npz file."""
+        return str(Path(self.root) / self.name / "raw")
+
+    @property
+    def processed_dir(self) -> str:
+        """Folder of the collated frames."""
+        return str(Path(self.root) / self.name / "processed")
+
+    @property
+    def raw_file_names(self) -> str:
+        """The upstream file."""
+        return (FILES | BUNDLED)[self.name]
+
+    @property
+    def processed_file_names(self) -> str:
+        """The collated frames."""
+        return "data.pt"
+
+    def download(self) -> None:
+        """Put the raw file in place."""
+        destination = Path(self.raw_paths[0])
+        if self.name in BUNDLED:
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(bundled_path(self.name) / BUNDLED[self.name], destination)
+            return
+        provide(self.raw_file_names, destination, [BASE_URL + self.raw_file_names], self.source, "md17")
+
+    def process(self) -> None:
+        """Convert units and store all frames collated."""
+        raw = Path(self.raw_paths[0])
+        try:
+            data, slices = _collated(raw)
+        except ValueError:
+            raw.unlink()  # our copy; the source stays as it is, and a good one can take the place
+            raise
+        if self.pre_filter is not None or self.pre_transform is not None:
+            self._data, self.slices = data, slices
+            frames = [self.get(index) for index in range(self.len())]
+            if self.pre_filter is not None:
+                frames = [frame for frame in frames if self.pre_filter(frame)]
+            if self.pre_transform is not None:
+                frames = [self.pre_transform(frame) for frame in frames]
+            data, slices = self.collate(frames)
+        part = Path(self.processed_paths[0] + ".part")
+        torch.save((data.to_dict(), slices, Data), part)
+        part.replace(self.processed_paths[0])
+
+    def get(self, idx: int) -> Data:
+        """One frame, cut out of the collated tensors (PyG would keep a copy of every frame ever accessed).
+
+        Args:
+            idx: Position of the frame.
+
+        Returns:
+            The frame.
+        """
+        if self.slices is None:  # PyG stores a single frame uncollated
+            return copy.copy(self._data)
+        return separate(cls=Data, batch=self._data, idx=idx, slice_dict=self.slices, decrement=False)
+
+
+def _collated(path: Path) -> tuple[Data, dict[str, Any]]:
+    """All frames of a file as one Data, and where each frame begins."""
+    raw = read_npz(path)
+    frames, atoms = raw["R"].shape[:2]
+    kcal = conversion("kcal/mol", "eV")
+    data = Data(
+        z=torch.from_numpy(raw["z"]).repeat(frames),
+        pos=torch.from_numpy(raw["R"]).float().reshape(-1, 3),
+        energy=torch.from_numpy(raw["E"] * kcal),
+        forces=torch.from_numpy(raw["F"] * kcal).float().reshape(-1, 3),
+    )
+    data.num_nodes = frames * atoms
+    of_atoms, of_frames = torch.arange(frames + 1) * atoms, torch.arange(frames + 1)
+    return data, {"z": of_atoms, "pos": of_atoms, "energy": of_frames, "forces": of_atoms}

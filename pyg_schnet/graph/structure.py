@@ -1,0 +1,72 @@
+"""What a batch of structures must look like, checked once where it enters."""
+
+import torch
+from torch import Tensor
+
+
+def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:
+    """Check positions and the assignment of atoms to structures.
+
+    Args:
+        pos: Positions in Angstrom [N, 3].
+        batch: Structure of each atom [N] int64, sorted; ``None`` for a single structure.
+        batch_size: Number of structures; needed only if the last ones are empty, else taken from ``batch``.
+
+    Returns:
+        ``batch`` [N] and the number of structures.
+
+    Raises:
+        TypeError: If an argument is no tensor of the right kind.
+        ValueError: If shapes do not match, a position is not finite or ``batch`` is not sorted.
+
+    Example:
+        >>> check_structures(torch.zeros(2, 3))
+        (tensor([0, 0]), 1)
+    """
+    _check_positions(pos)
+    if batch is None:
+        if batch_size is not None and batch_size != 1:
+            raise ValueError(
+                f"`batch_size` is {batch_size}, but without `batch` all atoms form one structure; pass `batch`"
+            )
+        return pos.new_zeros(pos.size(0), dtype=torch.long), 1
+    largest = _check_batch(batch, pos)
+    if batch_size is None:
+        return batch, largest + 1
+    if largest >= batch_size:
+        raise ValueError(
+            f"`batch` names structure {largest}, but `batch_size` is {batch_size}; expected at least {largest + 1}"
+        )
+    return batch, batch_size
+
+
+def _check_positions(pos: Tensor) -> None:
+    if not isinstance(pos, Tensor) or not pos.is_floating_point():
+        kind = str(pos.dtype) if isinstance(pos, Tensor) else type(pos).__name__
+        raise TypeError(f"`pos` must be a floating-point tensor [N, 3] in Angstrom, got {kind}")
+    if pos.dim() != 2 or pos.size(1) != 3:
+        raise ValueError(f"`pos` must have shape [N, 3], got {list(pos.shape)}")
+    finite = torch.isfinite(pos)
+    if not finite.all():
+        atom = int((~finite).any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"`pos` must be finite, got {pos[atom].tolist()} for atom {atom}; repair or drop this structure"
+        )
+
+
+def _check_batch(batch: Tensor, pos: Tensor) -> int:
+    """Check ``batch`` and return the largest structure in it, -1 if there is no atom."""
+    if not isinstance(batch, Tensor) or batch.dtype != torch.long:
+        kind = str(batch.dtype) if isinstance(batch, Tensor) else type(batch).__name__
+        raise TypeError(f"`batch` must be an int64 tensor [N], got {kind}")
+    if batch.shape != pos.shape[:1]:
+        raise ValueError(f"`batch` must have shape [{pos.size(0)}] like `pos`, got {list(batch.shape)}")
+    if batch.numel() == 0:
+        return -1
+    first, last, falls = torch.stack([batch[0], batch[-1], (batch[1:] < batch[:-1]).sum()]).tolist()
+    if falls > 0 or first < 0:
+        raise ValueError(
+            "`batch` must be sorted and not negative, so that the atoms of a structure stand together; "
+            "sort the atoms by structure (torch.argsort(batch, stable=True))"
+        )
+    return int(last)

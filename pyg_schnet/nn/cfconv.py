@@ -1,0 +1,114 @@
+"""The continuous-filter convolution as a PyG layer."""
+
+from torch import Tensor, nn
+from torch_geometric.nn import MessagePassing
+
+from pyg_schnet.nn.cutoff import CosineCutoff, NoCutoff
+from pyg_schnet.nn.filter import dense, reset_dense
+from pyg_schnet.ops import cfconv
+
+
+class CFConv(MessagePassing):
+    r"""Continuous-filter convolution between two dense layers.
+
+    .. math:: x_i' = W_2 \Big(\sum_{j \in \mathcal N(i)} (W_1 x_j) \circ \mathcal W(e_{ij})\, C(d_{ij})\Big) + b_2
+
+    Schütt et al., J. Chem. Phys. 148, 241722 (2018), equation (3) and figure 1. The call is that of PyG's ``CFConv``,
+    so the layer fits into any PyG model, ``torch_geometric.nn.Sequential`` included.
+
+    Args:
+        in_channels: Size of the input features.
+        out_channels: Size of the output features.
+        num_filters: Number of filters F, the size inside the convolution.
+        nn: Filter network: any module from edge attributes [E, G] to filters [E, F].
+        cutoff: Cutoff function of the distance as a module, a number for :class:`CosineCutoff` at this distance,
+            ``None`` for none.
+
+    Example:
+        >>> import torch
+        >>> from pyg_schnet import FilterNetwork
+        >>> conv = CFConv(16, 32, 8, FilterNetwork(num_gaussians=20, num_filters=8), cutoff=5.0)
+        >>> edge_index = torch.tensor([[0, 1], [1, 0]])
+        >>> conv(torch.rand(2, 16), edge_index, torch.full((2,), 1.2), torch.rand(2, 20)).shape
+        torch.Size([2, 32])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_filters: int,
+        nn: nn.Module,
+        cutoff: float | nn.Module | None = None,
+    ) -> None:
+        super().__init__(aggr="add")
+        self.lin1 = dense(in_channels, num_filters, bias=False)
+        self.lin2 = dense(num_filters, out_channels)
+        self.nn = nn
+        self.cutoff = cutoff_module(cutoff)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of the layer and of its filter network anew."""
+        super().reset_parameters()
+        for layer in (self.lin1, self.lin2):
+            reset_dense(layer)
+        reset = getattr(self.nn, "reset_parameters", None)
+        if reset is not None:
+            reset()
+
+    def forward(
+        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor, edge_attr: Tensor, edge_pair: Tensor | None = None
+    ) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: Atom features [N, in_channels].
+            edge_index: Row 0 the source j, row 1 the target i [2, E].
+            edge_weight: Distances in Angstrom [E].
+            edge_attr: Expanded distances [E, G].
+            edge_pair: Where edges share distances, as j -> i and i -> j do: the row of ``edge_weight`` and
+                ``edge_attr`` that belongs to each edge [E], so that a shared filter is computed once. ``None`` if there
+                is a row for each edge.
+
+        Returns:
+            Convolved features [N, out_channels].
+        """
+        w = self.filters(edge_weight, edge_attr)  # [E, F]
+        if edge_pair is not None:
+            w = w.index_select(0, edge_pair)
+        x = self.lin1(x)  # [N, F]
+        # PyG's Explainer masks messages, which only the general path knows
+        x = self.propagate(edge_index, x=x, w=w) if self.explain else cfconv(x, w, edge_index, x.size(0))
+        return self.lin2(x)  # [N, out_channels]
+
+    def filters(self, edge_weight: Tensor, edge_attr: Tensor) -> Tensor:
+        """Filters of the edges, cutoff function included.
+
+        Args:
+            edge_weight: Distances in Angstrom [E].
+            edge_attr: Expanded distances [E, G].
+
+        Returns:
+            Filters [E, F].
+        """
+        w = self.nn(edge_attr)
+        return w if isinstance(self.cutoff, NoCutoff) else w * self.cutoff(edge_weight).unsqueeze(-1)
+
+    def message(self, x_j: Tensor, w: Tensor) -> Tensor:
+        """Message of an edge: the source's features times the filter.
+
+        Args:
+            x_j: Features of the source of each edge [E, F].
+            w: Filters [E, F].
+
+        Returns:
+            Messages [E, F].
+        """
+        return x_j * w
+
+
+def cutoff_module(cutoff: float | nn.Module | None) -> nn.Module:
+    """The cutoff function that an argument ``cutoff`` stands for."""
+    if cutoff is None:
+        return NoCutoff()
+    return cutoff if isinstance(cutoff, nn.Module) else CosineCutoff(cutoff)

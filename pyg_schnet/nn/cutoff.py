@@ -1,0 +1,67 @@
+"""Cutoff functions as layers."""
+
+import torch
+from torch import Tensor, nn
+
+from pyg_schnet.ops import cosine_cutoff
+
+
+def check_positive(name: str, value: float) -> float:
+    """Return ``value``, or raise a ValueError that names it if it is not positive and finite."""
+    if not 0.0 < value < float("inf"):
+        raise ValueError(f"`{name}` must be positive, got {value}")
+    return float(value)
+
+
+class CosineCutoff(nn.Module):
+    """Cosine cutoff, exactly zero at and beyond ``cutoff``, see :func:`pyg_schnet.ops.cosine_cutoff`.
+
+    Args:
+        cutoff: Cutoff distance in Angstrom.
+
+    Raises:
+        ValueError: If ``cutoff`` is not positive.
+
+    Example:
+        >>> CosineCutoff(5.0)(torch.tensor([0.0, 5.0]))
+        tensor([1., 0.])
+    """
+
+    def __init__(self, cutoff: float) -> None:
+        super().__init__()
+        self.cutoff = check_positive("cutoff", cutoff)
+
+    def forward(self, edge_weight: Tensor) -> Tensor:
+        """Factor of each edge.
+
+        Args:
+            edge_weight: Distances in Angstrom [E].
+
+        Returns:
+            Factors between 0 and 1 [E].
+        """
+        return cosine_cutoff(edge_weight, self.cutoff)
+
+    def extra_repr(self) -> str:
+        """The cutoff, for printing."""
+        return f"cutoff={self.cutoff}"
+
+
+class NoCutoff(nn.Module):
+    """No cutoff function, as in the papers: a filter enters with factor one up to the end of its graph.
+
+    Example:
+        >>> NoCutoff()(torch.tensor([0.0, 5.0]))
+        tensor([1., 1.])
+    """
+
+    def forward(self, edge_weight: Tensor) -> Tensor:
+        """Factor one for each edge.
+
+        Args:
+            edge_weight: Distances in Angstrom [E].
+
+        Returns:
+            Ones [E].
+        """
+        return torch.ones_like(edge_weight)

@@ -1,0 +1,1 @@
+"""Dynamics with a trained model."""

@@ -1,0 +1,99 @@
+"""Data of a run: a dataset and its split."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+from torch_geometric.data import Dataset
+from torch_geometric.loader import DataLoader
+
+
+class SplitDataModule(LightningDataModule):
+    """Mini-batches of the parts of a split.
+
+    The order of the training examples depends on ``seed`` and the epoch only, so that a resumed run sees the same
+    batches.
+
+    Args:
+        dataset: Structures with ``energy`` and ``forces``.
+        split: Positions of ``train``, ``val`` and perhaps ``test`` examples, see
+            :func:`pyg_schnet.datasets.random_split`.
+        batch_size: Examples in a mini-batch.
+        seed: Seed of the order of the training examples.
+
+    Raises:
+        ValueError: If training or validation part are empty or parts overlap.
+    """
+
+    def __init__(self, dataset: Dataset, split: dict[str, Tensor], batch_size: int = 32, seed: int = 0) -> None:
+        super().__init__()
+        for part in ("train", "val"):
+            if len(split.get(part, ())) == 0:
+                raise ValueError(f"the split has no {part!r} examples; training needs at least one")
+        indices = torch.cat(list(split.values()))
+        if indices.unique().numel() != indices.numel():
+            raise ValueError("the parts of the split overlap; every example may be in one part only")
+        self.dataset, self.split, self.batch_size, self.seed = dataset, split, batch_size, seed
+
+    def energy_per_atom(self) -> tuple[float, float]:
+        """Mean and standard deviation of the energy per atom over the training set, in eV.
+
+        Returns:
+            Mean and standard deviation; 1 in place of the latter if all energies are equal.
+        """
+        per_atom = torch.tensor(
+            [float(data.energy) / data.num_nodes for data in map(self.dataset.get, self.split["train"].tolist())],
+            dtype=torch.float64,
+        )
+        std = float(per_atom.std()) if per_atom.numel() > 1 else 0.0
+        return float(per_atom.mean()), std if std > 0 else 1.0
+
+    def train_dataloader(self) -> DataLoader:
+        """Training batches, in a new order each epoch; an incomplete last batch is left out."""
+        subset = self.dataset[self.split["train"]]
+        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler: DistributedSampler = DistributedSampler(subset, replicas, rank, shuffle=True, seed=self.seed)
+        return DataLoader(subset, self.batch_size, sampler=sampler, drop_last=len(subset) >= self.batch_size)
+
+    def val_dataloader(self) -> DataLoader:
+        """Validation batches."""
+        return DataLoader(self.dataset[self.split["val"]], self.batch_size)
+
+    def save_split(self, path: Path) -> None:
+        """Write the split to an npz file with one array of positions for each part.
+
+        Args:
+            path: The file.
+        """
+        parts: dict[str, Any] = {part: indices.numpy() for part, indices in self.split.items()}
+        np.savez_compressed(path, **parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must agree with."""
+        return {
+            "train": self.split["train"],
+            "val": self.split["val"],
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to resume a run with other data.
+
+        Args:
+            state_dict: The state of the interrupted run.
+
+        Raises:
+            ValueError: If split, batch size or seed differ.
+        """
+        own = self.state_dict()
+        same = all(torch.equal(torch.as_tensor(own[key]), torch.as_tensor(state_dict[key])) for key in own)
+        if not same:
+            raise ValueError(
+                "the interrupted run had another split, batch size or seed; "
+                "resume with the same ones or start in another directory"
+            )

@@ -1,0 +1,60 @@
+"""Constants and unit conversions, in one place.
+
+Inside the package energies are in eV and lengths in Angstrom; units change only where data enter or leave
+(``datasets``, ``simulation``, ``analysis``). The values are those of CODATA 2014, the set behind ``ase.units``, so that
+numbers agree with ASE to the last digit.
+
+A unit is a string such as ``"kcal/mol/Ang"``; :func:`conversion` turns a pair of them into a factor:
+
+    >>> round(conversion("kcal/mol", "eV"), 6)
+    0.043364
+    >>> conversion("eV/Ang", "eV/Ang")
+    1.0
+"""
+
+#: Hartree energy in eV (CODATA 2014).
+HARTREE: float = 27.211386024367243
+#: Bohr radius in Angstrom (CODATA 2014).
+BOHR: float = 0.5291772105638411
+#: One kcal/mol in eV (1 kcal = 4184 J exactly; e and N_A of CODATA 2014).
+KCAL_PER_MOL: float = 0.04336410390059322
+#: One kJ/mol in eV.
+KJ_PER_MOL: float = KCAL_PER_MOL / 4.184
+
+#: Energy units in eV.
+ENERGY: dict[str, float] = {
+    "eV": 1.0,
+    "meV": 1e-3,
+    "Ha": HARTREE,
+    "kcal/mol": KCAL_PER_MOL,
+    "kJ/mol": KJ_PER_MOL,
+}
+#: Length units in Angstrom.
+LENGTH: dict[str, float] = {"Ang": 1.0, "Bohr": BOHR, "nm": 10.0}
+#: All known units, each in the package's own (eV, Angstrom, eV/Angstrom).
+UNITS: dict[str, float] = (
+    ENERGY | LENGTH | {f"{energy}/{length}": e / x for energy, e in ENERGY.items() for length, x in LENGTH.items()}
+)
+
+
+def conversion(source: str, target: str) -> float:
+    """Factor that turns a number in units of ``source`` into units of ``target``.
+
+    Args:
+        source: The unit the number is in, for example ``"kcal/mol"`` or ``"Ha/Bohr"``.
+        target: The unit wanted.
+
+    Returns:
+        The factor to multiply with.
+
+    Raises:
+        ValueError: If a unit is not known.
+
+    Example:
+        >>> round(conversion("Ha", "eV"), 4)
+        27.2114
+    """
+    for unit in (source, target):
+        if unit not in UNITS:
+            raise ValueError(f"unknown unit {unit!r}; expected one of {', '.join(sorted(UNITS))}")
+    return UNITS[source] / UNITS[target]
