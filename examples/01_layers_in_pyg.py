@@ -73,7 +73,7 @@ def main() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        print(f"epoch {epoch + 1:2d}  loss {float(loss):.4f} eV²", flush=True)
+        print(f"epoch {epoch + 1:2d}  loss {loss.item():.4f} eV²", flush=True)
 
     batch = next(iter(DataLoader(test, batch_size=len(test))))
     with torch.no_grad():

@@ -16,7 +16,7 @@ import torch
 from ase import Atoms, units
 from ase.io import write
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from tqdm import tqdm
@@ -31,7 +31,7 @@ def at_temperature(atoms: Atoms, temperature: float, timestep: float, steps: int
     """Relax the molecule and equilibrate it."""
     BFGS(atoms, logfile=None).run(fmax=0.01, steps=200)
     rng = np.random.default_rng(seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
     friction = 0.02 / units.fs
     Langevin(atoms, timestep, temperature_K=temperature, friction=friction, rng=rng).run(steps)
     Stationary(atoms)

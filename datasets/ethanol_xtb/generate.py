@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.build import molecule
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from tblite.ase import TBLite
 from tqdm import tqdm
 
@@ -27,7 +27,7 @@ def equilibrated(temperature: float, steps: int, rng: np.random.Generator) -> tu
     """One ethanol molecule at ``temperature`` (K) and the dynamics that drives it."""
     atoms = molecule("CH3CH2OH")
     atoms.calc = TBLite(method="GFN2-xTB", accuracy=0.1, verbosity=0)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
     Stationary(atoms)
     ZeroRotation(atoms)
     dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng)

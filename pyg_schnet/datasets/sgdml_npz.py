@@ -76,7 +76,7 @@ def read_npz(path: Path) -> dict[str, NDArray]:
             do not have the fingerprint stored with them.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a readable npz file ({error}); fetch or copy it again") from None

@@ -2,6 +2,7 @@
 
 import pickle
 import time
+import warnings
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +17,13 @@ from pyg_schnet.models import save
 from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.progress import StepProgress
 from pyg_schnet.training.task import PotentialTask
+
+#: What Lightning warns of and we do on purpose (the last is Lightning's own use of torch).
+_EXPECTED_WARNINGS = (
+    "Checkpoint directory .* exists and is not empty",
+    "The '.*_dataloader' does not have many workers",
+    ".*LeafSpec.* is deprecated",
+)
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,11 @@ def fit(
         raise ValueError("a run needs an end: pass `max_steps` or `max_minutes`")
     directory = Path(directory)
     checkpoint = directory / "last.ckpt"
-    if checkpoint.exists() and not resume:
+    if not resume and (checkpoint.exists() or (directory / "model.safetensors").exists()):
         raise FileExistsError(f"{directory} already holds a run; go on with it (resume) or choose another directory")
     directory.mkdir(parents=True, exist_ok=True)
-    data.save_split(directory / "split.npz")
+    if not checkpoint.exists():
+        data.save_split(directory / "split.npz")
 
     steps_per_epoch = max(1, len(data.split["train"]) // data.batch_size)
     trainer = Trainer(
@@ -107,9 +116,17 @@ def fit(
     start, first_step = time.perf_counter(), 0
     if checkpoint.exists():
         first_step = read_checkpoint(checkpoint)["global_step"]
-    trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+    with warnings.catch_warnings():
+        for message in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
     seconds = time.perf_counter() - start
-    return _write_best(task, directory, trainer.global_step, first_step, seconds, info or {})
+    best_step, loss = _restore_best(task, data, directory, trainer)
+    steps, path = trainer.global_step, directory / "model.safetensors"
+    result = FitResult(path, steps, best_step, seconds, (steps - first_step) / seconds, loss)
+    figures = {name: value for name, value in asdict(result).items() if name != "model"}
+    save(task.model, path, units={"energy": "eV", "pos": "Ang"}, training=(info or {}) | dict(task.hparams) | figures)
+    return result
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -125,7 +142,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ValueError: If the file is damaged or contains more than plain data.
     """
     try:
-        contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
@@ -135,31 +153,28 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _callbacks(directory: Path, patience: int, ema_decay: float) -> list[Callback]:
-    best: dict[str, Any] = {"monitor": "val/loss", "filename": "best", "enable_version_counter": False}
-    last: dict[str, Any] = {
-        "monitor": None,
-        "filename": "last",
-        "enable_version_counter": False,
-        "save_on_train_epoch_end": False,
-    }
+    # everything happens at the end of a validation, so that a resumed run starts from the very same state
+    common: dict[str, Any] = {"save_top_k": 1, "enable_version_counter": False, "save_on_train_epoch_end": False}
     return [
         EMAWeightAveraging(decay=ema_decay, use_buffers=False),
-        EarlyStopping("val/loss", patience=patience),
-        ModelCheckpoint(directory, save_top_k=1, **best),
-        ModelCheckpoint(directory, save_top_k=1, **last),
+        EarlyStopping("val/loss", patience=patience, check_on_train_epoch_end=False),
+        ModelCheckpoint(directory, "best", monitor="val/loss", **common),
+        ModelCheckpoint(directory, "last", **common),
         StepProgress(),
     ]
 
 
-def _write_best(
-    task: PotentialTask, directory: Path, steps: int, first_step: int, seconds: float, info: dict[str, Any]
-) -> FitResult:
+def _restore_best(task: PotentialTask, data: SplitDataModule, directory: Path, trainer: Trainer) -> tuple[int, float]:
+    """Give the model its best weights; return their step and validation loss."""
+    if not (directory / "best.ckpt").exists():  # the run ended before its first validation
+        validator = Trainer(
+            accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, inference_mode=False
+        )
+        with warnings.catch_warnings(action="ignore"):
+            (metrics,) = validator.validate(task, data, verbose=False)
+        return trainer.global_step, metrics["val/loss"]
     best = read_checkpoint(directory / "best.ckpt")
     task.load_state_dict(best["state_dict"])
     states = best["callbacks"].values()
     loss = next(float(state["best_model_score"]) for state in states if state.get("monitor") == "val/loss")
-    path = directory / "model.safetensors"
-    result = FitResult(path, steps, best["global_step"], seconds, (steps - first_step) / seconds, loss)
-    figures = {name: value for name, value in asdict(result).items() if name != "model"}
-    save(task.model, path, units={"energy": "eV", "pos": "Ang"}, training=info | dict(task.hparams) | figures)
-    return result
+    return best["global_step"], loss

@@ -1,0 +1,163 @@
+"""MD17: from upstream files to PyG data."""
+
+import functools
+import http.server
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import torch
+from ase import units
+from torch_geometric.loader import DataLoader
+
+from pyg_schnet.datasets import MD17, md17
+from pyg_schnet.datasets.sgdml_npz import write_npz
+from pyg_schnet.transforms import RadiusGraph
+
+KCAL = units.kcal / units.mol  # an independent source of the conversion
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """A folder with a small file that has the name and layout of MD17's benzene."""
+    rng = np.random.default_rng(0)
+    arrays = {"R": rng.normal(size=(5, 3, 3)), "E": -97208.4 + rng.normal(size=(5, 1)), "F": rng.normal(size=(5, 3, 3))}
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    write_npz(folder / "md17_benzene2017.npz", z=np.array([6, 6, 1]), **arrays, name="benzene", theory="none")
+    return folder, arrays
+
+
+def test_frames(tmp_path, raw):
+    folder, arrays = raw
+    dataset = MD17(tmp_path / "root", "benzene", source=folder, log=False)
+    assert len(dataset) == 5
+    for frame, R, E, F in zip(dataset, arrays["R"], arrays["E"], arrays["F"], strict=True):
+        assert frame.z.tolist() == [6, 6, 1]
+        torch.testing.assert_close(frame.pos, torch.tensor(R).float(), rtol=0, atol=0)
+        torch.testing.assert_close(frame.forces, torch.tensor(F * KCAL).float(), rtol=2e-7, atol=0)  # one float32 step
+        assert frame.energy.dtype == torch.float64
+        # float64 survives: a float32 energy would be off by 1e-4 kcal/mol and more at -97,208 kcal/mol
+        assert float(frame.energy) / KCAL == pytest.approx(float(E[0]), abs=1e-9)
+    assert dataset.units == {"pos": "Ang", "energy": "eV", "forces": "eV/Ang"}
+
+
+def test_batches_of_pyg(tmp_path, raw):
+    dataset = MD17(tmp_path, "benzene", source=raw[0], log=False)
+    batch = next(iter(DataLoader(dataset, batch_size=5)))
+    assert batch.energy.shape == (5,)
+    assert batch.forces.shape == (15, 3)
+    assert batch.batch.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3 + [4] * 3
+    torch.testing.assert_close(dataset[torch.tensor([3, 1])][1].pos, dataset[1].pos)
+
+
+@pytest.mark.parametrize("where", ["file", "folder", "subfolder", "variable"])
+def test_local_mirrors(tmp_path, raw, where, monkeypatch):
+    folder, _ = raw
+    source = folder
+    if where == "file":
+        source = folder / "md17_benzene2017.npz"
+    if where in {"subfolder", "variable"}:
+        (folder / "md17").mkdir()
+        shutil.move(folder / "md17_benzene2017.npz", folder / "md17")
+    if where == "variable":
+        monkeypatch.setenv("PYG_SCHNET_DATA", str(folder))
+        source = None
+    assert len(MD17(tmp_path / "root", "benzene", source=source, log=False)) == 5
+
+
+def test_processed_once(tmp_path, raw):
+    folder, _ = raw
+    first = MD17(tmp_path / "root", "benzene", source=folder, log=False)
+    shutil.rmtree(folder)
+    again = MD17(tmp_path / "root", "benzene", log=False)
+    torch.testing.assert_close(again[4].pos, first[4].pos)
+
+
+def test_transforms_and_filter(tmp_path, raw):
+    threshold = sorted(float(E[0]) * KCAL for E in raw[1]["E"])[2]
+    options = {"pre_filter": lambda data: float(data.energy) > threshold, "pre_transform": RadiusGraph(2.0)}
+    dataset = MD17(tmp_path / "root", "benzene", source=raw[0], log=False, **options)
+    assert len(dataset) == 2
+    for frame in dataset:
+        assert (frame.pos[frame.edge_index[0]] - frame.pos[frame.edge_index[1]]).norm(dim=1).max() < 2.0
+        assert frame.edge_shift.shape == (frame.edge_index.size(1), 3)
+
+
+def test_frames_are_not_kept_in_memory(tmp_path, raw):
+    dataset = MD17(tmp_path, "benzene", source=raw[0], log=False)
+    dataset[0].pos.zero_()  # a view of the data, like any tensor slice ...
+    assert dataset._data_list is None or all(item is None for item in dataset._data_list)  # ... but no copies pile up
+
+
+def test_single_frame(tmp_path, raw):
+    arrays = {key: values[:1] for key, values in raw[1].items()}
+    write_npz(raw[0] / "md17_benzene2017.npz", z=np.array([6, 6, 1]), **arrays, name="benzene", theory="none")
+    plain = MD17(tmp_path / "a", "benzene", source=raw[0], log=False)
+    transformed = MD17(tmp_path / "b", "benzene", source=raw[0], log=False, pre_transform=RadiusGraph(9.0))
+    assert len(plain) == len(transformed) == 1
+    torch.testing.assert_close(plain[0].pos, transformed[0].pos)
+
+
+def test_unknown_molecule(tmp_path):
+    with pytest.raises(ValueError, match="unknown molecule 'water'; expected one of aspirin"):
+        MD17(tmp_path, "water")
+
+
+def test_source_without_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no md17_aspirin.npz"):
+        MD17(tmp_path, "aspirin", source=tmp_path)
+
+
+def test_damaged_file_can_be_replaced(tmp_path, raw):
+    folder, _ = raw
+    bad = tmp_path / "bad.npz"
+    bad.write_bytes((folder / "md17_benzene2017.npz").read_bytes()[:-100])
+    with pytest.raises(ValueError, match="not a readable npz file"):
+        MD17(tmp_path / "root", "benzene", source=bad, log=False)
+    assert bad.exists()
+    assert len(MD17(tmp_path / "root", "benzene", source=folder, log=False)) == 5
+
+
+@pytest.fixture
+def server(raw):
+    """A web server on this machine that offers the mirror folder."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(raw[0]))
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}/"
+        httpd.shutdown()
+
+
+def test_download(tmp_path, raw, server, monkeypatch):
+    monkeypatch.delenv("PYG_SCHNET_DATA", raising=False)
+    monkeypatch.setattr(md17, "BASE_URL", server)
+    assert len(MD17(tmp_path / "root", "benzene", log=False)) == 5
+
+
+def test_download_that_fails_names_the_manual_way(tmp_path, server, monkeypatch):
+    monkeypatch.delenv("PYG_SCHNET_DATA", raising=False)
+    monkeypatch.setattr(md17, "BASE_URL", server)
+    with pytest.raises(OSError, match="could not download md17_toluene.npz .*source=<file>.*PYG_SCHNET_DATA"):
+        MD17(tmp_path / "root", "toluene", log=False)
+    assert not any((tmp_path / "root").rglob("*.npz"))
+
+
+def test_bundled_trajectory(tmp_path):
+    dataset = MD17(tmp_path, "ethanol_xtb", log=False)
+    assert len(dataset) == 2000
+    batch = next(iter(DataLoader(dataset, batch_size=2000)))
+    assert batch.z.view(2000, 9).unique(dim=0).tolist() == [[6, 6, 8, 1, 1, 1, 1, 1, 1]]
+    # nobody pushes the molecule from outside: xTB's forces add up to zero (its own convergence is 1e-6 eV/Angstrom)
+    assert batch.forces.view(2000, 9, 3).sum(dim=1).abs().max() < 1e-4
+    # equipartition at 500 K: 21 vibrations spread the potential energy by sqrt(21 / 2) kT = 0.14 eV, soft ones more
+    assert 0.10 < float(batch.energy.std()) < 0.30
+
+
+def test_published_data(tmp_path, real_data):
+    dataset = MD17(tmp_path, "ethanol", source=real_data, log=False)
+    with np.load(real_data / "md17" / "md17_ethanol.npz") as file:
+        assert len(dataset) == len(file["R"])
+        assert float(dataset[7].energy) == pytest.approx(float(file["E"][7, 0]) * KCAL, abs=1e-9)

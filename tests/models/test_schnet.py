@@ -1,0 +1,369 @@
+"""SchNet: laws of nature, PyG's SchNet and the paper's equations as oracles, contract, bad input."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.nn.models import SchNet as PyGSchNet
+from torch_geometric.nn.models.schnet import ShiftedSoftplus as PyGShiftedSoftplus
+
+from pyg_schnet import SchNet, radius_graph
+from pyg_schnet.models.convert import InteractionGraph, from_pyg
+from pyg_schnet.nn import CosineCutoff, NoCutoff
+
+MakeModel = Callable[..., SchNet]
+#: Both kinds of model; the papers' Gaussians overlap as theirs do
+VARIANTS = {
+    "jcp2018": {"cutoff_function": None, "activate_last": True, "gamma": 10.0, "cutoff": 20.0, "num_gaussians": 60},
+    "pyg": {"cutoff_function": "cosine"},
+    "mean": {"readout": "mean", "atomref": torch.linspace(-9, -1, 100), "mean": 0.7, "std": 2.0},
+}
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+# laws of nature hold to the round-off of some thousand float64 operations on energies of order one to hundred
+LAW = {"rtol": 1e-10, "atol": 1e-10}
+
+
+# --- laws of nature ---
+
+
+@every_variant
+@pytest.mark.parametrize("improper", [False, True], ids=["rotation", "reflection"])
+def test_rotation_reflection_and_translation(
+    variant: str, improper: bool, molecules: Any, rotation: Tensor, make_model: MakeModel
+) -> None:
+    model = make_model(**VARIANTS[variant])
+    z, pos, batch = molecules
+    moved = pos @ (-rotation if improper else rotation) + torch.tensor([3.0, -50.0, 7.0])
+    torch.testing.assert_close(model(z, moved, batch), model(z, pos, batch), **LAW)
+    assert not torch.allclose(model(z, 1.01 * pos, batch), model(z, pos, batch))
+
+
+@every_variant
+def test_permutation_of_atoms(variant: str, molecules: Any, make_model: MakeModel) -> None:
+    model = make_model(**VARIANTS[variant])
+    z, pos, batch = molecules
+    order = torch.cat([start + torch.randperm(size) for start, size in [(0, 3), (3, 5), (8, 8)]])
+    torch.testing.assert_close(model(z[order], pos[order], batch), model(z, pos, batch), **LAW)
+    swapped = z.clone()
+    swapped[[0, 1]] = z[[1, 0]]  # another molecule: H-O exchanged
+    assert not torch.allclose(model(swapped, pos, batch)[0], model(z, pos, batch)[0])
+
+
+@every_variant
+def test_batch_equals_singles(variant: str, molecules: Any, make_model: MakeModel) -> None:
+    model = make_model(**VARIANTS[variant])
+    singles = torch.cat([model(z, pos) for z, pos in molecules.split()])
+    y = model(*molecules)
+    assert y.shape == (3, 1)
+    torch.testing.assert_close(y, singles, **LAW)
+
+
+@pytest.mark.parametrize("readout", ["add", "mean"])
+def test_far_molecules_are_independent(readout: str, molecules: Any, make_model: MakeModel) -> None:
+    """Two molecules in one structure: the sum is extensive, the mean is that over all atoms."""
+    model = make_model(readout=readout, mean=0.3, std=1.7)
+    (z1, pos1), (z2, pos2), _ = molecules.split()
+    together = model(torch.cat([z1, z2]), torch.cat([pos1, pos2 + 100.0]))
+    y1, y2 = model(z1, pos1), model(z2, pos2)
+    expected = y1 + y2 if readout == "add" else (len(z1) * y1 + len(z2) * y2) / (len(z1) + len(z2))
+    torch.testing.assert_close(together, expected, **LAW)
+
+
+def test_energy_is_constant_beyond_the_cutoff_and_smooth_at_it(make_model: MakeModel) -> None:
+    model = make_model(cutoff=4.0)
+
+    def energy(distance: float) -> Tensor:
+        return model(torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [distance, 0, 0]], dtype=torch.float64))
+
+    apart = [energy(distance) for distance in (4.0, float(np.nextafter(4.0, 5.0)), 4.5, 50.0, 1e6)]
+    assert all(torch.equal(value, apart[0]) for value in apart)
+    steps = [abs((energy(4.0 - h) - apart[0]).item()) for h in (1e-2, 1e-3)]
+    # quadratic in the distance to the cutoff: value and force are continuous; 2 % for the next order at 0.01 Angstrom
+    assert steps[0] / steps[1] == pytest.approx(100.0, rel=0.02)
+    assert energy(3.0) != apart[0]
+
+
+def test_without_cutoff_function_energy_jumps_at_the_cutoff(make_model: MakeModel) -> None:
+    """As the docstring says, so the paper's model wants a cutoff beyond the molecule."""
+    model = make_model(cutoff=4.0, cutoff_function=None)
+    z, pos = torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [1.0, 0, 0]], dtype=torch.float64)
+    assert abs((model(z, 3.999999 * pos) - model(z, 4.0 * pos)).item()) > 1e-3  # weights of order 0.3
+
+
+# --- oracles ---
+
+
+def test_equations_of_the_paper_in_numpy(water: tuple[Tensor, Tensor], make_model: MakeModel) -> None:
+    """Section II of the paper, atom by atom, for the variant without data to compare with."""
+    model = make_model(**VARIANTS["jcp2018"], mean=-3.0, std=2.0)
+    p = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    z, pos = (tensor.numpy() for tensor in water)
+
+    def ssp(x: np.ndarray) -> np.ndarray:
+        return np.log(0.5 * np.exp(x) + 0.5)
+
+    def dense(x: np.ndarray, name: str) -> np.ndarray:
+        return p[name + ".weight"] @ x + p.get(name + ".bias", 0.0)
+
+    x = [p["embedding.weight"][number] for number in z]
+    for block in ("interactions.0.", "interactions.1."):
+        v = []
+        for i in range(3):
+            convolved = np.zeros(7)
+            for j in {0, 1, 2} - {i}:
+                gaussians = np.exp(-10.0 * (np.linalg.norm(pos[i] - pos[j]) - p["basis.offset"]) ** 2)
+                w = ssp(dense(ssp(dense(gaussians, block + "conv.nn.0")), block + "conv.nn.2"))
+                convolved += dense(x[j], block + "conv.lin1") * w
+            v.append(dense(ssp(dense(convolved, block + "conv.lin2")), block + "lin"))
+        x = [old + change for old, change in zip(x, v, strict=True)]
+    energy = sum(2.0 * dense(ssp(dense(atom, "output.lin1")), "output.lin2") - 3.0 for atom in x)
+    np.testing.assert_allclose(model(*water).detach(), energy[None], rtol=1e-12)  # round-off of some 1000 operations
+
+
+def pyg_model(dtype: torch.dtype, bias: float) -> PyGSchNet:
+    """PyG's SchNet with its initial weights and random biases."""
+    model = PyGSchNet(interaction_graph=InteractionGraph(10.0)).to(dtype)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.uniform_(-bias, bias)
+    return model
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+@pytest.mark.parametrize(("dtype", "bias", "tolerance"), [(torch.float32, 0.1, 1e-6), (torch.float64, 0.5, 1e-12)])
+def test_preset_pyg_equals_pyg(dtype: torch.dtype, bias: float, tolerance: float, seed: int, molecules: Any) -> None:
+    """Energies and forces with PyG's weights; the tolerances are those promised for each dtype.
+
+    In float32 PyG's own forces differ from its float64 ones by 1e-6 of the largest, more with larger biases.
+    """
+    torch.manual_seed(seed)
+    theirs = pyg_model(dtype, bias)
+    ours = SchNet.preset("pyg").to(dtype)
+    ours.load_state_dict(from_pyg(theirs).state_dict())
+    z, pos, batch = molecules
+    results = []
+    for model in (ours, theirs):
+        x = pos.to(dtype).requires_grad_()
+        energy = model(z, x, batch)
+        results.append((energy.detach(), torch.autograd.grad(energy.sum(), x)[0]))
+    for mine, pygs in zip(*results, strict=True):
+        assert (mine - pygs).abs().max() <= tolerance * (1 + pygs.abs().max())
+
+
+def test_activation_of_preset_pyg_is_that_of_pyg() -> None:
+    """The whole range: torch's softplus, which PyG calls with its default threshold, is linear above 20."""
+    x = torch.linspace(-50, 50, 1001, dtype=torch.float64)
+    assert torch.equal(SchNet.preset("pyg").output.act(x), PyGShiftedSoftplus().double()(x))
+
+
+# --- graphs ---
+
+
+@every_variant
+def test_given_edges_equal_own_graph(variant: str, molecules: Any, make_model: MakeModel) -> None:
+    model = make_model(**VARIANTS[variant])
+    graph = radius_graph(molecules.pos, model.cutoff, molecules.batch)
+    order = torch.randperm(graph.edge_index.size(1))
+    expected = model(*molecules)
+    cell, given = 7 * torch.eye(3, dtype=torch.float64).repeat(3, 1, 1), graph.edge_index
+    torch.testing.assert_close(model(*molecules, edge_index=given), expected, **LAW)
+    torch.testing.assert_close(model(*molecules, edge_index=given[:, order]), expected, **LAW)
+    y = model(*molecules, edge_index=given, edge_shift=graph.edge_shift, cell=cell)
+    torch.testing.assert_close(y, expected, **LAW)
+    fewer = model(*molecules, edge_index=given[:, 1:])
+    assert not torch.allclose(fewer[0], expected[0])
+
+
+def test_a_supercell_has_the_energy_of_its_cells(make_model: MakeModel) -> None:
+    """Periodic edges from ASE: energy per cell and forces do not depend on the choice of the cell."""
+    ase, neighborlist = pytest.importorskip("ase"), pytest.importorskip("ase.neighborlist")
+    model = make_model(cutoff=4.0)
+    cell = ase.Atoms("CNO", positions=3 * np.random.default_rng(3).random((3, 3)), cell=[3.1, 3.3, 3.7], pbc=True)
+    cell.cell[1, 0] = 0.4
+    energies, forces = [], []
+    for atoms in (cell, cell.repeat((2, 1, 3))):
+        i, j, shift = neighborlist.neighbor_list("ijS", atoms, 4.0)
+        graph = {"edge_index": torch.from_numpy(np.stack([j, i])), "edge_shift": torch.from_numpy(shift)}
+        pos = torch.from_numpy(atoms.positions).requires_grad_()
+        lattice = torch.from_numpy(atoms.cell.array)[None]
+        energies.append(model(torch.from_numpy(atoms.numbers), pos, **graph, cell=lattice).sum())
+        forces.append(torch.autograd.grad(energies[-1], pos)[0])
+    torch.testing.assert_close(energies[1], 6 * energies[0], **LAW)
+    torch.testing.assert_close(forces[1], forces[0].repeat(6, 1), **LAW)
+    assert forces[0].abs().max() > 1e-3
+
+
+@every_variant
+def test_single_isolated_and_missing_atoms(variant: str, water: tuple[Tensor, Tensor], make_model: MakeModel) -> None:
+    """Structures: water, empty, a carbon, water beside a far carbon, empty, empty."""
+    model = make_model(**VARIANTS[variant] | {"readout": "add"})
+    z, pos = water
+    carbon, origin = torch.tensor([6]), torch.zeros(1, 3, dtype=torch.float64)
+    batch = torch.tensor([0, 0, 0, 2, 3, 3, 3, 3])
+    y = model(torch.cat([z, carbon, z, carbon]), torch.cat([pos, origin, pos, origin + 99]), batch, batch_size=6)
+    e_water, e_carbon = model(z, pos), model(carbon, origin)
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    expected = torch.cat([e_water, zero, e_carbon, e_water + e_carbon, zero, zero])
+    torch.testing.assert_close(y, expected, **LAW)
+    assert e_carbon.abs() > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [0, 2])
+def test_no_atoms_at_all(batch_size: int, make_model: MakeModel) -> None:
+    nothing = torch.zeros(0, dtype=torch.long)
+    y = make_model()(nothing, torch.zeros(0, 3, dtype=torch.float64), nothing, batch_size=batch_size)
+    assert torch.equal(y, torch.zeros(batch_size, 1, dtype=torch.float64))
+
+
+# --- references, presets, contract ---
+
+
+def test_references_by_hand(water: tuple[Tensor, Tensor], make_model: MakeModel) -> None:
+    atomref = torch.zeros(9, 1)
+    atomref[1], atomref[8] = -13.5, -2000.25  # exact in float32
+    plain, full = make_model(), make_model(mean=-2.5, std=3.0, atomref=atomref)
+    full.load_state_dict({**full.state_dict(), **dict(plain.named_parameters())})
+    expected = 3.0 * plain(*water) + 3 * -2.5 + 2 * -13.5 - 2000.25
+    torch.testing.assert_close(full(*water), expected, **LAW)
+
+
+def test_preset_jcp2018_is_the_network_of_the_paper() -> None:
+    model = SchNet.preset("jcp2018")
+    assert len(model.interactions) == 6
+    assert model.basis.gamma == 10.0
+    assert torch.equal(model.basis.offset, torch.linspace(0, 20, 200))
+    assert model.cutoff == 20.0
+    for block in model.interactions:
+        assert isinstance(block.conv.cutoff, NoCutoff)
+        assert [type(layer).__name__ for layer in block.conv.nn] == ["Linear", "ShiftedSoftplus"] * 2
+    per_block = (200 + 1) * 64 + 65 * 64 + 64 * 64 + 65 * 64 + 65 * 64  # filter (2), in (no bias), out, last
+    expected = 119 * 64 + 6 * per_block + 65 * 32 + 33
+    assert sum(parameter.numel() for parameter in model.parameters()) == expected
+
+
+def test_preset_pyg_has_the_sizes_of_pyg() -> None:
+    model, pyg = SchNet.preset("pyg"), PyGSchNet(interaction_graph=InteractionGraph(10.0))
+    assert isinstance(model.interactions[0].conv.cutoff, CosineCutoff)
+    numbers = [sum(parameter.numel() for parameter in m.parameters()) for m in (model, pyg)]
+    assert numbers[0] == numbers[1]
+    assert model.basis.gamma == pytest.approx(-pyg.distance_expansion.coeff, rel=1e-12)
+
+
+def test_presets_take_overrides_and_refuse_the_unknown() -> None:
+    model = SchNet.preset("jcp2018", num_interactions=3, cutoff=5.0)
+    assert (len(model.interactions), model.cutoff, model.basis.gamma) == (3, 5.0, 10.0)
+    with pytest.raises(ValueError, match="unknown preset 'nips'; expected one of 'jcp2018', 'pyg'"):
+        SchNet.preset("nips")
+    with pytest.raises(TypeError, match="SchNet has no argument 'layers'; expected one of hidden_channels, "):
+        SchNet.preset("jcp2018", layers=3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@every_variant
+def test_dtype_state_and_device(
+    variant: str, dtype: torch.dtype, device: torch.device, molecules: Any, make_model: MakeModel
+) -> None:
+    model = make_model(**VARIANTS[variant])
+    expected = model(*molecules)
+    other = make_model(**VARIANTS[variant])
+    other.load_state_dict(model.state_dict())
+    y = other.to(device, dtype)(molecules.z.to(device), molecules.pos.to(device, dtype), molecules.batch.to(device))
+    assert (y.dtype, y.device.type) == (dtype, device.type)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-10  # some thousand operations
+    torch.testing.assert_close(y.cpu().double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_reset_parameters_draws_anew_and_keeps_references(water: tuple[Tensor, Tensor], make_model: MakeModel) -> None:
+    model = make_model(mean=4.0)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.reset_parameters()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) is (name.startswith("reference") or name == "basis.offset"), name
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hidden_channels": 0}, "`hidden_channels` must be at least 1, got 0"),
+        ({"hidden_channels": 1}, "`hidden_channels` must be at least 2"),
+        ({"num_filters": 0}, "`num_filters` must be at least 1, got 0"),
+        ({"num_interactions": -1}, "`num_interactions` at least 0, got 128 and -1"),
+        ({"num_gaussians": 1}, "`num_gaussians` must be at least 2, got 1"),
+        ({"cutoff": 0.0}, "`cutoff` must be positive.*, got 0.0"),
+        ({"cutoff": -3.0}, "`cutoff` must be positive.*, got -3.0"),
+        ({"cutoff": math.nan}, "`cutoff` must be positive.*, got nan"),
+        ({"cutoff": math.inf}, "`cutoff` must be positive.*, got inf"),
+        ({"gamma": -1.0}, "`gamma` must be positive, got -1.0"),
+        ({"readout": "max"}, "`readout` must be 'add' or 'mean', got 'max'"),
+        ({"cutoff_function": "poly"}, "`cutoff_function` must be 'cosine' or None, got 'poly'"),
+        ({"act": "relu"}, "`act` must be 'ssp' or 'ssp-float32', got 'relu'"),
+        ({"max_z": 0}, "`max_z` must be at least 1, got 0"),
+        ({"std": 0.0}, "`std` must be positive, got 0.0"),
+        ({"atomref": torch.zeros(120)}, "`atomref` must have at most 119 values, one per atomic number, got 120"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SchNet(**arguments)
+
+
+EDGE = torch.tensor([[0, 1], [1, 0]])
+SHIFT = torch.tensor([[1, 0, 0], [-1, 0, 0]])
+CELL = 5 * torch.eye(3, dtype=torch.float64)[None]
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"z": torch.tensor([8, 1])}, ValueError, r"`z` must have shape \[3\] like `pos`, got \[2\]"),
+        ({"z": torch.tensor([[8], [1], [1]])}, ValueError, r"`z` must have shape \[3\] like `pos`, got \[3, 1\]"),
+        ({"z": [8, 1, 1]}, TypeError, r"`z` must be a tensor of atomic numbers \[N\], got list"),
+        ({"z": torch.tensor([8.0, 1, 1])}, TypeError, r"`z` must hold atomic numbers as int64 \[N\], got torch.float"),
+        ({"z": torch.tensor([8, 1, 0])}, ValueError, "`z` must hold atomic numbers from 1 to 118, got 0"),
+        ({"z": torch.tensor([8, 1, 119])}, ValueError, "`z` must hold atomic numbers from 1 to 118, got 119"),
+        ({"pos": torch.full((3, 3), math.nan)}, ValueError, "`pos` must be finite, got .*nan.* for atom 0"),
+        ({"pos": torch.zeros(3, 3)}, ValueError, "atoms 0 and 1 are at the same place"),
+        ({"pos": torch.zeros(3, 2)}, ValueError, r"`pos` must have shape \[N, 3\], got \[3, 2\]"),
+        ({"batch": torch.tensor([0, 1, 0])}, ValueError, "`batch` must be sorted"),
+        ({"batch": torch.tensor([0, 0])}, ValueError, r"`batch` must have shape \[3\] like `pos`, got \[2\]"),
+        ({"batch_size": 2}, ValueError, "`batch_size` is 2, but without `batch`"),
+        ({"pbc": torch.tensor([[True] * 3])}, ValueError, "`pbc` names periodic axes but `cell` is missing"),
+        ({"pbc": torch.tensor([[True] * 3]), "cell": CELL}, NotImplementedError, "periodic boundaries are not"),
+        (
+            {"edge_index": EDGE.repeat(2, 1)},
+            ValueError,
+            r"`edge_index` must be int64 \[2, E\], got torch.int64 \[4, 2\]",
+        ),
+        ({"edge_index": EDGE[0]}, ValueError, r"`edge_index` must be int64 \[2, E\], got torch.int64 \[2\]"),
+        ({"edge_index": EDGE.float()}, ValueError, r"`edge_index` must be int64 \[2, E\], got torch.float32 \[2, 2\]"),
+        ({"edge_index": EDGE + 2}, ValueError, "`edge_index` must name atoms from 0 to 2, got 2 to 3"),
+        ({"edge_index": EDGE - 1}, ValueError, "`edge_index` must name atoms from 0 to 2, got -1 to 0"),
+        ({"edge_index": 0 * EDGE}, ValueError, "the edge 0 -> 0 has length zero"),
+        ({"edge_index": EDGE, "edge_shift": SHIFT[:1]}, ValueError, r"`edge_shift` must have shape \[2, 3\] like"),
+        ({"edge_index": EDGE.tolist()}, TypeError, "`edge_index` must be"),
+        ({"edge_index": EDGE, "edge_shift": SHIFT}, ValueError, "`cell`"),
+        ({"edge_index": EDGE, "edge_shift": SHIFT, "cell": CELL[0]}, ValueError, "`cell`"),
+        ({"edge_index": EDGE, "edge_shift": SHIFT, "cell": CELL.repeat(2, 1, 1)}, ValueError, "`cell`"),
+        ({"edge_index": EDGE, "batch": torch.tensor([0, 1, 1])}, ValueError, "`edge_index`.*structure"),
+    ],
+)
+def test_bad_input_is_refused(
+    changed: dict[str, Any], error: type[Exception], message: str, water: Any, make_model: MakeModel
+) -> None:
+    arguments = {"z": water[0], "pos": water[1]} | changed
+    with pytest.raises(error, match=message):
+        make_model()(arguments.pop("z"), arguments.pop("pos"), **arguments)
+
+
+def test_positions_of_another_dtype_are_refused(water: Any, make_model: MakeModel) -> None:
+    """ASE's positions are float64, the weights of a model usually float32."""
+    with pytest.raises(TypeError, match=r"`pos`.*float64.*float32|`pos`.*float32.*float64"):
+        make_model().float()(*water)

@@ -1,0 +1,50 @@
+"""Gaussians against the closed form."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyg_schnet.ops import gaussian_basis
+
+CENTERS = torch.linspace(0, 20, 200, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 10.0])
+def test_value_and_derivatives(gamma: float) -> None:
+    distance = torch.tensor([0.0, 1e-6, 0.05, 1.23, 19.99, 20.0, 27.0], dtype=torch.float64, requires_grad=True)
+    value = gaussian_basis(distance, CENTERS, gamma)  # [E, G]
+    (first,) = torch.autograd.grad(value.sum(), distance, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), distance)
+    delta = distance.detach().numpy()[:, None] - CENTERS.numpy()
+    gauss = np.exp(-gamma * delta**2)
+    # float64 round-off: the exponents reach 7000, but there the Gaussian is zero
+    np.testing.assert_allclose(value.detach(), gauss, rtol=1e-14, atol=1e-300)
+    np.testing.assert_allclose(first.detach(), (-2 * gamma * delta * gauss).sum(1), rtol=1e-12, atol=1e-13)
+    expected = ((4 * gamma**2 * delta**2 - 2 * gamma) * gauss).sum(1)
+    np.testing.assert_allclose(second, expected, rtol=1e-12, atol=1e-12)  # sums of 200 terms of order 100
+
+
+def test_one_at_the_centers_symmetric_around_them() -> None:
+    assert torch.equal(gaussian_basis(CENTERS, CENTERS, 10.0).diagonal(), torch.ones(200, dtype=torch.float64))
+    center = torch.tensor([2.0], dtype=torch.float64)
+    left, right = gaussian_basis(torch.tensor([1.75, 2.25], dtype=torch.float64), center, 3.0)
+    assert torch.equal(left, right)  # a quarter is exact in binary
+
+
+def test_papers_width() -> None:
+    """The papers' gamma of 10 is one e-th at sqrt(0.1) Angstrom, not at sqrt(10) as their text prints."""
+    value = gaussian_basis(torch.tensor([0.1**0.5], dtype=torch.float64), torch.zeros(1, dtype=torch.float64), 10.0)
+    assert value.item() == pytest.approx(np.exp(-1.0), rel=1e-15)  # one rounding of the root
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_dtype_and_empty(dtype: torch.dtype) -> None:
+    assert gaussian_basis(torch.rand(3, dtype=dtype), CENTERS.to(dtype), 10.0).dtype == dtype
+    assert gaussian_basis(torch.rand(0, dtype=dtype), CENTERS.to(dtype), 10.0).shape == (0, 200)
+
+
+def test_gradcheck() -> None:
+    distance = 3 * torch.rand(4, dtype=torch.float64)
+    inputs = (distance.requires_grad_(), CENTERS[:9].clone().requires_grad_(), 10.0)
+    assert torch.autograd.gradcheck(gaussian_basis, inputs)
+    assert torch.autograd.gradgradcheck(gaussian_basis, inputs)

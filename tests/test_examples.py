@@ -1,0 +1,107 @@
+"""Every example runs, in a smoke mode of a few steps; README's Python blocks too."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+def run(script, *options, cwd, check=True):
+    """Run an example and return what it printed."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(EXAMPLES / script), *map(str, options)]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False, timeout=240)
+    assert not check or done.returncode == 0, done.stderr
+    return done.stdout if check else done.stderr
+
+
+def scripts():
+    return sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("script", scripts())
+def test_help(script, tmp_path):
+    assert "usage:" in run(script, "--help", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("script", scripts())
+def test_readable_length(script):
+    assert len((EXAMPLES / script).read_text().splitlines()) < 100
+
+
+def test_layers_in_pyg(tmp_path):
+    printed = run("01_layers_in_pyg.py", "--epochs", 2, "--frames", 200, cwd=tmp_path)
+    losses = [float(loss) for loss in re.findall(r"loss ([\d.]+) eV", printed)]
+    assert len(losses) == 2
+    assert "mean absolute error" in printed
+
+
+@pytest.mark.parametrize("preset", ["jcp2018", "pyg"])
+def test_energies_and_forces(preset, tmp_path):
+    printed = run("02_energies_and_forces.py", "--preset", preset, cwd=tmp_path)
+    errors = {line[:18].strip(): float(line.split()[-2]) for line in printed.splitlines()[2:]}
+    assert errors["finite differences"] < 1e-6
+    assert errors["batch less singles"] < 1e-12
+    assert errors.get("PyG's SchNet", 0.0) < 1e-12
+    assert ("PyG's SchNet" in errors) == (preset == "pyg")
+
+
+def test_demo(tmp_path):
+    """Examples 03, 04 and 05, one after the other."""
+    printed = run("demo.py", "--max-steps", 40, "--picoseconds", 0.02, cwd=tmp_path)
+    folder = tmp_path / "results" / "demo" / "run"
+    for name in ("parity.png", "nve.png", "nve.extxyz", "errors.json", "nve.json", "model.safetensors"):
+        assert (folder / name).stat().st_size > 0
+    errors = json.loads((folder / "errors.json").read_text())
+    assert errors["frames"] == 500
+    assert f"{errors['forces_mae']:.3f}" in printed
+    assert "meV/atom/ps" in printed
+
+
+def test_interrupted_training_resumes(tmp_path):
+    options = ["--num-train", 64, "--num-val", 32, "--blocks", 1, "--features", 16, "--validate-every", 10]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(EXAMPLES / "03_train_md17.py"), *map(str, options), "--max-steps", "100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "results" / "ethanol_xtb" / "last.ckpt"
+    for _ in range(600):
+        if checkpoint.exists() or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) != 0
+    assert checkpoint.exists()
+
+    refused = run("03_train_md17.py", *options, "--max-steps", 20, cwd=tmp_path, check=False)
+    assert "already holds a run; go on with it" in refused.splitlines()[-1]
+    steps = 2 * torch_steps(checkpoint)
+    assert f"{steps} steps" in run("03_train_md17.py", *options, "--max-steps", steps, "--resume", cwd=tmp_path)
+
+
+def torch_steps(checkpoint):
+    from pyg_schnet.training import read_checkpoint
+
+    return read_checkpoint(checkpoint)["global_step"]
+
+
+def test_readme_python(tmp_path, monkeypatch):
+    """The Python blocks of README, one after the other, training cut short."""
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) == 3
+    code = "\n".join(blocks)
+    assert "max_minutes=2" in code
+    names = {}
+    exec(code.replace("max_minutes=2", "max_steps=2, validate_every=2"), names)
+    assert names["x"].shape == (3, 64)
+    assert names["out"]["forces"].shape == (3, 3)
+    assert names["ethanol"].get_forces().shape == (9, 3)

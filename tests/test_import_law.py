@@ -1,0 +1,71 @@
+"""The import law of the house: a room imports only from rooms to its left, and optional worlds stay outside."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyg_schnet
+
+LAW = "units < ops = graph < nn < models = transforms = datasets < training = simulation = analysis"
+LEVEL = {room: level for level, rooms in enumerate(LAW.split(" < ")) for room in rooms.split(" = ")}
+ROOT = Path(pyg_schnet.__file__).parent
+MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
+OPTIONAL = {
+    "numba",
+    "triton",
+    "ase",
+    "rdkit",
+    "lightning",
+    "matplotlib",
+    "torch_sim",
+    "ipi",
+    "pymatgen",
+    "torch_cluster",
+}
+OPTIONAL |= {"vesin", "nvalchemiops"}
+FREE_OF_EXTRAS = ["ops", "graph", "nn", "models", "transforms", "datasets"]
+
+
+def room_of(module: Path) -> str:
+    return module.parts[0].removesuffix(".py")
+
+
+def imports_of(module: Path) -> set[str]:
+    """Rooms that a module imports from; "" stands for the package itself or a relative import."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse((ROOT / module).read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += ["pyg_schnet"] if node.level else [node.module or ""]
+    return {[*name.split("."), ""][1] for name in names if name.split(".")[0] == "pyg_schnet"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_room_imports_only_from_its_left(module: Path) -> None:
+    room = room_of(module)
+    forbidden = {other for other in imports_of(module) - {room} if LEVEL.get(other, 99) >= LEVEL[room]}
+    assert not forbidden, f"{module} of {room!r} imports from {sorted(forbidden)}; the law is {LAW}"
+
+
+def test_every_room_of_the_law_is_there() -> None:
+    assert {room_of(module) for module in MODULES} == set(LEVEL)
+
+
+def test_nothing_optional_is_imported() -> None:
+    """PyG itself may load optional packages if they are installed, so it is imported before the count starts."""
+    script = f"""
+import importlib, sys
+import torch, torch_geometric, torch_geometric.nn.models, torch_geometric.transforms
+for room in {["", *FREE_OF_EXTRAS]}:
+    before = set(sys.modules)
+    importlib.import_module(f"pyg_schnet.{{room}}".rstrip("."))
+    new = {{name.split(".")[0] for name in set(sys.modules) - before}}
+    if new & {OPTIONAL}:
+        sys.exit(f"pyg_schnet.{{room}} imports {{sorted(new & {OPTIONAL})}}")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
