@@ -31,10 +31,8 @@ ENERGY: dict[str, float] = {
 }
 #: Length units in Angstrom.
 LENGTH: dict[str, float] = {"Ang": 1.0, "Bohr": BOHR, "nm": 10.0}
-#: All known units, each in the package's own (eV, Angstrom, eV/Angstrom).
-UNITS: dict[str, float] = (
-    ENERGY | LENGTH | {f"{energy}/{length}": e / x for energy, e in ENERGY.items() for length, x in LENGTH.items()}
-)
+#: Force units in eV/Angstrom, all quotients of the above.
+FORCE: dict[str, float] = {f"{energy}/{x}": ENERGY[energy] / LENGTH[x] for energy in ENERGY for x in LENGTH}
 
 
 def conversion(source: str, target: str) -> float:
@@ -48,13 +46,17 @@ def conversion(source: str, target: str) -> float:
         The factor to multiply with.
 
     Raises:
-        ValueError: If a unit is not known.
+        ValueError: If a unit is not known, or the two measure different things.
 
     Example:
         >>> round(conversion("Ha", "eV"), 4)
         27.2114
     """
+    for kind in (ENERGY, LENGTH, FORCE):
+        if source in kind and target in kind:
+            return kind[source] / kind[target]
+    known = ENERGY | LENGTH | FORCE
     for unit in (source, target):
-        if unit not in UNITS:
-            raise ValueError(f"unknown unit {unit!r}; expected one of {', '.join(sorted(UNITS))}")
-    return UNITS[source] / UNITS[target]
+        if unit not in known:
+            raise ValueError(f"unknown unit {unit!r}; expected one of {', '.join(sorted(known))}")
+    raise ValueError(f"cannot convert {source!r} to {target!r}: expected two units of energy, of length or of force")

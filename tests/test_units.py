@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from pyg_schnet import units
-from pyg_schnet.units import UNITS, conversion
+from pyg_schnet.units import ENERGY, FORCE, LENGTH, conversion
 
 
 def test_constants_are_those_of_ase() -> None:
@@ -39,9 +39,10 @@ def test_conversion(source: str, target: str, factor: float) -> None:
 
 
 def test_conversions_invert_and_compose() -> None:
-    for a, b in itertools.product(UNITS, repeat=2):
-        assert conversion(a, b) * conversion(b, a) == pytest.approx(1.0, rel=1e-15)  # two roundings
-    assert all(conversion(unit, unit) == 1.0 for unit in UNITS)
+    for kind in (ENERGY, LENGTH, FORCE):
+        for a, b in itertools.product(kind, repeat=2):
+            assert conversion(a, b) * conversion(b, a) == pytest.approx(1.0, rel=1e-15)  # two roundings
+        assert all(conversion(unit, unit) == 1.0 for unit in kind)
 
 
 @pytest.mark.parametrize("pair", [("kcal", "eV"), ("eV", "electronvolt")])

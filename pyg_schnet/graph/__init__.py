@@ -1,6 +1,6 @@
 """Neighbours: who interacts with whom."""
 
-from pyg_schnet.graph.neighbors import Graph, radius_graph
-from pyg_schnet.graph.structure import check_structures
+from pyg_schnet.graph.neighbors import Graph, check_cutoff, radius_graph
+from pyg_schnet.graph.structure import check_structures, may_inspect
 
-__all__ = ["Graph", "check_structures", "radius_graph"]
+__all__ = ["Graph", "check_cutoff", "check_structures", "may_inspect", "radius_graph"]

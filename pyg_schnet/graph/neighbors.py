@@ -1,13 +1,14 @@
 """Radius graphs: every pair of atoms within a cutoff, none left out."""
 
 import math
+import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pyg_schnet.graph.structure import check_structures
+from pyg_schnet.graph.structure import check_finite, check_sorted, check_structures, may_inspect
 
 #: Pairs examined at a time, which bounds the memory of a search to some 500 MB.
 PAIRS_PER_CHUNK = 1 << 22
@@ -84,8 +85,11 @@ def radius_graph(
         tensor([[1, 0, 2, 1],
                 [0, 1, 1, 2]])
     """
-    _check_cutoff(cutoff)
+    check_cutoff(cutoff)
     batch, batch_size = check_structures(pos, batch, batch_size)
+    if not may_inspect(pos):
+        check_finite(pos)
+        check_sorted(batch)
     _check_open(cell, pbc)
     pos = pos.detach().double()
     chunks = [_close_pairs(pos, source, target, cutoff) for source, target in _all_pairs(batch, batch_size)]
@@ -136,8 +140,9 @@ def _close_pairs(pos: Tensor, source: Tensor, target: Tensor, cutoff: float) -> 
     return pairs
 
 
-def _check_cutoff(cutoff: float) -> None:
-    if isinstance(cutoff, bool) or not isinstance(cutoff, (int, float)):
+def check_cutoff(cutoff: float) -> None:
+    """Raise a TypeError or ValueError if the cutoff is no positive number."""
+    if isinstance(cutoff, bool) or not isinstance(cutoff, numbers.Real):
         raise TypeError(f"`cutoff` must be a number in Angstrom, got {type(cutoff).__name__}")
     if math.isnan(cutoff) or cutoff <= 0:
         raise ValueError(f"`cutoff` must be positive, got {cutoff}")

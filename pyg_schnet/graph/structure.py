@@ -4,8 +4,26 @@ import torch
 from torch import Tensor
 
 
+def may_inspect(tensor: Tensor) -> bool:
+    """Whether looking at values is free: a GPU would have to wait, a compiled graph would break.
+
+    Args:
+        tensor: Any tensor.
+
+    Returns:
+        True for tensors with elements on the CPU outside of compilation.
+
+    Example:
+        >>> may_inspect(torch.zeros(1)), may_inspect(torch.zeros(0))
+        (True, False)
+    """
+    return tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
+
+
 def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:
     """Check positions and the assignment of atoms to structures.
+
+    Values are looked at on the CPU only; on a GPU, :func:`pyg_schnet.radius_graph` does it, which waits anyway.
 
     Args:
         pos: Positions in Angstrom [N, 3].
@@ -24,13 +42,18 @@ def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int |
         (tensor([0, 0]), 1)
     """
     _check_positions(pos)
+    if may_inspect(pos):
+        check_finite(pos)
     if batch is None:
         if batch_size is not None and batch_size != 1:
             raise ValueError(
                 f"`batch_size` is {batch_size}, but without `batch` all atoms form one structure; pass `batch`"
             )
         return pos.new_zeros(pos.size(0), dtype=torch.long), 1
-    largest = _check_batch(batch, pos)
+    _check_batch(batch, pos)
+    if batch_size is not None and not may_inspect(batch):
+        return batch, batch_size
+    largest = check_sorted(batch)
     if batch_size is None:
         return batch, largest + 1
     if largest >= batch_size:
@@ -46,6 +69,10 @@ def _check_positions(pos: Tensor) -> None:
         raise TypeError(f"`pos` must be a floating-point tensor [N, 3] in Angstrom, got {kind}")
     if pos.dim() != 2 or pos.size(1) != 3:
         raise ValueError(f"`pos` must have shape [N, 3], got {list(pos.shape)}")
+
+
+def check_finite(pos: Tensor) -> None:
+    """Raise a ValueError that names the first atom whose position is NaN or infinite."""
     finite = torch.isfinite(pos)
     if not finite.all():
         atom = int((~finite).any(dim=1).nonzero()[0])
@@ -54,13 +81,16 @@ def _check_positions(pos: Tensor) -> None:
         )
 
 
-def _check_batch(batch: Tensor, pos: Tensor) -> int:
-    """Check ``batch`` and return the largest structure in it, -1 if there is no atom."""
+def _check_batch(batch: Tensor, pos: Tensor) -> None:
     if not isinstance(batch, Tensor) or batch.dtype != torch.long:
         kind = str(batch.dtype) if isinstance(batch, Tensor) else type(batch).__name__
         raise TypeError(f"`batch` must be an int64 tensor [N], got {kind}")
     if batch.shape != pos.shape[:1]:
         raise ValueError(f"`batch` must have shape [{pos.size(0)}] like `pos`, got {list(batch.shape)}")
+
+
+def check_sorted(batch: Tensor) -> int:
+    """Raise a ValueError if ``batch`` is not sorted; return the largest structure in it, -1 if there is no atom."""
     if batch.numel() == 0:
         return -1
     first, last, falls = torch.stack([batch[0], batch[-1], (batch[1:] < batch[:-1]).sum()]).tolist()

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn.aggr import MeanAggregation, SumAggregation
 from torch_geometric.nn.models import SchNet as PyGSchNet
 
 from pyg_schnet.graph import radius_graph
@@ -88,6 +89,9 @@ def from_pyg(model: PyGSchNet) -> SchNet:
         raise ValueError(
             "PyG's SchNet with `dipole=True` or a `scale` cannot be converted; expected a model of a scalar"
         )
+    readout = {SumAggregation: "add", MeanAggregation: "mean"}.get(type(model.readout))
+    if readout is None:
+        raise ValueError(f"`readout` must be a sum or a mean to be converted, got {type(model.readout).__name__}")
     scaled = model.mean is not None and model.std is not None  # PyG applies both or none
     ours = SchNet(
         model.hidden_channels,
@@ -95,11 +99,11 @@ def from_pyg(model: PyGSchNet) -> SchNet:
         model.num_interactions,
         model.num_gaussians,
         model.cutoff,
-        readout="mean" if "Mean" in type(model.readout).__name__ else "add",
+        readout=readout,
         gamma=-model.distance_expansion.coeff,
         cutoff_function="cosine",
         activate_last=False,
-        act="ssp-float32",
+        act="ssp-pyg",
         max_z=model.embedding.num_embeddings - 1,
         mean=model.mean if scaled else None,
         std=model.std if scaled else None,
@@ -123,12 +127,11 @@ def to_pyg(model: SchNet) -> PyGSchNet:
         ValueError: If PyG's SchNet cannot express the model.
     """
     config = model.config
-    if config["cutoff_function"] != "cosine" or config["activate_last"] or config["max_z"] != 99:
-        raise ValueError(
-            "PyG's SchNet has a cosine cutoff, one activation in the filter network and 99 elements; got a model with "
-            f"cutoff_function={config['cutoff_function']!r}, activate_last={config['activate_last']}, "
-            f"max_z={config['max_z']}"
-        )
+    expected = {"cutoff_function": "cosine", "activate_last": False, "act": "ssp-pyg", "max_z": 99}
+    different = [f"{name}={config[name]!r}" for name, value in expected.items() if config[name] != value]
+    if different:
+        needed = ", ".join(f"{name}={value!r}" for name, value in expected.items())
+        raise ValueError(f"PyG's SchNet has {needed}; got a model with {', '.join(different)}")
     reference = model.reference
     theirs = PyGSchNet(
         config["hidden_channels"],

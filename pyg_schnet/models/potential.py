@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import check_structures
 from pyg_schnet.ops import forces_from_energy
@@ -22,7 +22,7 @@ class Potential(nn.Module):
         model: A model of energies with the methods ``residual`` and ``total`` of :class:`~pyg_schnet.SchNet`.
 
     Example:
-        >>> from torch_geometric.data import Data
+        >>> from torch_geometric.data import Batch, Data
         >>> from pyg_schnet import SchNet
         >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
         >>> out = Potential(SchNet.preset("jcp2018"))(water)
@@ -100,7 +100,7 @@ class Potential(nn.Module):
 
 def _usable(tensor: Any) -> Any:
     """The tensor itself, or a copy that autograd may use if it was made in inference mode."""
-    return tensor.clone() if tensor is not None and tensor.is_inference() else tensor
+    return tensor.clone() if isinstance(tensor, Tensor) and tensor.is_inference() else tensor
 
 
 def _tensors_of(data: Data) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
@@ -110,5 +110,5 @@ def _tensors_of(data: Data) -> tuple[Tensor, Tensor, int | None, dict[str, Tenso
             raise ValueError(f"`data` must have `z` [N] and `pos` [N, 3]; `{name}` is missing")
     optional = {name: data.get(name) for name in ("batch", "edge_shift", "cell", "pbc")}
     optional["edge_index"] = data.get("edge_index") if optional["edge_shift"] is not None else None
-    batch_size = data.num_graphs if optional["batch"] is not None else None
+    batch_size = data.num_graphs if isinstance(data, Batch) else None
     return data.z, data.pos, batch_size, optional

@@ -9,15 +9,17 @@ Gaussians           200 from 0 to 20 Å              50 from 0 to 10 Å
 gamma               10 Å⁻²                          1 / (2 h²), h the spacing
 cutoff function     none                            cosine
 filter network      ssp after both layers           ssp after the first layer
-ln 2 in ssp         exact                           rounded to float32
+activation          ssp                             PyG's ssp
 elements            1 to 118                        1 to 99
 ==================  ==============================  ==========================
 
 ``"jcp2018"`` is the SchNet of J. Chem. Phys. 148, 241722 (2018) for molecules (sections II and III). Its text gives the
 grid spacing and gamma as 0.1; the authors' code takes ``linspace(0, 20, 200)``, a spacing of 0.1005 Å, and
 ``exp(-(d - mu)² / 0.1)``, so gamma = 10 Å⁻². We follow the code: the networks of the paper's C20 study (F = 128) give
-their energies and forces with it. ``"pyg"`` is ``torch_geometric.nn.models.SchNet`` with its defaults; PyG's ln 2 is a
-float32 number also in a float64 model, which shifts energies by some 1e-9.
+their energies and forces with it.
+
+``"pyg"`` is ``torch_geometric.nn.models.SchNet`` with its defaults. PyG's ssp subtracts a ln 2 that is rounded to
+float32 and takes the softplus as linear above 20, also in float64; both shift energies by some 1e-9.
 """
 
 from typing import Any
@@ -43,7 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gamma": None,
         "cutoff_function": "cosine",
         "activate_last": False,
-        "act": "ssp-float32",
+        "act": "ssp-pyg",
         "max_z": 99,
     },
 }

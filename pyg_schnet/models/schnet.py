@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_schnet.graph import check_structures, radius_graph
+from pyg_schnet.models.inputs import check_atoms, check_distances, check_edges
 from pyg_schnet.models.presets import preset_arguments
 from pyg_schnet.nn import (
     AtomEmbedding,
@@ -51,7 +52,7 @@ class SchNet(nn.Module):
         gamma: Inverse squared width of the Gaussians in 1/Angstrom^2, ``None`` for PyG's.
         cutoff_function: ``"cosine"`` or ``None``; without one, the energy jumps when a pair crosses the cutoff.
         activate_last: Whether the filter networks activate their second layer, as in the papers.
-        act: Activation: ``"ssp"``, or ``"ssp-float32"`` with ln 2 rounded to float32 as in PyG.
+        act: Activation: ``"ssp"``, or ``"ssp-pyg"`` for PyG's, see :mod:`~pyg_schnet.models.presets`.
         max_z: Largest atomic number.
 
     Raises:
@@ -194,17 +195,17 @@ class SchNet(nn.Module):
         Returns:
             Properties less their references [B, 1].
         """
-        _check_atoms(z, pos)
+        check_atoms(z, pos, self.embedding.weight.dtype)
         if edge_index is None:
             graph = radius_graph(pos, self.cutoff, batch, cell, pbc, batch_size=batch_size)
             edge_index, (pairs, edge_pair) = graph.edge_index, graph.pairs()
             edge_vec = edge_vectors(pos, edge_index[:, pairs])  # [E / 2, 3]: i -> j has the filter of j -> i
         else:
-            _check_edges(edge_index, edge_shift, pos)
+            check_edges(edge_index, edge_shift, cell, batch, batch_size)
             edge_vec, edge_pair = edge_vectors(pos, edge_index, edge_shift, cell, batch), None  # [E, 3]
         edge_weight = edge_vec.norm(dim=-1)  # [E or E / 2] distances
         if edge_pair is None:
-            _check_distances(edge_weight, edge_index)
+            check_distances(edge_weight, edge_index)
         edge_attr = self.basis(edge_weight)  # [E or E / 2, G]
 
         x = self.embedding(z)  # [N, F]  equation (1)
@@ -243,46 +244,14 @@ def _cutoff_function(name: str | None, cutoff: float) -> nn.Module:
 
 
 def _activation(name: str) -> nn.Module:
-    if name not in {"ssp", "ssp-float32"}:
-        raise ValueError(f"`act` must be 'ssp' or 'ssp-float32', got {name!r}")
-    return ShiftedSoftplus() if name == "ssp" else ShiftedSoftplus(float(torch.tensor(2.0).log()))
+    if name not in {"ssp", "ssp-pyg"}:
+        raise ValueError(f"`act` must be 'ssp' or 'ssp-pyg', got {name!r}")
+    return ShiftedSoftplus() if name == "ssp" else ShiftedSoftplus(float(torch.tensor(2.0).log()), linear_from=20.0)
 
 
 def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
+        if not isinstance(size, int):
+            raise TypeError(f"`{name}` must be an int, got {type(size).__name__}")
         if size < 1:
             raise ValueError(f"`{name}` must be at least 1, got {size}")
-
-
-def _check_atoms(z: Tensor, pos: Tensor) -> None:
-    if not isinstance(z, Tensor):
-        raise TypeError(f"`z` must be a tensor of atomic numbers [N], got {type(z).__name__}")
-    if z.shape != pos.shape[:1]:
-        raise ValueError(f"`z` must have shape [{pos.size(0)}] like `pos`, got {list(z.shape)}")
-
-
-def _check_edges(edge_index: Tensor, edge_shift: Tensor | None, pos: Tensor) -> None:
-    if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.dtype != torch.long:
-        raise ValueError(f"`edge_index` must be int64 [2, E], got {edge_index.dtype} {list(edge_index.shape)}")
-    if edge_shift is not None and edge_shift.shape != (edge_index.size(1), 3):
-        raise ValueError(
-            f"`edge_shift` must have shape [{edge_index.size(1)}, 3] like `edge_index`, got {list(edge_shift.shape)}"
-        )
-    if not _may_look_at(edge_index):
-        return
-    low, high = (int(bound) for bound in torch.aminmax(edge_index))
-    if low < 0 or high >= pos.size(0):
-        raise ValueError(f"`edge_index` must name atoms from 0 to {pos.size(0) - 1}, got {low} to {high}")
-
-
-def _check_distances(edge_weight: Tensor, edge_index: Tensor) -> None:
-    if _may_look_at(edge_weight) and bool((edge_weight == 0).any()):
-        j, i = edge_index[:, int((edge_weight == 0).nonzero()[0])].tolist()
-        raise ValueError(
-            f"the edge {j} -> {i} has length zero, where forces are not defined; remove it or one of the atoms"
-        )
-
-
-def _may_look_at(tensor: Tensor) -> bool:
-    """Whether a check of values is free: on a GPU it would wait, under compilation break the graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling() and tensor.numel() > 0

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from pyg_schnet.ops.activation import LN2, shifted_softplus
+from pyg_schnet.ops.activation import LINEAR_FROM, LN2, shifted_softplus
 
 
 class ShiftedSoftplus(nn.Module):
@@ -10,6 +10,7 @@ class ShiftedSoftplus(nn.Module):
 
     Args:
         shift: What to subtract from the softplus; the default makes the function zero at zero.
+        linear_from: Argument above which the softplus is taken to be x.
 
     Example:
         >>> import torch
@@ -17,9 +18,9 @@ class ShiftedSoftplus(nn.Module):
         tensor([0., 0.])
     """
 
-    def __init__(self, shift: float = LN2) -> None:
+    def __init__(self, shift: float = LN2, linear_from: float = LINEAR_FROM) -> None:
         super().__init__()
-        self.shift = shift
+        self.shift, self.linear_from = shift, linear_from
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation elementwise.
@@ -30,4 +31,4 @@ class ShiftedSoftplus(nn.Module):
         Returns:
             The same shape.
         """
-        return shifted_softplus(x, self.shift)
+        return shifted_softplus(x, self.shift, self.linear_from)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.nn.cutoff import check_positive
 from pyg_schnet.ops import gaussian_basis
 
 
@@ -36,8 +37,8 @@ class GaussianSmearing(nn.Module):
             raise ValueError(f"`num_gaussians` must be at least 2, got {num_gaussians}")
         if not stop > start:
             raise ValueError(f"`stop` must be larger than `start`, got {stop} and {start}")
-        if gamma is not None and not gamma > 0:
-            raise ValueError(f"`gamma` must be positive, got {gamma}")
+        if gamma is not None:
+            check_positive("gamma", gamma)
         self.register_buffer("offset", torch.linspace(start, stop, num_gaussians))
         self.gamma = 0.5 / float(self.offset[1] - self.offset[0]) ** 2 if gamma is None else float(gamma)
 

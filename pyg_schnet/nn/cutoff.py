@@ -1,5 +1,7 @@
 """Cutoff functions as layers."""
 
+import numbers
+
 import torch
 from torch import Tensor, nn
 
@@ -7,7 +9,9 @@ from pyg_schnet.ops import cosine_cutoff
 
 
 def check_positive(name: str, value: float) -> float:
-    """Return ``value``, or raise a ValueError that names it if it is not positive and finite."""
+    """Return ``value``, or raise an error that names it if it is no positive and finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be a number, got {type(value).__name__}")
     if not 0.0 < value < float("inf"):
         raise ValueError(f"`{name}` must be positive, got {value}")
     return float(value)

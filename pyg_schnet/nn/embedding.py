@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.graph import may_inspect
+
 
 class AtomEmbedding(nn.Embedding):
     r"""A learned vector for each chemical element.
@@ -40,7 +42,7 @@ class AtomEmbedding(nn.Embedding):
         """
         if z.dtype != torch.long:
             raise TypeError(f"`z` must hold atomic numbers as int64 [N], got {z.dtype}")
-        if z.device.type == "cpu" and not torch.compiler.is_compiling() and z.numel() > 0:
+        if may_inspect(z):
             low, high = (int(bound) for bound in torch.aminmax(z))
             if low < 1 or high > self.max_z:
                 raise ValueError(

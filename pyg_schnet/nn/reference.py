@@ -1,5 +1,6 @@
 """References: the part of a property that needs no network."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ class Reference(nn.Module):
         atomref: Value of single atoms by atomic number, up to [max_z + 1] or [max_z + 1, 1], or ``None`` for 0.
 
     Raises:
-        ValueError: If ``std`` is not positive or ``atomref`` is too long.
+        ValueError: If a value is not finite, ``std`` not positive or ``atomref`` too long.
 
     Example:
         >>> Reference(10, mean=-1.5)(torch.tensor([1, 6]))
@@ -45,7 +46,12 @@ class Reference(nn.Module):
                 raise ValueError(
                     f"`atomref` must have at most {values.numel()} values, one per atomic number, got {given.numel()}"
                 )
+            if not given.isfinite().all():
+                raise ValueError(
+                    "`atomref` must be finite, got NaN or infinite values; leave elements without one at 0"
+                )
             values[: given.numel()] = given
+        _check(0.0 if mean is None else mean, 1.0 if std is None else std)
         self.register_buffer("mean", torch.tensor(0.0 if mean is None else float(mean), dtype=torch.float64))
         self.register_buffer("std", torch.tensor(1.0 if std is None else float(std), dtype=torch.float64))
         self.register_buffer("atomref", values)
@@ -61,6 +67,7 @@ class Reference(nn.Module):
         Raises:
             ValueError: If ``std`` is not positive.
         """
+        _check(mean, std)
         self.mean.fill_(mean)
         self.std.fill_(std)
         self._update()
@@ -77,12 +84,11 @@ class Reference(nn.Module):
         return (self.mean + self.atomref[z]).unsqueeze(-1)
 
     def _update(self) -> None:
-        if not self.std > 0:
-            raise ValueError(f"`std` must be positive, got {float(self.std)}; leave it out if all values are equal")
         self.trivial = not bool(self.mean) and not bool(self.atomref.any())
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
+        _check(float(self.mean), float(self.std))
         self._update()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -90,3 +96,10 @@ class Reference(nn.Module):
         for name, buffer in self.named_buffers():
             setattr(self, name, buffer.to(device=fn(buffer).device))
         return self
+
+
+def _check(mean: float, std: float) -> None:
+    if not math.isfinite(mean):
+        raise ValueError(f"`mean` must be finite, got {mean}")
+    if not (std > 0 and math.isfinite(std)):
+        raise ValueError(f"`std` must be positive and finite, got {std}; leave it out if all values are equal")

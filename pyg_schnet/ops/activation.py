@@ -7,11 +7,11 @@ from torch import Tensor
 
 #: Above this argument ln(1 + e^x) equals x in float64; below it torch evaluates the logarithm (its default of 20 would
 #: leave a step of 2e-9 in the energy surface).
-_SOFTPLUS_THRESHOLD = 40.0
+LINEAR_FROM = 40.0
 LN2 = math.log(2.0)
 
 
-def shifted_softplus(x: Tensor, shift: float = LN2) -> Tensor:
+def shifted_softplus(x: Tensor, shift: float = LN2, linear_from: float = LINEAR_FROM) -> Tensor:
     r"""Shifted softplus, smooth to all orders and zero at zero.
 
     .. math:: \mathrm{ssp}(x) = \ln\left(\tfrac12 e^x + \tfrac12\right) = \mathrm{softplus}(x) - \ln 2
@@ -21,6 +21,7 @@ def shifted_softplus(x: Tensor, shift: float = LN2) -> Tensor:
     Args:
         x: Any shape.
         shift: What to subtract from the softplus.
+        linear_from: Argument above which the softplus is taken to be x.
 
     Returns:
         The same shape.
@@ -30,4 +31,4 @@ def shifted_softplus(x: Tensor, shift: float = LN2) -> Tensor:
         >>> shifted_softplus(torch.tensor([0.0, 1.0])).round(decimals=4)
         tensor([0.0000, 0.6201])
     """
-    return F.softplus(x, threshold=_SOFTPLUS_THRESHOLD) - shift
+    return F.softplus(x, threshold=linear_from) - shift

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+#: Gaussians below e to this power, 4e-31, are zero.
+NEGLIGIBLE_EXPONENT = -70.0
+
 
 def gaussian_basis(distance: Tensor, centers: Tensor, gamma: float) -> Tensor:
     r"""Expand distances in Gaussians.
@@ -25,4 +28,6 @@ def gaussian_basis(distance: Tensor, centers: Tensor, gamma: float) -> Tensor:
         >>> gaussian_basis(torch.tensor([1.0]), torch.tensor([0.0, 1.0]), gamma=10.0).round(decimals=6)
         tensor([[4.5000e-05, 1.0000e+00]])
     """
-    return torch.exp(-gamma * (distance.unsqueeze(-1) - centers).square())
+    exponent = -gamma * (distance.unsqueeze(-1) - centers).square()
+    # exactly zero instead of denormal numbers, with which processors compute some ten times slower
+    return torch.exp(exponent.masked_fill(exponent < NEGLIGIBLE_EXPONENT, -torch.inf))

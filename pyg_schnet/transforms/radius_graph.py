@@ -4,7 +4,7 @@ from torch_geometric.data import Data
 from torch_geometric.data.datapipes import functional_transform
 from torch_geometric.transforms import BaseTransform
 
-from pyg_schnet.graph import radius_graph
+from pyg_schnet.graph import check_cutoff, radius_graph
 
 
 @functional_transform("exact_radius_graph")
@@ -17,6 +17,9 @@ class RadiusGraph(BaseTransform):
     Args:
         cutoff: Cutoff distance in Angstrom.
 
+    Raises:
+        ValueError: If the cutoff is not positive.
+
     Example:
         >>> import torch
         >>> data = RadiusGraph(cutoff=2.0)(Data(pos=torch.tensor([[0.0, 0, 0], [1.0, 0, 0]])))
@@ -26,6 +29,7 @@ class RadiusGraph(BaseTransform):
     """
 
     def __init__(self, cutoff: float) -> None:
+        check_cutoff(cutoff)
         self.cutoff = cutoff
 
     def forward(self, data: Data) -> Data:
@@ -39,6 +43,7 @@ class RadiusGraph(BaseTransform):
         """
         graph = radius_graph(data.pos, self.cutoff, data.get("batch"), data.get("cell"), data.get("pbc"))
         data.edge_index, data.edge_shift = graph.edge_index, graph.edge_shift
+        data.edge_attr = None  # of other edges, if there was one
         return data
 
     def __repr__(self) -> str:

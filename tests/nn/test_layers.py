@@ -134,7 +134,7 @@ def test_gaussian_smearing_is_that_of_pyg() -> None:
     distance = torch.linspace(0, 12, 50)
     ours, theirs = GaussianSmearing(0.0, 10.0, 50), pyg.GaussianSmearing(0.0, 10.0, 50)
     assert torch.equal(ours.offset, theirs.offset)
-    torch.testing.assert_close(ours(distance), theirs(distance), rtol=1e-6, atol=0)  # one product, float32
+    torch.testing.assert_close(ours(distance), theirs(distance), rtol=1e-6, atol=1e-30)  # one product; 1e-30 is zero
 
 
 def test_gaussian_smearing_grid_and_width() -> None:

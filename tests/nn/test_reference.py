@@ -64,16 +64,16 @@ def test_set_replaces_mean_and_std() -> None:
 
 @pytest.mark.parametrize("std", [0.0, -1.0, math.nan])
 def test_impossible_std_is_refused(std: float) -> None:
-    with pytest.raises(ValueError, match=f"`std` must be positive, got {std}"):
+    with pytest.raises(ValueError, match=f"`std` must be positive and finite, got {std}"):
         Reference(9, std=std)
     reference = Reference(9)
-    with pytest.raises(ValueError, match=f"`std` must be positive, got {std}"):
+    with pytest.raises(ValueError, match=f"`std` must be positive and finite, got {std}"):
         reference.load_state_dict(reference.state_dict() | {"std": torch.tensor(std)})
 
 
 def test_impossible_std_leaves_the_reference_as_it_was() -> None:
     reference = Reference(9, mean=1.0, std=2.0)
-    with pytest.raises(ValueError, match=r"`std` must be positive, got 0\.0"):
+    with pytest.raises(ValueError, match=r"`std` must be positive and finite, got 0\.0"):
         reference.set(mean=5.0, std=0.0)
     assert (reference.mean.item(), reference.std.item()) == (1.0, 2.0)
 

@@ -17,8 +17,8 @@ def test_value_and_derivatives(gamma: float) -> None:
     (second,) = torch.autograd.grad(first.sum(), distance)
     delta = distance.detach().numpy()[:, None] - CENTERS.numpy()
     gauss = np.exp(-gamma * delta**2)
-    # float64 round-off: the exponents reach 7000, but there the Gaussian is zero
-    np.testing.assert_allclose(value.detach(), gauss, rtol=1e-14, atol=1e-300)
+    # float64 round-off; below e^-70 = 4e-31 a Gaussian is zero
+    np.testing.assert_allclose(value.detach(), gauss, rtol=1e-14, atol=4e-31)
     np.testing.assert_allclose(first.detach(), (-2 * gamma * delta * gauss).sum(1), rtol=1e-12, atol=1e-13)
     expected = ((4 * gamma**2 * delta**2 - 2 * gamma) * gauss).sum(1)
     np.testing.assert_allclose(second, expected, rtol=1e-12, atol=1e-12)  # sums of 200 terms of order 100
@@ -29,6 +29,17 @@ def test_one_at_the_centers_symmetric_around_them() -> None:
     center = torch.tensor([2.0], dtype=torch.float64)
     left, right = gaussian_basis(torch.tensor([1.75, 2.25], dtype=torch.float64), center, 3.0)
     assert torch.equal(left, right)  # a quarter is exact in binary
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_no_denormal_numbers(dtype: torch.dtype) -> None:
+    distance = torch.linspace(0, 20, 1000, dtype=dtype, requires_grad=True)
+    value = gaussian_basis(distance, CENTERS.to(dtype), 10.0)
+    (gradient,) = torch.autograd.grad(value.sum(), distance)
+    tiny = torch.finfo(dtype).tiny
+    for tensor in (value, gradient):
+        assert not ((tensor != 0) & (tensor.abs() < tiny)).any()
+    assert (value == 0).any()
 
 
 def test_papers_width() -> None:
