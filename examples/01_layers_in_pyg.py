@@ -7,6 +7,8 @@ bundled with the package.
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -85,4 +87,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -6,6 +6,8 @@ The weights are random: this example is about calls and correctness. Train in th
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import torch
 from torch_geometric.data import Batch, Data
@@ -63,4 +65,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

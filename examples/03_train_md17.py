@@ -9,6 +9,7 @@ Interrupt it with Ctrl-C whenever you like; the same command with ``--resume`` g
 import argparse
 import json
 import logging
+import sys
 import warnings
 from pathlib import Path
 
@@ -81,4 +82,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

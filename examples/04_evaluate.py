@@ -7,6 +7,7 @@ Writes ``errors.json`` and ``parity.png`` into the folder of the run.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -47,4 +48,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

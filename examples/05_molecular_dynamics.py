@@ -8,6 +8,7 @@ The molecule is relaxed, brought to the temperature by a Langevin thermostat, th
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def at_temperature(atoms: Atoms, temperature: float, timestep: float, steps: int
     BFGS(atoms, logfile=None).run(fmax=0.01, steps=200)
     rng = np.random.default_rng(seed)
     thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
-    friction = 0.02 / units.fs
-    Langevin(atoms, timestep, temperature_K=temperature, friction=friction, rng=rng).run(steps)
+    thermostat = {"temperature_K": temperature, "friction": 0.02 / units.fs, "fixcm": False, "rng": rng}
+    Langevin(atoms, timestep, **thermostat).run(steps)
     Stationary(atoms)
     ZeroRotation(atoms)
 
@@ -82,4 +83,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -16,6 +16,7 @@ from pyg_schnet import SchNet
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("fixed")
+torch.set_num_threads(1)  # as many test processes as cores: threads of their own would only wait for each other
 
 
 class Molecules(NamedTuple):

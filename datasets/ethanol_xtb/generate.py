@@ -30,7 +30,8 @@ def equilibrated(temperature: float, steps: int, rng: np.random.Generator) -> tu
     thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
     Stationary(atoms)
     ZeroRotation(atoms)
-    dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=temperature, friction=0.01 / units.fs, rng=rng)
+    thermostat = {"temperature_K": temperature, "friction": 0.01 / units.fs, "fixcm": False, "rng": rng}
+    dynamics = Langevin(atoms, 0.5 * units.fs, **thermostat)
     dynamics.run(steps)
     return atoms, dynamics
 

@@ -53,14 +53,14 @@ def energy_plot(time: ArrayLike, potential: ArrayLike, kinetic: ArrayLike, num_a
     total, start = potentials + kinetics, potentials[0]
     drift = energy_drift(times, total, num_atoms)
     figure, (left, right) = new_figure(columns=2, height=3.6)
-    for values, name, colour in ((total, "total", GREY), (kinetics + start, "kinetic", ORANGE)):
-        left.plot(times, values - start, color=colour, linewidth=0.8, label=name)
-    left.plot(times, potentials - start, color=BLUE, linewidth=0.8, label="potential")
-    left.set(xlabel="time (ps)", ylabel="energy less first potential energy (eV)")
+    curves = {"potential": (potentials - start, BLUE), "kinetic": (kinetics, ORANGE), "total": (total - start, "black")}
+    for name, (values, colour) in curves.items():
+        left.plot(times, values, color=colour, linewidth=0.8, label=name)
+    left.set(xlabel="time (ps)", ylabel="energy (eV), potential from its start")
     left.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 1.13))
     per_atom = (total - total.mean()) / num_atoms * 1000
     right.plot(times, per_atom, color=GREY, linewidth=0.6)
     right.plot(times, drift * 1000 * (times - times.mean()), color=ORANGE, linewidth=1.2)
     right.set(xlabel="time (ps)", ylabel="total energy less its mean (meV/atom)")
-    right.text(0.04, 0.96, f"drift {drift * 1000:+.2g} meV/atom/ps", transform=right.transAxes, va="top")
+    right.set_title(f"drift {drift * 1000:+.2g} meV/atom/ps", fontsize="medium")
     return save_figure(figure, path)

@@ -45,10 +45,8 @@ class SplitDataModule(LightningDataModule):
         Returns:
             Mean and standard deviation; 1 in place of the latter if all energies are equal.
         """
-        per_atom = torch.tensor(
-            [float(data.energy) / data.num_nodes for data in map(self.dataset.get, self.split["train"].tolist())],
-            dtype=torch.float64,
-        )
+        batches = DataLoader(self.dataset[self.split["train"]], batch_size=1000)
+        per_atom = torch.cat([batch.energy.double() / batch.ptr.diff() for batch in batches])
         std = float(per_atom.std()) if per_atom.numel() > 1 else 0.0
         return float(per_atom.mean()), std if std > 0 else 1.0
 

@@ -79,7 +79,7 @@ def fit(
         ema_decay: Decay of the moving average of the weights at each step.
         resume: Whether to go on with the run in ``directory``; without one a new run begins.
         info: Further facts for the header of the model file.
-        **trainer_options: Passed to Lightning's ``Trainer``, for example ``accelerator="gpu"``.
+        **trainer_options: Passed to Lightning's ``Trainer``, for example ``accelerator="gpu"``; one device by default.
 
     Returns:
         File and figures of the best model.
@@ -111,7 +111,7 @@ def fit(
         enable_model_summary=False,
         logger=CSVLogger(directory, name="log"),
         callbacks=_callbacks(directory, patience, ema_decay),
-        **trainer_options,
+        **({"devices": 1} | trainer_options),
     )
     start, first_step = time.perf_counter(), 0
     if checkpoint.exists():
