@@ -2,16 +2,14 @@
 
 import math
 import numbers
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pyg_schnet.graph.lattice import lattice_of
+from pyg_schnet.graph.search import candidate_pairs
 from pyg_schnet.graph.structure import check_finite, check_sorted, check_structures, may_inspect
-
-#: Pairs examined at a time, which bounds the memory of a search to some 500 MB.
-PAIRS_PER_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -20,7 +18,9 @@ class Graph:
 
     Attributes:
         edge_index: Row 0 the source j, row 1 the target i [2, E] int64, sorted by target, then source.
-        edge_shift: Image of the source in units of the cell [E, 3] int64; zero in open systems.
+        edge_shift: Image of the source in units of the cell [E, 3] int64; zero along open axes. The vector of an edge
+        is
+            ``pos[j] - pos[i] + edge_shift @ cell``.
         rowptr: Edges of target i are those from ``rowptr[i]`` up to ``rowptr[i + 1]`` [N + 1] int64.
         reverse: Position of the edge i -> j for each edge j -> i [E] int64; both have the same distance.
     """
@@ -56,28 +56,28 @@ def radius_graph(
     *,
     batch_size: int | None = None,
 ) -> Graph:
-    """All pairs of atoms of the same structure that are closer than the cutoff, both directions, never truncated.
+    """All pairs of atoms of the same structure, and of their periodic images, closer than the cutoff; never truncated.
 
-    A pair is an edge when its distance is strictly below the cutoff, as in section II.D.2 of J. Chem. Phys. 148, 241722
-    (2018). The comparison is done in float64 with elementary operations, so float32 and float64 positions of equal
-    value, CPU and GPU give the same edges.
+    Structures may be molecules, slabs and crystals in one batch, cells of any shape and size, also much smaller than
+    the cutoff, atoms anywhere inside or outside. A pair is an edge when its distance is strictly below the cutoff, as
+    in section II.D.2 of J. Chem. Phys. 148, 241722 (2018). The comparison is done in float64 with elementary
+    operations, so float32 and float64 positions of equal value, CPU and GPU give the same edges.
 
     Args:
         pos: Positions in Angstrom [N, 3].
-        cutoff: Cutoff distance in Angstrom; ``math.inf`` connects all atoms of a structure.
+        cutoff: Cutoff distance in Angstrom; ``math.inf`` connects all atoms of an open structure.
         batch: Structure of each atom [N] int64, sorted; ``None`` for a single structure.
-        cell: Lattice vectors as rows in Angstrom [B, 3, 3]; without periodic axes they play no role.
-        pbc: Periodic axes [B, 3] bool. Periodic graphs are not there yet: any ``True`` is refused.
+        cell: Lattice vectors as rows in Angstrom [B, 3, 3]; rows of open axes play no role.
+        pbc: Periodic axes [B, 3] bool; needed beside ``cell``.
         batch_size: Number of structures, needed only if the last ones may be empty.
 
     Returns:
-        The graph; no atom is its own neighbour.
+        The graph, both directions of every pair; an atom is a neighbour of its own images, not of itself.
 
     Raises:
         TypeError: If an argument is no tensor of the right kind.
         ValueError: If shapes do not match, positions are not finite, ``batch`` is not sorted, the cutoff is not
-            positive or two atoms of a structure are at the same place.
-        NotImplementedError: If an axis is periodic.
+            positive, periodic lattice vectors span no volume or two atoms of a structure are at the same place.
 
     Example:
         >>> pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
@@ -90,54 +90,55 @@ def radius_graph(
     if not may_inspect(pos):
         check_finite(pos)
         check_sorted(batch)
-    _check_open(cell, pbc)
-    pos = pos.detach().double()
-    chunks = [_close_pairs(pos, source, target, cutoff) for source, target in _all_pairs(batch, batch_size)]
-    edge_index = torch.cat(chunks, dim=1)
-    degree = torch.bincount(edge_index[1], minlength=pos.size(0))
-    rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
-    edge_shift = edge_index.new_zeros(edge_index.size(1), 3)
-    # in order of (source, target), the k-th edge is the reverse of the k-th edge in order of (target, source)
-    reverse = torch.argsort(edge_index[0] * pos.size(0) + edge_index[1])
-    return Graph(edge_index, edge_shift, rowptr, reverse)
-
-
-def _all_pairs(batch: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Source and target of all pairs of atoms within each structure, in order of the target, in chunks."""
-    atoms = torch.bincount(batch, minlength=batch_size)  # [B]
-    first_atom = (atoms.cumsum(0) - atoms)[batch]  # [N] first atom of the structure of each atom
-    partners = atoms[batch]  # [N]
-    last_pair = partners.cumsum(0)  # [N]
-    num_atoms, num_pairs = batch.size(0), int(last_pair[-1]) if batch.numel() else 0
-    start = 0
-    while start < num_atoms or start == 0:
-        stop = num_atoms
-        if num_pairs > PAIRS_PER_CHUNK:
-            done = int(last_pair[start - 1]) if start else 0
-            stop = max(start + 1, int(torch.searchsorted(last_pair, done + PAIRS_PER_CHUNK, right=True)))
-        rows = torch.arange(start, stop, device=batch.device)
-        count = partners[start:stop]
-        target = rows.repeat_interleave(count)  # [P]
-        before = count.cumsum(0) - count
-        offset = (first_atom[start:stop] - before).repeat_interleave(count)
-        yield torch.arange(target.size(0), device=batch.device) + offset, target
-        start = max(stop, 1)
-
-
-def _close_pairs(pos: Tensor, source: Tensor, target: Tensor, cutoff: float) -> Tensor:
-    """Those of the pairs that are closer than the cutoff [2, E]."""
-    x, y, z = (pos.index_select(0, source) - pos.index_select(0, target)).unbind(1)
-    squared = x * x + y * y + z * z  # elementary operations only: equal to the last bit on every device
-    edge = (squared < cutoff * cutoff) & (source != target)
-    pairs = torch.stack([source, target])[:, edge]
-    coincident = squared[edge] == 0
-    if coincident.any():
-        j, i = pairs[:, coincident][:, 0].tolist()
+    lattice = lattice_of(cell, pbc, batch_size, pos.device)
+    if lattice is not None and math.isinf(cutoff):
         raise ValueError(
-            f"atoms {min(i, j)} and {max(i, j)} are at the same place {pos[i].tolist()}, "
+            "`cutoff` must be finite in periodic structures, where every atom has infinitely many neighbours"
+        )
+    exact = pos.detach().double()
+    i, j, shift, image = candidate_pairs(exact, float(cutoff), batch, batch_size, lattice)
+    squared = _squared_distance(exact, i, j, shift, None if lattice is None else lattice.cell[batch[i]])
+    close = (squared < cutoff * cutoff).nonzero().squeeze(1)
+    _check_coincident(squared[close], i[close], j[close], pos)
+    return _both_directions(i[close], j[close], shift[close], image[close], pos.size(0))
+
+
+def _squared_distance(pos: Tensor, i: Tensor, j: Tensor, shift: Tensor, cell: Tensor | None) -> Tensor:
+    """Squared distance by elementary operations: equal to the last bit on every device and in both directions."""
+    vector = pos.index_select(0, j) - pos.index_select(0, i)
+    if cell is not None:
+        steps = shift.to(pos.dtype)
+        vector = vector + (steps[:, :1] * cell[:, 0] + steps[:, 1:2] * cell[:, 1] + steps[:, 2:] * cell[:, 2])
+    x, y, z = vector.unbind(1)
+    return x * x + y * y + z * z
+
+
+def _check_coincident(squared: Tensor, i: Tensor, j: Tensor, pos: Tensor) -> None:
+    if (squared == 0).any():
+        pair = int((squared == 0).nonzero()[0])
+        first, second = sorted((int(i[pair]), int(j[pair])))
+        raise ValueError(
+            f"atoms {first} and {second} are at the same place {pos[first].tolist()}, "
             "where forces are not defined; remove one of them"
         )
-    return pairs
+
+
+def _both_directions(i: Tensor, j: Tensor, shift: Tensor, image: Tensor, num_atoms: int) -> Graph:
+    """All edges from one of each pair, sorted by target, source and image."""
+    pairs = i.size(0)
+    target, source, image = torch.cat([i, j]), torch.cat([j, i]), torch.cat([image, -image])
+    reach = image.abs().amax(dim=0) if pairs else image.new_zeros(3)
+    key = target * num_atoms + source
+    for axis in range(3):
+        key = key * (2 * reach[axis] + 1) + image[:, axis] + reach[axis]
+    order = torch.argsort(key)
+    place = torch.empty_like(order)
+    place[order] = torch.arange(2 * pairs, device=order.device)
+    opposite = torch.where(order < pairs, order + pairs, order - pairs)
+    degree = torch.bincount(target, minlength=num_atoms)
+    rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+    edge_index = torch.stack([source, target])[:, order]
+    return Graph(edge_index, torch.cat([shift, -shift])[order], rowptr, place[opposite])
 
 
 def check_cutoff(cutoff: float) -> None:
@@ -146,15 +147,3 @@ def check_cutoff(cutoff: float) -> None:
         raise TypeError(f"`cutoff` must be a number in Angstrom, got {type(cutoff).__name__}")
     if math.isnan(cutoff) or cutoff <= 0:
         raise ValueError(f"`cutoff` must be positive, got {cutoff}")
-
-
-def _check_open(cell: Tensor | None, pbc: Tensor | None) -> None:
-    if pbc is None:
-        return
-    if cell is None and bool(torch.as_tensor(pbc).any()):
-        raise ValueError("`pbc` names periodic axes but `cell` is missing; pass the lattice vectors [B, 3, 3]")
-    if bool(torch.as_tensor(pbc).any()):
-        raise NotImplementedError(
-            "periodic boundaries are not supported yet: this version builds graphs of open systems only; "
-            "pass pbc=None for a molecule"
-        )

@@ -1,0 +1,212 @@
+"""Linked cells: all close pairs of a batch of structures at once, open and periodic, in plain PyTorch.
+
+Each structure is divided into bins no narrower than the cutoff, so that the neighbours of an atom are in its own or a
+neighbouring bin. A periodic axis shorter than the cutoff has a single bin, whose "neighbours" are its own images, as
+many as the cutoff reaches. One enumeration of (atom, offset of the bin) serves molecules, slabs and crystals of any
+size together; there is no loop over structures. Of two opposite offsets only one is followed: pairs are found once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyg_schnet.graph.lattice import Lattice
+
+#: Rows (atom, neighbouring bin) and pairs examined at a time, which bounds the memory of a search.
+ROWS_PER_CHUNK = 1 << 19
+PAIRS_PER_CHUNK = 1 << 22
+#: Candidates may be that much farther apart than the cutoff; the exact test comes afterwards.
+MARGIN = 1 + 1e-6
+
+#: For each bin near an atom: the atom, its first partner there, the number of partners and their image [R], .., [R, 3].
+_Rows = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Atoms sorted into bins; all atom-wise tensors are in the sorted order.
+
+    Attributes:
+        order: Original number of each atom [N].
+        pos: Wrapped positions in Angstrom [N, 3].
+        wrap: Cells by which each atom was moved [N, 3].
+        structure: Structure of each atom [N].
+        coordinate: Bin of each atom along the three axes [N, 3].
+        number: Bins along the axes of each structure [B, 3].
+        reach: How many bins away neighbours can be [B, 3].
+        first_bin: First bin of each structure [B].
+        count: Atoms in each bin.
+        start: First atom of each bin.
+    """
+
+    order: Tensor
+    pos: Tensor
+    wrap: Tensor
+    structure: Tensor
+    coordinate: Tensor
+    number: Tensor
+    reach: Tensor
+    first_bin: Tensor
+    count: Tensor
+    start: Tensor
+
+
+def candidate_pairs(
+    pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, lattice: Lattice | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pairs of atoms and images that are closer than the cutoff or a hair's breadth farther, each pair once.
+
+    Args:
+        pos: Positions in Angstrom [N, 3] float64.
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N], sorted.
+        batch_size: Number of structures.
+        lattice: Lattices, or ``None`` if all structures are open.
+
+    Returns:
+        Target i [P], source j [P], the image of j relative to i in cells [P, 3], and the same image for atoms wrapped
+        into the cell [P, 3], whose components are small.
+    """
+    bins = _sort_into_bins(pos, cutoff * MARGIN, batch, batch_size, lattice)
+    limit = (cutoff * MARGIN) ** 2
+    found = [_close(bins, rows, limit, lattice) for chunk in _rows(bins, lattice) for rows in _split(chunk)]
+    i, j, image = (torch.cat(parts) for parts in zip(*found, strict=True))
+    shift = image - bins.wrap[j] + bins.wrap[i]
+    return bins.order[i], bins.order[j], shift, image
+
+
+def _sort_into_bins(pos: Tensor, reach: float, batch: Tensor, batch_size: int, lattice: Lattice | None) -> _Bins:
+    wrap = torch.zeros(pos.shape, dtype=torch.long, device=pos.device)
+    fractional, height = pos, pos.new_ones(batch_size, 3)
+    periodic = torch.zeros(batch_size, 3, dtype=torch.bool, device=pos.device)
+    if lattice is not None:
+        height, periodic = lattice.height, lattice.pbc
+        fractional = torch.einsum("nk,nkl->nl", pos, lattice.inverse[batch])
+        wrap = torch.where(periodic[batch], fractional.floor(), 0.0).long()
+        fractional = fractional - wrap
+        pos = pos - torch.einsum("nk,nkl->nl", wrap.to(pos.dtype), lattice.cell[batch])
+
+    low, high = _bounds(fractional, batch, batch_size)
+    low, high = torch.where(periodic, 0.0, low), torch.where(periodic, 1.0, high)
+    extent = high - low  # [B, 3], fractional
+    number = _number_of_bins(extent * height / reach, torch.bincount(batch, minlength=batch_size))
+    images = (reach * number / (extent * height)).ceil()
+    reach_in_bins = torch.where(periodic, images, (number > 1).to(images.dtype)).nan_to_num(0.0).long()
+
+    relative = (fractional - low[batch]) / torch.where(extent > 0, extent, 1.0)[batch]
+    coordinate = (relative * number[batch]).long().clamp(min=0).minimum(number[batch] - 1)  # [N, 3]
+    size = number.prod(dim=1)
+    first_bin = size.cumsum(0) - size
+    key = first_bin[batch] + _flatten(coordinate, number[batch])
+    order = torch.argsort(key, stable=True)
+    count = torch.bincount(key, minlength=int(size.sum()))
+    return _Bins(
+        order,
+        pos[order],
+        wrap[order],
+        batch[order],
+        coordinate[order],
+        number,
+        reach_in_bins,
+        first_bin,
+        count,
+        count.cumsum(0) - count,
+    )
+
+
+def _bounds(values: Tensor, batch: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Smallest and largest value of each structure [B, 3]; zero for an empty one."""
+    index = batch.unsqueeze(-1).expand_as(values)
+    zero = values.new_zeros(batch_size, 3)
+    low, high = (zero.scatter_reduce(0, index, values, kind, include_self=False) for kind in ("amin", "amax"))
+    return low, high
+
+
+def _number_of_bins(most: Tensor, atoms: Tensor) -> Tensor:
+    """As many bins along each axis as fit, but not many more than there are atoms [B, 3]."""
+    number = most.floor().clamp(min=1, max=2**20)
+    for _ in range(3):
+        excess = number.prod(dim=1) / atoms.clamp(min=1)
+        axes = (number > 1).sum(dim=1).clamp(min=1)
+        scale = excess.clamp(min=1).pow(-1.0 / axes).unsqueeze(-1)
+        number = (number * scale).floor().clamp(min=1)
+    return number.long()
+
+
+def _flatten(coordinate: Tensor, number: Tensor) -> Tensor:
+    return (coordinate[:, 0] * number[:, 1] + coordinate[:, 1]) * number[:, 2] + coordinate[:, 2]
+
+
+def _rows(bins: _Bins, lattice: Lattice | None) -> Iterator[_Rows]:
+    """The rows of all atoms, in chunks."""
+    span = 2 * bins.reach + 1  # [B, 3]
+    size = span.prod(dim=1)
+    rows = ((size + 1) // 2)[bins.structure]  # [N] offsets from the centre on
+    last_row = rows.cumsum(0)
+    num_atoms, start = rows.size(0), 0
+    while start < num_atoms or start == 0:
+        stop = num_atoms
+        if num_atoms and int(last_row[-1]) > ROWS_PER_CHUNK:
+            done = int(last_row[start - 1]) if start else 0
+            stop = max(start + 1, int(torch.searchsorted(last_row, done + ROWS_PER_CHUNK, right=True)))
+        count = rows[start:stop]
+        atom = torch.arange(start, stop, device=rows.device).repeat_interleave(count)
+        before = (count.cumsum(0) - count).repeat_interleave(count)
+        step = torch.arange(atom.size(0), device=rows.device) - before  # 0 at the atom's own bin
+        yield _partners(bins, atom, step, span, size, lattice)
+        start = max(stop, 1)
+
+
+def _partners(bins: _Bins, atom: Tensor, step: Tensor, span: Tensor, size: Tensor, lattice: Lattice | None) -> _Rows:
+    structure = bins.structure[atom]
+    number, span = bins.number[structure], span[structure]
+    local = step + (size[structure] - 1) // 2
+    offset = torch.stack(
+        [local // (span[:, 1] * span[:, 2]), local // span[:, 2] % span[:, 1], local % span[:, 2]], dim=1
+    )
+    coordinate = bins.coordinate[atom] + offset - bins.reach[structure]
+    image = torch.div(coordinate, number, rounding_mode="floor")
+    home = image == 0
+    inside = (home if lattice is None else home | lattice.pbc[structure]).all(dim=1)
+    cell = bins.first_bin[structure] + _flatten(coordinate - image * number, number)
+    cell = torch.where(inside, cell, 0)
+    # in its own bin an atom meets only those after it, elsewhere everyone
+    own = step == 0
+    first = torch.where(own, atom + 1, bins.start[cell])
+    count = torch.where(inside, bins.start[cell] + bins.count[cell] - first, 0)
+    used = count > 0
+    return atom[used], first[used], count[used], image[used]
+
+
+def _split(rows: _Rows) -> Iterator[_Rows]:
+    """Cut rows into pieces of a bounded number of pairs."""
+    last_pair = rows[2].cumsum(0)
+    num_rows = last_pair.size(0)
+    if num_rows == 0 or int(last_pair[-1]) <= PAIRS_PER_CHUNK:
+        yield rows
+        return
+    start = 0
+    while start < num_rows:
+        done = int(last_pair[start - 1]) if start else 0
+        stop = max(start + 1, int(torch.searchsorted(last_pair, done + PAIRS_PER_CHUNK, right=True)))
+        atom, first, count, image = (values[start:stop] for values in rows)
+        yield atom, first, count, image
+        start = stop
+
+
+def _close(bins: _Bins, rows: _Rows, limit: float, lattice: Lattice | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Those pairs of the rows that are close: target, source and image, in the sorted numbering."""
+    atom, first, count, image = rows
+    seen_from = bins.pos[atom]  # [R, 3]
+    if lattice is not None:
+        cells = lattice.cell[bins.structure[atom]]
+        seen_from = seen_from - torch.einsum("rk,rkl->rl", image.to(seen_from.dtype), cells)
+    row = torch.arange(count.size(0), device=count.device).repeat_interleave(count)
+    before = count.cumsum(0) - count
+    source = torch.arange(row.size(0), device=row.device) + (first - before).index_select(0, row)
+    distance = bins.pos.index_select(0, source) - seen_from.index_select(0, row)
+    close = (distance.square().sum(dim=1) < limit).nonzero().squeeze(1)
+    row = row.index_select(0, close)
+    return atom.index_select(0, row), source.index_select(0, close), image.index_select(0, row)
