@@ -55,6 +55,16 @@ def test_energies_and_forces(preset, tmp_path):
     assert ("PyG's SchNet" in errors) == (preset == "pyg")
 
 
+def test_crystals(tmp_path):
+    printed = run("06_crystals.py", cwd=tmp_path)
+    rows = {line[:14].strip(): line[14:].split() for line in printed.splitlines()}
+    # shells of diamond within 5 Angstrom: 4, 12, 12, 6, 12, 24, 16
+    assert rows["diamond"][2:4] == ["86.0", "1.545"]
+    assert rows["copper slab"][1] == "ab-"
+    differences = [float(line.split()[-1]) for line in printed.splitlines()[-2:]]
+    assert max(map(abs, differences)) < 1e-12
+
+
 def test_demo(tmp_path):
     """Examples 03, 04 and 05, one after the other."""
     printed = run("demo.py", "--max-steps", 40, "--picoseconds", 0.02, cwd=tmp_path)

@@ -29,6 +29,22 @@ def check_atoms(z: Tensor, pos: Tensor, dtype: torch.dtype) -> None:
         raise TypeError(f"`pos` is {pos.dtype}, the model {dtype}; convert one of them, for example pos.to({dtype})")
 
 
+def check_cell(cell: Tensor | None, pos: Tensor) -> None:
+    """Check that the lattice vectors have the dtype of the positions.
+
+    Args:
+        cell: Lattice vectors as rows [B, 3, 3].
+        pos: Positions [N, 3].
+
+    Raises:
+        TypeError: If they have not.
+    """
+    if isinstance(cell, Tensor) and cell.dtype != pos.dtype:
+        raise TypeError(
+            f"`cell` is {cell.dtype}, `pos` {pos.dtype}; convert one of them, for example cell.to({pos.dtype})"
+        )
+
+
 def check_edges(
     edge_index: Tensor, edge_shift: Tensor | None, cell: Tensor | None, batch: Tensor, batch_size: int
 ) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet.graph import check_structures
+from pyg_schnet.graph import check_structures, may_inspect
 from pyg_schnet.ops import forces_from_energy
 
 
@@ -75,6 +75,8 @@ class Potential(nn.Module):
             if pos is not None or batch_size is not None or any(value is not None for value in given.values()):
                 raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
             z, pos, batch_size, given = _tensors_of(data)
+            if given["edge_index"] is not None:
+                _check_reach(data.get("edge_cutoff"), self.model.cutoff)
         else:
             z = data
             if pos is None:
@@ -96,6 +98,15 @@ class Potential(nn.Module):
             energy = self.model.total(residual, z, batch, batch_size)
         energy = energy.squeeze(-1)  # [B]
         return {"energy": energy if differentiable else energy.detach(), "forces": forces}
+
+
+def _check_reach(edge_cutoff: Tensor | None, cutoff: float) -> None:
+    """Refuse a graph that ends before the model does; on a GPU the values are not looked at."""
+    if edge_cutoff is not None and may_inspect(edge_cutoff) and float(edge_cutoff.min()) < cutoff * (1 - 1e-6):
+        raise ValueError(
+            f"the graph was built with a cutoff of {float(edge_cutoff.min()):g} Angstrom, the model needs {cutoff:g}; "
+            f"build it with RadiusGraph({cutoff:g})"
+        )
 
 
 def _usable(tensor: Any) -> Any:

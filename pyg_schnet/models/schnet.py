@@ -6,8 +6,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet.graph import check_structures, radius_graph
-from pyg_schnet.models.inputs import check_atoms, check_distances, check_edges
+from pyg_schnet.graph import check_structures, radius_graph, within_cutoff
+from pyg_schnet.models.inputs import check_atoms, check_cell, check_distances, check_edges
 from pyg_schnet.models.presets import preset_arguments
 from pyg_schnet.nn import (
     AtomEmbedding,
@@ -25,7 +25,7 @@ from pyg_schnet.ops import edge_vectors
 
 
 class SchNet(nn.Module):
-    r"""SchNet: properties of molecules from continuous-filter convolutions.
+    r"""SchNet: properties of molecules and materials from continuous-filter convolutions.
 
     Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II and figure 1:
 
@@ -53,6 +53,8 @@ class SchNet(nn.Module):
         cutoff_function: ``"cosine"`` or ``None``; without one, the energy jumps when a pair crosses the cutoff.
         activate_last: Whether the filter networks activate their second layer, as in the papers.
         act: Activation: ``"ssp"``, or ``"ssp-pyg"`` for PyG's, see :mod:`~pyg_schnet.models.presets`.
+        normalization: Normalisation of the convolution by the number of neighbours: ``"mean"`` as in the paper for
+            crystals, ``"smooth"`` (see :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None``.
         max_z: Largest atomic number.
 
     Raises:
@@ -81,6 +83,7 @@ class SchNet(nn.Module):
         cutoff_function: str | None = "cosine",
         activate_last: bool = False,
         act: str = "ssp",
+        normalization: str | None = None,
         max_z: int = 118,
     ) -> None:
         super().__init__()
@@ -102,13 +105,16 @@ class SchNet(nn.Module):
             "cutoff_function": cutoff_function,
             "activate_last": activate_last,
             "act": act,
+            "normalization": normalization,
             "max_z": max_z,
         }
         self.embedding = AtomEmbedding(max_z, hidden_channels)
         self.basis = GaussianSmearing(0.0, self.cutoff, num_gaussians, gamma)
         envelope, activation = _cutoff_function(cutoff_function, self.cutoff), _activation(act)
         self.interactions = nn.ModuleList(
-            InteractionBlock(hidden_channels, num_gaussians, num_filters, envelope, activate_last, activation)
+            InteractionBlock(
+                hidden_channels, num_gaussians, num_filters, envelope, activate_last, activation, normalization
+            )
             for _ in range(num_interactions)
         )
         self.output = Atomwise(hidden_channels, act=activation)
@@ -120,7 +126,8 @@ class SchNet(nn.Module):
         """A named variant, see :mod:`pyg_schnet.models.presets` for the differences.
 
         Args:
-            name: ``"jcp2018"`` (the paper) or ``"pyg"`` (PyG's SchNet).
+            name: ``"jcp2018"`` (the paper, molecules), ``"jcp2018-materials"`` (the paper, crystals) or ``"pyg"``
+                (PyG's SchNet).
             **overrides: Arguments that replace those of the preset.
 
         Returns:
@@ -164,7 +171,7 @@ class SchNet(nn.Module):
             edge_index: Neighbours j -> i [2, E]; ``None`` to search all pairs within the cutoff.
             edge_shift: Image of the source of each edge [E, 3].
             cell: Lattice vectors as rows [B, 3, 3].
-            pbc: Periodic axes [B, 3]; periodic graphs are not there yet.
+            pbc: Periodic axes [B, 3].
             batch_size: Number of structures, needed only if the last ones may be empty.
 
         Returns:
@@ -196,16 +203,19 @@ class SchNet(nn.Module):
             Properties less their references [B, 1].
         """
         check_atoms(z, pos, self.embedding.weight.dtype)
+        check_cell(cell, pos)
         if edge_index is None:
             graph = radius_graph(pos, self.cutoff, batch, cell, pbc, batch_size=batch_size)
             edge_index, (pairs, edge_pair) = graph.edge_index, graph.pairs()
-            edge_vec = edge_vectors(pos, edge_index[:, pairs])  # [E / 2, 3]: i -> j has the filter of j -> i
+            edge_vec = edge_vectors(pos, edge_index[:, pairs], graph.edge_shift[pairs], cell, batch)
+            edge_weight = edge_vec.norm(dim=-1)  # [E / 2] distances: i -> j has that and the filter of j -> i
         else:
             check_edges(edge_index, edge_shift, cell, batch, batch_size)
-            edge_vec, edge_pair = edge_vectors(pos, edge_index, edge_shift, cell, batch), None  # [E, 3]
-        edge_weight = edge_vec.norm(dim=-1)  # [E or E / 2] distances
-        if edge_pair is None:
+            edge_weight, edge_pair = edge_vectors(pos, edge_index, edge_shift, cell, batch).norm(dim=-1), None  # [E]
             check_distances(edge_weight, edge_index)
+            # a graph for a larger cutoff has more edges
+            inside = within_cutoff(pos, edge_index, edge_shift, cell, batch, self.cutoff)
+            edge_weight, edge_index = edge_weight[inside], edge_index[:, inside]
         edge_attr = self.basis(edge_weight)  # [E or E / 2, G]
 
         x = self.embedding(z)  # [N, F]  equation (1)

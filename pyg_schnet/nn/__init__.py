@@ -7,6 +7,7 @@ from pyg_schnet.nn.cutoff import CosineCutoff, NoCutoff
 from pyg_schnet.nn.embedding import AtomEmbedding
 from pyg_schnet.nn.filter import FilterNetwork
 from pyg_schnet.nn.interaction import InteractionBlock
+from pyg_schnet.nn.normalization import NeighborNormalization
 from pyg_schnet.nn.readout import Atomwise, Readout
 from pyg_schnet.nn.reference import Reference
 
@@ -18,6 +19,7 @@ __all__ = [
     "FilterNetwork",
     "GaussianSmearing",
     "InteractionBlock",
+    "NeighborNormalization",
     "NoCutoff",
     "Readout",
     "Reference",

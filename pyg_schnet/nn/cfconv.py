@@ -5,13 +5,14 @@ from torch_geometric.nn import MessagePassing
 
 from pyg_schnet.nn.cutoff import CosineCutoff, NoCutoff
 from pyg_schnet.nn.filter import dense, reset_dense
+from pyg_schnet.nn.normalization import NeighborNormalization
 from pyg_schnet.ops import cfconv
 
 
 class CFConv(MessagePassing):
     r"""Continuous-filter convolution between two dense layers.
 
-    .. math:: x_i' = W_2 \Big(\sum_{j \in \mathcal N(i)} (W_1 x_j) \circ \mathcal W(e_{ij})\, C(d_{ij})\Big) + b_2
+    .. math:: x_i' = W_2 \Big(\nu_i \sum_{j \in \mathcal N(i)} (W_1 x_j) \circ \mathcal W(e_{ij})\, C(d_{ij})\Big) + b_2
 
     Schütt et al., J. Chem. Phys. 148, 241722 (2018), equation (3) and figure 1. The call is that of PyG's ``CFConv``,
     so the layer fits into any PyG model, ``torch_geometric.nn.Sequential`` included.
@@ -23,6 +24,8 @@ class CFConv(MessagePassing):
         nn: Filter network: any module from edge attributes [E, G] to filters [E, F].
         cutoff: Cutoff function of the distance as a module, a number for :class:`CosineCutoff` at this distance,
             ``None`` for none.
+        normalization: Factor :math:`\nu_i` by the number of neighbours: ``"mean"``, ``"smooth"`` (see
+            :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None`` for 1.
 
     Example:
         >>> import torch
@@ -40,12 +43,14 @@ class CFConv(MessagePassing):
         num_filters: int,
         nn: nn.Module,
         cutoff: float | nn.Module | None = None,
+        normalization: str | None = None,
     ) -> None:
         super().__init__(aggr="add")
         self.lin1 = dense(in_channels, num_filters, bias=False)
         self.lin2 = dense(num_filters, out_channels)
         self.nn = nn
         self.cutoff = cutoff_module(cutoff)
+        self.norm = None if normalization is None else NeighborNormalization(normalization, self.cutoff)
 
     def reset_parameters(self) -> None:
         """Draw the weights of the layer and of its filter network anew."""
@@ -79,6 +84,9 @@ class CFConv(MessagePassing):
         x = self.lin1(x)  # [N, F]
         # PyG's Explainer masks messages, which only the general path knows
         x = self.propagate(edge_index, x=x, w=w) if self.explain else cfconv(x, w, edge_index, x.size(0))
+        if self.norm is not None:
+            distance = edge_weight if edge_pair is None else edge_weight.index_select(0, edge_pair)
+            x = x * self.norm(edge_index, distance, x.size(0))
         return self.lin2(x)  # [N, out_channels]
 
     def filters(self, edge_weight: Tensor, edge_attr: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ class InteractionBlock(nn.Module):
         cutoff: Cutoff function, see :class:`~pyg_schnet.CFConv`.
         activate_last: Whether the filter network activates its second layer, see :class:`~pyg_schnet.FilterNetwork`.
         act: Activation; ``None`` for :class:`~pyg_schnet.ShiftedSoftplus`.
+        normalization: Normalisation by the number of neighbours, see :class:`~pyg_schnet.CFConv`.
 
     Example:
         >>> import torch
@@ -38,11 +39,12 @@ class InteractionBlock(nn.Module):
         cutoff: float | nn.Module | None = None,
         activate_last: bool = True,
         act: nn.Module | None = None,
+        normalization: str | None = None,
     ) -> None:
         super().__init__()
         self.act = ShiftedSoftplus() if act is None else act
         filter_network = FilterNetwork(num_gaussians, num_filters, activate_last, self.act)
-        self.conv = CFConv(hidden_channels, hidden_channels, num_filters, filter_network, cutoff)
+        self.conv = CFConv(hidden_channels, hidden_channels, num_filters, filter_network, cutoff, normalization)
         self.lin = dense(hidden_channels, hidden_channels)
 
     def reset_parameters(self) -> None:

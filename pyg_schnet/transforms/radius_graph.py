@@ -11,8 +11,9 @@ from pyg_schnet.graph import check_cutoff, radius_graph
 class RadiusGraph(BaseTransform):
     """Connect all atoms closer than a cutoff, see :func:`pyg_schnet.radius_graph`.
 
-    Writes ``edge_index`` [2, E] and ``edge_shift`` [E, 3]. Used as a dataset's ``pre_transform`` the graph is searched
-    once.
+    Works on molecules and, with ``cell`` [1, 3, 3] and ``pbc`` [1, 3], on crystals. Writes ``edge_index`` [2, E],
+    ``edge_shift`` [E, 3] and ``edge_cutoff`` [1], from which a model sees whether the graph reaches far enough. Used as
+    a dataset's ``pre_transform`` the graph is searched once.
 
     Args:
         cutoff: Cutoff distance in Angstrom.
@@ -43,6 +44,7 @@ class RadiusGraph(BaseTransform):
         """
         graph = radius_graph(data.pos, self.cutoff, data.get("batch"), data.get("cell"), data.get("pbc"))
         data.edge_index, data.edge_shift = graph.edge_index, graph.edge_shift
+        data.edge_cutoff = data.pos.new_tensor([self.cutoff])
         data.edge_attr = None  # of other edges, if there was one
         return data
 

@@ -108,9 +108,15 @@ def test_cell_without_periodic_axes(model):
     assert calculator.get_potential_energy(atoms) == energy
 
 
-def test_periodic_is_refused(model):
-    with pytest.raises(NotImplementedError, match="periodic boundaries are not supported yet"):
-        SchNetCalculator(model).get_potential_energy(bulk("Cu"))
+def test_crystal():
+    torch.manual_seed(0)
+    model = SchNet.preset("jcp2018-materials", num_interactions=2, hidden_channels=16, num_filters=16, readout="add")
+    calculator = SchNetCalculator(model, dtype=torch.float64)
+    primitive, cubic = bulk("NaCl", "rocksalt", a=5.6), bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    energy = calculator.get_potential_energy(primitive)
+    assert 4 * energy == pytest.approx(calculator.get_potential_energy(cubic), rel=1e-11)
+    # by symmetry no atom of rock salt feels a force
+    np.testing.assert_allclose(calculator.get_forces(cubic), np.zeros((8, 3)), atol=1e-13)
 
 
 def test_bad_models(tmp_path):
