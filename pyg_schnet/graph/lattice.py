@@ -57,13 +57,13 @@ def lattice_of(cell: Tensor | None, pbc: Tensor | None, batch_size: int, device:
             )
         return None
     _check_kind("pbc", pbc, (batch_size, 3), pbc.dtype == torch.bool if isinstance(pbc, Tensor) else False, "bool")
+    if cell is not None:
+        floating = isinstance(cell, Tensor) and cell.is_floating_point()
+        _check_kind("cell", cell, (batch_size, 3, 3), floating, "floating-point")
     if not pbc.any():
         return None
     if cell is None:
         raise ValueError("`pbc` names periodic axes but `cell` is missing; pass the lattice vectors [B, 3, 3]")
-    _check_kind(
-        "cell", cell, (batch_size, 3, 3), isinstance(cell, Tensor) and cell.is_floating_point(), "floating-point"
-    )
     pbc = pbc.to(device)
     vectors = torch.where(pbc.unsqueeze(-1), cell.detach().to(device=device, dtype=torch.float64), 0.0)
     full = _completed(vectors, pbc)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyg_schnet.graph.all_pairs import MOST_PAIRS, all_pairs, num_pairs
 from pyg_schnet.graph.lattice import Lattice
 
 #: Rows (atom, neighbouring bin) and pairs examined at a time, which bounds the memory of a search.
@@ -69,12 +70,17 @@ def candidate_pairs(
         Target i [P], source j [P], the image of j relative to i in cells [P, 3], and the same image for atoms wrapped
         into the cell [P, 3], whose components are small.
     """
-    bins = _sort_into_bins(pos, cutoff * MARGIN, batch, batch_size, lattice)
-    limit = (cutoff * MARGIN) ** 2
+    reach = cutoff * MARGIN
+    limit = reach * reach
+    if lattice is None and num_pairs(batch, batch_size) <= MOST_PAIRS:
+        return all_pairs(pos, limit, batch, batch_size)
+    bins = _sort_into_bins(pos, reach, batch, batch_size, lattice)
     found = [_close(bins, rows, limit, lattice) for chunk in _rows(bins, lattice) for rows in _split(chunk)]
-    i, j, image = (torch.cat(parts) for parts in zip(*found, strict=True))
-    shift = image - bins.wrap[j] + bins.wrap[i]
-    return bins.order[i], bins.order[j], shift, image
+    i, j, image = found[0] if len(found) == 1 else (torch.cat(parts) for parts in zip(*found, strict=True))
+    shift = image
+    if lattice is not None:
+        shift = image - bins.wrap.index_select(0, j) + bins.wrap.index_select(0, i)
+    return bins.order.index_select(0, i), bins.order.index_select(0, j), shift, image
 
 
 def _sort_into_bins(pos: Tensor, reach: float, batch: Tensor, batch_size: int, lattice: Lattice | None) -> _Bins:
@@ -88,7 +94,7 @@ def _sort_into_bins(pos: Tensor, reach: float, batch: Tensor, batch_size: int, l
         fractional = fractional - wrap
         pos = pos - torch.einsum("nk,nkl->nl", wrap.to(pos.dtype), lattice.cell[batch])
 
-    low, high = _bounds(fractional, batch, batch_size)
+    low, high = bounds(fractional, batch, batch_size)
     low, high = torch.where(periodic, 0.0, low), torch.where(periodic, 1.0, high)
     extent = high - low  # [B, 3], fractional
     number = _number_of_bins(extent * height / reach, torch.bincount(batch, minlength=batch_size))
@@ -116,7 +122,7 @@ def _sort_into_bins(pos: Tensor, reach: float, batch: Tensor, batch_size: int, l
     )
 
 
-def _bounds(values: Tensor, batch: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
+def bounds(values: Tensor, batch: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
     """Smallest and largest value of each structure [B, 3]; zero for an empty one."""
     index = batch.unsqueeze(-1).expand_as(values)
     zero = values.new_zeros(batch_size, 3)
@@ -160,24 +166,28 @@ def _rows(bins: _Bins, lattice: Lattice | None) -> Iterator[_Rows]:
 
 
 def _partners(bins: _Bins, atom: Tensor, step: Tensor, span: Tensor, size: Tensor, lattice: Lattice | None) -> _Rows:
-    structure = bins.structure[atom]
-    number, span = bins.number[structure], span[structure]
-    local = step + (size[structure] - 1) // 2
-    offset = torch.stack(
-        [local // (span[:, 1] * span[:, 2]), local // span[:, 2] % span[:, 1], local % span[:, 2]], dim=1
-    )
-    coordinate = bins.coordinate[atom] + offset - bins.reach[structure]
+    structure = bins.structure.index_select(0, atom)
+    number, span = bins.number.index_select(0, structure), span.index_select(0, structure)
+    local = step + ((size - 1) // 2).index_select(0, structure)
+    outer, z = local // span[:, 2], local % span[:, 2]
+    offset = torch.stack([outer // span[:, 1], outer % span[:, 1], z], dim=1) - bins.reach.index_select(0, structure)
+    coordinate = bins.coordinate.index_select(0, atom) + offset
     image = torch.div(coordinate, number, rounding_mode="floor")
     home = image == 0
-    inside = (home if lattice is None else home | lattice.pbc[structure]).all(dim=1)
-    cell = bins.first_bin[structure] + _flatten(coordinate - image * number, number)
+    inside = (home if lattice is None else home | lattice.pbc.index_select(0, structure)).all(dim=1)
+    cell = bins.first_bin.index_select(0, structure) + _flatten(coordinate - image * number, number)
     cell = torch.where(inside, cell, 0)
     # in its own bin an atom meets only those after it, elsewhere everyone
-    own = step == 0
-    first = torch.where(own, atom + 1, bins.start[cell])
-    count = torch.where(inside, bins.start[cell] + bins.count[cell] - first, 0)
-    used = count > 0
-    return atom[used], first[used], count[used], image[used]
+    own, start = step == 0, bins.start.index_select(0, cell)
+    first = torch.where(own, atom + 1, start)
+    count = torch.where(inside, start + bins.count.index_select(0, cell) - first, 0)
+    used = (count > 0).nonzero().squeeze(1)
+    return _selected((atom, first, count, image), used)
+
+
+def _selected(rows: _Rows, index: Tensor) -> _Rows:
+    atom, first, count, image = (values.index_select(0, index) for values in rows)
+    return atom, first, count, image
 
 
 def _split(rows: _Rows) -> Iterator[_Rows]:
@@ -199,14 +209,17 @@ def _split(rows: _Rows) -> Iterator[_Rows]:
 def _close(bins: _Bins, rows: _Rows, limit: float, lattice: Lattice | None) -> tuple[Tensor, Tensor, Tensor]:
     """Those pairs of the rows that are close: target, source and image, in the sorted numbering."""
     atom, first, count, image = rows
-    seen_from = bins.pos[atom]  # [R, 3]
+    seen_from = bins.pos.index_select(0, atom)  # [R, 3]
     if lattice is not None:
-        cells = lattice.cell[bins.structure[atom]]
-        seen_from = seen_from - torch.einsum("rk,rkl->rl", image.to(seen_from.dtype), cells)
+        cells = lattice.cell
+        if cells.size(0) > 1:
+            cells = cells.index_select(0, bins.structure.index_select(0, atom))
+        seen_from = seen_from - (image.to(seen_from.dtype).unsqueeze(1) @ cells).squeeze(1)
     row = torch.arange(count.size(0), device=count.device).repeat_interleave(count)
     before = count.cumsum(0) - count
     source = torch.arange(row.size(0), device=row.device) + (first - before).index_select(0, row)
-    distance = bins.pos.index_select(0, source) - seen_from.index_select(0, row)
-    close = (distance.square().sum(dim=1) < limit).nonzero().squeeze(1)
+    x, y, z = (bins.pos.index_select(0, source) - seen_from.index_select(0, row)).unbind(1)
+    close = (x * x + y * y + z * z < limit).nonzero().squeeze(1)
     row = row.index_select(0, close)
-    return atom.index_select(0, row), source.index_select(0, close), image.index_select(0, row)
+    near = image.new_zeros(row.size(0), 3) if lattice is None else image.index_select(0, row)
+    return atom.index_select(0, row), source.index_select(0, close), near

@@ -1,8 +1,9 @@
-"""Radius graphs against brute force and ASE, and what the graph promises about itself."""
+"""Radius graphs of open systems against brute force and ASE; periodic ones are in test_periodic.py."""
 
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyg_schnet import Graph, radius_graph
-from pyg_schnet.graph import neighbors
+from pyg_schnet.graph import search
 
 
 def brute_force(pos: Tensor, cutoff: float, batch: Tensor) -> list[tuple[int, int]]:
@@ -81,37 +82,42 @@ def test_equals_ase(size: int, cutoff: float) -> None:
     sizes=st.lists(st.integers(0, 6), max_size=5),
     cutoff=st.floats(0.01, 30.0),
     seed=st.integers(0, 2**31),
-    chunk=st.integers(1, 40),
+    chunks=st.tuples(st.integers(1, 40), st.integers(1, 40)),
 )
-def test_any_batch_in_any_chunks_equals_brute_force(sizes: list[int], cutoff: float, seed: int, chunk: int) -> None:
+def test_any_batch_in_any_chunks_equals_brute_force(
+    sizes: list[int], cutoff: float, seed: int, chunks: tuple[int, int]
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
     pos = 10 * torch.rand(len(batch), 3, dtype=torch.float64, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbors, "PAIRS_PER_CHUNK", chunk)
-        graph = radius_graph(pos, cutoff, batch, batch_size=len(sizes))
+        patch.setattr(search, "ROWS_PER_CHUNK", chunks[0])
+        patch.setattr(search, "PAIRS_PER_CHUNK", chunks[1])
+        graph = radius_graph(pos, cutoff, batch, backend="torch", batch_size=len(sizes))
     assert edges_of(graph) == brute_force(pos, cutoff, batch)
     check_consistent(graph, len(pos))
 
 
 @pytest.mark.parametrize("chunk", [1, 16, 17, 32, 100, 10_000])
 def test_chunks_bound_the_pairs_and_change_nothing(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one bin a structure every pair is looked at exactly once."""
     pos, batch = cloud([16, 0, 1, 30, 2])
-    expected = radius_graph(pos, 2.0, batch)
+    expected = radius_graph(pos, 20.0, batch, backend="torch")
     seen: list[int] = []
-    search: Callable[..., Tensor] = neighbors._close_pairs
+    close: Callable[..., Any] = search._close
 
-    def spy(pos: Tensor, source: Tensor, target: Tensor, cutoff: float) -> Tensor:
-        seen.append(source.numel())
-        return search(pos, source, target, cutoff)
+    def spy(bins: Any, rows: Any, *arguments: Any) -> Any:
+        seen.append(int(rows[2].sum()))
+        return close(bins, rows, *arguments)
 
-    monkeypatch.setattr(neighbors, "PAIRS_PER_CHUNK", chunk)
-    monkeypatch.setattr(neighbors, "_close_pairs", spy)
-    graph = radius_graph(pos, 2.0, batch)
+    monkeypatch.setattr(search, "MOST_PAIRS", -1)  # linked cells also for a system this small
+    monkeypatch.setattr(search, "PAIRS_PER_CHUNK", chunk)
+    monkeypatch.setattr(search, "_close", spy)
+    graph = radius_graph(pos, 20.0, batch, backend="torch")
     for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
         assert torch.equal(getattr(graph, name), getattr(expected, name))
-    assert sum(seen) == 16**2 + 1 + 30**2 + 2**2
-    assert max(seen) <= max(chunk, 30)  # never less than the row of one atom
+    assert sum(seen) == (16 * 15 + 30 * 29 + 2) // 2
+    assert max(seen) <= max(chunk, 29)  # never less than the row of one atom
     assert all(one + next_one > chunk for one, next_one in itertools.pairwise(seen))  # none is smaller than needed
 
 
@@ -199,14 +205,6 @@ def test_two_atoms_at_the_same_place_are_refused(distance: float) -> None:
     pos = torch.tensor([[5.0, 0, 0], [1.0, 2.0, distance], [3.0, 0, 0], [1.0, 2.0, 0.0]])
     with pytest.raises(ValueError, match=r"atoms 1 and 3 are at the same place \[1.0, 2.0, -?0.0\].*remove one"):
         radius_graph(pos, 0.1)
-
-
-def test_periodic_axes_are_refused_for_now() -> None:
-    pos, pbc = torch.zeros(1, 3), torch.tensor([[False, True, False]])
-    with pytest.raises(NotImplementedError, match=r"periodic boundaries are not supported yet.*pbc=None"):
-        radius_graph(pos, 3.0, cell=torch.eye(3)[None], pbc=pbc)
-    with pytest.raises(ValueError, match="`pbc` names periodic axes but `cell` is missing"):
-        radius_graph(pos, 3.0, pbc=pbc)
 
 
 @pytest.mark.parametrize("pos", [torch.full((1, 3), math.nan), torch.zeros(3), torch.zeros(1, 3).long(), [[0.0, 0, 0]]])

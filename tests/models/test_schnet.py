@@ -257,7 +257,9 @@ def test_preset_pyg_has_the_sizes_of_pyg() -> None:
 def test_presets_take_overrides_and_refuse_the_unknown() -> None:
     model = SchNet.preset("jcp2018", num_interactions=3, cutoff=5.0)
     assert (len(model.interactions), model.cutoff, model.basis.gamma) == (3, 5.0, 10.0)
-    with pytest.raises(ValueError, match="unknown preset 'nips'; expected one of 'jcp2018', 'pyg'"):
+    with pytest.raises(
+        ValueError, match="unknown preset 'nips'; expected one of 'jcp2018', 'jcp2018-materials', 'pyg'"
+    ):
         SchNet.preset("nips")
     with pytest.raises(TypeError, match="SchNet has no argument 'layers'; expected one of hidden_channels, "):
         SchNet.preset("jcp2018", layers=3)
@@ -336,7 +338,8 @@ CELL = 5 * torch.eye(3, dtype=torch.float64)[None]
         ({"batch": torch.tensor([0, 0])}, ValueError, r"`batch` must have shape \[3\] like `pos`, got \[2\]"),
         ({"batch_size": 2}, ValueError, "`batch_size` is 2, but without `batch`"),
         ({"pbc": torch.tensor([[True] * 3])}, ValueError, "`pbc` names periodic axes but `cell` is missing"),
-        ({"pbc": torch.tensor([[True] * 3]), "cell": CELL}, NotImplementedError, "periodic boundaries are not"),
+        ({"cell": CELL}, ValueError, "`cell` is given but `pbc` is missing"),
+        ({"pbc": torch.tensor([[True] * 3]), "cell": 0 * CELL}, ValueError, "lattice vectors .* span no volume"),
         (
             {"edge_index": EDGE.repeat(2, 1)},
             ValueError,
