@@ -52,7 +52,7 @@ def brute_pairs(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, latt
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", set(BACKENDS) - {"torch"})
+@pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"torch"}))
 def test_random_systems(name: str, kind: str) -> None:
     needs(name)
     backend, periodic = BACKENDS[name], kind != "open"
@@ -75,7 +75,7 @@ def test_crystals(name: str, cells: int) -> None:
     assert graph.edge_index.size(1) == 26 * len(pos)
 
 
-@pytest.mark.parametrize("name", set(BACKENDS) - {"torch"})
+@pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"torch"}))
 @pytest.mark.parametrize("cutoff", [0.4, 3.0, math.inf])
 @pytest.mark.parametrize("sizes", [[], [0], [1], [2, 0, 0, 300, 1, 18], [0, 20, 0]], ids=str)
 def test_open_systems(name: str, cutoff: float, sizes: list[int]) -> None:
@@ -175,7 +175,7 @@ def test_auto_goes_by_device_size_and_what_is_installed(monkeypatch: pytest.Monk
     assert chosen(0, 0, False) == "torch"
 
 
-@pytest.mark.parametrize("name", set(BACKENDS) - {"torch"})
+@pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"torch"}))
 def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_is_there", lambda package: False)
     package = BACKENDS[name].package
