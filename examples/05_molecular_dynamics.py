@@ -72,7 +72,7 @@ def main() -> None:
 
     report = {
         "drift_mev_per_atom_per_ps": 1000 * energy_drift(times, potential + kinetic, len(atoms)),
-        "mean_temperature_K": float(kinetic.mean() / (1.5 * units.kB * len(atoms))),
+        "mean_temperature_K": float(2 * kinetic.mean() / (units.kB * (3 * len(atoms) - 6))),  # neither moves nor turns
         "steps": steps,
         "steps_per_second": speed,
     }
