@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, graphene, molecule
-from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet.simulation.ase import atoms_to_data
 from pyg_schnet.transforms import RadiusGraph
 
 
@@ -32,21 +32,12 @@ def graphite() -> Atoms:
     return atoms
 
 
-def data_of(atoms: Atoms) -> Data:
-    """Atoms of ASE as a Data object of PyG."""
-    return Data(
-        z=torch.tensor(atoms.numbers, dtype=torch.long),
-        pos=torch.tensor(atoms.positions),
-        cell=torch.tensor(atoms.cell.array).unsqueeze(0),
-        pbc=torch.tensor(atoms.pbc).unsqueeze(0),
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cutoff", type=float, default=5.0, help="in Angstrom")
     args = parser.parse_args()
     torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
 
     structures = {
         "diamond": bulk("C", "diamond", a=3.567),
@@ -56,18 +47,18 @@ def main() -> None:
     }
     print(f"{'':14}{'atoms':>6}{'periodic':>10}{'neighbours':>12}{'nearest':>10}")
     for name, atoms in structures.items():
-        data = data_of(atoms)
+        data = atoms_to_data(atoms)
         graph = radius_graph(data.pos, args.cutoff, cell=data.cell, pbc=data.pbc)
         source, target = graph.edge_index
-        vectors = data.pos[source] - data.pos[target] + graph.edge_shift.double() @ data.cell[0]
+        vectors = data.pos[source] - data.pos[target] + graph.edge_shift.to(data.pos.dtype) @ data.cell[0]
         axes = "".join(axis if periodic else "-" for axis, periodic in zip("abc", atoms.pbc, strict=True))
         degree = graph.rowptr.diff().double().mean()
         print(f"{name:14}{len(atoms):6}{axes:>10}{degree:12.1f}{vectors.norm(dim=1).min():8.3f} Å")
 
     # graphs can be made once, before training, and are collated like everything else
-    model = SchNet.preset("jcp2018-materials", cutoff=args.cutoff).double().eval()
+    model = SchNet.preset("jcp2018-materials", cutoff=args.cutoff).eval()
     potential, transform = Potential(model), RadiusGraph(args.cutoff)
-    batch = next(iter(DataLoader([transform(data_of(atoms)) for atoms in structures.values()], batch_size=4)))
+    batch = next(iter(DataLoader([transform(atoms_to_data(atoms)) for atoms in structures.values()], batch_size=4)))
     out = potential(batch)
     print("\nenergy per atom", dict(zip(structures, (round(e, 6) for e in out["energy"].tolist()), strict=True)))
 
@@ -76,7 +67,7 @@ def main() -> None:
         "2x2x2 supercell": crystal.repeat(2),
         "cubic cell": bulk("C", "diamond", 3.567, cubic=True),
     }.items():
-        difference = potential(data_of(other))["energy"] - potential(data_of(crystal))["energy"]
+        difference = potential(atoms_to_data(other))["energy"] - potential(atoms_to_data(crystal))["energy"]
         print(f"{name} less primitive cell {difference.item():+.1e}")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch_geometric.data import Data
 
 from pyg_schnet.models import Potential, load
 
@@ -14,6 +15,31 @@ try:
     from ase.calculators.calculator import Calculator, all_changes
 except ImportError as error:
     raise ImportError('the calculator needs ASE; install it with pip install "pyg_schnet[md]"') from error
+
+
+def atoms_to_data(atoms: Atoms, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Data:
+    """A structure of ASE as a ``Data`` of PyG.
+
+    Args:
+        atoms: The structure.
+        dtype: Floating-point type; ``None`` for torch's default.
+        device: Where to put the tensors.
+
+    Returns:
+        ``z`` [n], ``pos`` [n, 3] and ``cell`` [1, 3, 3] in Angstrom, ``pbc`` [1, 3].
+
+    Example:
+        >>> from ase.build import bulk
+        >>> atoms_to_data(bulk("Fe")).pbc
+        tensor([[True, True, True]])
+    """
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    return Data(
+        z=torch.as_tensor(atoms.numbers, dtype=torch.long, device=device),
+        pos=torch.as_tensor(atoms.positions, dtype=dtype, device=device),
+        cell=torch.as_tensor(atoms.cell.array, dtype=dtype, device=device).unsqueeze(0),
+        pbc=torch.as_tensor(atoms.pbc, device=device).unsqueeze(0),
+    )
 
 
 class SchNetCalculator(Calculator):
@@ -72,10 +98,6 @@ class SchNetCalculator(Calculator):
         """
         super().calculate(atoms, properties or ["energy"], system_changes)
         structure: Any = self.atoms
-        z = torch.as_tensor(structure.numbers, dtype=torch.long, device=self.device)
-        pos = torch.as_tensor(structure.positions, dtype=self.dtype, device=self.device)
-        cell = torch.as_tensor(structure.cell.array, dtype=self.dtype, device=self.device).unsqueeze(0)
-        pbc = torch.as_tensor(structure.pbc, device=self.device).unsqueeze(0)
-        out = self.potential(z, pos, cell=cell, pbc=pbc)
+        out = self.potential(atoms_to_data(structure, self.dtype, self.device))
         energy = float(out["energy"])
         self.results = {"energy": energy, "free_energy": energy, "forces": out["forces"].cpu().numpy()}

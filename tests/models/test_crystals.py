@@ -11,6 +11,7 @@ from torch_geometric.loader import DataLoader
 from pyg_schnet import CFConv, FilterNetwork, Potential, SchNet, radius_graph
 from pyg_schnet.nn import GaussianSmearing, NeighborNormalization, NoCutoff
 from pyg_schnet.ops import edge_vectors
+from pyg_schnet.simulation.ase import atoms_to_data
 from pyg_schnet.transforms import RadiusGraph
 
 SMOOTH = {"cutoff_function": "cosine", "normalization": "smooth"}
@@ -18,12 +19,7 @@ VARIANTS = [{}, SMOOTH, {"normalization": None, "cutoff_function": "cosine"}]
 
 
 def data_of(atoms: Atoms) -> Data:
-    return Data(
-        z=torch.tensor(atoms.numbers, dtype=torch.long),
-        pos=torch.tensor(atoms.positions),
-        cell=torch.tensor(atoms.cell.array).unsqueeze(0),
-        pbc=torch.tensor(atoms.pbc).unsqueeze(0),
-    )
+    return atoms_to_data(atoms, torch.float64)
 
 
 def materials(**options) -> SchNet:
