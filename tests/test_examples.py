@@ -81,14 +81,18 @@ def test_interrupted_training_resumes(tmp_path):
     options = ["--num-train", 64, "--num-val", 32, "--blocks", 1, "--features", 16, "--validate-every", 10]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(EXAMPLES / "03_train_md17.py"), *map(str, options), "--max-steps", "100000"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     checkpoint = tmp_path / "results" / "ethanol_xtb" / "last.ckpt"
     for _ in range(600):
         if checkpoint.exists() or process.poll() is not None:
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) != 0
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "resume the run to go on from its last validation" in printed.splitlines()[-1]
     assert checkpoint.exists()
 
     refused = run("03_train_md17.py", *options, "--max-steps", 20, cwd=tmp_path, check=False)

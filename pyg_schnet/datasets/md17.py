@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,6 +29,20 @@ FILES: dict[str, str] = {
     "salicylic_acid": "md17_salicylic.npz",
     "toluene": "md17_toluene.npz",
     "uracil": "md17_uracil.npz",
+}
+#: Their sum formulas, by which a file that belongs to another molecule is recognised.
+FORMULAS: dict[str, str] = {
+    "aspirin": "C9H8O4",
+    "azobenzene": "C12H10N2",
+    "benzene": "C6H6",
+    "ethanol": "C2H6O",
+    "ethanol_xtb": "C2H6O",
+    "malonaldehyde": "C3H4O2",
+    "naphthalene": "C10H8",
+    "paracetamol": "C8H9NO2",
+    "salicylic_acid": "C7H6O3",
+    "toluene": "C7H8",
+    "uracil": "C4H4N2O2",
 }
 #: Datasets in the same layout that come with the package.
 BUNDLED: dict[str, str] = {"ethanol_xtb": "ethanol_xtb.npz"}
@@ -117,7 +132,7 @@ class MD17(InMemoryDataset):
         """Convert units and store all frames collated."""
         raw = Path(self.raw_paths[0])
         try:
-            data, slices = _collated(raw)
+            data, slices = _collated(raw, self.name)
         except ValueError:
             raw.unlink()  # our copy; the source stays as it is, and a good one can take the place
             raise
@@ -147,9 +162,12 @@ class MD17(InMemoryDataset):
         return separate(cls=Data, batch=self._data, idx=idx, slice_dict=self.slices, decrement=False)
 
 
-def _collated(path: Path) -> tuple[Data, dict[str, Any]]:
+def _collated(path: Path, name: str) -> tuple[Data, dict[str, Any]]:
     """All frames of a file as one Data, and where each frame begins."""
     raw = read_npz(path)
+    formula = _formula(raw["z"].tolist())
+    if formula != FORMULAS[name]:
+        raise ValueError(f"the file given for {name} holds {formula}, expected {FORMULAS[name]}; check name and source")
     frames, atoms = raw["R"].shape[:2]
     kcal = conversion("kcal/mol", "eV")
     data = Data(
@@ -161,3 +179,10 @@ def _collated(path: Path) -> tuple[Data, dict[str, Any]]:
     data.num_nodes = frames * atoms
     of_atoms, of_frames = torch.arange(frames + 1) * atoms, torch.arange(frames + 1)
     return data, {"z": of_atoms, "pos": of_atoms, "energy": of_frames, "forces": of_atoms}
+
+
+def _formula(z: list[int]) -> str:
+    """Sum formula of a molecule of C, H, N and O; other elements appear by their numbers."""
+    counts = Counter({6: "C", 1: "H", 7: "N", 8: "O"}.get(number, f"[{number}]") for number in z)
+    order = [*(element for element in "CHNO" if element in counts), *sorted(counts.keys() - set("CHNO"))]
+    return "".join(f"{element}{counts[element] if counts[element] > 1 else ''}" for element in order)

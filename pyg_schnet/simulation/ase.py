@@ -54,6 +54,7 @@ class SchNetCalculator(Calculator):
 
     Raises:
         TypeError: If ``model`` is none of these.
+        ValueError: If it predicts a mean over the atoms instead of an energy.
 
     Example:
         >>> from ase.build import molecule
@@ -78,7 +79,9 @@ class SchNetCalculator(Calculator):
             model = load(model)
         if not isinstance(model, nn.Module):
             raise TypeError(f"`model` must be a SchNet, a Potential or a path, got {type(model).__name__}")
-        bare = model.model if isinstance(model, Potential) else model
+        bare: Any = model.model if isinstance(model, Potential) else model
+        if bare.config["readout"] == "mean":
+            raise ValueError("`model` has readout='mean' and predicts an energy per atom; dynamics need readout='add'")
         self.potential = Potential(copy.deepcopy(bare)).to(device=device, dtype=dtype).eval().requires_grad_(False)
         first = next(self.potential.parameters())
         self.device, self.dtype = first.device, first.dtype

@@ -26,7 +26,7 @@ class SplitDataModule(LightningDataModule):
         seed: Seed of the order of the training examples.
 
     Raises:
-        ValueError: If training or validation part are empty or parts overlap.
+        ValueError: If training or validation part are empty, parts overlap or ``batch_size`` is below 1.
     """
 
     def __init__(self, dataset: Dataset, split: dict[str, Tensor], batch_size: int = 32, seed: int = 0) -> None:
@@ -34,6 +34,8 @@ class SplitDataModule(LightningDataModule):
         for part in ("train", "val"):
             if len(split.get(part, ())) == 0:
                 raise ValueError(f"the split has no {part!r} examples; training needs at least one")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
         indices = torch.cat(list(split.values()))
         if indices.unique().numel() != indices.numel():
             raise ValueError("the parts of the split overlap; every example may be in one part only")

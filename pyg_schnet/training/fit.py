@@ -85,7 +85,8 @@ def fit(
         File and figures of the best model.
 
     Raises:
-        FileExistsError: If ``directory`` already holds a run and ``resume`` is false.
+        FileExistsError: If ``directory`` already holds a run and ``resume`` is false, or there is nothing to resume.
+        SystemExit: On Ctrl-C, with the way to go on.
         ValueError: If there is no limit at all, or the checkpoint is damaged or belongs to another run.
     """
     if max_steps == -1 and max_minutes is None:
@@ -94,6 +95,10 @@ def fit(
     checkpoint = directory / "last.ckpt"
     if not resume and (checkpoint.exists() or (directory / "model.safetensors").exists()):
         raise FileExistsError(f"{directory} already holds a run; go on with it (resume) or choose another directory")
+    if resume and not checkpoint.exists() and (directory / "model.safetensors").exists():
+        raise FileExistsError(
+            f"{directory} holds a run that ended before its first checkpoint; choose another directory"
+        )
     directory.mkdir(parents=True, exist_ok=True)
     if not checkpoint.exists():
         data.save_split(directory / "split.npz")
@@ -119,7 +124,12 @@ def fit(
     with warnings.catch_warnings():
         for message in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+        try:
+            trainer.fit(task, data, ckpt_path=str(checkpoint) if checkpoint.exists() else None, weights_only=True)
+        except SystemExit:  # Lightning's way out of Ctrl-C
+            way = "resume the run to go on from its last validation"
+            remedy = way if checkpoint.exists() else "nothing was saved, because no validation had come yet"
+            raise SystemExit(f"interrupted at step {trainer.global_step}; {remedy}") from None
     seconds = time.perf_counter() - start
     best_step, loss = _restore_best(task, data, directory, trainer)
     steps, path = trainer.global_step, directory / "model.safetensors"
@@ -144,7 +154,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):
             contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+    except FileNotFoundError:
+        raise
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"{path} is not a readable checkpoint ({reason}); remove it to start the run again, or restore a copy"

@@ -21,8 +21,9 @@ KCAL = units.kcal / units.mol  # an independent source of the conversion
 
 
 @pytest.fixture
-def raw(tmp_path):
+def raw(tmp_path, monkeypatch):
     """A folder with a small file that has the name and layout of MD17's benzene."""
+    monkeypatch.setitem(md17.FORMULAS, "benzene", "C2H")
     rng = np.random.default_rng(0)
     arrays = {"R": rng.normal(size=(5, 3, 3)), "E": -97208.4 + rng.normal(size=(5, 1)), "F": rng.normal(size=(5, 3, 3))}
     folder = tmp_path / "mirror"
@@ -110,6 +111,21 @@ def test_unknown_molecule(tmp_path):
 def test_source_without_the_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no md17_aspirin.npz"):
         MD17(tmp_path, "aspirin", source=tmp_path)
+
+
+def test_file_of_another_molecule(tmp_path, raw):
+    source = raw[0] / "md17_benzene2017.npz"
+    with pytest.raises(ValueError, match="the file given for toluene holds C2H, expected C7H8; check name and source"):
+        MD17(tmp_path / "root", "toluene", source=source, log=False)
+    assert source.exists()
+    assert not any((tmp_path / "root").rglob("*.npz"))
+
+
+@pytest.mark.parametrize(
+    "name", sorted({"aspirin", "benzene", "malonaldehyde", "naphthalene", "salicylic_acid", "toluene"})
+)
+def test_published_files_have_their_formulas(tmp_path, real_data, name):
+    assert len(MD17(tmp_path, name, source=real_data, log=False)) == 5902
 
 
 def test_damaged_file_can_be_replaced(tmp_path, raw):

@@ -120,6 +120,8 @@ def test_crystal():
 
 
 def test_bad_models(tmp_path):
+    with pytest.raises(ValueError, match="predicts an energy per atom; dynamics need readout='add'"):
+        SchNetCalculator(SchNet.preset("jcp2018-materials"))
     with pytest.raises(TypeError, match="must be a SchNet, a Potential or a path, got int"):
         SchNetCalculator(3)
     with pytest.raises(FileNotFoundError, match="no model file"):

@@ -160,6 +160,8 @@ def test_run_that_ends_before_its_first_validation(dataset, tmp_path):
     assert result.validation_loss == pytest.approx(loss, rel=1e-5)  # float32 sums in another order
     with pytest.raises(FileExistsError, match="already holds a run"):
         fit(task, data, tmp_path, max_steps=2, accelerator="cpu")
+    with pytest.raises(FileExistsError, match="ended before its first checkpoint"):
+        fit(task, data, tmp_path, max_steps=4, resume=True, accelerator="cpu")
 
 
 def test_early_stopping(dataset, tmp_path):
@@ -194,6 +196,15 @@ def test_resuming_another_run_is_refused(dataset, tmp_path, change, message):
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
 
 
+def test_truncated_checkpoint(dataset, tmp_path):
+    run(dataset, tmp_path, max_steps=4)
+    content = (tmp_path / "last.ckpt").read_bytes()[:5000]
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        run(dataset, tmp_path, max_steps=8, resume=True)
+    assert (tmp_path / "last.ckpt").read_bytes() == content
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps(print)])
 def test_unreadable_checkpoint(dataset, tmp_path, content):
     (tmp_path / "last.ckpt").write_bytes(content)
@@ -221,6 +232,11 @@ def test_learning_rate_decays_continuously():
     assert schedule(0) == 1.0
     assert schedule(50_000) == pytest.approx(0.96**0.5)
     assert schedule(200_000) == pytest.approx(0.96**2)
+
+
+def test_impossible_batch_size_is_refused(dataset):
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
+        SplitDataModule(dataset, {"train": torch.arange(5), "val": torch.arange(5, 8)}, batch_size=0)
 
 
 def test_overlapping_split_is_refused(dataset):
