@@ -150,19 +150,12 @@ def _rows(bins: _Bins, lattice: Lattice | None) -> Iterator[_Rows]:
     span = 2 * bins.reach + 1  # [B, 3]
     size = span.prod(dim=1)
     rows = ((size + 1) // 2)[bins.structure]  # [N] offsets from the centre on
-    last_row = rows.cumsum(0)
-    num_atoms, start = rows.size(0), 0
-    while start < num_atoms or start == 0:
-        stop = num_atoms
-        if num_atoms and int(last_row[-1]) > ROWS_PER_CHUNK:
-            done = int(last_row[start - 1]) if start else 0
-            stop = max(start + 1, int(torch.searchsorted(last_row, done + ROWS_PER_CHUNK, right=True)))
+    for start, stop in _pieces(rows, ROWS_PER_CHUNK):
         count = rows[start:stop]
         atom = torch.arange(start, stop, device=rows.device).repeat_interleave(count)
         before = (count.cumsum(0) - count).repeat_interleave(count)
         step = torch.arange(atom.size(0), device=rows.device) - before  # 0 at the atom's own bin
         yield _partners(bins, atom, step, span, size, lattice)
-        start = max(stop, 1)
 
 
 def _partners(bins: _Bins, atom: Tensor, step: Tensor, span: Tensor, size: Tensor, lattice: Lattice | None) -> _Rows:
@@ -192,17 +185,22 @@ def _selected(rows: _Rows, index: Tensor) -> _Rows:
 
 def _split(rows: _Rows) -> Iterator[_Rows]:
     """Cut rows into pieces of a bounded number of pairs."""
-    last_pair = rows[2].cumsum(0)
-    num_rows = last_pair.size(0)
-    if num_rows == 0 or int(last_pair[-1]) <= PAIRS_PER_CHUNK:
-        yield rows
-        return
-    start = 0
-    while start < num_rows:
-        done = int(last_pair[start - 1]) if start else 0
-        stop = max(start + 1, int(torch.searchsorted(last_pair, done + PAIRS_PER_CHUNK, right=True)))
+    for start, stop in _pieces(rows[2], PAIRS_PER_CHUNK):
         atom, first, count, image = (values[start:stop] for values in rows)
         yield atom, first, count, image
+
+
+def _pieces(sizes: Tensor, limit: int) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of items whose sizes add up to at most ``limit``, or of a single larger one."""
+    last, end = sizes.cumsum(0), sizes.size(0)
+    if end == 0 or int(last[-1]) <= limit:
+        yield 0, end
+        return
+    start = 0
+    while start < end:
+        done = int(last[start - 1]) if start else 0
+        stop = max(start + 1, int(torch.searchsorted(last, done + limit, right=True)))
+        yield start, stop
         start = stop
 
 

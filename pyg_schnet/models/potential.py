@@ -22,7 +22,7 @@ class Potential(nn.Module):
         model: A model of energies with the methods ``residual`` and ``total`` of :class:`~pyg_schnet.SchNet`.
 
     Example:
-        >>> from torch_geometric.data import Batch, Data
+        >>> from torch_geometric.data import Data
         >>> from pyg_schnet import SchNet
         >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
         >>> out = Potential(SchNet.preset("jcp2018"))(water)
