@@ -16,6 +16,8 @@ A unit is a string such as ``"kcal/mol/Ang"``; :func:`conversion` turns a pair o
 HARTREE: float = 27.211386024367243
 #: Bohr radius in Angstrom (CODATA 2014).
 BOHR: float = 0.5291772105638411
+#: One Debye in e Angstrom (c exactly; e of CODATA 2014).
+DEBYE: float = 1e-11 / 299792458 / 1.6021766208e-19
 #: One kcal/mol in eV (1 kcal = 4184 J exactly; e and N_A of CODATA 2014).
 KCAL_PER_MOL: float = 0.04336410390059322
 #: One kJ/mol in eV.

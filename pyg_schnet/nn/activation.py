@@ -1,5 +1,8 @@
 """Activation layers."""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from pyg_schnet.ops.activation import LINEAR_FROM, LN2, shifted_softplus
@@ -13,7 +16,6 @@ class ShiftedSoftplus(nn.Module):
         linear_from: Argument above which the softplus is taken to be x.
 
     Example:
-        >>> import torch
         >>> ShiftedSoftplus()(torch.zeros(2))
         tensor([0., 0.])
     """
@@ -32,3 +34,36 @@ class ShiftedSoftplus(nn.Module):
             The same shape.
         """
         return shifted_softplus(x, self.shift, self.linear_from)
+
+
+#: Activations by name. PyG rounds ln 2 to float32; PyG and SchNetPack take the softplus as linear above 20.
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "ssp": ShiftedSoftplus,
+    "ssp-pyg": lambda: ShiftedSoftplus(float(torch.tensor(2.0).log()), linear_from=20.0),
+    "ssp-schnetpack": lambda: ShiftedSoftplus(linear_from=20.0),
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """An activation by its name.
+
+    Args:
+        name: One of :data:`ACTIVATIONS`.
+
+    Returns:
+        The activation as a layer.
+
+    Raises:
+        ValueError: If there is none of this name.
+
+    Example:
+        >>> activation("silu")
+        SiLU()
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"`act` must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
+    return ACTIVATIONS[name]()

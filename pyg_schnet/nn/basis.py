@@ -1,10 +1,12 @@
-"""The radial basis as a layer."""
+"""Radial bases as layers."""
+
+import math
 
 import torch
 from torch import Tensor, nn
 
 from pyg_schnet.nn.cutoff import check_positive
-from pyg_schnet.ops import gaussian_basis
+from pyg_schnet.ops import bessel_basis, gaussian_basis
 
 
 class GaussianSmearing(nn.Module):
@@ -18,6 +20,7 @@ class GaussianSmearing(nn.Module):
         num_gaussians: Number of Gaussians G, at least two.
         gamma: Inverse squared width in 1/Angstrom^2; ``None`` for :math:`1 / (2 h^2)` with the grid spacing h, as in
             PyG.
+        trainable: Whether centres and widths, then one for each Gaussian, are learned.
 
     Raises:
         ValueError: If the grid has fewer than two centres or no extent, or ``gamma`` is not positive.
@@ -30,7 +33,12 @@ class GaussianSmearing(nn.Module):
     offset: Tensor
 
     def __init__(
-        self, start: float = 0.0, stop: float = 5.0, num_gaussians: int = 50, gamma: float | None = None
+        self,
+        start: float = 0.0,
+        stop: float = 5.0,
+        num_gaussians: int = 50,
+        gamma: float | None = None,
+        trainable: bool = False,
     ) -> None:
         super().__init__()
         if num_gaussians < 2:
@@ -39,8 +47,24 @@ class GaussianSmearing(nn.Module):
             raise ValueError(f"`stop` must be larger than `start`, got {stop} and {start}")
         if gamma is not None:
             check_positive("gamma", gamma)
-        self.register_buffer("offset", torch.linspace(start, stop, num_gaussians))
-        self.gamma = 0.5 / float(self.offset[1] - self.offset[0]) ** 2 if gamma is None else float(gamma)
+        offset = torch.linspace(start, stop, num_gaussians)
+        if gamma is None:  # from float32 whatever the default is, as PyG has it: a saved model must come back the same
+            first, second = torch.linspace(start, stop, num_gaussians, dtype=torch.float32)[:2]
+            gamma = 0.5 / float(second - first) ** 2
+        self._drawn = offset.clone(), float(gamma)
+        self.gamma: float | nn.Parameter = self._drawn[1]
+        if trainable:
+            self.offset = nn.Parameter(offset)
+            self.gamma = nn.Parameter(torch.full_like(offset, self._drawn[1]))
+        else:
+            self.register_buffer("offset", offset)
+
+    def reset_parameters(self) -> None:
+        """Put learned centres and widths back to the uniform grid."""
+        if isinstance(self.gamma, nn.Parameter):
+            with torch.no_grad():
+                self.offset.copy_(self._drawn[0])
+                self.gamma.fill_(self._drawn[1])
 
     def forward(self, edge_weight: Tensor) -> Tensor:
         """Expand distances.
@@ -56,4 +80,83 @@ class GaussianSmearing(nn.Module):
     def extra_repr(self) -> str:
         """Grid and width, for printing."""
         first, last = float(self.offset[0]), float(self.offset[-1])
-        return f"{first:g}..{last:g}, num_gaussians={self.offset.numel()}, gamma={self.gamma:g}"
+        kind = ", trainable" if isinstance(self.gamma, nn.Parameter) else ""
+        return f"{first:g}..{last:g}, num_gaussians={self.offset.numel()}, gamma={self._drawn[1]:g}{kind}"
+
+
+class BesselBasis(nn.Module):
+    """Spherical Bessel functions of order zero, see :func:`pyg_schnet.ops.bessel_basis`.
+
+    Args:
+        cutoff: Cutoff distance in Angstrom.
+        num_radial: Number of functions G.
+        trainable: Whether the frequencies are learned.
+
+    Raises:
+        ValueError: If ``cutoff`` is not positive or ``num_radial`` less than 1.
+
+    Example:
+        >>> BesselBasis(2.0, 2)(torch.tensor([1.0])).round(decimals=4).abs()
+        tensor([[1., 0.]])
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, cutoff: float, num_radial: int, trainable: bool = False) -> None:
+        super().__init__()
+        self.cutoff = check_positive("cutoff", cutoff)
+        if num_radial < 1:
+            raise ValueError(f"`num_radial` must be at least 1, got {num_radial}")
+        frequencies = math.pi * torch.arange(1, num_radial + 1, dtype=torch.get_default_dtype())
+        if trainable:
+            self.frequencies = nn.Parameter(frequencies)
+        else:
+            self.register_buffer("frequencies", frequencies)
+
+    def reset_parameters(self) -> None:
+        """Put learned frequencies back to multiples of pi."""
+        with torch.no_grad():
+            number = torch.arange(1, self.frequencies.numel() + 1, device=self.frequencies.device)
+            self.frequencies.copy_(math.pi * number)
+
+    def forward(self, edge_weight: Tensor) -> Tensor:
+        """Expand distances.
+
+        Args:
+            edge_weight: Distances in Angstrom [E].
+
+        Returns:
+            The expanded distances [E, G].
+        """
+        return bessel_basis(edge_weight, self.frequencies, self.cutoff)
+
+    def extra_repr(self) -> str:
+        """Cutoff and size, for printing."""
+        return f"cutoff={self.cutoff:g}, num_radial={self.frequencies.numel()}"
+
+
+def radial_basis(
+    name: str, cutoff: float, size: int, gamma: float | None = None, trainable: bool = False
+) -> GaussianSmearing | BesselBasis:
+    """A radial basis from zero to the cutoff by its name.
+
+    Args:
+        name: ``"gaussian"`` or ``"bessel"``.
+        cutoff: Cutoff distance in Angstrom.
+        size: Number of functions G.
+        gamma: Inverse squared width of the Gaussians in 1/Angstrom^2, see :class:`GaussianSmearing`.
+        trainable: Whether the parameters of the basis are learned.
+
+    Returns:
+        The basis as a layer.
+
+    Raises:
+        ValueError: If there is none of this name, or ``gamma`` is given for a basis without widths.
+    """
+    if name == "gaussian":
+        return GaussianSmearing(0.0, cutoff, size, gamma, trainable)
+    if name != "bessel":
+        raise ValueError(f"`basis` must be 'gaussian' or 'bessel', got {name!r}")
+    if gamma is not None:
+        raise ValueError(f"`gamma` is the width of Gaussians, but `basis` is 'bessel'; leave it out, got {gamma}")
+    return BesselBasis(cutoff, size, trainable)

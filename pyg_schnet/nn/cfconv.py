@@ -62,12 +62,18 @@ class CFConv(MessagePassing):
             reset()
 
     def forward(
-        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor, edge_attr: Tensor, edge_pair: Tensor | None = None
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        edge_index: Tensor,
+        edge_weight: Tensor,
+        edge_attr: Tensor,
+        edge_pair: Tensor | None = None,
     ) -> Tensor:
         """Convolve.
 
         Args:
-            x: Atom features [N, in_channels].
+            x: Atom features [N, in_channels]; for bipartite graphs those of the sources and those of the targets, of
+                which only the number counts, as PyG's ``HeteroConv`` passes them.
             edge_index: Row 0 the source j, row 1 the target i [2, E].
             edge_weight: Distances in Angstrom [E].
             edge_attr: Expanded distances [E, G].
@@ -81,13 +87,15 @@ class CFConv(MessagePassing):
         w = self.filters(edge_weight, edge_attr)  # [E, F]
         if edge_pair is not None:
             w = w.index_select(0, edge_pair)
-        x = self.lin1(x)  # [N, F]
+        source, target = (x, x) if isinstance(x, Tensor) else x
+        size = (source.size(0), target.size(0))
+        h = self.lin1(source)  # [N, F]
         # PyG's Explainer masks messages, which only the general path knows
-        x = self.propagate(edge_index, x=x, w=w) if self.explain else cfconv(x, w, edge_index, x.size(0))
+        h = self.propagate(edge_index, x=h, w=w, size=size) if self.explain else cfconv(h, w, edge_index, size[1])
         if self.norm is not None:
             distance = edge_weight if edge_pair is None else edge_weight.index_select(0, edge_pair)
-            x = x * self.norm(edge_index, distance, x.size(0))
-        return self.lin2(x)  # [N, out_channels]
+            h = h * self.norm(edge_index, distance, size[1])
+        return self.lin2(h)  # [N, out_channels]
 
     def filters(self, edge_weight: Tensor, edge_attr: Tensor) -> Tensor:
         """Filters of the edges, cutoff function included.

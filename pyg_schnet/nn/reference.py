@@ -1,11 +1,14 @@
 """References: the part of a property that needs no network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+
+#: One number for all targets, or one for each.
+PerTarget = float | Sequence[float] | Tensor
 
 
 class Reference(nn.Module):
@@ -18,12 +21,13 @@ class Reference(nn.Module):
 
     Args:
         max_z: Largest atomic number.
-        mean: Mean per atom, or ``None`` for 0.
-        std: Standard deviation per atom, or ``None`` for 1.
-        atomref: Value of single atoms by atomic number, up to [max_z + 1] or [max_z + 1, 1], or ``None`` for 0.
+        mean: Mean per atom, one number or one for each target; ``None`` for 0.
+        std: Standard deviation per atom, one number or one for each target; ``None`` for 1.
+        atomref: Value of single atoms by atomic number, up to [max_z + 1] or [max_z + 1, C]; ``None`` for 0.
+        channels: Number of targets C.
 
     Raises:
-        ValueError: If a value is not finite, ``std`` not positive or ``atomref`` too long.
+        ValueError: If a value is not finite, ``std`` not positive or a shape does not fit.
 
     Example:
         >>> Reference(10, mean=-1.5)(torch.tensor([1, 6]))
@@ -36,41 +40,84 @@ class Reference(nn.Module):
     atomref: Tensor
 
     def __init__(
-        self, max_z: int, mean: float | None = None, std: float | None = None, atomref: Tensor | None = None
+        self,
+        max_z: int,
+        mean: PerTarget | None = None,
+        std: PerTarget | None = None,
+        atomref: Tensor | None = None,
+        channels: int = 1,
     ) -> None:
         super().__init__()
-        values = torch.zeros(max_z + 1, dtype=torch.float64)
-        if atomref is not None:
-            given = torch.as_tensor(atomref, dtype=torch.float64).flatten()
-            if given.numel() > values.numel():
-                raise ValueError(
-                    f"`atomref` must have at most {values.numel()} values, one per atomic number, got {given.numel()}"
-                )
-            if not given.isfinite().all():
-                raise ValueError(
-                    "`atomref` must be finite, got NaN or infinite values; leave elements without one at 0"
-                )
-            values[: given.numel()] = given
-        _check(0.0 if mean is None else mean, 1.0 if std is None else std)
-        self.register_buffer("mean", torch.tensor(0.0 if mean is None else float(mean), dtype=torch.float64))
-        self.register_buffer("std", torch.tensor(1.0 if std is None else float(std), dtype=torch.float64))
-        self.register_buffer("atomref", values)
-        self._update()
+        self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
+        self.register_buffer("std", torch.ones(channels, dtype=torch.float64))
+        self.register_buffer("atomref", torch.zeros(max_z + 1, channels, dtype=torch.float64))
+        self.set(mean, std, atomref)
 
-    def set(self, mean: float, std: float) -> None:
-        """Replace mean and standard deviation per atom.
+    def set(self, mean: PerTarget | None = None, std: PerTarget | None = None, atomref: Tensor | None = None) -> None:
+        """Replace references; those not given stay.
 
         Args:
             mean: Mean per atom.
             std: Standard deviation per atom.
+            atomref: Value of single atoms by atomic number, up to [max_z + 1] or [max_z + 1, C].
 
         Raises:
-            ValueError: If ``std`` is not positive.
+            ValueError: If a value is not finite, ``std`` not positive or a shape does not fit.
         """
-        _check(mean, std)
-        self.mean.fill_(mean)
-        self.std.fill_(std)
+        new_mean = None if mean is None else self._per_target("mean", mean)
+        new_std = None if std is None else self._per_target("std", std)
+        new_atomref = None if atomref is None else self._per_element(atomref)
+        for buffer, value in ((self.mean, new_mean), (self.std, new_std), (self.atomref, new_atomref)):
+            if value is not None:
+                buffer.copy_(value)
         self._update()
+
+    def fit(self, z: Tensor, batch: Tensor, values: Tensor) -> None:
+        r"""Fit single-atom values to extensive properties by least squares, then mean and standard deviation.
+
+        .. math:: \min_\epsilon \sum_s \Big(y_s - \sum_{i \in s} \epsilon_{Z_i}\Big)^2
+
+        Of all solutions (the elements' counts may depend on each other, as in a set of isomers) it takes that of the
+        smallest norm. ``mean`` becomes zero and ``std`` that of the remainder per atom. Use the training set only.
+
+        Args:
+            z: Atomic numbers of all structures [N].
+            batch: Structure of each atom [N], sorted.
+            values: Properties [B] or [B, C].
+
+        Raises:
+            ValueError: If shapes do not fit, a value is not finite or an element is out of range.
+
+        Example:
+            >>> reference = Reference(10)
+            >>> z, batch = torch.tensor([1, 1, 8, 1, 1, 8, 8]), torch.tensor([0, 0, 1, 2, 2, 2, 3])
+            >>> reference.fit(z, batch, torch.tensor([-2.0, -9.0, -11.0, -9.0]))
+            >>> reference.atomref[[1, 8]].flatten().round(decimals=3)
+            tensor([-1., -9.], dtype=torch.float64)
+        """
+        channels, elements = self.mean.numel(), self.atomref.size(0)
+        values = values.detach().double().cpu().reshape(values.size(0), -1)
+        count = values.size(0)
+        if values.size(1) != channels:
+            raise ValueError(f"`values` must have {channels} targets like the model, got {values.size(1)}")
+        if z.shape != batch.shape or (batch.numel() and int(batch.max()) >= count):
+            raise ValueError(
+                f"`batch` must name one of the {count} structures of `values` for each of the {z.numel()} atoms"
+            )
+        if z.numel() == 0 or int(z.min()) < 1 or int(z.max()) >= elements:
+            raise ValueError(f"`z` must hold atomic numbers from 1 to {elements - 1}, at least one")
+        if not values.isfinite().all():
+            raise ValueError("`values` must be finite, got NaN or infinite values; leave such structures out")
+        cell = batch.cpu() * elements + z.cpu()
+        counts = torch.bincount(cell, minlength=count * elements).view(count, elements).double()
+        present = counts.any(0).nonzero().squeeze(1)
+        solution = torch.linalg.lstsq(counts[:, present], values, driver="gelsd").solution
+        atomref = torch.zeros(elements, channels, dtype=torch.float64)
+        atomref[present] = solution
+        rest = (values - counts[:, present] @ solution) / counts.sum(1, keepdim=True).clamp(min=1)
+        std = rest.std(0, correction=0)
+        scale = values.abs().amax(0).clamp(min=1e-300)  # a perfect fit leaves round-off, which is no scale
+        self.set(torch.zeros(channels), torch.where(std > 1e-10 * scale, std, 1.0), atomref)
 
     def forward(self, z: Tensor) -> Tensor:
         """Reference of each atom.
@@ -79,16 +126,72 @@ class Reference(nn.Module):
             z: Atomic numbers [N].
 
         Returns:
-            Mean plus single-atom value [N, 1] float64.
+            Mean plus single-atom value [N, C] float64.
         """
-        return (self.mean + self.atomref[z]).unsqueeze(-1)
+        return self.mean + self.atomref[z]
+
+    def of_structures(self, z: Tensor, batch: Tensor, batch_size: int, how: str | None) -> Tensor:
+        """Reference of each structure.
+
+        Args:
+            z: Atomic numbers [N].
+            batch: Structure of each atom [N].
+            batch_size: Number of structures B.
+            how: ``"add"``: the sum over its atoms; ``"mean"``: the mean over its atoms; ``"once"``: ``mean`` once and
+                the sum of the single-atom values; ``None``: none.
+
+        Returns:
+            References [B, C] float64.
+        """
+        if how is None:
+            return self.mean.new_zeros(batch_size, self.mean.numel())
+        each = self.atomref[z] if how == "once" else self(z)
+        total = each.new_zeros(batch_size, each.size(1)).index_add(0, batch, each)
+        if how == "once":
+            return total + self.mean
+        if how == "mean":
+            count = each.new_zeros(batch_size, 1).index_add(0, batch, torch.ones_like(each[:, :1]))
+            return total / count.clamp(min=1)
+        return total
+
+    def _per_target(self, name: str, value: PerTarget) -> Tensor:
+        values, channels = torch.as_tensor(value, dtype=torch.float64).flatten().cpu(), self.mean.numel()
+        if values.numel() not in {1, channels}:
+            raise ValueError(
+                f"`{name}` must be one number or {channels}, one for each target, got {values.numel()} numbers"
+            )
+        for number in values.tolist():
+            _check(name, number)
+        return values
+
+    def _per_element(self, atomref: Tensor) -> Tensor:
+        elements, channels = self.atomref.shape
+        given = torch.as_tensor(atomref, dtype=torch.float64).detach().cpu()
+        given = given.unsqueeze(1) if given.dim() == 1 else given
+        if given.size(0) > elements:
+            raise ValueError(
+                f"`atomref` must have at most {elements} values, one per atomic number, got {given.size(0)}"
+            )
+        if given.dim() != 2 or given.size(1) not in {1, channels}:
+            raise ValueError(f"`atomref` must have 1 or {channels} columns, one for each target, got {given.size(1)}")
+        if not given.isfinite().all():
+            raise ValueError("`atomref` must be finite, got NaN or infinite values; leave elements without one at 0")
+        values = torch.zeros(elements, channels, dtype=torch.float64)
+        values[: given.size(0)] = given
+        return values
 
     def _update(self) -> None:
-        self.trivial = not bool(self.mean) and not bool(self.atomref.any())
+        self.trivial = not bool(self.mean.any()) and not bool(self.atomref.any())
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        _check(float(self.mean), float(self.std))
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name, buffer in self.named_buffers():  # files of format 1 hold scalars and single columns
+            value = state_dict.get(prefix + name)
+            if value is not None and value.numel() == buffer.numel():
+                state_dict[prefix + name] = value.view(buffer.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        for mean, std in zip(self.mean.tolist(), self.std.tolist(), strict=True):
+            _check("mean", mean)
+            _check("std", std)
         self._update()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -98,8 +201,8 @@ class Reference(nn.Module):
         return self
 
 
-def _check(mean: float, std: float) -> None:
-    if not math.isfinite(mean):
-        raise ValueError(f"`mean` must be finite, got {mean}")
-    if not (std > 0 and math.isfinite(std)):
-        raise ValueError(f"`std` must be positive and finite, got {std}; leave it out if all values are equal")
+def _check(name: str, value: float) -> None:
+    if name == "mean" and not math.isfinite(value):
+        raise ValueError(f"`mean` must be finite, got {value}")
+    if name == "std" and not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"`std` must be positive and finite, got {value}; leave it out if all values are equal")

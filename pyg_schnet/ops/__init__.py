@@ -2,9 +2,31 @@
 
 from pyg_schnet.ops.activation import shifted_softplus
 from pyg_schnet.ops.cfconv import cfconv
-from pyg_schnet.ops.cutoff import cosine_cutoff
-from pyg_schnet.ops.derivatives import forces_from_energy
+from pyg_schnet.ops.cutoff import cosine_cutoff, mollifier_cutoff, polynomial_cutoff
+from pyg_schnet.ops.derivatives import (
+    cell_volume,
+    forces_from_edges,
+    forces_from_energy,
+    gradient,
+    stress_from_virials,
+    virials_from_edges,
+)
 from pyg_schnet.ops.geometry import edge_vectors
-from pyg_schnet.ops.radial import gaussian_basis
+from pyg_schnet.ops.radial import bessel_basis, gaussian_basis
 
-__all__ = ["cfconv", "cosine_cutoff", "edge_vectors", "forces_from_energy", "gaussian_basis", "shifted_softplus"]
+__all__ = [
+    "bessel_basis",
+    "cell_volume",
+    "cfconv",
+    "cosine_cutoff",
+    "edge_vectors",
+    "forces_from_edges",
+    "forces_from_energy",
+    "gaussian_basis",
+    "gradient",
+    "mollifier_cutoff",
+    "polynomial_cutoff",
+    "shifted_softplus",
+    "stress_from_virials",
+    "virials_from_edges",
+]

@@ -19,7 +19,8 @@ def edge_vectors(
         pos: Positions in Angstrom [N, 3].
         edge_index: Row 0 the source j, row 1 the target i [2, E].
         edge_shift: Image of the source in units of the cell [E, 3]; ``None`` for open systems.
-        cell: Lattice vectors as rows in Angstrom [B, 3, 3]; needed for the shifts to count.
+        cell: Lattice vectors as rows in Angstrom [B, 3, 3]; needed for the shifts to count. Vectors along which no edge
+            is shifted play no role and may be zero, infinite or NaN, as those of open axes sometimes are.
         batch: Structure of each atom [N]; ``None`` for one structure.
 
     Returns:
@@ -35,4 +36,5 @@ def edge_vectors(
     if cell is None or edge_shift is None:
         return vectors
     cells = cell[torch.zeros_like(target) if batch is None else batch.index_select(0, target)]  # [E, 3, 3]
-    return vectors + torch.einsum("ek,ekl->el", edge_shift.to(cell.dtype), cells)
+    steps = edge_shift.to(cell.dtype).unsqueeze(-1)  # [E, 3, 1]
+    return vectors + torch.where(steps != 0, steps * cells, 0.0).sum(1)  # zero times NaN would be NaN

@@ -1,5 +1,7 @@
 """Radial basis functions: a distance as a vector."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from torch import Tensor
 NEGLIGIBLE_EXPONENT = -70.0
 
 
-def gaussian_basis(distance: Tensor, centers: Tensor, gamma: float) -> Tensor:
+def gaussian_basis(distance: Tensor, centers: Tensor, gamma: float | Tensor) -> Tensor:
     r"""Expand distances in Gaussians.
 
     .. math:: e_k(d) = \exp\left(-\gamma (d - \mu_k)^2\right)
@@ -19,7 +21,7 @@ def gaussian_basis(distance: Tensor, centers: Tensor, gamma: float) -> Tensor:
     Args:
         distance: Distances in Angstrom [E].
         centers: Centres :math:`\mu_k` in Angstrom [G].
-        gamma: Inverse squared width in 1/Angstrom^2.
+        gamma: Inverse squared width in 1/Angstrom^2, one for all or one for each [G].
 
     Returns:
         The expanded distances [E, G].
@@ -31,3 +33,28 @@ def gaussian_basis(distance: Tensor, centers: Tensor, gamma: float) -> Tensor:
     exponent = -gamma * (distance.unsqueeze(-1) - centers).square()
     # exactly zero instead of denormal numbers, with which processors compute some ten times slower
     return torch.exp(exponent.masked_fill(exponent < NEGLIGIBLE_EXPONENT, -torch.inf))
+
+
+def bessel_basis(distance: Tensor, frequencies: Tensor, cutoff: float) -> Tensor:
+    r"""Expand distances in spherical Bessel functions of order zero.
+
+    .. math:: e_k(d) = \sqrt{\frac{2}{r_\mathrm{cut}}}\, \frac{\sin(f_k d / r_\mathrm{cut})}{d}
+
+    with :math:`f_k = k \pi` orthonormal inside the cutoff. Gasteiger et al., "Directional message passing for molecular
+    graphs", ICLR 2020, equation (7). Not in the papers.
+
+    Args:
+        distance: Distances in Angstrom [E].
+        frequencies: Frequencies :math:`f_k` [G].
+        cutoff: Cutoff distance in Angstrom.
+
+    Returns:
+        The expanded distances [E, G], the limit :math:`\sqrt{2 / r_\mathrm{cut}}\, f_k / r_\mathrm{cut}` at zero.
+
+    Example:
+        >>> bessel_basis(torch.tensor([0.0, 1.0]), math.pi * torch.tensor([1.0, 3.0]), cutoff=2.0).round(decimals=4)
+        tensor([[ 1.5708,  4.7124],
+                [ 1.0000, -1.0000]])
+    """
+    k = frequencies / cutoff
+    return math.sqrt(2.0 / cutoff) * k * torch.sinc(distance.unsqueeze(-1) * (k / math.pi))

@@ -8,22 +8,26 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
-from torch_geometric.nn import GATConv, MessagePassing, Sequential
+from torch_geometric.nn import GATConv, HeteroConv, MessagePassing, Sequential
 from torch_geometric.nn.models import schnet as pyg
 
 from pyg_schnet import radius_graph
 from pyg_schnet.nn import (
     AtomEmbedding,
     Atomwise,
+    BesselBasis,
     CFConv,
     CosineCutoff,
     FilterNetwork,
     GaussianSmearing,
     InteractionBlock,
+    MollifierCutoff,
     NoCutoff,
+    PolynomialCutoff,
     Readout,
     Reference,
     ShiftedSoftplus,
+    TensorLayer,
 )
 from pyg_schnet.ops import cosine_cutoff, shifted_softplus
 
@@ -64,11 +68,16 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[..., tuple], tuple[int
     "ShiftedSoftplus": (ShiftedSoftplus, random(3), (3,)),
     "GaussianSmearing": (lambda: GaussianSmearing(0.0, 4.0, 9), random(), (9,)),
     "CosineCutoff": (lambda: CosineCutoff(4.0), random(), ()),
+    "MollifierCutoff": (lambda: MollifierCutoff(4.0), random(), ()),
+    "PolynomialCutoff": (lambda: PolynomialCutoff(4.0, exponent=4), random(), ()),
+    "BesselBasis": (lambda: BesselBasis(4.0, 9, trainable=True), random(), (9,)),
+    "GaussianSmearing, trainable": (lambda: GaussianSmearing(0.0, 4.0, 9, trainable=True), random(), (9,)),
     "NoCutoff": (NoCutoff, random(), ()),
     "FilterNetwork": (lambda: FilterNetwork(6, 7), random(6), (7,)),
     "AtomEmbedding": (lambda: AtomEmbedding(9, 5), numbers, (5,)),
     "CFConv": (cfconv, conv_inputs, (8,)),
     "InteractionBlock": (lambda: InteractionBlock(5, 6, 7, cutoff=4.0), conv_inputs, (5,)),
+    "TensorLayer": (lambda: TensorLayer(5, 7, 6, cutoff=4.0), conv_inputs, (5,)),
     "Atomwise": (lambda: Atomwise(6, 2), random(6), (2,)),
     "Readout": (lambda: Readout("mean"), readout_inputs, (2,)),
     "Reference": (lambda: Reference(9, mean=1.5, atomref=torch.rand(10)), numbers, (1,)),
@@ -112,7 +121,9 @@ def test_float32_follows_float64(name: str, scramble: Scramble) -> None:
     torch.testing.assert_close(y32.double(), layer.double()(*wide), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["FilterNetwork", "AtomEmbedding", "CFConv", "InteractionBlock", "Atomwise"])
+@pytest.mark.parametrize(
+    "name", ["FilterNetwork", "AtomEmbedding", "CFConv", "InteractionBlock", "TensorLayer", "Atomwise"]
+)
 def test_reset_draws_every_weight_anew(name: str) -> None:
     layer = LAYERS[name][0]()
     with torch.no_grad():
@@ -135,6 +146,30 @@ def test_gaussian_smearing_is_that_of_pyg() -> None:
     ours, theirs = GaussianSmearing(0.0, 10.0, 50), pyg.GaussianSmearing(0.0, 10.0, 50)
     assert torch.equal(ours.offset, theirs.offset)
     torch.testing.assert_close(ours(distance), theirs(distance), rtol=1e-6, atol=1e-30)  # one product; 1e-30 is zero
+
+
+def test_trainable_bases_start_as_the_fixed_ones_and_go_back() -> None:
+    distance = torch.linspace(0, 4, 9)
+    for make in (lambda **kind: GaussianSmearing(0.0, 4.0, 7, **kind), lambda **kind: BesselBasis(4.0, 7, **kind)):
+        fixed, learned = make(), make(trainable=True)
+        assert torch.equal(learned(distance), fixed(distance))
+        assert not list(fixed.parameters())
+        learned(distance).square().sum().backward()
+        for parameter in learned.parameters():
+            assert parameter.grad.any()
+            parameter.data.add_(0.1)
+        assert not torch.equal(learned(distance), fixed(distance))
+        learned.reset_parameters()
+        assert torch.equal(learned(distance), fixed(distance))
+
+
+def test_width_does_not_depend_on_the_default_dtype() -> None:
+    expected = GaussianSmearing(0.0, 4.0, 13).gamma
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert GaussianSmearing(0.0, 4.0, 13).gamma == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_gaussian_smearing_grid_and_width() -> None:
@@ -307,6 +342,44 @@ def test_filters_by_pair_equal_filters_by_edge(make: Callable, explain: bool, sc
     by_edge = layer(x, graph.edge_index, distance[pair], attr[pair])
     by_pair = layer(x, graph.edge_index, distance, attr, pair)
     torch.testing.assert_close(by_pair, by_edge, rtol=1e-13, atol=1e-14)  # matrix products of other shapes
+
+
+@pytest.mark.parametrize("normalization", [None, "mean", "smooth"])
+@pytest.mark.parametrize("explain", [False, True])
+def test_bipartite_graph(explain: bool, normalization: str | None, scramble: Scramble) -> None:
+    """Sources and targets of different kinds: the same as one graph that holds both, seen from the targets."""
+    conv = scramble(CFConv(5, 8, 7, FilterNetwork(6, 7), cutoff=4.0, normalization=normalization)).double()
+    x, edge_index = torch.randn(4, 5, dtype=torch.float64), torch.tensor([[0, 1, 2, 3, 0], [0, 0, 2, 1, 2]])
+    weight, attr = 4 * torch.rand(5, dtype=torch.float64), torch.rand(5, 6, dtype=torch.float64)
+    targets = torch.randn(3, 11, dtype=torch.float64)  # of another size: only their number counts
+    if explain:
+        set_masks(conv, nn.Parameter(torch.ones(5).double()), edge_index, apply_sigmoid=False)
+    y = conv((x, targets), edge_index, weight, attr)
+    clear_masks(conv)
+    both = torch.cat([x, torch.zeros(3, 5, dtype=torch.float64)])
+    expected = conv(both, edge_index + torch.tensor([[0], [4]]), weight, attr)[4:]
+    torch.testing.assert_close(y, expected, rtol=1e-13, atol=1e-14)  # order of the sums
+
+
+def test_heterogeneous_graph(scramble: Scramble) -> None:
+    """In PyG's HeteroConv, every relation has its own filters; results at the same target are added."""
+    relations = {("a", "to", "b"): (5, 4, 3), ("b", "near", "b"): (6, 3, 3), ("b", "back", "a"): (6, 3, 4)}
+    convs = {relation: CFConv(c, 8, 7, FilterNetwork(6, 7), cutoff=4.0) for relation, (c, *_) in relations.items()}
+    model = scramble(HeteroConv(convs)).double()
+    x = {"a": torch.randn(4, 5, dtype=torch.float64), "b": torch.randn(3, 6, dtype=torch.float64)}
+    index, weight, attr = {}, {}, {}
+    for relation, (_, sources, targets) in relations.items():
+        index[relation] = torch.stack([torch.randint(sources, (9,)), torch.randint(targets, (9,))])
+        weight[relation] = 4 * torch.rand(9, dtype=torch.float64)
+        attr[relation] = torch.rand(9, 6, dtype=torch.float64)
+    y = model(x, index, edge_weight_dict=weight, edge_attr_dict=attr)
+    expected = {"a": 0.0, "b": 0.0}
+    for (kind, name, target), conv in convs.items():
+        edges = (kind, name, target)
+        both = x[kind] if kind == target else (x[kind], x[target])
+        expected[target] = expected[target] + conv(both, index[edges], weight[edges], attr[edges])
+    for kind in ("a", "b"):
+        torch.testing.assert_close(y[kind], expected[kind], rtol=1e-13, atol=1e-14)
 
 
 def test_derivatives_of_the_convolution(scramble: Scramble) -> None:

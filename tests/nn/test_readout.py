@@ -1,9 +1,10 @@
-"""Sum and mean over the atoms of each structure."""
+"""Sum, mean and other aggregations over the atoms of each structure."""
 
 import pytest
 import torch
+from torch_geometric.nn.aggr import Set2Set
 
-from pyg_schnet.nn import Readout
+from pyg_schnet.nn import Atomwise, FeatureReadout, Readout, make_readout
 
 Y = torch.tensor([[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]])
 
@@ -32,7 +33,61 @@ def test_derivatives(readout: str) -> None:
     assert torch.autograd.gradcheck(lambda y: Readout(readout)(y, batch, 4), (y,))
 
 
-@pytest.mark.parametrize("readout", ["max", "Add", "", None])
+@pytest.mark.parametrize("readout", ["maxi", "Add", "", None])
 def test_unknown_readout_is_refused(readout: str) -> None:
-    with pytest.raises(ValueError, match=f"`readout` must be 'add' or 'mean', got {readout!r}"):
+    with pytest.raises(ValueError, match=f"`readout` must be one of 'add', .*, got {readout!r}"):
         Readout(readout)
+
+
+@pytest.mark.parametrize(
+    ("readout", "expected"),
+    [("max", [2.0, 20.0]), ("min", [1.0, 10.0]), ("mul", [2.0, 200.0]), ("median", [1.0, 10.0])],
+)
+def test_other_aggregations_of_contributions(readout: str, expected: list[float]) -> None:
+    assert Readout(readout)(Y, torch.tensor([0, 0, 1]), batch_size=2).tolist() == [expected, [6.0, 60.0]]
+
+
+# --- aggregated features ---
+
+FEATURES = ["set2set", "Set2SetAggregation", "attentional", "softmax", "std", "SetTransformer", "lstm"]
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_any_aggregation_of_pyg(name: str) -> None:
+    """A row for each structure, which depends on no atom of another."""
+    readout = make_readout(name, 8)
+    assert isinstance(readout, FeatureReadout)
+    readout.eval()
+    x, batch = torch.randn(7, 8), torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    together = readout(x, batch, 2)
+    assert together.shape == (2, readout.out_channels(8))
+    single = readout(x[3:], torch.zeros(4, dtype=torch.long), 1)
+    torch.testing.assert_close(together[1:], single, rtol=1e-5, atol=1e-6)  # float32 sums in another order
+
+
+def test_options_and_modules() -> None:
+    readout = make_readout("set2set", 8, {"processing_steps": 1})
+    assert readout.aggr.processing_steps == 1
+    module = Set2Set(8, processing_steps=2)
+    assert make_readout(module, 8).aggr is module
+    with pytest.raises(ValueError, match="the readout Set2Set does not take 5 atom features"):
+        make_readout(module, 5).out_channels(5)
+    with pytest.raises(TypeError, match="`readout` must be a name or an Aggregation of PyG, got int"):
+        make_readout(3, 8)  # type: ignore[arg-type]
+
+
+def test_reset_draws_the_aggregation_anew() -> None:
+    readout = make_readout("set2set", 8)
+    before = [parameter.clone() for parameter in readout.parameters()]
+    readout.reset_parameters()
+    assert not any(torch.equal(new, old) for new, old in zip(readout.parameters(), before, strict=True))
+
+
+def test_zero_output() -> None:
+    x = torch.randn(3, 8)
+    output = Atomwise(8, 2, zero_output=True)
+    assert not output(x).any()
+    output.reset_parameters()
+    assert not output(x).any()
+    output(x).sum().backward()
+    assert output.lin2.weight.grad.any()  # it can leave zero

@@ -95,3 +95,88 @@ def test_references_must_be_finite(arguments: dict[str, Any], name: str) -> None
 def test_table_beyond_the_elements_is_refused() -> None:
     with pytest.raises(ValueError, match="`atomref` must have at most 10 values, one per atomic number, got 11"):
         Reference(9, atomref=torch.zeros(11))
+
+
+# --- several targets, and fits ---
+
+
+def test_each_target_has_its_own() -> None:
+    atomref = torch.arange(20.0, dtype=torch.float64).view(10, 2)
+    reference = Reference(9, mean=[0.5, -1.0], std=2.0, atomref=atomref, channels=2)
+    assert reference(Z).tolist() == [[2.5, 2.0], [12.5, 12.0], [16.5, 16.0]]
+    assert reference.std.tolist() == [2.0, 2.0]
+
+
+def test_references_of_structures() -> None:
+    reference = Reference(9, mean=1.0, atomref=torch.arange(10.0))
+    z, batch = torch.tensor([1, 6, 8]), torch.tensor([0, 0, 2])
+    of = {how: reference.of_structures(z, batch, 4, how).flatten().tolist() for how in ("add", "mean", "once", None)}
+    assert of["add"] == [9.0, 0.0, 9.0, 0.0]
+    assert of["mean"] == [4.5, 0.0, 9.0, 0.0]
+    assert of["once"] == [8.0, 1.0, 9.0, 1.0]
+    assert of[None] == [0.0] * 4
+
+
+def molecules_of(elements: list[int], count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random compositions of two to nine atoms."""
+    sizes = torch.randint(2, 10, (count,))
+    z = torch.tensor(elements)[torch.randint(len(elements), (int(sizes.sum()),))]
+    return z, torch.arange(count).repeat_interleave(sizes)
+
+
+def test_fit_finds_values_that_made_the_data() -> None:
+    truth = torch.zeros(10, 2, dtype=torch.float64)
+    truth[[1, 6, 7, 8]] = torch.tensor([[-13.6, 1.0], [-1029.8, 2.0], [-1485.3, 3.0], [-2042.6, 4.0]]).double()
+    z, batch = molecules_of([1, 6, 7, 8], 60)
+    values = truth.new_zeros(60, 2).index_add(0, batch, truth[z])
+    reference = Reference(9, mean=3.0, std=7.0, channels=2)
+    reference.fit(z, batch, values)
+    # sums of up to 2e4 are exact to 4e-12; least squares multiplies that by the condition number, about 10
+    torch.testing.assert_close(reference.atomref, truth, rtol=0, atol=1e-9)
+    assert reference.mean.tolist() == [0.0, 0.0]
+    assert reference.std.tolist() == [1.0, 1.0]  # nothing is left that could be scaled
+    assert not reference.trivial
+
+
+def test_fit_is_least_squares_with_the_spread_that_remains() -> None:
+    z, batch = molecules_of([1, 6], 50)
+    noise = torch.randn(50, dtype=torch.float64)
+    count = torch.stack([torch.bincount(batch[z == element], minlength=50) for element in (1, 6)], 1).double()
+    values = count @ torch.tensor([-1.0, -5.0]).double() + noise
+    reference = Reference(9)
+    reference.fit(z, batch, values)
+    expected = torch.linalg.solve(count.t() @ count, count.t() @ values)  # the normal equations
+    torch.testing.assert_close(reference.atomref[[1, 6], 0], expected, rtol=1e-10, atol=0)
+    rest = (values - count @ expected) / count.sum(1)
+    assert reference.std.item() == pytest.approx(rest.std(correction=0).item(), rel=1e-10)
+
+
+def test_fit_of_isomers_shares_their_energy() -> None:
+    """Counts that depend on each other have no unique solution; the prediction is right all the same."""
+    z, batch = torch.tensor([6, 1, 1, 6, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 1])
+    reference = Reference(9)
+    reference.fit(z, batch, torch.tensor([-10.0, -12.0]))
+    assert reference.of_structures(z, batch, 2, "add").flatten().tolist() == pytest.approx([-11.0, -11.0], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("z", "batch", "values", "message"),
+    [
+        ([1, 6], [0, 0], [[1.0, 2.0]], "`values` must have 1 targets like the model, got 2"),
+        ([1, 6], [0, 1], [1.0], "`batch` must name one of the 1 structures of `values` for each of the 2 atoms"),
+        ([1, 60], [0, 0], [1.0], "`z` must hold atomic numbers from 1 to 9, at least one"),
+        ([], [], [1.0], "`z` must hold atomic numbers from 1 to 9, at least one"),
+        ([1, 6], [0, 0], [math.nan], "`values` must be finite, got NaN or infinite values; leave such structures out"),
+    ],
+)
+def test_fit_refuses_impossible_data(z: list, batch: list, values: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Reference(9).fit(torch.tensor(z).long(), torch.tensor(batch).long(), torch.tensor(values))
+
+
+def test_states_of_scalars_still_load() -> None:
+    """Files of format 1 hold a scalar mean and a single column."""
+    reference = Reference(9)
+    old = {"mean": torch.tensor(1.0).double(), "std": torch.tensor(2.0).double(), "atomref": torch.arange(10.0)}
+    reference.load_state_dict(old)
+    assert reference(Z).tolist() == [[2.0], [7.0], [9.0]]

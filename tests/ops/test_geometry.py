@@ -66,6 +66,22 @@ def test_derivatives_with_respect_to_positions_and_cell() -> None:
     assert torch.autograd.gradcheck(vectors, inputs)
 
 
+@pytest.mark.parametrize("filling", [np.nan, np.inf])
+def test_lattice_vectors_without_shifts_play_no_role(filling: float) -> None:
+    pos, edge_index, edge_shift, batch = example()
+    edge_shift = edge_shift * torch.tensor([1, 1, 0])
+    expected, cell = edge_vectors(pos, edge_index, edge_shift, CELLS, batch), CELLS.clone()
+    cell[:, 2] = filling
+    cell.requires_grad_()
+    vectors = edge_vectors(pos.requires_grad_(), edge_index, edge_shift, cell, batch)
+    assert torch.equal(vectors, expected)
+    vectors.square().sum().backward()
+    assert pos.grad is not None
+    assert pos.grad.isfinite().all()
+    shifted = edge_vectors(pos, edge_index, edge_shift + torch.tensor([0, 0, 1]), cell, batch)
+    assert not shifted.isfinite().all(1).any()  # those with shifts do, and are not hidden
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_dtype_and_no_edges(dtype: torch.dtype) -> None:
     pos, edge_index, edge_shift, batch = example()
