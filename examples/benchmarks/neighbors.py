@@ -3,6 +3,7 @@
     OMP_NUM_THREADS=1 python examples/benchmarks/neighbors.py
     python examples/benchmarks/neighbors.py --atoms 1024 97336 --json results/neighbors.json
     python examples/benchmarks/neighbors.py --thresholds     # which back end is faster for which sizes
+    python examples/benchmarks/neighbors.py --memory         # a million atoms, and how much memory they take
 
 Times are of all directed edges with their images, best of several calls. Of ours, they include what peers do not give:
 the order by target, row pointer and reverse edges. Peers without batches are called once per structure. No time is
@@ -27,7 +28,7 @@ from torch import Tensor
 from pyg_schnet.graph.backends import BACKENDS
 from pyg_schnet.graph.crosscheck import System
 
-PACKAGES = {name: name for name in ("torch", "ase", "matscipy", "vesin", "torch_cluster")}
+PACKAGES = {name: name for name in ("torch", "numba", "ase", "matscipy", "vesin", "torch_cluster")}
 PACKAGES["nvalchemi-toolkit-ops"] = "nvalchemiops"
 CSCL = 2.88  # lattice constant in Angstrom: 64 neighbors within 6 Angstrom, none close to 6
 
@@ -132,18 +133,40 @@ def measure(name: str, system: System, options: argparse.Namespace) -> dict:
     times = {key: seconds(call, options.budget) for key, call in searches.items()}
     ratios = {key: value / times["torch"] for key, value in times.items()}
     print(f"{name:28} {edges['torch']:>9} edges  torch {1e3 * times['torch']:9.2f} ms", end="")
-    print("".join(f"  {key} {ratio:.2f}x" for key, ratio in ratios.items() if key != "torch"), flush=True)
-    return {"case": name, "atoms": len(system.pos), "edges": edges["torch"], "seconds": times, "ratio to torch": ratios}
+    print("".join(f"  {key} {ratio:.2f}x" for key, ratio in ratios.items() if key != "torch"), end="")
+    row = {"case": name, "atoms": len(system.pos), "edges": edges["torch"], "seconds": times, "ratio to torch": ratios}
+    others = [key for key in times if key not in ("torch", "auto")]
+    if "auto" in times and others:
+        best = min(others, key=times.__getitem__)
+        row["auto to best peer"] = times["auto"] / times[best]
+        print(f"  | auto takes {row['auto to best peer']:.2f}x the time of {best}", end="")
+    print(flush=True)
+    return row
+
+
+def measure_memory(atoms: int, backend: str) -> dict:
+    """Time and peak memory of one search, everything else included."""
+    system = crystal(atoms)
+    start = time.perf_counter()
+    edges = edges_by(backend, system)
+    passed, resource = time.perf_counter() - start, importlib.import_module("resource")  # not on Windows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"CsCl, {len(system.pos)} atoms, {edges} edges, {backend}: {passed:.1f} s, at most {peak:.2f} GiB")
+    return {"case": "memory", "atoms": len(system.pos), "edges": edges, "seconds": {backend: passed}, "GiB": peak}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--atoms", type=int, nargs="+", default=[128, 1024, 4394, 16000], help="sizes of CsCl crystals")
+    parser.add_argument(
+        "--atoms", type=int, nargs="+", default=[128, 1024, 4394, 16000, 97336], help="sizes of CsCl crystals"
+    )
     parser.add_argument("--batch", type=int, nargs=2, default=[1000, 256], help="number of molecules and small cells")
     parser.add_argument("--device", default="cpu", help="of ours, torch_cluster and nvalchemi")
     parser.add_argument("--budget", type=float, default=0.5, help="seconds to repeat each measurement for")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--thresholds", action="store_true", help="compare our back ends on small systems")
+    parser.add_argument("--memory", action="store_true", help="only search a crystal of a million atoms, once")
+    parser.add_argument("--backend", default="auto", help="who searches it")
     options = parser.parse_args()
     torch.manual_seed(0)
     cases = {f"CsCl, {len(s.pos)} atoms": s for s in map(crystal, options.atoms)}
@@ -153,7 +176,10 @@ def main() -> None:
     if options.thresholds:
         cases = {f"{count} x molecule of {n}": molecules(count, n) for n in (16, 64, 256) for count in (1, 8, 64)}
         cases |= {f"{count} x cell of {n}": small_cells(count, n) for n in (2, 16, 64) for count in (1, 8, 64)}
-    rows = [measure(name, system, options) for name, system in cases.items()]
+    if options.memory:
+        rows = [measure_memory(1_000_000, options.backend)]
+    else:
+        rows = [measure(name, system, options) for name, system in cases.items()]
     machine = {"processor": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
     if options.device != "cpu":
         machine["device"] = torch.cuda.get_device_name(options.device)

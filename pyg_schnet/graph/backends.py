@@ -3,7 +3,8 @@
 A search takes what :func:`pyg_schnet.graph.search.candidate_pairs` takes and returns what it returns: every pair closer
 than the cutoff once, and perhaps some a hair's breadth farther. :func:`pyg_schnet.radius_graph` tests them exactly
 afterwards, in float64 and by its own arithmetic, so all back ends give the identical graph. What another package counts
-as close, in which order it lists pairs and whether it knows a pair of an atom with its own image does not matter.
+as close, in which order it lists pairs and whether it knows a pair of an atom with its own image does not matter. Only
+the compiled loops of this package do the same arithmetic themselves and return the finished graph.
 """
 
 import functools
@@ -17,15 +18,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyg_schnet.graph.compiled import compiled_graph
+from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.lattice import Lattice
+from pyg_schnet.graph.reduction import in_old_vectors, reduced
 from pyg_schnet.graph.search import MARGIN, bounds, candidate_pairs
 
 #: Target i [P], source j [P], image of j relative to i [P, 3], and the same image for atoms in the cell [P, 3].
 Pairs = tuple[Tensor, Tensor, Tensor, Tensor]
-Search = Callable[[Tensor, float, Tensor, int, Lattice | None], Pairs]
+Search = Callable[[Tensor, float, Tensor, int, Lattice | None], Pairs | Graph]
 
-#: From so many atoms per structure on, ``auto`` leaves open and periodic searches on the CPU to vesin, which takes one
-#: structure at a time. ``python examples/benchmarks/neighbors.py --thresholds`` measures it.
+#: From so many atoms in all on, ``auto`` leaves open structures on the CPU to Numba, and periodic ones always. With
+#: fewer it would save a tenth of a millisecond, but compile for some seconds once.
+NUMBA_FROM_OPEN = 64
+#: Without Numba, from so many atoms per structure on, ``auto`` leaves open and periodic searches on the CPU to vesin,
+#: which takes one structure at a time. ``python examples/benchmarks/neighbors.py --thresholds`` measures it.
 VESIN_FROM_OPEN, VESIN_FROM_PERIODIC = 128, 16
 #: Atoms per cubic Angstrom for a first guess at the number of neighbours, where a package wants to know beforehand.
 DENSITY = 0.2
@@ -36,7 +43,8 @@ class Backend:
     """A neighbour search and what it can do.
 
     Attributes:
-        search: The search, with the signature of :func:`pyg_schnet.graph.search.candidate_pairs`.
+        search: The search, with the arguments of :func:`pyg_schnet.graph.search.candidate_pairs`; it returns the same,
+            or the finished graph.
         package: Module it imports; empty if it needs none.
         install: What to pass to ``pip install`` to have it.
         periodic: Whether it knows periodic boundaries.
@@ -69,7 +77,8 @@ def find_search(name: str, device: torch.device, num_atoms: int, batch_size: int
         periodic: Whether any axis of any structure is periodic.
 
     Returns:
-        A function with the signature of :func:`pyg_schnet.graph.search.candidate_pairs`.
+        A function with the arguments of :func:`pyg_schnet.graph.search.candidate_pairs`, which returns the same or the
+        finished graph.
 
     Raises:
         ImportError: If the package of this back end is not installed.
@@ -96,11 +105,44 @@ def find_search(name: str, device: torch.device, num_atoms: int, batch_size: int
     return backend.search if num_atoms else candidate_pairs
 
 
+def find(
+    name: str, pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, lattice: Lattice | None
+) -> Pairs | Graph:
+    """Search with the back end of this name; very skewed lattices are reduced and left to plain PyTorch.
+
+    Args:
+        name: A key of :data:`BACKENDS`, or ``"auto"``.
+        pos: Positions in Angstrom [N, 3] float64.
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N], sorted.
+        batch_size: Number of structures.
+        lattice: Lattices, or ``None`` if all structures are open.
+
+    Returns:
+        Candidate pairs, or the finished graph.
+
+    Raises:
+        ImportError: If the package of this back end is not installed.
+        ValueError: If there is no such back end, or it cannot do the job.
+    """
+    search = find_search(name, pos.device, pos.size(0), batch_size, periodic=lattice is not None)
+    short = None if lattice is None else reduced(lattice)
+    if short is None:
+        return search(pos, cutoff, batch, batch_size, lattice)
+    i, j, shift, image = candidate_pairs(pos, cutoff, batch, batch_size, short[0])
+    matrix = short[1].index_select(0, batch.index_select(0, i))
+    return i, j, in_old_vectors(shift, matrix), in_old_vectors(image, matrix)
+
+
 def _fastest(device: torch.device, num_atoms: int, batch_size: int, periodic: bool) -> str:
     """The fastest installed one on a CPU; elsewhere nothing has been measured, and plain PyTorch is taken."""
+    if device.type != "cpu":
+        return "torch"
+    if (periodic or num_atoms >= NUMBA_FROM_OPEN) and BACKENDS["numba"].installed():
+        return "numba"
     least = VESIN_FROM_PERIODIC if periodic else VESIN_FROM_OPEN
     pays = num_atoms >= least * batch_size or (periodic and batch_size == 1)
-    return "vesin" if device.type == "cpu" and pays and BACKENDS["vesin"].installed() else "torch"
+    return "vesin" if pays and BACKENDS["vesin"].installed() else "torch"
 
 
 @functools.cache
@@ -259,6 +301,7 @@ def _guess(reach: float) -> int:
 #: All back ends by the name under which :func:`pyg_schnet.radius_graph` knows them.
 BACKENDS: dict[str, Backend] = {
     "torch": Backend(candidate_pairs),
+    "numba": Backend(compiled_graph, "numba", '"pyg_schnet[fast]"', devices=("cpu",)),
     "torch_cluster": Backend(_torch_cluster, "torch_cluster", '"pyg_schnet[cluster]"', periodic=False),
     "pyg_lib": Backend(_pyg_lib, "pyg_lib", "pyg-lib -f https://data.pyg.org/whl", periodic=False),
     "vesin": Backend(_vesin, "vesin", '"pyg_schnet[neighbors]"', devices=("cpu",)),

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.graph.backends import BACKENDS
-from pyg_schnet.graph.neighbors import Graph, radius_graph
+from pyg_schnet.graph.edges import Graph
+from pyg_schnet.graph.neighbors import radius_graph
 
 
 class System(NamedTuple):

@@ -60,13 +60,14 @@ def lattice_of(cell: Tensor | None, pbc: Tensor | None, batch_size: int, device:
     if cell is not None:
         floating = isinstance(cell, Tensor) and cell.is_floating_point()
         _check_kind("cell", cell, (batch_size, 3, 3), floating, "floating-point")
-    if not pbc.any():
+    some, every = torch.stack([pbc.any(), pbc.all()]).tolist()
+    if not some:
         return None
     if cell is None:
         raise ValueError("`pbc` names periodic axes but `cell` is missing; pass the lattice vectors [B, 3, 3]")
     pbc = pbc.to(device)
     vectors = torch.where(pbc.unsqueeze(-1), cell.detach().to(device=device, dtype=torch.float64), 0.0)
-    full = _completed(vectors, pbc)
+    full = vectors if every else _completed(vectors, pbc)
     volume = torch.linalg.det(full).abs() / full.norm(dim=-1).prod(dim=-1).clamp(min=torch.finfo(torch.float64).tiny)
     flat = ~(volume > SMALLEST_RELATIVE_VOLUME)  # NaN and infinite cells too
     if flat.any():

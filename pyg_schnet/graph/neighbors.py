@@ -2,51 +2,13 @@
 
 import math
 import numbers
-from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from pyg_schnet.graph.backends import find_search
+from pyg_schnet.graph.backends import find
+from pyg_schnet.graph.edges import Graph, graph_of, shift_vectors, squared_distance
 from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.graph.structure import check_finite, check_sorted, check_structures, may_inspect
-
-#: Atoms closer than this, in Angstrom, are at the same place.
-SAME_PLACE = 1e-8
-
-
-@dataclass(frozen=True)
-class Graph:
-    """Neighbours of every atom, sorted by target.
-
-    Attributes:
-        edge_index: Row 0 the source j, row 1 the target i [2, E] int64, sorted by target, then source.
-        edge_shift: Image of the source in units of the cell [E, 3] int64, zero along open axes: the vector of an edge
-            is ``pos[j] - pos[i] + edge_shift @ cell``.
-        rowptr: Edges of target i are those from ``rowptr[i]`` up to ``rowptr[i + 1]`` [N + 1] int64.
-        reverse: Position of the edge i -> j for each edge j -> i [E] int64; both have the same distance.
-    """
-
-    edge_index: Tensor
-    edge_shift: Tensor
-    rowptr: Tensor
-    reverse: Tensor
-
-    def pairs(self) -> tuple[Tensor, Tensor]:
-        """One edge of each pair of opposite edges, for what depends on the distance only.
-
-        Returns:
-            Positions of these edges [E / 2], and for every edge the pair it belongs to [E], counted in their order.
-
-        Example:
-            >>> edges, pair = radius_graph(torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]]), 1.5).pairs()
-            >>> edges, pair
-            (tensor([0, 2]), tensor([0, 0, 1, 1]))
-        """
-        edges = torch.arange(self.reverse.size(0), device=self.reverse.device)
-        first = edges < self.reverse
-        number = first.cumsum(0) - 1
-        return edges[first], number[torch.minimum(edges, self.reverse)]
 
 
 def radius_graph(
@@ -73,8 +35,9 @@ def radius_graph(
         batch: Structure of each atom [N] int64, sorted; ``None`` for a single structure.
         cell: Lattice vectors as rows in Angstrom [B, 3, 3]; rows of open axes play no role.
         pbc: Periodic axes [B, 3] bool; needed beside ``cell``.
-        backend: Who searches: ``"torch"``, ``"torch_cluster"``, ``"pyg_lib"`` (both for open structures), ``"vesin"``
-            (CPU) or ``"nvalchemi"``; ``"auto"`` takes the fastest installed one. All give the identical graph.
+        backend: Who searches: ``"torch"``, ``"numba"`` (CPU), ``"torch_cluster"``, ``"pyg_lib"`` (both for open
+            structures), ``"vesin"`` (CPU) or ``"nvalchemi"``; ``"auto"`` takes the fastest installed one. All give the
+            identical graph.
         batch_size: Number of structures, needed only if the last ones may be empty.
         max_num_neighbors: More neighbours of an atom than this are an error; they are never cut off.
 
@@ -89,6 +52,7 @@ def radius_graph(
             has more than ``max_num_neighbors`` neighbours or the back end cannot do this search.
 
     Example:
+        >>> import torch
         >>> pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
         >>> radius_graph(pos, cutoff=2.5).edge_index
         tensor([[1, 0, 2, 1],
@@ -107,18 +71,8 @@ def radius_graph(
             "`cutoff` must be finite in periodic structures, where every atom has infinitely many neighbours"
         )
     exact = pos.detach().double()
-    search = find_search(backend, pos.device, pos.size(0), batch_size, periodic=lattice is not None)
-    i, j, shift, image = search(exact, cutoff, batch, batch_size, lattice)
-    offset = None
-    if lattice is not None:
-        cells = lattice.cell if batch_size == 1 else lattice.cell.index_select(0, batch.index_select(0, i))
-        offset = shift_vectors(shift, cells)
-    squared = squared_distance(exact, i, j, offset)
-    close = (squared < cutoff * cutoff).nonzero().squeeze(1)
-    if close.size(0) < squared.size(0):
-        squared, i, j, shift, image = (values.index_select(0, close) for values in (squared, i, j, shift, image))
-    check_coincident(squared, i, j, pos)
-    graph = both_directions(i, j, shift, image, pos.size(0))
+    found = find(backend, exact, cutoff, batch, batch_size, lattice)
+    graph = found if isinstance(found, Graph) else graph_of(exact, cutoff, batch, lattice, found)
     if max_num_neighbors is not None:
         _check_degree(graph.rowptr.diff(), max_num_neighbors, cutoff)
     return graph
@@ -141,6 +95,7 @@ def within_cutoff(
         Whether each edge is closer [E] bool.
 
     Example:
+        >>> import torch
         >>> pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
         >>> within_cutoff(pos, torch.tensor([[1, 2], [0, 1]]), None, None, torch.zeros(3, dtype=torch.long), 1.5)
         tensor([ True, False])
@@ -150,69 +105,6 @@ def within_cutoff(
     if cell is not None and edge_shift is not None:
         offset = shift_vectors(edge_shift, cell.detach().double()[batch.index_select(0, target)])
     return squared_distance(pos.detach().double(), target, source, offset) < cutoff * cutoff
-
-
-def shift_vectors(shift: Tensor, cell: Tensor) -> Tensor:
-    """Vectors ``shift @ cell`` in Angstrom [P, 3] for shifts [P, 3] and the cell of each [P, 3, 3], elementary too."""
-    steps = shift.to(cell.dtype)
-    return steps[:, :1] * cell[:, 0] + steps[:, 1:2] * cell[:, 1] + steps[:, 2:] * cell[:, 2]
-
-
-def squared_distance(pos: Tensor, i: Tensor, j: Tensor, offset: Tensor | None) -> Tensor:
-    """Squared distance by elementary operations: equal to the last bit on every device and in both directions."""
-    vector = pos.index_select(0, j) - pos.index_select(0, i)
-    if offset is not None:
-        vector = vector + offset
-    x, y, z = vector.unbind(1)
-    return x * x + y * y + z * z
-
-
-def check_coincident(squared: Tensor, i: Tensor, j: Tensor, pos: Tensor) -> None:
-    """Raise a ValueError that names two atoms at the same place (up to rounding), if there are any."""
-    same = squared < SAME_PLACE * SAME_PLACE
-    if same.any():
-        pair = int(same.nonzero()[0])
-        first, second = sorted((int(i[pair]), int(j[pair])))
-        raise ValueError(
-            f"atoms {first} and {second} are at the same place {pos[first].tolist()}, "
-            "where forces are not defined; remove one of them"
-        )
-
-
-def both_directions(i: Tensor, j: Tensor, shift: Tensor, image: Tensor, num_atoms: int) -> Graph:
-    """All edges from one of each pair, sorted by target, source and image."""
-    pairs = i.size(0)
-    target, source = torch.cat([i, j]), torch.cat([j, i])
-    key = target * num_atoms + source
-    reach = [0, 0, 0] if pairs == 0 else torch.maximum(image.amax(dim=0), -image.amin(dim=0)).tolist()
-    for axis in range(3):
-        if reach[axis] > 0:
-            steps = image[:, axis]
-            key = key * (2 * reach[axis] + 1) + torch.cat([steps, -steps]) + reach[axis]
-    order = _argsort(key)
-    place = torch.empty_like(order).scatter_(0, order, torch.arange(2 * pairs, device=order.device))
-    opposite = torch.where(order < pairs, order + pairs, order - pairs)
-    degree = torch.bincount(target, minlength=num_atoms)
-    rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
-    edge_index = torch.stack([source.index_select(0, order), target.index_select(0, order)])
-    edge_shift = shift.new_zeros(2 * pairs, 3)
-    if any(reach) or shift.any():
-        edge_shift = torch.cat([shift, -shift]).index_select(0, order)
-    return Graph(edge_index, edge_shift, rowptr, place.index_select(0, opposite))
-
-
-def _argsort(key: Tensor) -> Tensor:
-    """Order of distinct, non-negative keys.
-
-    On a CPU numpy sorts values several times faster than torch sorts values and indices, so the index is put into the
-    low bits, if there is room.
-    """
-    bits = key.numel().bit_length()
-    if key.device.type != "cpu" or key.numel() == 0 or int(key.max()).bit_length() + bits > 63:
-        return torch.argsort(key)
-    packed = (key << bits) | torch.arange(key.numel())
-    packed.numpy().sort()
-    return packed & ((1 << bits) - 1)
 
 
 def _check_degree(degree: Tensor, most: int, cutoff: float) -> None:

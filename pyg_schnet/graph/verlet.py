@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pyg_schnet.graph.lattice import Lattice, lattice_of
-from pyg_schnet.graph.neighbors import (
+from pyg_schnet.graph.backends import find
+from pyg_schnet.graph.edges import (
     SAME_PLACE,
     Graph,
     both_directions,
     check_coincident,
-    check_cutoff,
     shift_vectors,
     squared_distance,
 )
-from pyg_schnet.graph.search import candidate_pairs
+from pyg_schnet.graph.lattice import Lattice, lattice_of
+from pyg_schnet.graph.neighbors import check_cutoff
 from pyg_schnet.graph.structure import check_finite, check_sorted, check_structures
 
 #: Pairs are kept up to a distance that much larger than cutoff + skin, so that rounding never loses one.
@@ -240,7 +240,8 @@ class VerletList:
 
     def _search(self, exact: Tensor, batch: Tensor, batch_size: int, lattice: Lattice | None) -> Graph:
         reach = (self.cutoff + self.skin) * MARGIN
-        return both_directions(*candidate_pairs(exact, reach, batch, batch_size, lattice), exact.size(0))
+        found = find("auto", exact, reach, batch, batch_size, lattice)
+        return found if isinstance(found, Graph) else both_directions(*found, exact.size(0))
 
 
 def _kind(argument: object) -> object:

@@ -1,7 +1,10 @@
 """Models: SchNet and what is made of it."""
 
+from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import load, read_header, save
+from pyg_schnet.models.dtnn import DTNN
+from pyg_schnet.models.enn_s2s import EnnS2S
 from pyg_schnet.models.potential import Potential
 from pyg_schnet.models.schnet import SchNet
 
-__all__ = ["Potential", "SchNet", "load", "read_header", "save"]
+__all__ = ["DTNN", "AtomisticModel", "EnnS2S", "Potential", "SchNet", "load", "read_header", "save"]

@@ -2,35 +2,43 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch_geometric
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.dtnn import DTNN
+from pyg_schnet.models.enn_s2s import EnnS2S
 from pyg_schnet.models.schnet import SchNet
 
 FORMAT = "pyg_schnet"
-#: Files of a newer version are refused.
-FORMAT_VERSION = 1
+#: Files of a newer version are refused. Since version 2 the checksum covers the whole header, not only ``config``.
+FORMAT_VERSION = 2
+#: Architectures that files may hold, by name. Add a model of your own here, before saving and before loading it.
+ARCHITECTURES: dict[str, type[AtomisticModel]] = {"SchNet": SchNet, "DTNN": DTNN, "EnnS2S": EnnS2S}
 
 
-def save(model: SchNet, path: str | Path, **info: Any) -> None:
+def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
     """Write a model to a safetensors file.
 
-    The header holds the architecture as JSON, a sha256 of it and all tensors, and whatever is passed as ``info``. The
-    file replaces an older one in a single step, so an interruption leaves nothing half-written.
+    The header holds the architecture as JSON, versions, whatever is passed as ``info``, and a sha256 of all that and
+    the tensors. The file replaces an older one in a single step, so an interruption leaves nothing half-written.
 
     Args:
-        model: The model.
+        model: The model, one of :data:`ARCHITECTURES`.
         path: File to write, usually ``*.safetensors``.
         **info: Further JSON-compatible facts worth keeping, for example ``units`` or ``training``; read them with
             :func:`read_header`.
 
     Raises:
-        TypeError: If ``model`` is no SchNet, or ``info`` is not JSON-compatible or uses a name of the header.
+        TypeError: If ``model`` is none of these or has arguments that no file can hold, or if ``info`` is not
+            JSON-compatible or uses a name of the header.
         FileNotFoundError: If the folder does not exist.
 
     Example:
@@ -41,26 +49,28 @@ def save(model: SchNet, path: str | Path, **info: Any) -> None:
         >>> load(path).config["hidden_channels"], read_header(path)["training"]
         (16, {'steps': 100})
     """
-    if not isinstance(model, SchNet):
-        raise TypeError(f"`model` must be a SchNet, got {type(model).__name__}; save the model inside a Potential")
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into; create it first")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": "SchNet",
-        "config": model.config,
-        "sha256": _checksum(tensors, model.config),
+        "model": _name_of(model),
+        "config": _writable(model.config),
+        "sha256": "",
+        "pyg_schnet": sys.modules["pyg_schnet"].__version__,
         "torch": torch.__version__,
+        "torch_geometric": torch_geometric.__version__,
     }
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into; create it first")
     if reserved := info.keys() & header.keys():
         raise TypeError(f"`info` must not use the names of the header itself: {', '.join(sorted(reserved))}")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
-        metadata = {name: json.dumps(value) for name, value in (info | header).items()}
+        header = json.loads(json.dumps(info | header))  # as it will be read
     except TypeError as error:
         raise TypeError(f"`info` must be JSON-compatible: {error}") from None
+    header["sha256"] = _checksum(tensors, header)
+    metadata = {name: json.dumps(value) for name, value in header.items()}
     part = path.with_name(path.name + ".part")
     try:
         save_file(tensors, part, metadata=metadata)
@@ -69,7 +79,7 @@ def save(model: SchNet, path: str | Path, **info: Any) -> None:
         part.unlink(missing_ok=True)
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> SchNet:
+def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel:
     """Read a model written by :func:`save`. Nothing in the file is executed.
 
     Args:
@@ -77,26 +87,31 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> SchNet:
         device: Where to put the model.
 
     Returns:
-        The model in evaluation mode.
+        The model, of the class it was saved from, in evaluation mode.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is damaged, of a newer format or not written by :func:`save`.
+        ValueError: If the file is damaged, of a newer format, of an unknown architecture or not written by
+            :func:`save`.
     """
     header = read_header(path)
     with safe_open(str(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if _checksum(tensors, header.get("config")) != header.get("sha256"):
+    if _checksum(tensors, header) != header.get("sha256"):
         raise ValueError(
-            f"{path} is damaged: its tensors do not have the checksum of its header; fetch or write it again"
+            f"{path} is damaged: its tensors and header do not have the checksum of its header; fetch or write it again"
         )
+    name = header.get("model")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise ValueError(f"{path} holds a model {name!r}; this version reads {', '.join(ARCHITECTURES)}")
     try:
-        model = SchNet(**header["config"])
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # whatever the defaults are, and no dice rolled
+            model = ARCHITECTURES[name](**header["config"])
         model.to(tensors["embedding.weight"].dtype)
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} does not describe a SchNet of this version ({reason})") from None
+        raise ValueError(f"{path} does not describe a {name} of this version ({reason})") from None
     return model.to(device).eval()
 
 
@@ -121,7 +136,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
         if metadata.get("format") != json.dumps(FORMAT):
             raise ValueError(f"{path} was not written by pyg_schnet.save; convert it first (pyg_schnet.models.convert)")
         header = {name: json.loads(value) for name, value in metadata.items()}
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable model file ({error}); write or fetch it again") from None
     version = header.get("format_version")
     if not isinstance(version, int):
@@ -131,8 +146,30 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return header
 
 
-def _checksum(tensors: dict[str, Tensor], config: Any) -> str:
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+def _name_of(model: AtomisticModel) -> str:
+    for name, architecture in ARCHITECTURES.items():
+        if type(model) is architecture:
+            return name
+    hint = "; save the model inside it" if isinstance(getattr(model, "model", None), AtomisticModel) else ""
+    raise TypeError(f"`model` must be one of {', '.join(ARCHITECTURES)}, got {type(model).__name__}{hint}")
+
+
+def _writable(config: dict[str, Any]) -> dict[str, Any]:
+    for name, value in config.items():
+        try:
+            json.dumps(value)
+        except TypeError:
+            raise TypeError(
+                f"a model with {name}={type(value).__name__}(...) cannot be written, only numbers and names can; "
+                "choose the module by its name, or save its state_dict yourself"
+            ) from None
+    return config
+
+
+def _checksum(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
+    covered = {name: value for name, value in header.items() if name != "sha256"}
+    covered = header.get("config") if header["format_version"] == 1 else covered  # type: ignore[assignment]
+    digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())

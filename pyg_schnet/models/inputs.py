@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.graph import may_inspect
+from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
+from pyg_schnet.ops import cell_volume
 
 
 def check_atoms(z: Tensor, pos: Tensor, dtype: torch.dtype) -> None:
@@ -89,7 +91,7 @@ def check_edges(
 
 
 def check_distances(edge_weight: Tensor, edge_index: Tensor) -> None:
-    """Check that no precomputed edge has length zero, where forces are not defined.
+    """Check that no precomputed edge has length zero, where forces are not defined, or none at all.
 
     Args:
         edge_weight: Distances [E].
@@ -98,6 +100,44 @@ def check_distances(edge_weight: Tensor, edge_index: Tensor) -> None:
     Raises:
         ValueError: If one has.
     """
-    if may_inspect(edge_weight) and bool((edge_weight == 0).any()):
-        j, i = edge_index[:, int((edge_weight == 0).nonzero()[0])].tolist()
-        raise ValueError(f"the edge {j} -> {i} has length zero, where forces are not defined; remove it or an atom")
+    if not may_inspect(edge_weight):
+        return
+    bad = ~((edge_weight > 0) & edge_weight.isfinite())
+    if bad.any():
+        edge = int(bad.nonzero()[0])
+        j, i = edge_index[:, edge].tolist()
+        if edge_weight[edge] == 0:
+            raise ValueError(f"the edge {j} -> {i} has length zero, where forces are not defined; remove it or an atom")
+        raise ValueError(
+            f"the edge {j} -> {i} has length {float(edge_weight[edge])}: its `edge_shift` leads along a lattice vector "
+            "of `cell` that is not finite; repair the cell or build the graph anew"
+        )
+
+
+def check_volume(cell: Tensor | None, needed: Tensor | None = None) -> None:
+    """Check that the cells of structures span a volume, without which there is no stress.
+
+    Args:
+        cell: Lattice vectors as rows [B, 3, 3].
+        needed: Structures whose stress is asked for [B] bool; ``None`` for all.
+
+    Raises:
+        ValueError: If the cell is missing or that of a structure spans no volume.
+    """
+    remedy = "pass three lattice vectors, or ask for virials, which need no cell"
+    if cell is None:
+        raise ValueError(
+            f"stress is dE/dstrain per volume and needs a cell, expected `cell` [B, 3, 3], got none; {remedy}"
+        )
+    if not may_inspect(cell):
+        return
+    lengths = cell.detach().double().norm(dim=-1).prod(dim=-1)
+    flat = ~(cell_volume(cell.detach()) > SMALLEST_RELATIVE_VOLUME * lengths)  # NaN and infinite cells too
+    if needed is not None:
+        flat = flat & needed
+    if flat.any():
+        structure = int(flat.nonzero()[0])
+        raise ValueError(
+            "stress is dE/dstrain per volume and needs a complete cell, expected three finite, linearly independent "
+            f"lattice vectors for each structure, got {cell[structure].tolist()} for structure {structure}; {remedy}"
+        )

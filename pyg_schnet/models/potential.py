@@ -1,40 +1,63 @@
-"""A potential: energy and forces from one call."""
+"""A potential: energy, forces, virials, stress and second derivatives of a model of energies."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import check_structures, may_inspect
-from pyg_schnet.ops import forces_from_energy
+from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.edges import Edges
+from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges
 
 
 class Potential(nn.Module):
-    r"""Energy and forces of a model that predicts energies.
+    r"""Energy of a model and its derivatives.
 
-    .. math:: F_i = -\frac{\partial \hat E}{\partial r_i}
+    .. math::
+        F_i = -\frac{\partial \hat E}{\partial r_i}, \quad
+        \sigma = \frac{1}{V} \frac{\partial \hat E}{\partial \varepsilon}, \quad
+        \sum_i w_i = -\frac{\partial \hat E}{\partial \varepsilon} = -V \sigma, \quad
+        H_{ia,jb} = \frac{\partial^2 \hat E}{\partial r_{ia} \partial r_{jb}}
 
-    Schütt et al., J. Chem. Phys. 148, 241722 (2018), equation (4). While the model is in training mode,
-    energy and forces are differentiable again.
+    Forces by equation (4) of Schütt et al., J. Chem. Phys. 148, 241722 (2018). The strain :math:`\varepsilon` takes
+    positions and lattice vectors, as rows, to :math:`r (1 + \varepsilon)`. The stress has the sign of ASE: positive
+    diagonal elements pull inwards; the virials of the atoms have that of LAMMPS and of most data sets, see
+    :func:`~pyg_schnet.ops.virials_from_edges`. While the model is in training mode, all of them are differentiable
+    again. With ``readout="mean"`` the energy is that per atom and so are all derivatives of it: multiply by the number
+    of atoms of the structure.
 
     Args:
-        model: A model of energies with the methods ``residual`` and ``total`` of :class:`~pyg_schnet.SchNet`.
+        model: A model of energies.
+        stress: Whether a call returns the stress, unless it says otherwise.
+        virials: Whether a call returns the virials of the atoms, unless it says otherwise.
+
+    Raises:
+        TypeError: If ``model`` is no :class:`~pyg_schnet.models.AtomisticModel`.
+        ValueError: If it predicts something else than one energy.
 
     Example:
         >>> from torch_geometric.data import Data
         >>> from pyg_schnet import SchNet
         >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
-        >>> out = Potential(SchNet.preset("jcp2018"))(water)
+        >>> potential = Potential(SchNet.preset("jcp2018"))
+        >>> out = potential(water)
         >>> out["energy"].shape, out["forces"].shape
         (torch.Size([1]), torch.Size([3, 3]))
+        >>> potential(water, virials=True)["virials"].shape, potential.hessian(water)[0].shape
+        (torch.Size([3, 3, 3]), torch.Size([3, 3, 3, 3]))
     """
 
     model: Any
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *, stress: bool = False, virials: bool = False) -> None:
         super().__init__()
+        _check_model(model)
         self.model = model
+        self.stress = stress
+        self.virials = virials
 
     def forward(
         self,
@@ -47,8 +70,10 @@ class Potential(nn.Module):
         cell: Tensor | None = None,
         pbc: Tensor | None = None,
         batch_size: int | None = None,
+        stress: bool | None = None,
+        virials: bool | None = None,
     ) -> dict[str, Tensor]:
-        """Energy and forces of each structure.
+        """Energy and first derivatives of each structure.
 
         Args:
             data: A PyG ``Data`` or ``Batch`` with ``z`` and ``pos``; or the atomic numbers [N], followed by ``pos``.
@@ -61,43 +86,236 @@ class Potential(nn.Module):
             cell: Lattice vectors as rows in Angstrom [B, 3, 3].
             pbc: Periodic axes [B, 3].
             batch_size: Number of structures, needed only if the last ones may be empty.
+            stress: Whether to return the stress; every structure then needs a complete cell, periodic or not.
+                ``None`` for what the constructor was told.
+            virials: Whether to return the virials of the atoms, which need no cell.
 
         Returns:
-            ``energy`` in eV [B] and ``forces`` in eV/Angstrom [N, 3]. The energy of a model with references is float64,
-            whatever the dtype of the model: float32 cannot tell total energies apart.
+            ``energy`` in eV [B] and ``forces`` in eV/Angstrom [N, 3]; if asked for, ``stress`` in eV/Angstrom^3
+            [B, 3, 3], with the whole volume of the cell as in ASE, and ``virials`` in eV [N, 3, 3]. The energy of a
+            model with references is float64, whatever the dtype of the model: float32 cannot tell total energies apart.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument has the wrong shape or impossible values, or a stress is asked for without a
+                cell. On a GPU, where values are not looked at, the stress of a cell without volume is NaN.
+        """
+        stress = self.stress if stress is None else stress
+        virials = self.virials if virials is None else virials
+        inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        differentiable = self.model.training and torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            point = self._evaluate(*inputs, differentiable)
+            if stress:
+                check_volume(point.cell)
+            slope = gradient(point.energy, point.edge_vec, create_graph=differentiable)  # [P, 3]
+            out = {
+                "energy": point.energy if differentiable else point.energy.detach(),
+                "forces": forces_from_edges(slope, point.pair_index, point.batch.size(0)),
+            }
+            if stress or virials:
+                edge_vec = point.edge_vec if differentiable else point.edge_vec.detach()
+                w = virials_from_edges(slope, edge_vec, point.pair_index, point.batch.size(0))
+                if virials:
+                    out["virials"] = w
+                if stress and point.cell is not None:
+                    cells = point.cell if differentiable else point.cell.detach()
+                    out["stress"] = stress_from_virials(w, cells, point.batch)
+        return out
+
+    def hessian(
+        self,
+        data: Data | Tensor,
+        pos: Tensor | None = None,
+        batch: Tensor | None = None,
+        *,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> list[Tensor]:
+        """Second derivatives of the energy of each structure with respect to the positions of its atoms.
+
+        In a crystal, the images of an atom move with it: the Hessian is that at the centre of the Brillouin zone. All
+        structures of a batch are differentiated at once, an atom and a direction of each in one backward pass, so a
+        batch takes as many passes as three times the atoms of its largest structure. The sum over all atoms of a
+        structure vanishes, because a translation costs nothing.
+
+        Args:
+            data: As in :meth:`forward`, like all other arguments.
+            pos: Positions in Angstrom [N, 3].
+            batch: Structure of each atom [N].
+            edge_index: Neighbours j -> i [2, E].
+            edge_shift: Image of the source of each edge [E, 3].
+            cell: Lattice vectors as rows in Angstrom [B, 3, 3].
+            pbc: Periodic axes [B, 3].
+            batch_size: Number of structures.
+
+        Returns:
+            For each structure, also if there is only one, its Hessian [n, 3, n, 3] in eV/Angstrom^2, in the dtype of
+            the model; ``hessian.view(3 * n, 3 * n)`` is the matrix.
 
         Raises:
             TypeError: If an argument is of the wrong kind.
             ValueError: If an argument has the wrong shape or impossible values.
         """
-        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        if isinstance(data, Data):
-            if pos is not None or batch_size is not None or any(value is not None for value in given.values()):
-                raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
-            z, pos, batch_size, given = _tensors_of(data)
-            if given["edge_index"] is not None:
-                _check_reach(data.get("edge_cutoff"), self.model.cutoff)
-        else:
-            z = data
-            if pos is None:
-                raise TypeError("`pos` is missing: pass a Data object or the tensors z and pos")
-        return self._evaluate(z, pos, batch_size, **given)
-
-    def _evaluate(
-        self, z: Tensor, pos: Tensor, batch_size: int | None, batch: Tensor | None, **graph: Tensor | None
-    ) -> dict[str, Tensor]:
+        inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            z, pos, batch = (_usable(tensor) for tensor in (z, pos, batch))
-            graph = {name: _usable(tensor) for name, tensor in graph.items()}
-            batch, batch_size = check_structures(pos, batch, batch_size)
-            if not pos.requires_grad:
-                pos = pos.detach().requires_grad_()
-            residual = self.model.residual(z, pos, batch, batch_size, **graph)  # [B, 1]
-            forces = forces_from_energy(residual, pos, create_graph=differentiable)
-            energy = self.model.total(residual, z, batch, batch_size)
-        energy = energy.squeeze(-1)  # [B]
-        return {"energy": energy if differentiable else energy.detach(), "forces": forces}
+            point = self._evaluate(*inputs, differentiable)
+            slope = gradient(point.energy, point.edge_vec, create_graph=True)
+            return _hessians(point, slope, differentiable)
+
+    def hessian_vector_product(
+        self,
+        data: Data | Tensor,
+        pos: Tensor | None = None,
+        batch: Tensor | None = None,
+        *,
+        vector: Tensor,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        r"""Product of the Hessian and a vector, in one backward pass and without the Hessian.
+
+        .. math:: (H v)_{ia} = \sum_{jb} \frac{\partial^2 \hat E}{\partial r_{ia} \partial r_{jb}} v_{jb}
+
+        Args:
+            data: As in :meth:`forward`, like all other arguments.
+            pos: Positions in Angstrom [N, 3].
+            batch: Structure of each atom [N].
+            vector: A displacement of every atom [N, 3].
+            edge_index: Neighbours j -> i [2, E].
+            edge_shift: Image of the source of each edge [E, 3].
+            cell: Lattice vectors as rows in Angstrom [B, 3, 3].
+            pbc: Periodic axes [B, 3].
+            batch_size: Number of structures.
+
+        Returns:
+            The product [N, 3]: eV/Angstrom for a vector in Angstrom.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument has the wrong shape or impossible values.
+        """
+        inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        differentiable = self.model.training and torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            point = self._evaluate(*inputs, differentiable)
+            _check_vector(vector, point.batch.size(0), point.edge_vec.dtype)
+            slope = gradient(point.energy, point.edge_vec, create_graph=True)
+            return _product(point, slope, _usable(vector), differentiable)
+
+    def _inputs(
+        self,
+        data: Data | Tensor,
+        pos: Tensor | None,
+        batch: Tensor | None,
+        edge_index: Tensor | None,
+        edge_shift: Tensor | None,
+        cell: Tensor | None,
+        pbc: Tensor | None,
+        batch_size: int | None,
+    ) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
+        """Atomic numbers, positions, number of structures and the optional tensors, from either way to call."""
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        if not isinstance(data, Data):
+            if pos is None:
+                raise TypeError("`pos` is missing: pass a Data object or the tensors z and pos")
+            return data, pos, batch_size, given
+        if pos is not None or batch_size is not None or any(value is not None for value in given.values()):
+            raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
+        z, pos, batch_size, given = _tensors_of(data)
+        if given["edge_index"] is not None:
+            _check_reach(data.get("edge_cutoff"), self.model.cutoff)
+        return z, pos, batch_size, given
+
+    def _evaluate(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch_size: int | None,
+        given: dict[str, Tensor | None],
+        differentiable: bool,
+    ) -> "_Point":
+        z, pos = _usable(z), _usable(pos)
+        given = {name: _usable(tensor) for name, tensor in given.items()}
+        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+        edges: Edges = self.model.edges(z, pos, batch, batch_size, **given)
+        if not (differentiable and edges.edge_vec.requires_grad):  # nobody differentiates through positions or cell
+            edges = edges._replace(edge_vec=edges.edge_vec.detach().requires_grad_())
+        residual = self.model.predict(z, pos, batch, batch_size, edges)  # [B, 1]
+        energy = self.model.total(residual, z, batch, batch_size).squeeze(-1)  # [B]
+        return _Point(energy, edges.edge_vec, edges.pair_index, batch, batch_size, given["cell"])
+
+
+class _Point(NamedTuple):
+    """Energies [B], and the vectors [P, 3] and atoms [2, P] of the pairs that they were computed from."""
+
+    energy: Tensor
+    edge_vec: Tensor
+    pair_index: Tensor
+    batch: Tensor
+    batch_size: int
+    cell: Tensor | None
+
+
+def _product(point: _Point, slope: Tensor, vector: Tensor, differentiable: bool) -> Tensor:
+    """The Hessian times a vector [N, 3], by way of the displacements of the pairs."""
+    moved = edge_vectors(vector, point.pair_index)  # [P, 3]
+    change = gradient(slope, point.edge_vec, moved, create_graph=differentiable, retain_graph=True)
+    return -forces_from_edges(change, point.pair_index, point.batch.size(0))
+
+
+def _hessians(point: _Point, slope: Tensor, differentiable: bool) -> list[Tensor]:
+    batch, num_atoms = point.batch, point.batch.size(0)
+    count = torch.bincount(batch, minlength=point.batch_size)  # [B]
+    number = torch.arange(num_atoms, device=batch.device) - (count.cumsum(0) - count)[batch]  # within its structure
+    sizes = count.tolist()
+    # all matrices one behind the other; `row` is where that of a coordinate begins
+    length = 3 * count
+    start = (length * length).cumsum(0) - length * length
+    axes = torch.arange(3, device=batch.device)
+    row = start[batch].unsqueeze(1) + (3 * number.unsqueeze(1) + axes) * length[batch].unsqueeze(1)  # [N, 3]
+    flat = slope.new_zeros(sum(9 * size * size for size in sizes))
+    for atom in range(max(sizes, default=0)):
+        larger = (count[batch] > atom).nonzero().squeeze(1)
+        for axis in range(3):
+            vector = slope.new_zeros(num_atoms, 3)
+            vector[number == atom, axis] = 1.0
+            column = _product(point, slope, vector, differentiable)
+            flat[row[larger] + 3 * atom + axis] = column[larger]
+    parts = flat.split([9 * size * size for size in sizes])
+    return [part.view(size, 3, size, 3) for part, size in zip(parts, sizes, strict=True)]
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, AtomisticModel):
+        raise TypeError(
+            f"`model` must be an AtomisticModel, for example a SchNet, to have derivatives, got {type(model).__name__}"
+        )
+    if model.out_channels != 1:
+        raise ValueError(
+            f"`model` must predict one energy per structure, got one with {model.out_channels} targets; "
+            "expected out_channels=1"
+        )
+    if hasattr(model.readout, "channels"):
+        raise ValueError(
+            f"`model` must predict an energy, got one with readout={model.config['readout']!r}, another property; "
+            "expected readout='add'"
+        )
+
+
+def _check_vector(vector: Any, num_atoms: int, dtype: torch.dtype) -> None:
+    if not isinstance(vector, Tensor) or vector.dtype != dtype:
+        kind = vector.dtype if isinstance(vector, Tensor) else type(vector).__name__
+        raise TypeError(f"`vector` must be a {dtype} tensor [N, 3] like `pos`, got {kind}")
+    if vector.shape != (num_atoms, 3):
+        raise ValueError(f"`vector` must have shape [{num_atoms}, 3] like `pos`, got {list(vector.shape)}")
 
 
 def _check_reach(edge_cutoff: Tensor | None, cutoff: float) -> None:

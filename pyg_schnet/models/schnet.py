@@ -1,30 +1,23 @@
 """SchNet, top to bottom as in the paper."""
 
 import inspect
+from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
-from pyg_schnet.graph import check_structures, radius_graph, within_cutoff
-from pyg_schnet.models.inputs import check_atoms, check_cell, check_distances, check_edges
+from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
+from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.presets import preset_arguments
-from pyg_schnet.nn import (
-    AtomEmbedding,
-    Atomwise,
-    CosineCutoff,
-    GaussianSmearing,
-    InteractionBlock,
-    NoCutoff,
-    Readout,
-    Reference,
-    ShiftedSoftplus,
-)
+from pyg_schnet.nn import InteractionBlock
+from pyg_schnet.nn.activation import activation
+from pyg_schnet.nn.basis import radial_basis
 from pyg_schnet.nn.cutoff import check_positive
-from pyg_schnet.ops import edge_vectors
+from pyg_schnet.nn.cutoff import cutoff_function as make_cutoff
+from pyg_schnet.nn.reference import PerTarget
 
 
-class SchNet(nn.Module):
+class SchNet(AtomisticModel):
     r"""SchNet: properties of molecules and materials from continuous-filter convolutions.
 
     Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II and figure 1:
@@ -45,22 +38,33 @@ class SchNet(nn.Module):
         num_interactions: Number T of interaction blocks.
         num_gaussians: Number of Gaussians from 0 to ``cutoff``.
         cutoff: Distance in Angstrom up to which atoms interact.
-        readout: ``"add"`` for extensive, ``"mean"`` for intensive properties.
+        readout: ``"add"`` for extensive, ``"mean"`` for intensive properties, ``"dipole"``, ``"dipole_magnitude"``,
+            ``"spatial_extent"``, ``"polarizability"`` or any aggregation of PyG, see
+            :func:`~pyg_schnet.nn.make_readout`.
         mean: Mean of the property per atom, see :class:`~pyg_schnet.nn.Reference`.
         std: Standard deviation of the property per atom.
-        atomref: Property of single atoms by atomic number, up to [max_z + 1, 1].
+        atomref: Property of single atoms by atomic number, up to [max_z + 1, C].
+        out_channels: Number of targets C.
+        basis: Radial basis: ``"gaussian"`` or ``"bessel"``.
+        trainable_basis: Whether centres and widths (or frequencies) of the basis are learned.
         gamma: Inverse squared width of the Gaussians in 1/Angstrom^2, ``None`` for PyG's.
-        cutoff_function: ``"cosine"`` or ``None``; without one, the energy jumps when a pair crosses the cutoff.
+        cutoff_function: ``"cosine"``, ``"mollifier"``, ``"polynomial"`` or ``None``; without one, the energy jumps when
+            a pair crosses the cutoff.
         activate_last: Whether the filter networks activate their second layer, as in the papers.
-        act: Activation: ``"ssp"``, or ``"ssp-pyg"`` for PyG's, see :mod:`~pyg_schnet.models.presets`.
+        act: Activation, see :data:`~pyg_schnet.nn.activation.ACTIVATIONS`.
+        output_act: Activation of the output network; ``None`` for ``act``.
         normalization: Normalisation of the convolution by the number of neighbours: ``"mean"`` as in the paper for
             crystals, ``"smooth"`` (see :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None``.
+        shared_interactions: Whether all interaction blocks have the same weights.
+        zero_output: Whether the last layer starts at zero, as in the authors' code.
+        readout_options: Arguments of the readout, for example ``{"processing_steps": 3}`` of ``"set2set"``.
         max_z: Largest atomic number.
 
     Raises:
         ValueError: If an argument is out of its range.
 
     Example:
+        >>> import torch
         >>> model = SchNet.preset("jcp2018", num_interactions=3)
         >>> z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
         >>> model(z, pos).shape
@@ -75,59 +79,98 @@ class SchNet(nn.Module):
         num_gaussians: int = 50,
         cutoff: float = 10.0,
         *,
-        readout: str = "add",
-        mean: float | None = None,
-        std: float | None = None,
+        readout: str | nn.Module = "add",
+        mean: PerTarget | None = None,
+        std: PerTarget | None = None,
         atomref: Tensor | None = None,
+        out_channels: int = 1,
+        basis: str = "gaussian",
+        trainable_basis: bool = False,
         gamma: float | None = None,
         cutoff_function: str | None = "cosine",
         activate_last: bool = False,
         act: str = "ssp",
+        output_act: str | None = None,
         normalization: str | None = None,
+        shared_interactions: bool = False,
+        zero_output: bool = False,
+        readout_options: dict[str, Any] | None = None,
         max_z: int = 118,
     ) -> None:
-        super().__init__()
-        _check_sizes(hidden_channels=hidden_channels, num_filters=num_filters, max_z=max_z)
-        if hidden_channels < 2 or num_interactions < 0:
-            raise ValueError(
-                "`hidden_channels` must be at least 2 and `num_interactions` at least 0, "
-                f"got {hidden_channels} and {num_interactions}"
-            )
-        self.cutoff = check_positive("cutoff", cutoff)
-        self.config: dict[str, Any] = {  # what `save` writes; references travel as tensors
+        config: dict[str, Any] = {
             "hidden_channels": hidden_channels,
             "num_filters": num_filters,
             "num_interactions": num_interactions,
             "num_gaussians": num_gaussians,
-            "cutoff": self.cutoff,
+            "cutoff": check_positive("cutoff", cutoff),
             "readout": readout,
+            "out_channels": out_channels,
+            "basis": basis,
+            "trainable_basis": trainable_basis,
             "gamma": gamma,
             "cutoff_function": cutoff_function,
             "activate_last": activate_last,
             "act": act,
+            "output_act": output_act,
             "normalization": normalization,
+            "shared_interactions": shared_interactions,
+            "zero_output": zero_output,
+            "readout_options": readout_options,
             "max_z": max_z,
         }
-        self.embedding = AtomEmbedding(max_z, hidden_channels)
-        self.basis = GaussianSmearing(0.0, self.cutoff, num_gaussians, gamma)
-        envelope, activation = _cutoff_function(cutoff_function, self.cutoff), _activation(act)
-        self.interactions = nn.ModuleList(
-            InteractionBlock(
-                hidden_channels, num_gaussians, num_filters, envelope, activate_last, activation, normalization
-            )
-            for _ in range(num_interactions)
+        super().__init__(
+            hidden_channels,
+            cutoff,
+            config,
+            readout=readout,
+            readout_options=readout_options,
+            out_channels=out_channels,
+            act=act if output_act is None else output_act,
+            zero_output=zero_output,
+            mean=mean,
+            std=std,
+            atomref=atomref,
+            max_z=max_z,
         )
-        self.output = Atomwise(hidden_channels, act=activation)
-        self.readout = Readout(readout)
-        self.reference = Reference(max_z, mean, std, atomref)
+        check_sizes(num_filters=num_filters, num_gaussians=num_gaussians)
+        if not isinstance(num_interactions, int):
+            raise TypeError(f"`num_interactions` must be an int, got {type(num_interactions).__name__}")
+        if num_interactions < 0:
+            raise ValueError(f"`num_interactions` must be at least 0, got {num_interactions}")
+        self.num_interactions = num_interactions
+        self.basis = radial_basis(basis, self.cutoff, num_gaussians, gamma, trainable_basis)
+        envelope, ssp = make_cutoff(cutoff_function, self.cutoff), activation(act)
+        blocks = min(1, num_interactions) if shared_interactions else num_interactions
+        self.interactions = nn.ModuleList(
+            InteractionBlock(hidden_channels, num_gaussians, num_filters, envelope, activate_last, ssp, normalization)
+            for _ in range(blocks)
+        )
+
+    def represent(self, z: Tensor, edges: Edges) -> Tensor:
+        """Features of the atoms after all interactions.
+
+        Args:
+            z: Atomic numbers [N].
+            edges: Edges within the cutoff.
+
+        Returns:
+            Features [N, hidden_channels].
+        """
+        edge_index, edge_weight, edge_pair = edges.edge_index, edges.edge_weight, edges.edge_pair
+        edge_attr = self.basis(edge_weight)  # [P, G]
+        x = self.embedding(z)  # [N, F]  equation (1)
+        for block in range(self.num_interactions):
+            interaction = self.interactions[block % len(self.interactions)]  # one block for all if they are shared
+            x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)
+        return x
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:
         """A named variant, see :mod:`pyg_schnet.models.presets` for the differences.
 
         Args:
-            name: ``"jcp2018"`` (the paper, molecules), ``"jcp2018-materials"`` (the paper, crystals) or ``"pyg"``
-                (PyG's SchNet).
+            name: ``"nips2017"`` (the first paper), ``"jcp2018"`` (the second, molecules), ``"jcp2018-materials"`` (the
+                second, crystals), ``"schnetpack"`` (SchNetPack 2) or ``"pyg"`` (PyG's SchNet).
             **overrides: Arguments that replace those of the preset.
 
         Returns:
@@ -143,125 +186,32 @@ class SchNet(nn.Module):
                 raise TypeError(f"SchNet has no argument {argument!r}; expected one of {', '.join(known)}")
         return cls(**preset_arguments(name, **overrides))
 
-    def reset_parameters(self) -> None:
-        """Draw all weights anew; references stay."""
-        self.embedding.reset_parameters()
-        for interaction in self.interactions:
-            interaction.reset_parameters()  # type: ignore[operator]
-        self.output.reset_parameters()
-
-    def forward(
-        self,
-        z: Tensor,
-        pos: Tensor,
-        batch: Tensor | None = None,
-        *,
-        edge_index: Tensor | None = None,
-        edge_shift: Tensor | None = None,
-        cell: Tensor | None = None,
-        pbc: Tensor | None = None,
-        batch_size: int | None = None,
-    ) -> Tensor:
-        """Predict the property of each structure, references included, in the dtype of the model.
+    @staticmethod
+    def from_tensorflow(path: str | Path, **arguments: Any) -> "SchNet":
+        """A network of the authors' TensorFlow code, see :func:`~pyg_schnet.models.convert.from_tensorflow`.
 
         Args:
-            z: Atomic numbers [N] int64.
-            pos: Positions in Angstrom [N, 3].
-            batch: Structure of each atom [N] int64, sorted; ``None`` for one structure.
-            edge_index: Neighbours j -> i [2, E]; ``None`` to search all pairs within the cutoff.
-            edge_shift: Image of the source of each edge [E, 3].
-            cell: Lattice vectors as rows [B, 3, 3].
-            pbc: Periodic axes [B, 3].
-            batch_size: Number of structures, needed only if the last ones may be empty.
+            path: Its folder, the prefix of a checkpoint, or an ``npz`` file with its variables.
+            **arguments: As in :func:`~pyg_schnet.models.convert.from_tensorflow`, for example ``energy_unit="eV"``.
 
         Returns:
-            Properties [B, 1].
-
-        Raises:
-            TypeError: If an argument is of the wrong kind.
-            ValueError: If an argument has the wrong shape or impossible values.
+            The model in float64 and evaluation mode, energies in the network's own unit: kcal/mol for C20.
         """
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        residual = self.residual(z, pos, batch, batch_size, **graph)
-        return self.total(residual, z, batch, batch_size).to(residual.dtype)
+        from pyg_schnet.models.convert import from_tensorflow  # noqa: PLC0415, it imports this file
 
-    def residual(
-        self,
-        z: Tensor,
-        pos: Tensor,
-        batch: Tensor,
-        batch_size: int,
-        edge_index: Tensor | None = None,
-        edge_shift: Tensor | None = None,
-        cell: Tensor | None = None,
-        pbc: Tensor | None = None,
-    ) -> Tensor:
-        """What the network adds to the references; arguments as in :meth:`forward`, ``batch`` checked.
+        return from_tensorflow(path, **arguments)
 
-        Returns:
-            Properties less their references [B, 1].
-        """
-        check_atoms(z, pos, self.embedding.weight.dtype)
-        check_cell(cell, pos)
-        if edge_index is None:
-            graph = radius_graph(pos, self.cutoff, batch, cell, pbc, batch_size=batch_size)
-            edge_index, (pairs, edge_pair) = graph.edge_index, graph.pairs()
-            edge_vec = edge_vectors(pos, edge_index[:, pairs], graph.edge_shift[pairs], cell, batch)
-            edge_weight = edge_vec.norm(dim=-1)  # [E / 2] distances: i -> j has that and the filter of j -> i
-        else:
-            check_edges(edge_index, edge_shift, cell, batch, batch_size)
-            edge_weight, edge_pair = edge_vectors(pos, edge_index, edge_shift, cell, batch).norm(dim=-1), None  # [E]
-            check_distances(edge_weight, edge_index)
-            # a graph for a larger cutoff has more edges
-            inside = within_cutoff(pos, edge_index, edge_shift, cell, batch, self.cutoff)
-            edge_weight, edge_index = edge_weight[inside], edge_index[:, inside]
-        edge_attr = self.basis(edge_weight)  # [E or E / 2, G]
-
-        x = self.embedding(z)  # [N, F]  equation (1)
-        for interaction in self.interactions:
-            x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)
-        y = self.output(x)  # [N, 1]
-        return self.reference.std * self.readout(y, batch, batch_size)  # [B, 1]
-
-    def total(self, residual: Tensor, z: Tensor, batch: Tensor, batch_size: int) -> Tensor:
-        """Add the references of each structure.
+    @staticmethod
+    def from_pretrained(name: str, **arguments: Any) -> "SchNet":
+        """A published, trained model, see :func:`~pyg_schnet.models.convert.from_pretrained`.
 
         Args:
-            residual: What :meth:`residual` returned [B, 1].
-            z: Atomic numbers [N].
-            batch: Structure of each atom [N].
-            batch_size: Number of structures B.
+            name: ``"c20-energy"``, ``"c20-force"``, or a property of QM9 such as ``"qm9-U0"``.
+            **arguments: As in :func:`~pyg_schnet.models.convert.from_pretrained`, for example ``source="models"``.
 
         Returns:
-            Properties [B, 1]: float64, or the residual itself if there are no references.
+            The model in evaluation mode.
         """
-        if self.reference.trivial:
-            return residual
-        return residual.double() + self.readout(self.reference(z), batch, batch_size)
+        from pyg_schnet.models.convert import from_pretrained  # noqa: PLC0415, it imports this file
 
-    def extra_repr(self) -> str:
-        """The arguments, for printing."""
-        return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
-
-
-def _cutoff_function(name: str | None, cutoff: float) -> nn.Module:
-    if name is None:
-        return NoCutoff()
-    if name != "cosine":
-        raise ValueError(f"`cutoff_function` must be 'cosine' or None, got {name!r}")
-    return CosineCutoff(cutoff)
-
-
-def _activation(name: str) -> nn.Module:
-    if name not in {"ssp", "ssp-pyg"}:
-        raise ValueError(f"`act` must be 'ssp' or 'ssp-pyg', got {name!r}")
-    return ShiftedSoftplus() if name == "ssp" else ShiftedSoftplus(float(torch.tensor(2.0).log()), linear_from=20.0)
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if not isinstance(size, int):
-            raise TypeError(f"`{name}` must be an int, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {size}")
+        return from_pretrained(name, **arguments)

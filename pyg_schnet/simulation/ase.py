@@ -9,10 +9,12 @@ from torch import nn
 from torch_geometric.data import Data
 
 from pyg_schnet.models import Potential, load
+from pyg_schnet.models.inputs import check_volume
 
 try:
     from ase import Atoms
     from ase.calculators.calculator import Calculator, all_changes
+    from ase.stress import full_3x3_to_voigt_6_stress
 except ImportError as error:
     raise ImportError('the calculator needs ASE; install it with pip install "pyg_schnet[md]"') from error
 
@@ -43,7 +45,13 @@ def atoms_to_data(atoms: Atoms, dtype: torch.dtype | None = None, device: str | 
 
 
 class SchNetCalculator(Calculator):
-    """Energies (eV) and forces (eV/Angstrom) of a SchNet for all that ASE does: dynamics, relaxation, vibrations.
+    """Energy, forces and stress of a SchNet for all that ASE does: dynamics, relaxation of atoms and cell, vibrations.
+
+    Energies are in eV, forces in eV/Angstrom, stresses in eV/Angstrom^3 in ASE's order (xx, yy, zz, yz, xz, xy). As
+    with ASE's own calculators there is a stress wherever the cell has a volume, whatever the periodic axes, and it
+    refers to the whole volume, vacuum included; ``stresses`` are the shares of the atoms and add up to it. Without a
+    complete cell ASE raises its ``PropertyNotImplementedError``. ``energies``, the contributions of the atoms, exist
+    for ``readout="add"``.
 
     Args:
         model: A model of energies in eV, a :class:`~pyg_schnet.Potential`, or the path of a file written by
@@ -54,7 +62,7 @@ class SchNetCalculator(Calculator):
 
     Raises:
         TypeError: If ``model`` is none of these.
-        ValueError: If it predicts a mean over the atoms instead of an energy.
+        ValueError: If it predicts a mean over the atoms or anything else than an energy.
 
     Example:
         >>> from ase.build import molecule
@@ -65,7 +73,14 @@ class SchNetCalculator(Calculator):
         (3, 3)
     """
 
-    implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012  ASE declares it so
+    implemented_properties = [  # noqa: RUF012  ASE declares it so
+        "energy",
+        "free_energy",
+        "forces",
+        "stress",
+        "stresses",
+        "energies",
+    ]
 
     def __init__(
         self,
@@ -83,6 +98,7 @@ class SchNetCalculator(Calculator):
         if bare.config["readout"] == "mean":
             raise ValueError("`model` has readout='mean' and predicts an energy per atom; dynamics need readout='add'")
         self.potential = Potential(copy.deepcopy(bare)).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        self._has_energies = bare.config["readout"] in {"add", "sum"}
         first = next(self.potential.parameters())
         self.device, self.dtype = first.device, first.dtype
 
@@ -92,15 +108,36 @@ class SchNetCalculator(Calculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Evaluate energy and forces; called by ASE.
+        """Evaluate energy, forces and, where there is a volume, stress; called by ASE.
 
         Args:
             atoms: The structure.
-            properties: Not looked at: energy and forces come from one evaluation.
+            properties: ``energies`` are evaluated if they are among these; all else comes from one evaluation.
             system_changes: Not looked at.
         """
-        super().calculate(atoms, properties or ["energy"], system_changes)
+        properties = properties or ["energy"]
+        super().calculate(atoms, properties, system_changes)
         structure: Any = self.atoms
-        out = self.potential(atoms_to_data(structure, self.dtype, self.device))
+        data = atoms_to_data(structure, self.dtype, self.device)
+        spanned = _spans_volume(structure)
+        # virials cost next to nothing beside the forces, a second evaluation when ASE asks for the stress does
+        out = self.potential(data, stress=spanned, virials=spanned)
         energy = float(out["energy"])
         self.results = {"energy": energy, "free_energy": energy, "forces": out["forces"].cpu().numpy()}
+        if spanned:
+            shares = -out["virials"].cpu().numpy() / structure.get_volume()
+            self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].cpu().numpy())
+            self.results["stresses"] = full_3x3_to_voigt_6_stress(shares)
+        if "energies" in properties and self._has_energies:
+            with torch.no_grad():
+                energies = self.potential.model.contributions(data.z, data.pos, cell=data.cell, pbc=data.pbc)
+            self.results["energies"] = energies.squeeze(-1).cpu().numpy()
+
+
+def _spans_volume(atoms: Atoms) -> bool:
+    """Whether three finite lattice vectors are linearly independent, so that there is a stress."""
+    try:
+        check_volume(torch.as_tensor(atoms.cell.array).unsqueeze(0))
+    except ValueError:
+        return False
+    return True

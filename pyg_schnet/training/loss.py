@@ -1,17 +1,30 @@
-"""The loss of the papers."""
+"""The loss of the papers, and its term for stresses."""
 
 import torch
 from torch import Tensor
 
 
 def energy_forces_loss(
-    energy: Tensor, forces: Tensor, energy_target: Tensor, forces_target: Tensor, batch: Tensor, rho: float
+    energy: Tensor,
+    forces: Tensor,
+    energy_target: Tensor,
+    forces_target: Tensor,
+    batch: Tensor,
+    rho: float,
+    *,
+    stress: Tensor | None = None,
+    stress_target: Tensor | None = None,
+    rho_stress: float = 0.0,
 ) -> Tensor:
-    r"""Combined squared loss of energies and forces, averaged over the structures.
+    r"""Combined squared loss of energies, forces and, for crystals, stresses, averaged over the structures.
 
     .. math:: \ell = \rho\,\|E - \hat E\|^2 + \frac{1}{n} \sum_{i=1}^{n} \|F_i - \hat F_i\|^2
+        + \rho_\sigma \|\sigma - \hat\sigma\|^2
 
-    Schütt et al., J. Chem. Phys. 148, 241722 (2018), equation (5); n is the number of atoms of the structure. The
+    Schütt et al., J. Chem. Phys. 148, 241722 (2018), equation (5); n is the number of atoms of the structure. The last
+    term, the squared Frobenius norm of the nine elements, is not in the paper. Errors of a stress are some tens of
+    meV/Angstrom^3 where those of forces are some hundreds of meV/Angstrom, so that with :math:`\rho_\sigma` between
+    10 and 1000 it counts as much as the forces. Structures whose true stress is not known (NaN) add nothing to it. The
     difference of energies is taken in the dtype they come in, so that float64 total energies lose nothing.
 
     Args:
@@ -21,9 +34,15 @@ def energy_forces_loss(
         forces_target: True forces [N, 3].
         batch: Structure of each atom [N].
         rho: Trade-off between energies and forces; 0 trains on forces only.
+        stress: Predicted stresses [B, 3, 3].
+        stress_target: True stresses [B, 3, 3], NaN where there is none; ``None`` for no term of stresses.
+        rho_stress: Weight of the stresses in Angstrom^4, the forces having weight 1.
 
     Returns:
         The loss, a scalar in the dtype of the forces.
+
+    Raises:
+        ValueError: If the stresses do not have the same shape.
 
     Example:
         >>> zero, batch = torch.zeros(2, 3), torch.tensor([0, 0])
@@ -36,4 +55,35 @@ def energy_forces_loss(
     num_atoms = torch.zeros(num_structures, dtype=forces.dtype, device=forces.device)
     num_atoms = num_atoms.index_add(0, batch, torch.ones_like(forces_error))
     per_structure = torch.zeros_like(num_atoms).index_add(0, batch, forces_error) / num_atoms.clamp(min=1)  # [B]
-    return (rho * energy_error.square() + per_structure).mean()
+    per_structure = rho * energy_error.square() + per_structure
+    if stress is not None and stress_target is not None:
+        per_structure = per_structure + rho_stress * _stress_error(stress, stress_target)
+    return per_structure.mean()
+
+
+def _stress_error(stress: Tensor, target: Tensor) -> Tensor:
+    """Squared norm of the differences [B], zero where there is no true stress."""
+    if target.shape != stress.shape:
+        raise ValueError(
+            f"`stress_target` must have shape {list(stress.shape)}, [1, 3, 3] in each Data, got {list(target.shape)}"
+        )
+    known = known_stress(target).view(-1, 1, 1)
+    # a predicted NaN, of a structure without volume, must not reach the gradient either
+    difference = torch.where(known, target, 0.0).to(stress.dtype) - torch.where(known, stress, 0.0)
+    return difference.square().sum(dim=(1, 2))
+
+
+def known_stress(target: Tensor) -> Tensor:
+    """Which structures have a true stress.
+
+    Args:
+        target: True stresses [B, 3, 3], NaN where there is none.
+
+    Returns:
+        Whether all nine elements are finite [B].
+
+    Example:
+        >>> known_stress(torch.stack([torch.zeros(3, 3), torch.full((3, 3), torch.nan)]))
+        tensor([ True, False])
+    """
+    return target.isfinite().flatten(1).all(1)

@@ -8,17 +8,23 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError, MetricCollection
 
-from pyg_schnet.models import Potential, SchNet
-from pyg_schnet.training.loss import energy_forces_loss
+from pyg_schnet.graph import may_inspect
+from pyg_schnet.models import AtomisticModel, Potential
+from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.ops import stress_from_virials
+from pyg_schnet.training.loss import energy_forces_loss, known_stress
 from pyg_schnet.units import conversion
 
 
 class PotentialTask(LightningModule):
-    """Learn energies and forces with the protocol of the paper.
+    """Learn energies, forces and, if asked for, stresses with the protocol of the paper.
 
     Loss of equation (5), Adam, learning rate decayed exponentially (ratio ``decay`` every ``decay_steps`` steps,
     continuously); Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F. Validation logs the loss and the mean
     absolute errors in the unit asked for.
+
+    With ``rho_stress`` above zero, data need ``stress`` [1, 3, 3] in eV/Angstrom^3 with the sign of ASE. Structures
+    whose stress is NaN, as that of molecules, learn from energy and forces alone and need no cell.
 
     Args:
         model: The model of energies to train.
@@ -27,23 +33,26 @@ class PotentialTask(LightningModule):
         decay: Factor on the learning rate after ``decay_steps`` steps.
         decay_steps: See ``decay``.
         energy_unit: Unit in which errors are shown; data and model are in eV.
+        rho_stress: Weight of the stresses, see :func:`~pyg_schnet.training.energy_forces_loss`; 0 for none.
 
     Raises:
-        ValueError: If ``rho`` is negative, a rate is not positive or the unit is not known.
+        ValueError: If ``rho`` or ``rho_stress`` is negative, a rate is not positive or the unit is not known.
     """
 
     def __init__(
         self,
-        model: SchNet,
+        model: AtomisticModel,
         rho: float = 0.01,
         learning_rate: float = 1e-3,
         decay: float = 0.96,
         decay_steps: int = 100_000,
         energy_unit: str = "kcal/mol",
+        rho_stress: float = 0.0,
     ) -> None:
         super().__init__()
-        if rho < 0:
-            raise ValueError(f"`rho` must not be negative, got {rho}")
+        for name, weight in (("rho", rho), ("rho_stress", rho_stress)):
+            if weight < 0:
+                raise ValueError(f"`{name}` must not be negative, got {weight}")
         if learning_rate <= 0 or decay <= 0 or decay_steps < 1:
             raise ValueError(
                 "`learning_rate` and `decay` must be positive and `decay_steps` at least 1, "
@@ -51,9 +60,11 @@ class PotentialTask(LightningModule):
             )
         self.save_hyperparameters(ignore=["model"])
         self.hparams["config"] = model.config
-        self.potential = Potential(model)
+        # virials instead of stresses: a batch may hold molecules, which have no volume
+        self.potential = Potential(model, virials=rho_stress > 0)
         self.unit_factor = conversion("eV", energy_unit)
-        self.errors = MetricCollection({"energy": MeanAbsoluteError(), "forces": MeanAbsoluteError()})
+        names = ["energy", "forces", "stress"] if rho_stress > 0 else ["energy", "forces"]
+        self.errors = MetricCollection({name: MeanAbsoluteError() for name in names})
 
     @property
     def model(self) -> Any:
@@ -64,7 +75,7 @@ class PotentialTask(LightningModule):
         """Loss of a mini-batch.
 
         Args:
-            batch: Structures with ``energy`` and ``forces``.
+            batch: Structures with ``energy`` and ``forces``, and with ``stress`` if there is a weight for it.
             batch_idx: Not used.
 
         Returns:
@@ -78,20 +89,25 @@ class PotentialTask(LightningModule):
         """Loss and errors of a mini-batch.
 
         Args:
-            batch: Structures with ``energy`` and ``forces``.
+            batch: Structures with ``energy`` and ``forces``, and with ``stress`` if there is a weight for it.
             batch_idx: Not used.
         """
         loss, out = self._loss(batch)
         self.log("val/loss", loss.detach(), batch_size=batch.num_graphs)
         self.errors["energy"].update(out["energy"], batch.energy.to(out["energy"].dtype))
         self.errors["forces"].update(out["forces"], batch.forces.to(out["forces"].dtype))
+        if "stress" in out:
+            known = known_stress(batch.stress)
+            if known.any():
+                self.errors["stress"].update(out["stress"][known], batch.stress[known].to(out["stress"].dtype))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean absolute errors in the unit asked for."""
         unit = self.hparams["energy_unit"]
-        errors = self.errors.compute()
-        self.log(f"val/energy_mae [{unit}]", errors["energy"] * self.unit_factor)
-        self.log(f"val/forces_mae [{unit}/Ang]", errors["forces"] * self.unit_factor)
+        units = {"energy": unit, "forces": f"{unit}/Ang", "stress": f"{unit}/Ang^3"}
+        for name, error in self.errors.items():
+            if error.update_called:
+                self.log(f"val/{name}_mae [{units[name]}]", error.compute() * self.unit_factor)
         self.errors.reset()
 
     def configure_optimizers(self) -> Any:
@@ -114,7 +130,8 @@ class PotentialTask(LightningModule):
         Raises:
             ValueError: If architecture or protocol differ.
         """
-        stored, own = checkpoint["hyper_parameters"], dict(self.hparams)
+        # runs of before there were stresses had no weight for them
+        stored, own = {"rho_stress": 0.0} | dict(checkpoint["hyper_parameters"]), dict(self.hparams)
         different = [name for name in own if stored.get(name) != own[name]]
         if different:
             raise ValueError(
@@ -125,5 +142,40 @@ class PotentialTask(LightningModule):
 
     def _loss(self, batch: Data) -> tuple[Tensor, dict[str, Tensor]]:
         out = self.potential(batch)
-        rho = self.hparams["rho"]
-        return energy_forces_loss(out["energy"], out["forces"], batch.energy, batch.forces, batch.batch, rho), out
+        rho, rho_stress = self.hparams["rho"], self.hparams["rho_stress"]
+        target = None
+        if rho_stress > 0:
+            target = _stress_target(batch, rho_stress)
+            cell = torch.zeros_like(target) if batch.get("cell") is None else batch.cell
+            out["stress"] = stress_from_virials(out.pop("virials"), cell, batch.batch)
+        loss = energy_forces_loss(
+            out["energy"],
+            out["forces"],
+            batch.energy,
+            batch.forces,
+            batch.batch,
+            rho,
+            stress=out.get("stress"),
+            stress_target=target,
+            rho_stress=rho_stress,
+        )
+        return loss, out
+
+
+def _stress_target(batch: Data, rho_stress: float) -> Tensor:
+    """True stresses [B, 3, 3], those that are known having a cell with a volume."""
+    target = batch.get("stress")
+    if target is None:
+        raise ValueError(
+            f"`rho_stress` is {rho_stress}, but the data have no `stress` [1, 3, 3]; "
+            "add it, NaN where it is not known, or leave out `rho_stress`"
+        )
+    if target.shape != (batch.num_graphs, 3, 3):
+        raise ValueError(
+            f"`stress` must have shape [{batch.num_graphs}, 3, 3], [1, 3, 3] in each Data, got {list(target.shape)}"
+        )
+    known = known_stress(target)
+    cell = batch.get("cell")
+    if cell is not None or (may_inspect(known) and known.any()):
+        check_volume(cell, known)
+    return target

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from pyg_schnet import Graph, radius_graph
 from pyg_schnet.graph import backends, crosscheck
-from pyg_schnet.graph.backends import BACKENDS, VESIN_FROM_OPEN, VESIN_FROM_PERIODIC, Backend, find_search
+from pyg_schnet.graph.backends import (
+    BACKENDS,
+    NUMBA_FROM_OPEN,
+    VESIN_FROM_OPEN,
+    VESIN_FROM_PERIODIC,
+    Backend,
+    find_search,
+)
 from pyg_schnet.graph.crosscheck import KINDS, cross_check
 from pyg_schnet.graph.search import candidate_pairs
 
@@ -65,7 +72,7 @@ def test_random_systems(name: str, kind: str) -> None:
                 system.graph(name)
 
 
-@pytest.mark.parametrize("name", ["vesin", "nvalchemi"])
+@pytest.mark.parametrize("name", ["numba", "vesin", "nvalchemi"])
 @pytest.mark.parametrize("cells", [1, 2, 8])
 def test_crystals(name: str, cells: int) -> None:
     needs(name)
@@ -86,7 +93,7 @@ def test_open_systems(name: str, cutoff: float, sizes: list[int]) -> None:
     check_same(*graphs)
 
 
-@pytest.mark.parametrize("name", ["torch", "torch_cluster", "vesin", "nvalchemi"])
+@pytest.mark.parametrize("name", ["torch", "numba", "torch_cluster", "vesin", "nvalchemi"])
 def test_distance_of_exactly_the_cutoff_is_no_edge(name: str) -> None:
     needs(name)
     pos = torch.tensor([[0.0, 0, 0], [2.5, 0, 0], [1.5, 2.0, 0]], dtype=torch.float64)  # 2.5 twice, exact in binary
@@ -94,7 +101,7 @@ def test_distance_of_exactly_the_cutoff_is_no_edge(name: str) -> None:
     assert radius_graph(pos.float(), math.nextafter(2.5, 3.0), backend=name).edge_index.size(1) == 6
 
 
-@pytest.mark.parametrize("name", ["vesin", "nvalchemi"])
+@pytest.mark.parametrize("name", ["numba", "vesin", "nvalchemi"])
 def test_far_outside_a_flat_cell(name: str) -> None:
     needs(name)
     cell = torch.tensor([[[2.0, 0, 0], [7.9, 0.5, 0], [0.3, 0.2, -6.0]]], dtype=torch.float64)  # left-handed
@@ -173,6 +180,11 @@ def test_auto_goes_by_device_size_and_what_is_installed(monkeypatch: pytest.Monk
     assert chosen(1, 1, True) == "vesin"
     assert chosen(1, 1, False) == "torch"
     assert chosen(0, 0, False) == "torch"
+    there |= {"numba"}
+    assert chosen(NUMBA_FROM_OPEN, 9, False) == "numba"
+    assert chosen(NUMBA_FROM_OPEN - 1, 9, False) == "torch"
+    assert chosen(1, 1, True) == "numba"
+    assert chosen(10_000, 1, True, "cuda") == "torch"
 
 
 @pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"torch"}))
@@ -185,7 +197,7 @@ def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_impossible_backends_are_refused() -> None:
     pos = torch.rand(3, 3)
-    with pytest.raises(ValueError, match=r"`backend` must be 'auto' or one of \['nvalchemi', .*\], got 'kdtree'"):
+    with pytest.raises(ValueError, match=r"`backend` must be 'auto' or one of \['numba', 'nvalc.*\], got 'kdtree'"):
         radius_graph(pos, 1.0, backend="kdtree")
     with pytest.raises(ValueError, match="backend 'vesin' runs on cpu only, but `pos` is on cuda; use backend='auto'"):
         find_search("vesin", torch.device("cuda"), 3, 1, False)
@@ -194,7 +206,7 @@ def test_impossible_backends_are_refused() -> None:
         radius_graph(pos, 1.0, cell=cell, pbc=pbc, backend="torch_cluster")
 
 
-@pytest.mark.parametrize("name", ["auto", "torch", "torch_cluster", "vesin", "nvalchemi"])
+@pytest.mark.parametrize("name", ["auto", "torch", "numba", "torch_cluster", "vesin", "nvalchemi"])
 def test_too_many_neighbors_are_an_error(name: str) -> None:
     if name != "auto":
         needs(name)

@@ -1,5 +1,6 @@
 """Periodic radius graphs against brute force over images and ASE, laws of lattices, and refused input."""
 
+import importlib.util
 import itertools
 import math
 from collections import Counter
@@ -195,6 +196,7 @@ def affordable(cutoff: float, atoms: list[tuple[np.ndarray, np.ndarray]], pbc: n
 
 def test_any_batch_equals_brute_force() -> None:
     seen: Counter[str] = Counter()
+    numba = importlib.util.find_spec("numba")
 
     @settings(max_examples=1050)
     @given(
@@ -218,6 +220,8 @@ def test_any_batch_equals_brute_force() -> None:
         given_batch = torch.from_numpy(batch)
         pbc = torch.from_numpy(axes)
         graph = radius_graph(pos, cutoff, given_batch, cell, pbc, "torch", batch_size=len(atoms))
+        if numba:
+            assert_same(radius_graph(pos, cutoff, given_batch, cell, pbc, "numba", batch_size=len(atoms)), graph)
         np.testing.assert_array_equal(sorted_rows(graph), rows)
         check_consistent(graph, len(pos))
         ours = lengths(graph, pos, cell, given_batch).numpy()[ordered(rows_of(graph))]

@@ -1,5 +1,6 @@
 """Model files: bit-exact, readable, never half-written, and nothing damaged or foreign is taken."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -10,16 +11,22 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+import torch_geometric
 from safetensors import safe_open
+from torch import Tensor
+from torch_geometric.nn.aggr import Set2Set
 
+import pyg_schnet
 from pyg_schnet import Potential, SchNet, load, save
-from pyg_schnet.models import checkpoint, read_header
+from pyg_schnet.models import DTNN, EnnS2S, checkpoint, read_header
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "references": {"mean": -4209.123456789012, "std": 1 / 3, "atomref": torch.linspace(-1, -9, 50).double() / 7},
     "paper": {"cutoff_function": None, "activate_last": True, "gamma": 10.0, "readout": "mean", "max_z": 20},
     "float32 ssp": {"act": "ssp-pyg", "num_interactions": 0},
+    "several targets": {"out_channels": 2, "mean": [1 / 3, -2.0], "readout": "set2set", "readout_options": None},
+    "variant": {"basis": "bessel", "trainable_basis": True, "normalization": "smooth", "shared_interactions": True},
 }
 
 
@@ -34,11 +41,26 @@ def path(tmp_path: Path) -> Path:
 
 
 def rewrite_header(path: Path, **changes: Any) -> None:
-    """The same tensors with another header; ``None`` removes an entry."""
+    """The same tensors with another header, its checksum not renewed; ``None`` removes an entry."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() | {name: json.dumps(value) for name, value in changes.items()}
     metadata = {name: value for name, value in metadata.items() if value != "null"}
     safetensors.torch.save_file(safetensors.torch.load_file(path), path, metadata=metadata)
+
+
+def forge_header(path: Path, **changes: Any) -> None:
+    """Another header with the checksum that belongs to it, as another program or a later version might write it."""
+    rewrite_header(path, **changes)
+    header = {name: value for name, value in read_header(path).items() if name != "sha256"}
+    rewrite_header(path, sha256=checksum(header, safetensors.torch.load_file(path)))
+
+
+def checksum(covered: Any, tensors: dict[str, Tensor]) -> str:
+    """The checksum of a file as the format defines it."""
+    digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode() + tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -55,8 +77,7 @@ def test_round_trip_is_bit_exact(options: str, dtype: torch.dtype, path: Path, m
         assert state[name].dtype == value.dtype == (torch.float64 if name.startswith("reference") else dtype)
         assert torch.equal(state[name], value), name
     z, pos = water[0], water[1].to(dtype)
-    ours, theirs = Potential(model).eval()(z, pos), Potential(other)(z, pos)
-    assert all(torch.equal(theirs[name], value) for name, value in ours.items())
+    assert torch.equal(other(z, pos), model.eval()(z, pos))
 
 
 def test_loads_to_a_device(model: SchNet, path: Path, device: torch.device) -> None:
@@ -68,11 +89,13 @@ def test_header_tells_what_the_model_is(model: SchNet, path: Path) -> None:
     save(model, path, units={"energy": "eV"}, training={"steps": 3, "rho": 0.01})
     header = read_header(path)
     assert header["config"] == model.config
-    assert (header["format"], header["format_version"], header["model"]) == ("pyg_schnet", 1, "SchNet")
+    assert (header["format"], header["format_version"], header["model"]) == ("pyg_schnet", 2, "SchNet")
     assert header["units"] == {"energy": "eV"}
     assert header["training"] == {"steps": 3, "rho": 0.01}
-    assert header["torch"] == torch.__version__
-    assert len(bytes.fromhex(header["sha256"])) == 32
+    versions = {"pyg_schnet": pyg_schnet, "torch": torch, "torch_geometric": torch_geometric}
+    assert {name: header[name] for name in versions} == {name: module.__version__ for name, module in versions.items()}
+    covered = {name: value for name, value in header.items() if name != "sha256"}
+    assert header["sha256"] == checksum(covered, safetensors.torch.load_file(path))
 
 
 def test_facts_cannot_replace_the_architecture(model: SchNet, path: Path) -> None:
@@ -109,8 +132,10 @@ def test_an_interruption_leaves_what_was_there(
 def test_refused_arguments_leave_what_was_there(model: SchNet, path: Path) -> None:
     save(model, path)
     before = path.read_bytes()
-    with pytest.raises(TypeError, match="`model` must be a SchNet, got Potential; save the model inside a Potential"):
+    with pytest.raises(TypeError, match="must be one of SchNet, DTNN, EnnS2S, got Potential; save the model inside it"):
         save(Potential(model), path)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`model` must be one of SchNet, DTNN, EnnS2S, got Linear$"):
+        save(torch.nn.Linear(2, 2), path)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"`info` must be JSON-compatible: .*set"):
         save(model, path, units={"eV"})
     assert path.read_bytes() == before
@@ -129,7 +154,7 @@ def test_a_changed_byte_among_the_tensors_is_noticed(place: float, model: SchNet
     start = 8 + int.from_bytes(content[:8], "little")  # safetensors: length of the header, header, tensors
     content[start + int(place * (len(content) - start - 1))] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged: its tensors do not have the checksum of its header"):
+    with pytest.raises(ValueError, match="is damaged: its tensors and header do not have the checksum"):
         load(path)
 
 
@@ -191,21 +216,138 @@ def test_no_pickle_is_written(model: SchNet, path: Path, monkeypatch: pytest.Mon
 
 def test_a_newer_format_is_refused(model: SchNet, path: Path) -> None:
     save(model, path)
-    rewrite_header(path, format_version=2)
-    with pytest.raises(ValueError, match="has format 2, this version reads up to 1; upgrade pyg_schnet"):
+    rewrite_header(path, format_version=3)
+    with pytest.raises(ValueError, match="has format 3, this version reads up to 2; upgrade pyg_schnet"):
         load(path)
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"config": None}, {"config": {"layers": 3}}, {"format_version": None}, {"config": {"max_z": 3}}],
+    [{"config": None}, {"config": {"layers": 3}}, {"units": "kcal/mol"}, {"model": "DTNN"}, {"sha256": None}],
     ids=str,
 )
-def test_a_header_that_does_not_fit_is_refused(changes: dict[str, Any], model: SchNet, path: Path) -> None:
-    save(model, path)
+def test_a_changed_header_is_noticed(changes: dict[str, Any], model: SchNet, path: Path) -> None:
+    save(model, path, units="eV")
     rewrite_header(path, **changes)
-    with pytest.raises(ValueError, match=r"model\.safetensors"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"config": None}, r"does not describe a SchNet of this version \('config'\)"),
+        ({"config": [3]}, "does not describe a SchNet of this version"),
+        ({"config": {"layers": 3}}, "does not describe a SchNet of this version .*'layers'"),
+        ({"config": {"max_z": 3}}, "does not describe a SchNet of this version"),
+        ({"config": {"readout": "os.system"}}, "does not describe a SchNet of this version .*`readout` must be one of"),
+        ({"model": "DTNN"}, "does not describe a DTNN of this version .*'num_filters'"),
+        ({"model": "PaiNN"}, "holds a model 'PaiNN'; this version reads SchNet, DTNN, EnnS2S$"),
+        ({"model": None}, "holds a model None; this version reads SchNet, DTNN, EnnS2S$"),
+        ({"model": ["SchNet"]}, r"holds a model \['SchNet'\]; this version reads"),
+        ({"format_version": None}, "has no format version in its header"),
+        ({"format_version": "2"}, "has no format version in its header"),
+    ],
+    ids=str,
+)
+def test_a_header_that_does_not_fit_is_refused(changes: dict, reason: str, model: SchNet, path: Path) -> None:
+    """Undamaged, but not a model that this version has."""
+    save(model, path)
+    if "format_version" in changes:
+        rewrite_header(path, **changes)
+    else:
+        forge_header(path, **changes)
+    with pytest.raises(ValueError, match=rf"model\.safetensors {reason}") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_nested_without_end_is_refused(path: Path) -> None:
+    metadata = {"format": '"pyg_schnet"', "format_version": "2", "config": "[" * 100_000}
+    safetensors.torch.save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match="is not a readable model file"):
+        load(path)
+
+
+# --- other architectures, older files ---
+
+
+@pytest.mark.parametrize("make", [DTNN, EnnS2S, SchNet])
+def test_every_architecture_comes_back_as_itself(make: Any, path: Path, scramble: Any, molecules: Any) -> None:
+    model = scramble(make(8, 6, 2, 12, 6.0, mean=-1.5)).double()
+    save(model, path, units={"energy": "eV"})
+    other = load(path)
+    assert type(other) is make
+    assert read_header(path)["model"] == make.__name__
+    assert torch.equal(other(*molecules), model(*molecules))
+
+
+def test_a_model_of_ones_own_can_be_added(path: Path, monkeypatch: pytest.MonkeyPatch, water: Any) -> None:
+    class Wide(SchNet):
+        """A subclass, which a SchNet of the file would not be."""
+
+    model = Wide(8, 8, 1)
+    with pytest.raises(TypeError, match="`model` must be one of SchNet, DTNN, EnnS2S, got Wide$"):
+        save(model, path)
+    monkeypatch.setitem(checkpoint.ARCHITECTURES, "Wide", Wide)
+    save(model, path)
+    assert isinstance(load(path), Wide)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"readout": Set2Set(8, 2)}, r"a model with readout=Set2Set\(\.\.\.\) cannot be written"),
+        (
+            {"readout": "attentional", "readout_options": {"gate_nn": torch.nn.Linear(8, 1)}},
+            r"a model with readout_options=dict\(\.\.\.\) cannot be written",
+        ),
+    ],
+    ids=["readout", "options"],
+)
+def test_a_model_with_modules_for_arguments_is_refused(options: dict, message: str, path: Path) -> None:
+    with pytest.raises(TypeError, match=message):
+        save(SchNet(8, 8, 1, **options), path)
+    assert not path.exists()
+
+
+def write_format_1(model: SchNet, path: Path) -> None:
+    """A file of version 0.1: fewer arguments, references of one target, a checksum of tensors and config alone."""
+    older = (
+        "hidden_channels num_filters num_interactions num_gaussians cutoff readout gamma cutoff_function activate_last"
+    )
+    config = {name: model.config[name] for name in [*older.split(), "act", "max_z"]}
+    tensors = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tensors |= {f"reference.{name}": tensors[f"reference.{name}"].squeeze() for name in ("mean", "std")}
+    header = {"format": "pyg_schnet", "format_version": 1, "model": "SchNet", "config": config, "units": "eV"}
+    header |= {"sha256": checksum(config, tensors), "torch": "2.6.0"}
+    metadata = {name: json.dumps(value) for name, value in header.items()}
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+
+
+def test_files_of_format_1_are_still_read(path: Path, make_model: Any, water: Any) -> None:
+    model = make_model(**OPTIONS["references"], max_z=60)
+    write_format_1(model, path)
+    with safe_open(path, framework="pt") as file:
+        assert file.get_tensor("reference.mean").shape == ()
+    other = load(path)
+    assert torch.equal(other(*water), model(*water))
+    assert other.config == model.config
+    rewrite_header(path, config=model.config | {"cutoff": 6.0})
+    with pytest.raises(ValueError, match="is damaged"):
+        load(path)
+
+
+def test_loading_depends_on_nothing_and_changes_nothing(model: SchNet, path: Path, water: Any) -> None:
+    """Neither a default device (the one here holds no values) nor the random numbers to come."""
+    save(model, path)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    with torch.device("meta"):
+        other = load(path)
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(other(*water), model(*water))
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet.models import AtomisticModel
+from pyg_schnet.models.edges import Edges
 from pyg_schnet.transforms import RadiusGraph
 
 MakeModel = Callable[..., SchNet]
@@ -36,11 +38,16 @@ def test_forces_are_finite_differences_of_the_energy(variant: str, molecules: An
     potential = Potential(make_model(**VARIANTS[variant])).eval()
     z, pos, batch = molecules
     forces, step = potential(z, pos, batch)["forces"], 1e-4
+
+    def energy(pos: Tensor) -> Tensor:
+        """Without references, whose digits would be lost in the difference."""
+        return potential.model.predict(z, pos, batch, 3, potential.model.edges(z, pos, batch, 3)).sum()
+
     expected = torch.zeros_like(pos)
     for atom, axis in np.ndindex(*pos.shape):
         shift = torch.zeros_like(pos)
         shift[atom, axis] = step
-        ahead, behind = (potential.model.residual(z, pos + s * shift, batch, 3).sum() for s in (1, -1))
+        ahead, behind = (energy(pos + s * shift) for s in (1, -1))
         expected[atom, axis] = -(ahead - behind) / (2 * step)
     # truncation h^2 E'''/6 ~ 1e-8 x 1e2 of the papers' narrow Gaussians; round-off 1e-15 x 10 / h is less
     torch.testing.assert_close(forces, expected.detach(), rtol=1e-6, atol=2e-6)
@@ -249,17 +256,18 @@ def test_bad_input_is_refused(arguments: tuple, options: dict[str, Any], error: 
         Potential(SchNet(8, 8, 1))(*arguments, **options)
 
 
-def test_any_model_with_residual_and_total(molecules: Any) -> None:
-    """A potential is composed: here with springs to the origin."""
+def test_any_model_of_energies(molecules: Any) -> None:
+    """A potential is composed: here with springs between all atoms, and a constant."""
 
-    class Springs(nn.Module):
-        def residual(self, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int, **_: Tensor | None) -> Tensor:
-            return pos.new_zeros(batch_size).index_add(0, batch, z * pos.square().sum(1)).unsqueeze(-1)
+    class Springs(AtomisticModel):
+        def predict(self, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> Tensor:
+            energy = 0.5 * edges.edge_vec.square().sum(1)  # [P]
+            return pos.new_zeros(batch_size).index_add(0, batch[edges.pair_index[0]], energy).unsqueeze(-1)
 
         def total(self, residual: Tensor, *_: Any) -> Tensor:
             return residual + 7
 
-    out = Potential(Springs()).eval()(*molecules)
-    z, pos, _ = molecules
-    torch.testing.assert_close(out["forces"], -2 * z[:, None] * pos, rtol=1e-15, atol=0)  # two products
+    out = Potential(Springs(2, 20.0, {}).double()).eval()(*molecules)
+    expected = torch.cat([len(pos) * (pos.mean(0) - pos) for _, pos in molecules.split()])
+    torch.testing.assert_close(out["forces"], expected, rtol=0, atol=1e-13)  # sums of seven terms of order ten
     assert (out["energy"] > 7).all()

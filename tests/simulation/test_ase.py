@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.build import bulk, molecule
-from ase.calculators.fd import calculate_numerical_forces
+from ase.build import bulk, fcc111, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.filters import FrechetCellFilter
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
 
 from pyg_schnet import Potential, SchNet, save
 from pyg_schnet.analysis import energy_drift
+from pyg_schnet.models import AtomisticModel
 from pyg_schnet.simulation.ase import SchNetCalculator
 
 
@@ -119,9 +123,104 @@ def test_crystal():
     np.testing.assert_allclose(calculator.get_forces(cubic), np.zeros((8, 3)), atol=1e-13)
 
 
+def crystal_of(name):
+    if name == "slab":
+        atoms = fcc111("Cu", (2, 1, 2), vacuum=4.0)
+    elif name == "molecule in a box":
+        atoms = molecule("H2O", cell=[6, 7, 8])
+    else:
+        atoms = bulk("NaCl", "rocksalt", a=5.2)
+        atoms.set_cell(atoms.cell.array @ [[1.0, 0.1, 0.0], [0.0, 0.95, 0.07], [0.02, 0.0, 1.1]], scale_atoms=True)
+    atoms.rattle(0.1, seed=0)
+    return atoms
+
+
+@pytest.mark.parametrize("name", ["crystal", "slab", "molecule in a box"])
+def test_stress_against_ase_differences(name, make_model):
+    atoms = crystal_of(name)
+    atoms.calc = SchNetCalculator(make_model(std=100.0))
+    stress = atoms.get_stress()
+    assert stress.shape == (6,)
+    numerical = calculate_numerical_stress(atoms, eps=1e-4)
+    # truncation h^2 s'' / 6 ~ 1e-9 of second derivatives of up to 1e3 times the stress
+    np.testing.assert_allclose(stress, numerical, rtol=0, atol=2e-6 * np.abs(stress).max())
+    assert len(np.unique(np.abs(stress).round(6))) == 6  # an order of the elements that is wrong would be seen
+    np.testing.assert_allclose(atoms.get_stresses().sum(0), stress, rtol=0, atol=1e-14)  # shares of the atoms
+    assert atoms.get_stress(voigt=False).shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        molecule("H2O"),
+        Atoms("CO", positions=[[0, 0, 0], [1.2, 0, 0]], cell=[3, 3, 0], pbc=[True, True, False]),
+        Atoms("CO", positions=[[0, 0, 0], [1.2, 0, 0]], cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]]),
+    ],
+    ids=["molecule", "slab", "flat cell"],
+)
+def test_no_stress_without_a_volume(model, atoms):
+    atoms = atoms.copy()
+    atoms.calc = SchNetCalculator(model)
+    assert np.isfinite(atoms.get_forces()).all()
+    for ask in (atoms.get_stress, atoms.get_stresses):
+        with pytest.raises(PropertyNotImplementedError):
+            ask()
+    assert np.isfinite(atoms.get_potential_energy())
+
+
+def test_energies_of_the_atoms(model):
+    atoms = crystal_of("crystal")
+    model.reference.set(-2000.0, 1.0)
+    atoms.calc = SchNetCalculator(model, dtype=torch.float64)
+    energies = atoms.get_potential_energies()
+    assert energies.shape == (2,)
+    assert energies.sum() == pytest.approx(atoms.get_potential_energy(), rel=1e-14)
+    atoms.calc = SchNetCalculator(SchNet(8, 8, 1, readout="max"))
+    assert np.isfinite(atoms.get_potential_energy())
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_potential_energies()
+
+
+def test_one_evaluation_for_forces_and_stress(model, monkeypatch):
+    """As dynamics at constant pressure and relaxations of the cell ask for both."""
+    calls, evaluate = [], Potential.forward
+    monkeypatch.setattr(Potential, "forward", lambda *args, **options: calls.append(1) or evaluate(*args, **options))
+    atoms = crystal_of("crystal")
+    atoms.calc = SchNetCalculator(model)
+    atoms.get_forces(), atoms.get_stress(), atoms.get_potential_energy()
+    assert len(calls) == 1
+
+
+class Springs(AtomisticModel):
+    """A spring of the length of a nearest neighbour between all atoms closer than 3.5 Angstrom."""
+
+    def __init__(self, length=2.6):
+        super().__init__(2, 3.5, {"readout": "add"})
+        self.length = length
+
+    def predict(self, z, pos, batch, batch_size, edges):
+        energy = (edges.edge_weight - self.length).square()
+        return pos.new_zeros(batch_size).index_add(0, batch[edges.pair_index[0]], energy).unsqueeze(-1)
+
+
+def test_relaxation_of_the_cell_finds_the_known_lattice_constant():
+    """Face-centred cubic with nearest neighbours at the length of the springs, from a sheared and expanded cell."""
+    atoms = bulk("Cu", "fcc", a=2.75 * np.sqrt(2), cubic=True)
+    atoms.set_cell(atoms.cell.array @ [[1.0, 0.03, 0.0], [0.0, 0.98, 0.02], [0.0, 0.0, 1.02]], scale_atoms=True)
+    atoms.rattle(0.03, seed=0)
+    atoms.calc = SchNetCalculator(Springs().double())
+    assert BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-5, steps=100)
+    # springs of 2 eV/Angstrom^2: forces of 1e-5 are 1e-5 Angstrom; a shear of the cell is no rotation of it
+    assert atoms.get_volume() == pytest.approx((2.6 * np.sqrt(2)) ** 3, rel=1e-4)
+    np.testing.assert_allclose(atoms.cell.angles(), 90.0, atol=1e-2)
+    assert atoms.get_potential_energy() == pytest.approx(0.0, abs=1e-9)
+
+
 def test_bad_models(tmp_path):
     with pytest.raises(ValueError, match="predicts an energy per atom; dynamics need readout='add'"):
         SchNetCalculator(SchNet.preset("jcp2018-materials"))
+    with pytest.raises(ValueError, match="`model` must predict an energy, got one with readout='dipole'"):
+        SchNetCalculator(SchNet(8, 8, 1, readout="dipole"))
     with pytest.raises(TypeError, match="must be a SchNet, a Potential or a path, got int"):
         SchNetCalculator(3)
     with pytest.raises(FileNotFoundError, match="no model file"):

@@ -33,3 +33,44 @@ def test_empty_structure_counts_as_a_structure():
     energy, target = torch.tensor([1.0, 0.0]), torch.zeros(2)
     none, batch = torch.zeros(1, 3), torch.zeros(1, dtype=torch.long)
     assert float(energy_forces_loss(energy, none, target, none, batch, 1.0)) == 0.5
+
+
+def stresses(known):
+    stress, target = torch.randn(2, len(known), 3, 3, dtype=torch.float64)
+    target[~torch.tensor(known)] = torch.nan
+    return stress.requires_grad_(), target
+
+
+def loss_of(stress, target, rho_stress, **options):
+    zero, batch = torch.zeros(len(stress), 3, dtype=torch.float64), torch.arange(len(stress))
+    energy = torch.zeros(len(stress), dtype=torch.float64)
+    options |= {"stress": stress, "stress_target": target, "rho_stress": rho_stress}
+    return energy_forces_loss(energy, zero, energy, zero, batch, 0.01, **options)
+
+
+def test_term_of_the_stresses():
+    """Mean over all structures of the squared norm; those without a true stress add nothing."""
+    stress, target = stresses([True, False, True])
+    with torch.no_grad():
+        stress[1] = torch.nan  # of a molecule, which has no volume
+    expected = 20.0 * sum(float((target[k] - stress[k]).detach().square().sum()) for k in (0, 2)) / 3
+    loss = loss_of(stress, target, 20.0)
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    loss.backward()
+    torch.testing.assert_close(stress.grad[0], 40.0 / 3 * (stress - target)[0].detach(), rtol=1e-12, atol=0)
+    assert torch.equal(stress.grad[1], torch.zeros(3, 3, dtype=torch.float64))
+
+
+def test_one_unknown_element_makes_a_stress_unknown():
+    stress, target = stresses([True, True])
+    target[0, 2, 1] = torch.nan
+    assert loss_of(stress, target, 1.0).item() == pytest.approx(
+        float((target[1] - stress[1]).detach().square().sum()) / 2
+    )
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (2, 6), (1, 3, 3)])
+def test_stresses_of_another_shape_are_refused(shape):
+    stress, _ = stresses([True, True])
+    with pytest.raises(ValueError, match=r"`stress_target` must have shape \[2, 3, 3\], \[1, 3, 3\] in each Data, got"):
+        loss_of(stress, torch.zeros(shape), 1.0)

@@ -1,0 +1,120 @@
+"""The neighbour search in compiled loops (extra ``fast``): from positions to the finished graph, on the CPU.
+
+Atoms are searched in pieces, by several threads if the batch is large. Which thread does which piece, and into how many
+the atoms are cut, changes nothing of the result.
+"""
+
+import importlib
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from pyg_schnet.graph.edges import Graph, same_place
+from pyg_schnet.graph.lattice import Lattice
+from pyg_schnet.graph.search import MARGIN, candidate_pairs
+
+#: Atoms that are searched at a time, and the fewest for which another thread pays.
+ATOMS_PER_PIECE, ATOMS_PER_THREAD = 1 << 16, 1 << 11
+#: Neighbours of an atom for which room is reserved.
+NEIGHBORS = 72
+#: Numbers and images of neighbours share the bits of a positive int64; images also need room in lists.
+BITS, IMAGE_BITS = 63, 24
+
+
+def compiled_graph(
+    pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, lattice: Lattice | None
+) -> Graph | tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All pairs of atoms and images closer than the cutoff, by the exact rule of :func:`pyg_schnet.radius_graph`.
+
+    Args:
+        pos: Positions in Angstrom [N, 3] float64.
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N], sorted.
+        batch_size: Number of structures.
+        lattice: Lattices, or ``None`` if all structures are open.
+
+    Returns:
+        The graph; for structures out of all proportion the result of :func:`pyg_schnet.graph.search.candidate_pairs`.
+
+    Raises:
+        ValueError: If two atoms are at the same place.
+    """
+    loops = importlib.import_module("pyg_schnet.graph.numba_bins")
+    structures = loops.Structures(*(value.contiguous().numpy() for value in _tensors(pos, batch, batch_size, lattice)))
+    fractional, wrap = loops.wrap_atoms(structures)
+    reach = cutoff * MARGIN
+    grid = loops.make_grid(structures, fractional, reach)
+    image_bits = int(grid.bits.sum(axis=1).max())
+    if image_bits > IMAGE_BITS or image_bits + pos.size(0).bit_length() > BITS:
+        return candidate_pairs(pos, cutoff, batch, batch_size, lattice)
+    bins = loops.sort_into_bins(structures, grid, fractional, wrap)
+    del fractional
+    threads = max(1, min(torch.get_num_threads(), pos.size(0) // ATOMS_PER_THREAD))
+    graph = _graph(pos, cutoff, (structures, grid, bins, wrap), threads)
+    return candidate_pairs(pos, cutoff, batch, batch_size, lattice) if graph is None else graph
+
+
+def _graph(pos: Tensor, cutoff: float, atoms: tuple[Any, ...], threads: int) -> Graph | None:
+    """Search, write the rows, match both directions; nothing if one of them is missing, as in absurd coordinates."""
+    loops = importlib.import_module("pyg_schnet.graph.numba_kernels")
+    start, num_atoms = atoms[2].start, pos.size(0)
+    pieces = _pieces(start, threads)
+    degree = torch.empty(num_atoms, dtype=torch.long)
+
+    def search(piece: tuple[int, int]) -> Any:
+        begin, end = piece
+        room = np.empty(NEIGHBORS * int(start[end] - start[begin]), np.int64)
+        return loops.find_neighbors(*atoms, begin, end, cutoff, cutoff * MARGIN, degree.numpy(), room)
+
+    found = dict(zip(pieces, _each(search, pieces, threads), strict=True))
+    for _, one, other in found.values():
+        if one >= 0:
+            raise ValueError(same_place(min(one, other), max(one, other), pos))
+    rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)])
+    edges, rows = int(rowptr[-1]), rowptr.numpy()
+    # numpy asks for large pages of memory, which are twice as fast as torch's when used for the first time
+    edge_index, edge_shift, reverse = (np.empty(shape, np.int64) for shape in ((2, edges), (edges, 3), edges))
+
+    def write(piece: tuple[int, int]) -> None:
+        loops.write_edges(*atoms, *piece, found.pop(piece)[0], rows, edge_index, edge_shift)
+
+    _each(write, pieces, threads)
+    limits = itertools.pairwise(num_atoms * k // threads for k in range(threads + 1))
+    matched = _each(
+        lambda part: loops.match_edges(atoms[0], *part, rows, edge_index[0], reverse), list(limits), threads
+    )
+    if not all(matched):
+        return None
+    return Graph(torch.from_numpy(edge_index), torch.from_numpy(edge_shift), rowptr, torch.from_numpy(reverse))
+
+
+def _pieces(start: ndarray, threads: int) -> list[tuple[int, int]]:
+    """Ranges of bins with about equally many atoms, from the first atom of each bin on and the number of atoms."""
+    atoms = int(start[-1])
+    number = max(-(-atoms // ATOMS_PER_PIECE), 4 * threads if threads > 1 else 1)
+    inner = start.searchsorted([atoms * k // number for k in range(1, number)])
+    return list(itertools.pairwise(np.unique([0, *inner, len(start) - 1]).tolist()))
+
+
+def _tensors(pos: Tensor, batch: Tensor, batch_size: int, lattice: Lattice | None) -> tuple[Tensor, ...]:
+    """What the compiled loops know of a batch; open structures get a cell of one Angstrom."""
+    ends = torch.bincount(batch, minlength=batch_size).cumsum(0)
+    pointer = torch.cat([ends.new_zeros(1), ends])
+    if lattice is not None:
+        return pos, batch, pointer, lattice.cell, lattice.inverse, lattice.height, lattice.pbc
+    cell = torch.eye(3, dtype=pos.dtype).repeat(batch_size, 1, 1)
+    return pos, batch, pointer, cell, cell, cell.new_ones(batch_size, 3), torch.zeros(batch_size, 3, dtype=torch.bool)
+
+
+def _each(function: Callable[[Any], Any], items: Any, threads: int) -> list[Any]:
+    """Results of a function for all items, in their order."""
+    if threads == 1 or len(items) == 1:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))

@@ -1,0 +1,62 @@
+"""The radius graph as pairs, in a form that compilers take as one operation."""
+
+import torch
+from torch import Tensor
+
+from pyg_schnet.graph.neighbors import radius_graph
+
+
+def neighbor_pairs(
+    pos: Tensor,
+    cutoff: float,
+    batch: Tensor,
+    batch_size: int,
+    cell: Tensor | None = None,
+    pbc: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All edges of :func:`radius_graph`, and one of each two opposite ones.
+
+    In ``torch.compile`` and ``torch.export`` the whole search is one operation of the graph; else nothing is added.
+
+    Args:
+        pos: Positions in Angstrom [N, 3].
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N].
+        batch_size: Number of structures B.
+        cell: Lattice vectors as rows [B, 3, 3].
+        pbc: Periodic axes [B, 3].
+
+    Returns:
+        ``edge_index`` [2, E]; source and target of one edge of each pair [2, E / 2], the image of its source
+        [E / 2, 3], and the pair of each edge [E].
+
+    Example:
+        >>> pos, batch = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]), torch.tensor([0, 0])
+        >>> neighbor_pairs(pos, 2.0, batch, 1)[1]
+        tensor([[1],
+                [0]])
+    """
+    search = _compiled if torch.compiler.is_compiling() else _search
+    return search(pos.detach(), cutoff, batch, batch_size, cell, pbc)
+
+
+def _search(
+    pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, cell: Tensor | None = None, pbc: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    cell = None if cell is None else cell.detach()
+    graph = radius_graph(pos, cutoff, batch, cell, pbc, batch_size=batch_size)
+    pairs, edge_pair = graph.pairs()
+    return graph.edge_index, graph.edge_index[:, pairs], graph.edge_shift[pairs], edge_pair
+
+
+_compiled = torch.library.custom_op("pyg_schnet::neighbor_pairs", _search, mutates_args=())
+
+
+@_compiled.register_fake
+def _(
+    pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, cell: Tensor | None = None, pbc: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    count = torch.library.get_ctx().new_dynamic_size()
+    shapes = ((2, 2 * count), (2, count), (count, 3), (2 * count,))
+    first, second, third, fourth = (pos.new_empty(shape, dtype=torch.long) for shape in shapes)
+    return first, second, third, fourth

@@ -1,0 +1,281 @@
+"""What all models share: graph in, features of atoms in the middle, properties of structures out."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyg_schnet.graph import check_structures, may_inspect
+from pyg_schnet.models.edges import Edges, find_edges, given_edges
+from pyg_schnet.models.inputs import check_atoms, check_cell
+from pyg_schnet.nn import AtomEmbedding, Atomwise, FeatureReadout, Reference, make_readout
+from pyg_schnet.nn.activation import activation
+from pyg_schnet.nn.cutoff import check_positive
+from pyg_schnet.nn.reference import PerTarget
+
+
+class AtomisticModel(nn.Module):
+    """A model of properties of structures from features of their atoms.
+
+    A subclass writes :meth:`represent`, the network between embedding and output, and gets from here the exact graph,
+    the output network, every readout, references, and all derivatives through :class:`~pyg_schnet.Potential`.
+
+    Args:
+        hidden_channels: Size F of the atom features.
+        cutoff: Distance in Angstrom up to which atoms interact.
+        config: All arguments of the subclass by name, references excepted: what :func:`pyg_schnet.save` writes.
+        readout: How a property of the structure comes from its atoms, see :func:`~pyg_schnet.nn.make_readout`.
+        readout_options: Arguments of the readout.
+        out_channels: Number of targets C.
+        act: Activation of the output network, see :data:`~pyg_schnet.nn.activation.ACTIVATIONS`.
+        zero_output: Whether the last layer starts at zero.
+        mean: Mean of the property per atom, see :class:`~pyg_schnet.nn.Reference`.
+        std: Standard deviation of the property per atom.
+        atomref: Property of single atoms by atomic number, up to [max_z + 1, C].
+        max_z: Largest atomic number.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    readout: Any
+    reference: Reference
+
+    def __init__(
+        self,
+        hidden_channels: int,
+        cutoff: float,
+        config: dict[str, Any],
+        *,
+        readout: str | nn.Module = "add",
+        readout_options: dict[str, Any] | None = None,
+        out_channels: int = 1,
+        act: str = "ssp",
+        zero_output: bool = False,
+        mean: PerTarget | None = None,
+        std: PerTarget | None = None,
+        atomref: Tensor | None = None,
+        max_z: int = 118,
+    ) -> None:
+        super().__init__()
+        check_sizes(hidden_channels=hidden_channels, out_channels=out_channels, max_z=max_z)
+        if hidden_channels < 2:
+            raise ValueError(f"`hidden_channels` must be at least 2, got {hidden_channels}")
+        self.cutoff = check_positive("cutoff", cutoff)
+        self.config = config
+        self.out_channels = out_channels
+        self.readout = make_readout(readout, hidden_channels, readout_options)
+        latent, size = getattr(self.readout, "channels", None), hidden_channels
+        if latent is not None and out_channels != 1:
+            raise ValueError(f"`out_channels` must be 1 with readout={readout!r}, got {out_channels}")
+        if isinstance(self.readout, FeatureReadout):
+            size = self.readout.out_channels(hidden_channels)
+        self.embedding = AtomEmbedding(max_z, hidden_channels)
+        self.output = Atomwise(size, latent or out_channels, activation(act), zero_output)
+        self.reference = Reference(max_z, mean, std, atomref, out_channels)
+        if self.readout.reference is None and not self.reference.trivial:
+            raise ValueError(f"readout={readout!r} has no reference; leave out `mean` and `atomref`")
+
+    def represent(self, z: Tensor, edges: Edges) -> Tensor:
+        """The network: features of the atoms from their numbers and the edges between them.
+
+        Args:
+            z: Atomic numbers [N].
+            edges: Edges within the cutoff.
+
+        Returns:
+            Features [N, hidden_channels].
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement `represent(z, edges)`")
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew; references stay."""
+        for module in self.children():
+            if not isinstance(module, Reference):
+                _reset(module)
+
+    def forward(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        *,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Predict the properties of each structure, references included, in the dtype of the model.
+
+        Args:
+            z: Atomic numbers [N] int64.
+            pos: Positions in Angstrom [N, 3].
+            batch: Structure of each atom [N] int64, sorted; ``None`` for one structure.
+            edge_index: Neighbours j -> i [2, E]; ``None`` to search all pairs within the cutoff.
+            edge_shift: Image of the source of each edge [E, 3].
+            cell: Lattice vectors as rows [B, 3, 3].
+            pbc: Periodic axes [B, 3].
+            batch_size: Number of structures, needed only if the last ones may be empty.
+
+        Returns:
+            Properties [B, C]; [B, 3] for the vector of a dipole moment.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument has the wrong shape or impossible values.
+        """
+        batch, batch_size = check_structures(pos, batch, batch_size)
+        edges = self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
+        residual = self.predict(z, pos, batch, batch_size, edges)
+        return self.total(residual, z, batch, batch_size).to(residual.dtype)
+
+    def features(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        *,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Features of the atoms after the last interaction, for heads of your own; arguments as in :meth:`forward`.
+
+        Returns:
+            Features [N, hidden_channels].
+        """
+        batch, batch_size = check_structures(pos, batch, batch_size)
+        return self.represent(z, self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc))
+
+    def contributions(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        *,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Contribution of each atom, references included: their sum or mean is the property of the structure.
+
+        Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.E; arguments as in :meth:`forward`.
+
+        Returns:
+            Contributions [N, C] float64.
+
+        Raises:
+            ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
+        """
+        if self.readout.reference not in {"add", "mean"} or hasattr(self.readout, "channels"):
+            raise ValueError(
+                f"contributions of atoms exist for readout='add' and 'mean', got {self.config['readout']!r}"
+            )
+        graph: dict[str, Any] = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        x = self.features(z, pos, batch, batch_size=batch_size, **graph)
+        return self.reference.std * self.output(x) + self.reference(z)
+
+    def edges(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        batch_size: int,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> Edges:
+        """Check the input and find its edges, or take those given; ``batch`` is already checked.
+
+        Returns:
+            The edges within the cutoff.
+        """
+        check_atoms(z, pos, self.embedding.weight.dtype)
+        check_cell(cell, pos)
+        self._check_open(pbc, edge_shift)
+        if edge_index is None:
+            return find_edges(pos, self.cutoff, batch, batch_size, cell, pbc)
+        return given_edges(pos, self.cutoff, batch, batch_size, edge_index, edge_shift, cell)
+
+    def predict(self, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> Tensor:
+        """From the edges to the properties, references excluded.
+
+        An energy depends on the positions through the vectors of the edges alone, by which
+        :class:`~pyg_schnet.Potential` differentiates it.
+
+        Args:
+            z: Atomic numbers [N].
+            pos: Positions in Angstrom [N, 3]; only moments look at them.
+            batch: Structure of each atom [N].
+            batch_size: Number of structures B.
+            edges: Edges within the cutoff.
+
+        Returns:
+            Properties less their references [B, C].
+        """
+        y = self.represent(z, edges)  # [N, F]
+        if isinstance(self.readout, FeatureReadout):
+            y = self.output(self.readout(y, batch, batch_size))
+        else:
+            y = self.readout(self.output(y), batch, batch_size, z, pos)
+        return self.reference.std.to(y.dtype) * y  # [B, C]
+
+    def total(self, residual: Tensor, z: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+        """Add the references of each structure.
+
+        Args:
+            residual: What :meth:`predict` returned [B, C].
+            z: Atomic numbers [N].
+            batch: Structure of each atom [N].
+            batch_size: Number of structures B.
+
+        Returns:
+            Properties [B, C]: float64, or the residual itself if there are no references.
+        """
+        if self.reference.trivial:
+            return residual
+        return residual.double() + self.reference.of_structures(z, batch, batch_size, self.readout.reference)
+
+    def extra_repr(self) -> str:
+        """The arguments, for printing."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+
+    def _check_open(self, pbc: Tensor | None, edge_shift: Tensor | None) -> None:
+        if not getattr(self.readout, "channels", None):
+            return
+        for tensor in (pbc, edge_shift):
+            if tensor is not None and may_inspect(tensor) and bool(tensor.any()):
+                raise ValueError(
+                    f"readout={self.config['readout']!r} is a moment of the positions and not defined in periodic "
+                    "structures; expected open ones"
+                )
+
+
+def check_sizes(**sizes: int) -> None:
+    """Check that sizes are positive integers.
+
+    Args:
+        **sizes: Sizes by the name of their argument.
+
+    Raises:
+        TypeError: If one is no integer.
+        ValueError: If one is less than 1.
+    """
+    for name, size in sizes.items():
+        if not isinstance(size, int):
+            raise TypeError(f"`{name}` must be an int, got {type(size).__name__}")
+        if size < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {size}")
+
+
+def _reset(module: nn.Module) -> None:
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()  # type: ignore[operator]
+    else:
+        for child in module.children():
+            _reset(child)
