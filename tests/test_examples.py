@@ -65,6 +65,27 @@ def test_crystals(tmp_path):
     assert max(map(abs, differences)) < 1e-12
 
 
+def test_heads_and_bonds(tmp_path):
+    printed = run("07_heads_and_bonds.py", "--molecules", 80, "--epochs", 30, cwd=tmp_path)
+    spread = float(printed.splitlines()[0].split()[-1])
+    errors = [float(line.split()[-1]) for line in printed.splitlines()[1:]]
+    assert len(errors) == 2
+    assert max(errors) < 0.6 * spread  # it learns; predicting the mean gives about 0.8
+
+
+def test_heterogeneous(tmp_path):
+    printed = run("08_heterogeneous.py", "--structures", 40, "--epochs", 30, cwd=tmp_path)
+    error, spread = (int(number) for number in re.findall(r"(\d+) meV", printed))
+    assert error < 0.5 * spread
+
+
+def test_explain(tmp_path):
+    printed = run("09_explain.py", "--clusters", 1000, "--epochs", 40, "--explained", 4, cwd=tmp_path)
+    counts, others = map(float, re.findall(r"(?:count|others) (\d\.\d+)", printed))
+    assert counts > 2 * others
+    assert float(printed.split()[-1]) > 0.6
+
+
 def test_demo(tmp_path):
     """Examples 03, 04 and 05, one after the other."""
     printed = run("demo.py", "--max-steps", 40, "--picoseconds", 0.02, cwd=tmp_path)
@@ -111,7 +132,7 @@ def test_readme_python(tmp_path, monkeypatch):
     """The Python blocks of README, one after the other, training cut short."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     code = "\n".join(blocks)
     assert "max_minutes=2" in code
     names = {}

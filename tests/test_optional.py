@@ -13,6 +13,7 @@ BLOCK = "import sys; sys.modules[{name!r}] = None; "
     [
         ("lightning", "import pyg_schnet.training", "train"),
         ("ase", "import pyg_schnet.simulation.ase", "md"),
+        ("rdkit", "from pyg_schnet.datasets import from_smiles; from_smiles('C')", "chem"),
         ("matplotlib", "from pyg_schnet.analysis.figure import new_figure; new_figure()", "plot"),
     ],
 )
