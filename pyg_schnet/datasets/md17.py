@@ -1,19 +1,17 @@
 """MD17: molecular dynamics of small molecules with energies and forces."""
 
-import copy
-import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.data.separate import separate
+from torch_geometric.data import Data
 
+from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.datasets.sgdml_npz import read_npz
-from pyg_schnet.datasets.source import provide
+from pyg_schnet.datasets.source import RemoteFile
 from pyg_schnet.units import conversion
 
 BASE_URL = "http://www.quantum-machine.org/gdml/data/npz/"
@@ -48,7 +46,7 @@ FORMULAS: dict[str, str] = {
 BUNDLED: dict[str, str] = {"ethanol_xtb": "ethanol_xtb.npz"}
 
 
-class MD17(InMemoryDataset):
+class MD17(StructureDataset):
     """Molecular dynamics trajectories with energies and forces (Chmiela et al., Sci. Adv. 3, e1603015, 2017).
 
     Each frame is a ``Data`` with ``z`` [n] int64, ``pos`` [n, 3] float32 in Angstrom, ``energy`` [1] float64 in eV and
@@ -78,6 +76,7 @@ class MD17(InMemoryDataset):
         (2000, 'eV/Ang')
     """
 
+    subfolder: ClassVar[str] = "md17"
     units: ClassVar[dict[str, str]] = {"pos": "Ang", "energy": "eV", "forces": "eV/Ang"}
 
     def __init__(
@@ -95,71 +94,30 @@ class MD17(InMemoryDataset):
         self.name = name.replace(" ", "_")
         if self.name not in FILES | BUNDLED:
             raise ValueError(f"unknown molecule {name!r}; expected one of {', '.join([*FILES, *BUNDLED])}")
-        self.source = source
-        super().__init__(str(root), transform, pre_transform, pre_filter, log=log, force_reload=force_reload)
-        self.load(self.processed_paths[0])
+        super().__init__(
+            root,
+            self.name,
+            {},
+            source=source,
+            transform=transform,
+            pre_transform=pre_transform,
+            pre_filter=pre_filter,
+            log=log,
+            force_reload=force_reload,
+        )
 
-    @property
-    def raw_dir(self) -> str:
-        """Folder of the npz file."""
-        return str(Path(self.root) / self.name / "raw")
-
-    @property
-    def processed_dir(self) -> str:
-        """Folder of the collated frames."""
-        return str(Path(self.root) / self.name / "processed")
-
-    @property
-    def raw_file_names(self) -> str:
-        """The upstream file."""
-        return (FILES | BUNDLED)[self.name]
-
-    @property
-    def processed_file_names(self) -> str:
-        """The collated frames."""
-        return "data.pt"
-
-    def download(self) -> None:
-        """Put the raw file in place."""
-        destination = Path(self.raw_paths[0])
+    def files(self) -> list[RemoteFile]:
+        """The npz file."""
         if self.name in BUNDLED:
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundled_path(self.name) / BUNDLED[self.name], destination)
-            return
-        provide(self.raw_file_names, destination, [BASE_URL + self.raw_file_names], self.source, "md17")
+            name = BUNDLED[self.name]
+            return [RemoteFile(name, bundled=bundled_path(self.name) / name)]
+        return [RemoteFile(FILES[self.name], (BASE_URL + FILES[self.name],))]
 
-    def process(self) -> None:
-        """Convert units and store all frames collated."""
-        raw = Path(self.raw_paths[0])
-        try:
-            data, slices = _collated(raw, self.name)
-        except ValueError:
-            raw.unlink()  # our copy; the source stays as it is, and a good one can take the place
-            raise
-        if self.pre_filter is not None or self.pre_transform is not None:
-            self._data, self.slices = data, slices
-            frames = [self.get(index) for index in range(self.len())]
-            if self.pre_filter is not None:
-                frames = [frame for frame in frames if self.pre_filter(frame)]
-            if self.pre_transform is not None:
-                frames = [self.pre_transform(frame) for frame in frames]
-            data, slices = self.collate(frames)
-        part = Path(self.processed_paths[0] + ".part")
-        torch.save((data.to_dict(), slices, Data), part)
-        part.replace(self.processed_paths[0])
-
-    def get(self, idx: int) -> Data:
-        """One frame, cut out of the collated tensors (PyG would keep a copy of every frame ever accessed).
-
-        Args:
-            idx: Position of the frame.
-
-        Returns:
-            The frame.
-        """
-        if self.slices is None:  # PyG stores a single frame uncollated
-            return copy.copy(self._data)
-        return separate(cls=Data, batch=self._data, idx=idx, slice_dict=self.slices, decrement=False)
+    def read(self, paths: dict[str, Path]) -> Collated:
+        """Convert units and collate all frames."""
+        (path,) = paths.values()
+        data, slices = _collated(path, self.name)
+        return data, slices, {"frames": int(slices["energy"].numel()) - 1}
 
 
 def _collated(path: Path, name: str) -> tuple[Data, dict[str, Any]]:

@@ -1,14 +1,32 @@
 """Where raw files come from: a local mirror, or the internet."""
 
 import os
-import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pooch
 
 #: Environment variable that names a folder with raw files, searched before anything is downloaded.
 MIRROR_VARIABLE = "PYG_SCHNET_DATA"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A raw file and where it can be had.
+
+    Attributes:
+        name: Name of the file, in mirrors and in the folder of downloads.
+        urls: Addresses, tried in order; none for a bundled file.
+        sha256: Checksum of the whole file, ``None`` if it is not known.
+        size: Size in bytes, ``None`` if it is not known.
+        bundled: Path of a file that comes with the package; nothing is searched then.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    sha256: str | None = None
+    size: int | None = None
+    bundled: Path | None = None
 
 
 def find_in_mirror(filename: str, source: str | Path | None, subfolder: str) -> Path | None:
@@ -42,35 +60,39 @@ def find_in_mirror(filename: str, source: str | Path | None, subfolder: str) -> 
     )
 
 
-def provide(filename: str, destination: Path, urls: Sequence[str], source: str | Path | None, subfolder: str) -> None:
-    """Put a raw file in place: copied from a mirror, else downloaded with a progress bar.
+def provide(file: RemoteFile, folder: Path, source: str | Path | None, subfolder: str) -> Path:
+    """A raw file where it is: bundled, in a mirror, downloaded before, or downloaded now with a progress bar.
 
     Args:
-        filename: Name of the file in a mirror.
-        destination: Where to put it; written in one step.
-        urls: Addresses, tried in order.
+        file: The file.
+        folder: Where downloads go.
         source: Local mirror, see :func:`find_in_mirror`.
         subfolder: Folder inside a mirror.
+
+    Returns:
+        The path of the file; files of a mirror are read where they are.
 
     Raises:
         FileNotFoundError: If ``source`` does not have the file.
         OSError: If no address gave it, with the way to place it by hand.
     """
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    local = find_in_mirror(filename, source, subfolder)
+    if file.bundled is not None:
+        return file.bundled
+    local = find_in_mirror(file.name, source, subfolder)
     if local is not None:
-        part = destination.with_name(destination.name + ".part")
-        shutil.copyfile(local, part)
-        part.replace(destination)
-        return
+        return local
+    destination = folder / file.name
+    if destination.is_file():
+        return destination
     reasons = []
-    for url in urls:
+    for url in file.urls:
         try:
-            pooch.retrieve(url, known_hash=None, fname=destination.name, path=destination.parent, progressbar=True)
-            return
+            known = None if file.sha256 is None else f"sha256:{file.sha256}"
+            pooch.retrieve(url, known_hash=known, fname=file.name, path=folder, progressbar=True)
+            return destination
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
             reasons.append(f"{url}: {error}")
     raise OSError(
-        f"could not download {filename} ({'; '.join(reasons)}); fetch it by hand and pass `source=<file>`, "
+        f"could not download {file.name} ({'; '.join(reasons)}); fetch it by hand and pass `source=<file>`, "
         f"or name a folder that holds it in the environment variable {MIRROR_VARIABLE}"
     )
