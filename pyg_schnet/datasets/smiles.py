@@ -39,8 +39,10 @@ def from_smiles(smiles: str, seed: int = 0, optimize: bool = True) -> Data:
         raise TypeError(f"`smiles` must be a string, got {type(smiles).__name__}")
     with _quiet(RDLogger):
         molecule = Chem.MolFromSmiles(smiles)
-        if molecule is None or molecule.GetNumAtoms() == 0:
+        if molecule is None or molecule.GetNumAtoms() == 0 or any(a.GetAtomicNum() == 0 for a in molecule.GetAtoms()):
             raise ValueError(f"`smiles` must be a valid molecule such as 'CCO', got {smiles!r}")
+        if (fragments := len(Chem.GetMolFrags(molecule))) > 1:
+            raise ValueError(f"`smiles` must be one molecule, got {smiles!r} with {fragments}; build each by itself")
         molecule = Chem.AddHs(molecule)
         options: Any = rdDistGeom.ETKDGv3()
         options.randomSeed = seed

@@ -30,12 +30,19 @@ def neighbor_pairs(
         ``edge_index`` [2, E]; source and target of one edge of each pair [2, E / 2], the image of its source
         [E / 2, 3], and the pair of each edge [E].
 
+    Raises:
+        ValueError: As :func:`radius_graph`, and inside a transform of ``torch.func``.
+
     Example:
         >>> pos, batch = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]), torch.tensor([0, 0])
         >>> neighbor_pairs(pos, 2.0, batch, 1)[1]
         tensor([[1],
                 [0]])
     """
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(pos):
+        raise ValueError(
+            "a transform of torch.func cannot search neighbours; pass the graph, `edge_index`, to the model"
+        )
     search = _compiled if torch.compiler.is_compiling() else _search
     return search(pos.detach(), cutoff, batch, batch_size, cell, pbc)
 

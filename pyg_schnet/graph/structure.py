@@ -11,13 +11,14 @@ def may_inspect(tensor: Tensor) -> bool:
         tensor: Any tensor.
 
     Returns:
-        True for tensors with elements on the CPU outside of compilation.
+        True for tensors with elements on the CPU outside of compilation and of the transforms of ``torch.func``.
 
     Example:
         >>> may_inspect(torch.zeros(1)), may_inspect(torch.zeros(0))
         (True, False)
     """
-    return tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
+    plain = tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
+    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pyg_schnet.graph import check_structures, may_inspect
@@ -62,6 +63,8 @@ class AtomisticModel(nn.Module):
             raise ValueError(f"`hidden_channels` must be at least 2, got {hidden_channels}")
         self.cutoff = check_positive("cutoff", cutoff)
         self.config = config
+        #: Units of what is predicted, if they are known; :func:`pyg_schnet.save` keeps them.
+        self.units: dict[str, str] = {}
         self.out_channels = out_channels
         self.readout = make_readout(readout, hidden_channels, readout_options)
         latent, size = getattr(self.readout, "channels", None), hidden_channels
@@ -71,7 +74,7 @@ class AtomisticModel(nn.Module):
             size = self.readout.out_channels(hidden_channels)
         self.embedding = AtomEmbedding(max_z, hidden_channels)
         self.output = Atomwise(size, latent or out_channels, activation(act), zero_output)
-        self.reference = Reference(max_z, mean, std, atomref, out_channels)
+        self.reference = Reference(max_z, mean, std, atomref, out_channels, self.readout.reference)
         if self.readout.reference is None and not self.reference.trivial:
             raise ValueError(f"readout={readout!r} has no reference; leave out `mean` and `atomref`")
 
@@ -198,6 +201,11 @@ class AtomisticModel(nn.Module):
         check_atoms(z, pos, self.embedding.weight.dtype)
         check_cell(cell, pos)
         self._check_open(pbc, edge_shift)
+        if edge_index is not None and edge_shift is None and pbc is not None and may_inspect(pbc) and bool(pbc.any()):
+            raise ValueError(
+                "`edge_shift` is missing: beside periodic axes `edge_index` alone does not tell which images interact; "
+                "pass the graph's edge_shift [E, 3] too"
+            )
         if edge_index is None:
             return find_edges(pos, self.cutoff, batch, batch_size, cell, pbc)
         return given_edges(pos, self.cutoff, batch, batch_size, edge_index, edge_shift, cell)
@@ -219,6 +227,12 @@ class AtomisticModel(nn.Module):
             Properties less their references [B, C].
         """
         y = self.represent(z, edges)  # [N, F]
+        if torch.is_autocast_enabled(pos.device.type):  # sums over atoms need more digits than 16 bits have
+            with torch.autocast(pos.device.type, enabled=False):
+                return self._read_out(y.to(pos.dtype), z, pos, batch, batch_size)
+        return self._read_out(y, z, pos, batch, batch_size)
+
+    def _read_out(self, y: Tensor, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:
         if isinstance(self.readout, FeatureReadout):
             y = self.output(self.readout(y, batch, batch_size))
         else:
@@ -235,11 +249,9 @@ class AtomisticModel(nn.Module):
             batch_size: Number of structures B.
 
         Returns:
-            Properties [B, C]: float64, or the residual itself if there are no references.
+            Properties [B, C] float64.
         """
-        if self.reference.trivial:
-            return residual
-        return residual.double() + self.reference.of_structures(z, batch, batch_size, self.readout.reference)
+        return residual.double() + self.reference.of_structures(z, batch, batch_size)
 
     def extra_repr(self) -> str:
         """The arguments, for printing."""

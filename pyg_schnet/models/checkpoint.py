@@ -33,8 +33,8 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
     Args:
         model: The model, one of :data:`ARCHITECTURES`.
         path: File to write, usually ``*.safetensors``.
-        **info: Further JSON-compatible facts worth keeping, for example ``units`` or ``training``; read them with
-            :func:`read_header`.
+        **info: Further JSON-compatible facts worth keeping, for example ``training``; read them with
+            :func:`read_header`. ``units`` (those of the model by default) come back as ``model.units``.
 
     Raises:
         TypeError: If ``model`` is none of these or has arguments that no file can hold, or if ``info`` is not
@@ -62,6 +62,8 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into; create it first")
+    if model.units:
+        info = {"units": model.units} | info
     if reserved := info.keys() & header.keys():
         raise TypeError(f"`info` must not use the names of the header itself: {', '.join(sorted(reserved))}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -87,12 +89,12 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel
         device: Where to put the model.
 
     Returns:
-        The model, of the class it was saved from, in evaluation mode.
+        The model, of the class it was saved from, in evaluation mode; call ``train()`` to train it further.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, of a newer format, of an unknown architecture or not written by
-            :func:`save`.
+            :func:`save`, or there is no such device.
     """
     header = read_header(path)
     with safe_open(str(path), framework="pt") as file:
@@ -105,14 +107,20 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise ValueError(f"{path} holds a model {name!r}; this version reads {', '.join(ARCHITECTURES)}")
     try:
-        with torch.device("cpu"), torch.random.fork_rng(devices=[]):  # whatever the defaults are, and no dice rolled
+        # whatever the defaults are, with no dice rolled and parameters that can be trained
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             model = ARCHITECTURES[name](**header["config"])
-        model.to(tensors["embedding.weight"].dtype)
-        model.load_state_dict(tensors)
+            model.to(tensors["embedding.weight"].dtype)
+            model.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
         raise ValueError(f"{path} does not describe a {name} of this version ({reason})") from None
-    return model.to(device).eval()
+    units = header.get("units")
+    model.units = units if isinstance(units, dict) else {}
+    try:
+        return model.to(device).eval()
+    except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts
+        raise ValueError(f"`device` {device} is not there ({str(error).splitlines()[0]})") from None
 
 
 def read_header(path: str | Path) -> dict[str, Any]:

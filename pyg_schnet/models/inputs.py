@@ -41,7 +41,9 @@ def check_cell(cell: Tensor | None, pos: Tensor) -> None:
     Raises:
         TypeError: If they have not.
     """
-    if isinstance(cell, Tensor) and cell.dtype != pos.dtype:
+    if cell is not None and not isinstance(cell, Tensor):
+        raise TypeError(f"`cell` must be a tensor of lattice vectors [B, 3, 3], got {type(cell).__name__}")
+    if cell is not None and cell.dtype != pos.dtype:
         raise TypeError(
             f"`cell` is {cell.dtype}, `pos` {pos.dtype}; convert one of them, for example cell.to({pos.dtype})"
         )
@@ -69,6 +71,9 @@ def check_edges(
     if edge_index.dim() != 2 or edge_index.size(0) != 2:
         raise ValueError(f"`edge_index` must have shape [2, E], got {list(edge_index.shape)}")
     num_edges, num_atoms = edge_index.size(1), batch.size(0)
+    if edge_shift is not None and (not isinstance(edge_shift, Tensor) or edge_shift.is_floating_point()):
+        kind = edge_shift.dtype if isinstance(edge_shift, Tensor) else type(edge_shift).__name__
+        raise TypeError(f"`edge_shift` must be an integer tensor [E, 3], numbers of cells, got {kind}")
     if edge_shift is not None and edge_shift.shape != (num_edges, 3):
         raise ValueError(
             f"`edge_shift` must have shape [{num_edges}, 3] like `edge_index`, got {list(edge_shift.shape)}"

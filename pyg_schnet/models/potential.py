@@ -25,12 +25,13 @@ class Potential(nn.Module):
     Forces by equation (4) of Schütt et al., J. Chem. Phys. 148, 241722 (2018). The strain :math:`\varepsilon` takes
     positions and lattice vectors, as rows, to :math:`r (1 + \varepsilon)`. The stress has the sign of ASE: positive
     diagonal elements pull inwards; the virials of the atoms have that of LAMMPS and of most data sets, see
-    :func:`~pyg_schnet.ops.virials_from_edges`. While the model is in training mode, all of them are differentiable
-    again. With ``readout="mean"`` the energy is that per atom and so are all derivatives of it: multiply by the number
-    of atoms of the structure.
+    :func:`~pyg_schnet.ops.virials_from_edges`. While the model is in training mode (a loaded one is not; call
+    ``model.train()``), all of them are differentiable again. With ``readout="mean"`` the energy is that per atom and so
+    are all derivatives of it: multiply by the number of atoms of the structure.
 
     Args:
-        model: A model of energies.
+        model: A model of energies. To compile it, compile its network:
+            ``model.represent = torch.compile(model.represent)``.
         stress: Whether a call returns the stress, unless it says otherwise.
         virials: Whether a call returns the virials of the atoms, unless it says otherwise.
 
@@ -92,8 +93,8 @@ class Potential(nn.Module):
 
         Returns:
             ``energy`` in eV [B] and ``forces`` in eV/Angstrom [N, 3]; if asked for, ``stress`` in eV/Angstrom^3
-            [B, 3, 3], with the whole volume of the cell as in ASE, and ``virials`` in eV [N, 3, 3]. The energy of a
-            model with references is float64, whatever the dtype of the model: float32 cannot tell total energies apart.
+            [B, 3, 3], with the whole volume of the cell as in ASE, and ``virials`` in eV [N, 3, 3]. The energy is
+            float64 whatever the dtype of the model: float32 cannot tell total energies apart.
 
         Raises:
             TypeError: If an argument is of the wrong kind.
@@ -294,6 +295,11 @@ def _hessians(point: _Point, slope: Tensor, differentiable: bool) -> list[Tensor
 
 
 def _check_model(model: Any) -> None:
+    if hasattr(model, "_orig_mod"):
+        raise TypeError(
+            "`model` is compiled as a whole, which cannot be differentiated here; compile its network instead: "
+            "model.represent = torch.compile(model.represent)"
+        )
     if not isinstance(model, AtomisticModel):
         raise TypeError(
             f"`model` must be an AtomisticModel, for example a SchNet, to have derivatives, got {type(model).__name__}"

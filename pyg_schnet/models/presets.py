@@ -124,4 +124,7 @@ def preset_arguments(name: str, **overrides: Any) -> dict[str, Any]:
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; expected one of {', '.join(map(repr, PRESETS))}")
-    return PRESETS[name] | overrides
+    arguments = PRESETS[name] | overrides
+    if arguments.get("basis", "gaussian") != "gaussian" and "gamma" not in overrides:
+        arguments.pop("gamma")  # the width of Gaussians that are not there
+    return arguments

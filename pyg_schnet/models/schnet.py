@@ -118,6 +118,9 @@ class SchNet(AtomisticModel):
             "readout_options": readout_options,
             "max_z": max_z,
         }
+        ssp = activation(act)
+        if output_act is not None:
+            activation(output_act, "output_act")
         super().__init__(
             hidden_channels,
             cutoff,
@@ -139,7 +142,7 @@ class SchNet(AtomisticModel):
             raise ValueError(f"`num_interactions` must be at least 0, got {num_interactions}")
         self.num_interactions = num_interactions
         self.basis = radial_basis(basis, self.cutoff, num_gaussians, gamma, trainable_basis)
-        envelope, ssp = make_cutoff(cutoff_function, self.cutoff), activation(act)
+        envelope = make_cutoff(cutoff_function, self.cutoff)
         blocks = min(1, num_interactions) if shared_interactions else num_interactions
         self.interactions = nn.ModuleList(
             InteractionBlock(hidden_channels, num_gaussians, num_filters, envelope, activate_last, ssp, normalization)

@@ -48,11 +48,12 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def activation(name: str) -> nn.Module:
+def activation(name: str, argument: str = "act") -> nn.Module:
     """An activation by its name.
 
     Args:
         name: One of :data:`ACTIVATIONS`.
+        argument: What the caller calls it, for messages.
 
     Returns:
         The activation as a layer.
@@ -65,5 +66,5 @@ def activation(name: str) -> nn.Module:
         SiLU()
     """
     if name not in ACTIVATIONS:
-        raise ValueError(f"`act` must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
+        raise ValueError(f"`{argument}` must be one of {', '.join(map(repr, ACTIVATIONS))}, got {name!r}")
     return ACTIVATIONS[name]()

@@ -14,6 +14,9 @@ class GaussianSmearing(nn.Module):
 
     Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.D.1, see :func:`pyg_schnet.ops.gaussian_basis`.
 
+    The centres are rounded to torch's default dtype when they are made, as PyG's are; ``double()`` afterwards keeps the
+    rounding, 1e-6 Angstrom at most.
+
     Args:
         start: First centre in Angstrom.
         stop: Last centre in Angstrom.
@@ -49,9 +52,9 @@ class GaussianSmearing(nn.Module):
             check_positive("gamma", gamma)
         offset = torch.linspace(start, stop, num_gaussians)
         if gamma is None:  # from float32 whatever the default is, as PyG has it: a saved model must come back the same
-            first, second = torch.linspace(start, stop, num_gaussians, dtype=torch.float32)[:2]
+            first, second = torch.linspace(start, stop, num_gaussians, dtype=torch.float32, device="cpu")[:2]
             gamma = 0.5 / float(second - first) ** 2
-        self._drawn = offset.clone(), float(gamma)
+        self._drawn, self._range = (offset.clone(), float(gamma)), (start, stop)
         self.gamma: float | nn.Parameter = self._drawn[1]
         if trainable:
             self.offset = nn.Parameter(offset)
@@ -79,9 +82,8 @@ class GaussianSmearing(nn.Module):
 
     def extra_repr(self) -> str:
         """Grid and width, for printing."""
-        first, last = float(self.offset[0]), float(self.offset[-1])
-        kind = ", trainable" if isinstance(self.gamma, nn.Parameter) else ""
-        return f"{first:g}..{last:g}, num_gaussians={self.offset.numel()}, gamma={self._drawn[1]:g}{kind}"
+        kind, (start, stop) = ", trainable" if isinstance(self.gamma, nn.Parameter) else "", self._range
+        return f"{start:g}..{stop:g}, num_gaussians={self.offset.numel()}, gamma={self._drawn[1]:g}{kind}"
 
 
 class BesselBasis(nn.Module):

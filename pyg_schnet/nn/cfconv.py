@@ -46,6 +46,7 @@ class CFConv(MessagePassing):
         normalization: str | None = None,
     ) -> None:
         super().__init__(aggr="add")
+        self.in_channels, self.out_channels, self.num_filters = in_channels, out_channels, num_filters
         self.lin1 = dense(in_channels, num_filters, bias=False)
         self.lin2 = dense(num_filters, out_channels)
         self.nn = nn
@@ -88,6 +89,8 @@ class CFConv(MessagePassing):
         if edge_pair is not None:
             w = w.index_select(0, edge_pair)
         source, target = (x, x) if isinstance(x, Tensor) else x
+        if target is None:
+            raise TypeError("features of the targets are missing in `x`: pass them, or any [M, 1], for their number")
         size = (source.size(0), target.size(0))
         h = self.lin1(source)  # [N, F]
         # PyG's Explainer masks messages, which only the general path knows

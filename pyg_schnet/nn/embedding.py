@@ -47,6 +47,6 @@ class AtomEmbedding(nn.Embedding):
             if low < 1 or high > self.max_z:
                 raise ValueError(
                     f"`z` must hold atomic numbers from 1 to {self.max_z}, got {low if low < 1 else high}; "
-                    "remove such atoms or choose a larger `max_z`"
+                    + ("remove such atoms" if low < 1 else "remove such atoms or choose a larger `max_z`")
                 )
         return super().forward(z)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch_geometric.nn.aggr import Aggregation
 from torch_geometric.nn.resolver import aggregation_resolver
 
@@ -172,7 +173,8 @@ class FeatureReadout(nn.Module):
         Returns:
             Features of the structures [B, F'].
         """
-        return self.aggr(x, batch, dim_size=batch_size, dim=0)
+        with sdpa_kernel(SDPBackend.MATH):  # the only attention that can be differentiated twice, for forces
+            return self.aggr(x, batch, dim_size=batch_size, dim=0)
 
 
 #: Readouts from latent charges.
@@ -227,18 +229,19 @@ def make_readout(readout: str | nn.Module, hidden_channels: int, options: dict[s
             raise ValueError(f"readout={readout!r} takes no `readout_options`, got {options}")
         return MOMENTS[readout](**(options or {})) if readout in MOMENTS else Readout(readout)
     name = readout.lower().replace("_", "").removesuffix("aggregation")
+    if name in {"lstm", "gru"}:
+        raise ValueError(f"readout={readout!r} depends on the order of the atoms; expected one that does not")
     defaults: dict[str, dict[str, Any]] = {
         "set2set": {"in_channels": hidden_channels, "processing_steps": 3},
         "attentional": {"gate_nn": nn.Linear(hidden_channels, 1)},
         "settransformer": {"channels": hidden_channels},
         "graphmultisettransformer": {"channels": hidden_channels},
-        "lstm": {"in_channels": hidden_channels, "out_channels": hidden_channels},
     }
     try:
         return FeatureReadout(aggregation_resolver(name, **(defaults.get(name, {}) | (options or {}))))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AssertionError) as error:
         known = ", ".join(map(repr, (*CONTRIBUTION_READOUTS, *MOMENTS)))
         raise ValueError(
             f"`readout` must be one of {known} or an aggregation of PyG with its `readout_options`, got {readout!r} "
-            f"with {options or {}} ({str(error).splitlines()[0]})"
+            f"with {options or {}} ({(str(error).splitlines() or ['impossible sizes'])[0]})"
         ) from None

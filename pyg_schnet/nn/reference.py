@@ -16,8 +16,9 @@ class Reference(nn.Module):
 
     The network predicts :math:`\hat y`; the contribution of an atom to the property is
     :math:`\sigma \hat y_i + \mu + \epsilon_{Z_i}`. A float32 step of a total energy is as large as the errors reported
-    for it (0.008 kcal/mol for ethanol), so the references stay float64 whatever the dtype of the model. ``trivial``
-    tells whether mean and single-atom values are all zero, so that there is nothing to add.
+    for it (0.008 kcal/mol for ethanol), so the references stay float64 whatever the dtype of the model. How those of
+    the atoms make that of the structure is ``how``: ``"add"``: their sum; ``"mean"``: their mean; ``"once"``: the mean
+    :math:`\mu` once and the sum of the single-atom values; ``None``: there is none.
 
     Args:
         max_z: Largest atomic number.
@@ -25,6 +26,7 @@ class Reference(nn.Module):
         std: Standard deviation per atom, one number or one for each target; ``None`` for 1.
         atomref: Value of single atoms by atomic number, up to [max_z + 1] or [max_z + 1, C]; ``None`` for 0.
         channels: Number of targets C.
+        how: See above.
 
     Raises:
         ValueError: If a value is not finite, ``std`` not positive or a shape does not fit.
@@ -46,8 +48,10 @@ class Reference(nn.Module):
         std: PerTarget | None = None,
         atomref: Tensor | None = None,
         channels: int = 1,
+        how: str | None = "add",
     ) -> None:
         super().__init__()
+        self.how = how
         self.register_buffer("mean", torch.zeros(channels, dtype=torch.float64))
         self.register_buffer("std", torch.ones(channels, dtype=torch.float64))
         self.register_buffer("atomref", torch.zeros(max_z + 1, channels, dtype=torch.float64))
@@ -70,15 +74,21 @@ class Reference(nn.Module):
         for buffer, value in ((self.mean, new_mean), (self.std, new_std), (self.atomref, new_atomref)):
             if value is not None:
                 buffer.copy_(value)
-        self._update()
+
+    @property
+    def trivial(self) -> bool:
+        """Whether mean and single-atom values are all zero, so that there is nothing to add."""
+        return not bool(self.mean.any()) and not bool(self.atomref.any())
 
     def fit(self, z: Tensor, batch: Tensor, values: Tensor) -> None:
-        r"""Fit single-atom values to extensive properties by least squares, then mean and standard deviation.
+        r"""Fit single-atom values by least squares, then the standard deviation of what remains.
 
         .. math:: \min_\epsilon \sum_s \Big(y_s - \sum_{i \in s} \epsilon_{Z_i}\Big)^2
 
-        Of all solutions (the elements' counts may depend on each other, as in a set of isomers) it takes that of the
-        smallest norm. ``mean`` becomes zero and ``std`` that of the remainder per atom. Use the training set only.
+        with the mean over the atoms instead of the sum for ``how="mean"``. Of all solutions (the elements' counts may
+        depend on each other, as in a set of isomers) it takes that of the smallest norm. ``mean`` becomes zero, with
+        ``how="once"`` that of the remainder; ``std`` becomes that of the remainder, per atom for ``how="add"``. Use the
+        training set only.
 
         Args:
             z: Atomic numbers of all structures [N].
@@ -86,7 +96,9 @@ class Reference(nn.Module):
             values: Properties [B] or [B, C].
 
         Raises:
-            ValueError: If shapes do not fit, a value is not finite or an element is out of range.
+            TypeError: If an argument is no tensor of the right kind.
+            ValueError: If shapes do not fit, a value is not finite, an element is out of range or there is no
+                reference.
 
         Example:
             >>> reference = Reference(10)
@@ -96,11 +108,15 @@ class Reference(nn.Module):
             tensor([-1., -9.], dtype=torch.float64)
         """
         channels, elements = self.mean.numel(), self.atomref.size(0)
+        if self.how is None:
+            raise ValueError("this readout has no reference that could be fitted")
+        _check_fit(z, batch, values)
         values = values.detach().double().cpu().reshape(values.size(0), -1)
         count = values.size(0)
         if values.size(1) != channels:
             raise ValueError(f"`values` must have {channels} targets like the model, got {values.size(1)}")
-        if z.shape != batch.shape or (batch.numel() and int(batch.max()) >= count):
+        inside = batch.numel() == 0 or (int(batch.min()) >= 0 and int(batch.max()) < count)
+        if z.shape != batch.shape or not inside:
             raise ValueError(
                 f"`batch` must name one of the {count} structures of `values` for each of the {z.numel()} atoms"
             )
@@ -110,14 +126,18 @@ class Reference(nn.Module):
             raise ValueError("`values` must be finite, got NaN or infinite values; leave such structures out")
         cell = batch.cpu() * elements + z.cpu()
         counts = torch.bincount(cell, minlength=count * elements).view(count, elements).double()
+        atoms = counts.sum(1, keepdim=True).clamp(min=1)
         present = counts.any(0).nonzero().squeeze(1)
-        solution = torch.linalg.lstsq(counts[:, present], values, driver="gelsd").solution
+        design = counts[:, present] / atoms if self.how == "mean" else counts[:, present]
+        solution = torch.linalg.lstsq(design, values, driver="gelsd").solution
         atomref = torch.zeros(elements, channels, dtype=torch.float64)
         atomref[present] = solution
-        rest = (values - counts[:, present] @ solution) / counts.sum(1, keepdim=True).clamp(min=1)
+        rest = values - design @ solution
+        rest = rest / atoms if self.how == "add" else rest
+        mean = rest.mean(0) if self.how == "once" else torch.zeros(channels, dtype=torch.float64)
         std = rest.std(0, correction=0)
         scale = values.abs().amax(0).clamp(min=1e-300)  # a perfect fit leaves round-off, which is no scale
-        self.set(torch.zeros(channels), torch.where(std > 1e-10 * scale, std, 1.0), atomref)
+        self.set(mean, torch.where(std > 1e-10 * scale, std, 1.0), atomref)
 
     def forward(self, z: Tensor) -> Tensor:
         """Reference of each atom.
@@ -130,32 +150,33 @@ class Reference(nn.Module):
         """
         return self.mean + self.atomref[z]
 
-    def of_structures(self, z: Tensor, batch: Tensor, batch_size: int, how: str | None) -> Tensor:
+    def of_structures(self, z: Tensor, batch: Tensor, batch_size: int) -> Tensor:
         """Reference of each structure.
 
         Args:
             z: Atomic numbers [N].
             batch: Structure of each atom [N].
             batch_size: Number of structures B.
-            how: ``"add"``: the sum over its atoms; ``"mean"``: the mean over its atoms; ``"once"``: ``mean`` once and
-                the sum of the single-atom values; ``None``: none.
 
         Returns:
             References [B, C] float64.
         """
-        if how is None:
+        if self.how is None:
             return self.mean.new_zeros(batch_size, self.mean.numel())
-        each = self.atomref[z] if how == "once" else self(z)
+        each = self.atomref[z] if self.how == "once" else self(z)
         total = each.new_zeros(batch_size, each.size(1)).index_add(0, batch, each)
-        if how == "once":
+        if self.how == "once":
             return total + self.mean
-        if how == "mean":
+        if self.how == "mean":
             count = each.new_zeros(batch_size, 1).index_add(0, batch, torch.ones_like(each[:, :1]))
             return total / count.clamp(min=1)
         return total
 
     def _per_target(self, name: str, value: PerTarget) -> Tensor:
-        values, channels = torch.as_tensor(value, dtype=torch.float64).flatten().cpu(), self.mean.numel()
+        try:
+            values, channels = torch.as_tensor(value, dtype=torch.float64).flatten().cpu(), self.mean.numel()
+        except (TypeError, ValueError):
+            raise TypeError(f"`{name}` must be a number or one for each target, got {value!r}") from None
         if values.numel() not in {1, channels}:
             raise ValueError(
                 f"`{name}` must be one number or {channels}, one for each target, got {values.numel()} numbers"
@@ -180,25 +201,31 @@ class Reference(nn.Module):
         values[: given.size(0)] = given
         return values
 
-    def _update(self) -> None:
-        self.trivial = not bool(self.mean.any()) and not bool(self.atomref.any())
-
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name, buffer in self.named_buffers():  # files of format 1 hold scalars and single columns
             value = state_dict.get(prefix + name)
             if value is not None and value.numel() == buffer.numel():
                 state_dict[prefix + name] = value.view(buffer.shape)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        for mean, std in zip(self.mean.tolist(), self.std.tolist(), strict=True):
-            _check("mean", mean)
-            _check("std", std)
-        self._update()
+        if self.mean.device.type != "meta":
+            for mean, std in zip(self.mean.tolist(), self.std.tolist(), strict=True):
+                _check("mean", mean)
+                _check("std", std)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow the model to a device, not to a dtype."""
         for name, buffer in self.named_buffers():
             setattr(self, name, buffer.to(device=fn(buffer).device))
         return self
+
+
+def _check_fit(z: Any, batch: Any, values: Any) -> None:
+    for name, value, integers in (("z", z, True), ("batch", batch, True), ("values", values, False)):
+        if not isinstance(value, Tensor) or (integers and value.dtype != torch.long):
+            kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+            raise TypeError(f"`{name}` must be {'an int64' if integers else 'a'} tensor, got {kind}")
+    if values.dim() not in {1, 2} or z.dim() != 1:
+        raise ValueError(f"expected z [N] and values [B] or [B, C], got {list(z.shape)} and {list(values.shape)}")
 
 
 def _check(name: str, value: float) -> None:

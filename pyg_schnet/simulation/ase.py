@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet.models import Potential, load
 from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.units import ENERGY
 
 try:
     from ase import Atoms
@@ -57,12 +58,15 @@ class SchNetCalculator(Calculator):
         model: A model of energies in eV, a :class:`~pyg_schnet.Potential`, or the path of a file written by
             :func:`pyg_schnet.save`. The calculator works on a copy.
         device: Where to evaluate, for example ``"cuda"``.
-        dtype: Floating-point type to evaluate in; ``None`` for the model's own.
-        **kwargs: Passed to ASE's ``Calculator``.
+        dtype: Floating-point type to evaluate in, float32 or float64; ``None`` for the model's own.
+        energy_unit: Unit of the model's energies, from which they are converted to eV; ``None`` for what the model or
+            its file says (``model.units``), eV if they say nothing.
+        **kwargs: Passed to ASE's ``Calculator``: ``atoms``, ``label``, ``directory``, ``restart``.
 
     Raises:
-        TypeError: If ``model`` is none of these.
-        ValueError: If it predicts a mean over the atoms or anything else than an energy.
+        TypeError: If ``model`` is none of these or an argument is not known.
+        ValueError: If it predicts a mean over the atoms or anything else than an energy, the unit is none of energy, or
+            there is no such device.
 
     Example:
         >>> from ase.build import molecule
@@ -87,17 +91,30 @@ class SchNetCalculator(Calculator):
         model: nn.Module | str | Path,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
+        energy_unit: str | None = None,
         **kwargs: Any,
     ) -> None:
+        for argument in kwargs.keys() - {"atoms", "label", "directory", "restart"}:
+            raise TypeError(f"SchNetCalculator has no argument {argument!r}; expected device, dtype or energy_unit")
+        if dtype not in {None, torch.float32, torch.float64}:
+            raise ValueError(f"`dtype` must be torch.float32 or torch.float64, got {dtype}")
         super().__init__(**kwargs)
         if isinstance(model, (str, Path)):
             model = load(model)
         if not isinstance(model, nn.Module):
             raise TypeError(f"`model` must be a SchNet, a Potential or a path, got {type(model).__name__}")
-        bare: Any = model.model if isinstance(model, Potential) else model
+        bare: Any = model.model if isinstance(model, Potential) else Potential(model).model
         if bare.config["readout"] == "mean":
             raise ValueError("`model` has readout='mean' and predicts an energy per atom; dynamics need readout='add'")
-        self.potential = Potential(copy.deepcopy(bare)).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        unit = energy_unit or bare.units.get("energy", "eV")
+        if unit not in ENERGY:
+            raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
+        self.unit_factor = ENERGY[unit]
+        potential = Potential(copy.deepcopy(bare)).eval().requires_grad_(False)
+        try:
+            self.potential = potential.to(device=device, dtype=dtype)
+        except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts
+            raise ValueError(f"`device` {device} is not there ({str(error).splitlines()[0]})") from None
         self._has_energies = bare.config["readout"] in {"add", "sum"}
         first = next(self.potential.parameters())
         self.device, self.dtype = first.device, first.dtype
@@ -122,6 +139,7 @@ class SchNetCalculator(Calculator):
         spanned = _spans_volume(structure)
         # virials cost next to nothing beside the forces, a second evaluation when ASE asks for the stress does
         out = self.potential(data, stress=spanned, virials=spanned)
+        out = {name: self.unit_factor * value for name, value in out.items()}
         energy = float(out["energy"])
         self.results = {"energy": energy, "free_energy": energy, "forces": out["forces"].cpu().numpy()}
         if spanned:
@@ -131,7 +149,7 @@ class SchNetCalculator(Calculator):
         if "energies" in properties and self._has_energies:
             with torch.no_grad():
                 energies = self.potential.model.contributions(data.z, data.pos, cell=data.cell, pbc=data.pbc)
-            self.results["energies"] = energies.squeeze(-1).cpu().numpy()
+            self.results["energies"] = self.unit_factor * energies.squeeze(-1).cpu().numpy()
 
 
 def _spans_volume(atoms: Atoms) -> bool:

@@ -30,7 +30,7 @@ def energy_forces_loss(
     Args:
         energy: Predicted energies [B].
         forces: Predicted forces [N, 3].
-        energy_target: True energies [B].
+        energy_target: True energies [B] or [B, 1].
         forces_target: True forces [N, 3].
         batch: Structure of each atom [N].
         rho: Trade-off between energies and forces; 0 trains on forces only.
@@ -42,13 +42,18 @@ def energy_forces_loss(
         The loss, a scalar in the dtype of the forces.
 
     Raises:
-        ValueError: If the stresses do not have the same shape.
+        ValueError: If targets do not have the shape of the predictions.
 
     Example:
         >>> zero, batch = torch.zeros(2, 3), torch.tensor([0, 0])
         >>> energy_forces_loss(torch.tensor([2.0]), zero + 1, torch.tensor([0.0]), zero, batch, rho=0.01)
         tensor(3.0400)
     """
+    if energy_target.shape == (*energy.shape, 1):  # [1, 1] in each Data, a habit of PyG
+        energy_target = energy_target.squeeze(-1)
+    for name, target, value in (("energy", energy_target, energy), ("forces", forces_target, forces)):
+        if target.shape != value.shape:
+            raise ValueError(f"`{name}` of the data must have shape {list(value.shape)}, got {list(target.shape)}")
     energy_error = (energy_target - energy).to(forces.dtype)  # [B]
     forces_error = (forces_target - forces).square().sum(dim=1)  # [N]
     num_structures = energy.size(0)

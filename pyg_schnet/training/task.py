@@ -94,7 +94,7 @@ class PotentialTask(LightningModule):
         """
         loss, out = self._loss(batch)
         self.log("val/loss", loss.detach(), batch_size=batch.num_graphs)
-        self.errors["energy"].update(out["energy"], batch.energy.to(out["energy"].dtype))
+        self.errors["energy"].update(out["energy"], batch.energy.view_as(out["energy"]).to(out["energy"].dtype))
         self.errors["forces"].update(out["forces"], batch.forces.to(out["forces"].dtype))
         if "stress" in out:
             known = known_stress(batch.stress)
@@ -141,6 +141,7 @@ class PotentialTask(LightningModule):
             )
 
     def _loss(self, batch: Data) -> tuple[Tensor, dict[str, Tensor]]:
+        _check_labels(batch)
         out = self.potential(batch)
         rho, rho_stress = self.hparams["rho"], self.hparams["rho_stress"]
         target = None
@@ -160,6 +161,12 @@ class PotentialTask(LightningModule):
             rho_stress=rho_stress,
         )
         return loss, out
+
+
+def _check_labels(batch: Data) -> None:
+    for name in ("energy", "forces"):
+        if batch.get(name) is None:
+            raise ValueError(f"the data have no `{name}` to learn; they have {', '.join(sorted(batch.keys()))}")
 
 
 def _stress_target(batch: Data, rho_stress: float) -> Tensor:

@@ -56,11 +56,15 @@ def test_batches_go_through_a_potential() -> None:
     assert out["forces"].shape == (9 + 3 + 12, 3)
 
 
-@pytest.mark.parametrize("smiles", ["", "C1CC", "Xx", "C(C)(C)(C)(C)C"])
+@pytest.mark.parametrize("smiles", ["", "C1CC", "Xx", "C(C)(C)(C)(C)C", "C*"])
 def test_no_molecule_is_refused_in_one_sentence(smiles: str, capfd: pytest.CaptureFixture) -> None:
     with pytest.raises(ValueError, match="`smiles` must be a valid molecule such as 'CCO', got ") as error:
         from_smiles(smiles)
     assert repr(smiles) in str(error.value)
     assert capfd.readouterr().err == ""
+    with pytest.raises(
+        ValueError, match=r"`smiles` must be one molecule, got '\[Na\+\]\.\[Cl-\]' with 2; build each by"
+    ):
+        from_smiles("[Na+].[Cl-]")  # distance geometry would put them on top of each other
     with pytest.raises(TypeError, match="`smiles` must be a string, got int"):
         from_smiles(6)  # type: ignore[arg-type]

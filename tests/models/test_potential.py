@@ -218,12 +218,12 @@ def test_gradcheck_of_energy_and_forces(water: tuple[Tensor, Tensor], make_model
 def test_dtypes_and_devices(
     variant: str, dtype: torch.dtype, device: torch.device, molecules: Any, make_model: MakeModel
 ) -> None:
-    """Energies with references are float64, all else has the dtype of the model."""
+    """Energies are float64, all else has the dtype of the model."""
     model = make_model(**VARIANTS[variant])
     expected = Potential(model).eval()(*molecules)
     z, pos, batch = (tensor.to(device) for tensor in molecules)
     out = Potential(model.to(device, dtype)).eval()(z, pos.to(dtype), batch)
-    assert out["energy"].dtype == (torch.float64 if variant == "references" else dtype)
+    assert out["energy"].dtype == torch.float64
     assert out["forces"].dtype == dtype
     assert out["energy"].device.type == out["forces"].device.type == device.type
     # the narrow Gaussians lose some digits in float32; total energies of 1e4 must not: their step would be 1e-3

@@ -242,7 +242,7 @@ def test_embedding_looks_up_rows_and_learns_only_those() -> None:
 @pytest.mark.parametrize(
     ("z", "error", "message"),
     [
-        ([0, 1], ValueError, "`z` must hold atomic numbers from 1 to 9, got 0; remove such atoms or choose"),
+        ([0, 1], ValueError, "`z` must hold atomic numbers from 1 to 9, got 0; remove such atoms"),
         ([-3, 1], ValueError, "`z` must hold atomic numbers from 1 to 9, got -3"),
         ([1, 10], ValueError, "`z` must hold atomic numbers from 1 to 9, got 10"),
         ([1.0, 6.0], TypeError, r"`z` must hold atomic numbers as int64 \[N\], got torch.float32"),
@@ -359,6 +359,12 @@ def test_bipartite_graph(explain: bool, normalization: str | None, scramble: Scr
     both = torch.cat([x, torch.zeros(3, 5, dtype=torch.float64)])
     expected = conv(both, edge_index + torch.tensor([[0], [4]]), weight, attr)[4:]
     torch.testing.assert_close(y, expected, rtol=1e-13, atol=1e-14)  # order of the sums
+
+
+def test_bipartite_graph_needs_its_targets() -> None:
+    with pytest.raises(TypeError, match="features of the targets are missing in `x`"):
+        cfconv()((torch.rand(2, 5), None), torch.zeros(2, 1).long(), torch.rand(1), torch.rand(1, 6))
+    assert repr(cfconv()) == "CFConv(5, 8)"
 
 
 def test_heterogeneous_graph(scramble: Scramble) -> None:

@@ -49,7 +49,7 @@ def test_other_aggregations_of_contributions(readout: str, expected: list[float]
 
 # --- aggregated features ---
 
-FEATURES = ["set2set", "Set2SetAggregation", "attentional", "softmax", "std", "SetTransformer", "lstm"]
+FEATURES = ["set2set", "Set2SetAggregation", "attentional", "softmax", "std", "SetTransformer"]
 
 
 @pytest.mark.parametrize("name", FEATURES)
@@ -74,6 +74,21 @@ def test_options_and_modules() -> None:
         make_readout(module, 5).out_channels(5)
     with pytest.raises(TypeError, match="`readout` must be a name or an Aggregation of PyG, got int"):
         make_readout(3, 8)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["lstm", "GRUAggregation"])
+def test_aggregations_that_depend_on_the_order_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"readout='{name}' depends on the order of the atoms"):
+        make_readout(name, 8)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_aggregations_are_differentiable_twice(name: str) -> None:
+    """Training on forces needs it."""
+    readout, x = make_readout(name, 8), torch.randn(4, 8, requires_grad=True)
+    (slope,) = torch.autograd.grad(readout(x, torch.zeros(4, dtype=torch.long), 1).square().sum(), x, create_graph=True)
+    slope.square().sum().backward()
+    assert x.grad.any()
 
 
 def test_reset_draws_the_aggregation_anew() -> None:

@@ -108,9 +108,10 @@ def test_each_target_has_its_own() -> None:
 
 
 def test_references_of_structures() -> None:
-    reference = Reference(9, mean=1.0, atomref=torch.arange(10.0))
-    z, batch = torch.tensor([1, 6, 8]), torch.tensor([0, 0, 2])
-    of = {how: reference.of_structures(z, batch, 4, how).flatten().tolist() for how in ("add", "mean", "once", None)}
+    z, batch, of = torch.tensor([1, 6, 8]), torch.tensor([0, 0, 2]), {}
+    for how in ("add", "mean", "once", None):
+        reference = Reference(9, mean=1.0, atomref=torch.arange(10.0), how=how)
+        of[how] = reference.of_structures(z, batch, 4).flatten().tolist()
     assert of["add"] == [9.0, 0.0, 9.0, 0.0]
     assert of["mean"] == [4.5, 0.0, 9.0, 0.0]
     assert of["once"] == [8.0, 1.0, 9.0, 1.0]
@@ -156,12 +157,56 @@ def test_fit_of_isomers_shares_their_energy() -> None:
     z, batch = torch.tensor([6, 1, 1, 6, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 1])
     reference = Reference(9)
     reference.fit(z, batch, torch.tensor([-10.0, -12.0]))
-    assert reference.of_structures(z, batch, 2, "add").flatten().tolist() == pytest.approx([-11.0, -11.0], rel=1e-12)
+    assert reference.of_structures(z, batch, 2).flatten().tolist() == pytest.approx([-11.0, -11.0], rel=1e-12)
+
+
+@pytest.mark.parametrize("how", ["add", "mean", "once"])
+def test_fit_is_what_the_readout_makes_of_it(how: str) -> None:
+    """The reference of the structures is the least-squares prediction, whatever the readout."""
+    truth, (z, batch) = Reference(9, atomref=torch.arange(10.0) - 20.0, how=how), molecules_of([1, 6, 8], 40)
+    values = truth.of_structures(z, batch, 40)
+    reference = Reference(9, how=how)
+    reference.fit(z, batch, values)
+    # a condition number of some 10 times round-off of sums up to 200
+    torch.testing.assert_close(reference.of_structures(z, batch, 40), values, rtol=0, atol=1e-11)
+    noisy = values + torch.randn(40, 1, dtype=torch.float64)
+    reference.fit(z, batch, noisy)
+    rest = noisy - reference.of_structures(z, batch, 40)
+    rest = rest / torch.bincount(batch).unsqueeze(1) if how == "add" else rest
+    assert reference.std.item() == pytest.approx(rest.std(correction=0).item(), rel=1e-6)
+
+
+def test_fit_without_a_reference_is_refused() -> None:
+    with pytest.raises(ValueError, match="this readout has no reference that could be fitted"):
+        Reference(9, how=None).fit(Z, torch.zeros(3, dtype=torch.long), torch.ones(1))
 
 
 @pytest.mark.parametrize(
     ("z", "batch", "values", "message"),
     [
+        ([1, 6, 8], torch.zeros(3).long(), torch.ones(1), "`z` must be an int64 tensor, got list"),
+        (Z.float(), torch.zeros(3).long(), torch.ones(1), "`z` must be an int64 tensor, got torch.float32"),
+        (Z, [0, 0, 0], torch.ones(1), "`batch` must be an int64 tensor, got list"),
+        (Z, torch.zeros(3).long(), 1.0, "`values` must be a tensor, got float"),
+    ],
+)
+def test_fit_refuses_other_kinds(z: Any, batch: Any, values: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        Reference(9).fit(z, batch, values)
+
+
+def test_values_written_past_set_count() -> None:
+    """As averages of weights and distributed training write buffers."""
+    reference = Reference(9)
+    reference.mean.fill_(2.0)
+    assert not reference.trivial
+    assert reference.of_structures(Z, torch.zeros(3, dtype=torch.long), 1).tolist() == [[6.0]]
+
+
+@pytest.mark.parametrize(
+    ("z", "batch", "values", "message"),
+    [
+        ([1, 6], [0, -1], [1.0], "`batch` must name one of the 1 structures"),
         ([1, 6], [0, 0], [[1.0, 2.0]], "`values` must have 1 targets like the model, got 2"),
         ([1, 6], [0, 1], [1.0], "`batch` must name one of the 1 structures of `values` for each of the 2 atoms"),
         ([1, 60], [0, 0], [1.0], "`z` must hold atomic numbers from 1 to 9, at least one"),

@@ -12,7 +12,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
-from pyg_schnet import Potential, SchNet, save
+from pyg_schnet import Potential, SchNet, load, save
 from pyg_schnet.analysis import energy_drift
 from pyg_schnet.models import AtomisticModel
 from pyg_schnet.simulation.ase import SchNetCalculator
@@ -50,6 +50,62 @@ def test_model_potential_or_path(model, wrap, tmp_path):
     atoms.calc = SchNetCalculator(wrap(model, tmp_path / "model.safetensors"))
     reference = SchNetCalculator(model)
     assert atoms.get_potential_energy() == reference.get_potential_energy(atoms)
+
+
+def test_units_of_the_model(model, tmp_path):
+    """Told by the caller, by the model or by its file; eV if nobody says anything."""
+    atoms = molecule("H2O")
+    plain = SchNetCalculator(model).get_potential_energy(atoms)
+    forces = SchNetCalculator(model).get_forces(atoms)
+    kcal = units.kcal / units.mol
+    save(model, tmp_path / "kcal.safetensors", units={"energy": "kcal/mol"})
+    known = load(tmp_path / "kcal.safetensors")
+    assert known.units == {"energy": "kcal/mol"}
+    save(known, tmp_path / "again.safetensors")  # the units stay with the model
+    calculators = [
+        SchNetCalculator(model, energy_unit="kcal/mol"),
+        SchNetCalculator(known),
+        SchNetCalculator(tmp_path / "kcal.safetensors"),
+        SchNetCalculator(tmp_path / "again.safetensors"),
+    ]
+    for calculator in calculators:
+        assert calculator.get_potential_energy(atoms) == pytest.approx(kcal * plain, rel=1e-12)
+        np.testing.assert_allclose(calculator.get_forces(atoms), kcal * forces, rtol=1e-6)  # float32
+    assert SchNetCalculator(known, energy_unit="eV").get_potential_energy(atoms) == plain
+
+
+def test_networks_of_the_paper_know_their_unit(real_data):
+    network = SchNet.from_tensorflow(real_data / "c20" / "force_model.npz")
+    assert network.units["energy"] == "kcal/mol"
+    reference = np.load(real_data / "c20" / "reference.npz")
+    atoms = Atoms(reference["numbers"], reference["positions"][0])
+    energy = SchNetCalculator(network).get_potential_energy(atoms)
+    assert energy == pytest.approx(reference["force_model_energy"][0] * units.kcal / units.mol, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"devcie": "cpu"},
+            TypeError,
+            "SchNetCalculator has no argument 'devcie'; expected device, dtype or energy_unit",
+        ),
+        ({"energy_unit": "Bohr"}, ValueError, "`energy_unit` must be one of eV, .*, got 'Bohr'"),
+        ({"dtype": torch.bfloat16}, ValueError, "`dtype` must be torch.float32 or torch.float64, got torch.bfloat16"),
+    ],
+)
+def test_impossible_arguments_are_refused(model, arguments, error, message):
+    with pytest.raises(error, match=message):
+        SchNetCalculator(model, **arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_missing_device_is_one_sentence(model, tmp_path):
+    save(model, tmp_path / "model.safetensors")
+    for make in (lambda: SchNetCalculator(model, device="cuda"), lambda: load(tmp_path / "model.safetensors", "cuda")):
+        with pytest.raises(ValueError, match="`device` cuda is not there"):
+            make()
 
 
 def test_model_is_copied(model):

@@ -74,3 +74,27 @@ def test_stresses_of_another_shape_are_refused(shape):
     stress, _ = stresses([True, True])
     with pytest.raises(ValueError, match=r"`stress_target` must have shape \[2, 3, 3\], \[1, 3, 3\] in each Data, got"):
         loss_of(stress, torch.zeros(shape), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"energy": torch.zeros(2, 2)}, r"`energy` of the data must have shape \[2\], got \[2, 2\]"),
+        ({"energy": torch.zeros(3)}, r"`energy` of the data must have shape \[2\], got \[3\]"),
+        ({"forces": torch.zeros(1, 3)}, r"`forces` of the data must have shape \[4, 3\], got \[1, 3\]"),
+    ],
+)
+def test_targets_of_another_shape_are_refused(changes, message):
+    """They would broadcast, and nobody would see it."""
+    target = {"energy": torch.zeros(2), "forces": torch.zeros(4, 3)} | changes
+    batch = torch.tensor([0, 0, 1, 1])
+    with pytest.raises(ValueError, match=message):
+        energy_forces_loss(torch.zeros(2), torch.zeros(4, 3), target["energy"], target["forces"], batch, 0.1)
+
+
+def test_energies_as_a_column_are_taken():
+    """[1, 1] in each Data is a habit of PyG."""
+    energy, forces, batch = torch.randn(2), torch.randn(4, 3), torch.tensor([0, 0, 1, 1])
+    target = torch.randn(2)
+    losses = [energy_forces_loss(energy, forces, one, 0 * forces, batch, 0.1) for one in (target, target.unsqueeze(1))]
+    assert losses[0] == losses[1]

@@ -94,7 +94,8 @@ def from_pretrained(
     if energy_unit is not None and name in _QM9_UNITS:
         raise ValueError(f"{name!r} is no energy; leave `energy_unit` out, got {energy_unit!r}")
     model = _from_qm9(_qm9_record(name, root, source), name)
-    return to_unit(rescale(model, _QM9_UNITS.get(name, 1.0)), "eV", energy_unit)
+    rescale(model, _QM9_UNITS.get(name, 1.0))
+    return to_unit(model, None if name in _QM9_UNITS else "eV", energy_unit)
 
 
 def _c20_folder(name: str, root: str | Path | None, source: str | Path | None) -> Path:

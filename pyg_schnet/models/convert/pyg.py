@@ -190,6 +190,9 @@ def to_pyg(model: SchNet) -> PyGSchNet:
         theirs.scale = float(reference.std)
         theirs.atomic_mass.copy_(torch.tensor(config["readout_options"]["masses"]))
     theirs.to(model.embedding.weight)
+    if theirs.atomref is not None:  # its digits would be lost in the float32 of its making
+        for table in (theirs.atomref.weight.data, theirs.initial_atomref):
+            table.copy_(reference.atomref)
     gamma: Any = model.basis.gamma  # one number: the Gaussians are not trainable
     theirs.distance_expansion.coeff = -float(gamma)
     names, state, values = _names(config["num_interactions"]), model.state_dict(), {}

@@ -132,14 +132,16 @@ def to_unit(model: SchNet, source_unit: str | None, energy_unit: str | None) -> 
         ValueError: If a unit is no unit of energy.
         TypeError: If ``energy_unit`` is given without ``source_unit``.
     """
-    if energy_unit is None:
-        return model
-    if source_unit is None:
-        raise TypeError(f"`energy_unit={energy_unit!r}` needs `source_unit`, the unit the model's energies are in")
     for unit in (source_unit, energy_unit):
-        if unit not in ENERGY:
+        if unit is not None and unit not in ENERGY:
             raise ValueError(f"expected a unit of energy, one of {', '.join(ENERGY)}, got {unit!r}")
-    return rescale(model, conversion(source_unit, energy_unit))
+    if energy_unit is not None:
+        if source_unit is None:
+            raise TypeError(f"`energy_unit={energy_unit!r}` needs `source_unit`, the unit the model's energies are in")
+        rescale(model, conversion(source_unit, energy_unit))
+    if unit := energy_unit or source_unit:
+        model.units = {"energy": unit, "pos": "Ang"}
+    return model
 
 
 def check_arguments(given: Collection[str], allowed: Collection[str], function: str) -> None:
