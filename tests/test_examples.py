@@ -132,7 +132,7 @@ def test_readme_python(tmp_path, monkeypatch):
     """The Python blocks of README, one after the other, training cut short."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     code = "\n".join(blocks)
     assert "max_minutes=2" in code
     names = {}

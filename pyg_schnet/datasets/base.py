@@ -1,21 +1,31 @@
 """What all datasets share: files from mirrors, a processed file for each set of options, frames cut without copies."""
 
-import copy
+import errno
 import hashlib
 import json
+import os
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType, MethodType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
-from torch_geometric.data.dataset import _repr as without_addresses
+from torch_geometric.data.collate import collate
+from torch_geometric.data.data import BaseData
 from torch_geometric.data.separate import separate
 
-from pyg_schnet.datasets.source import RemoteFile, provide
+from pyg_schnet.datasets.source import RemoteFile, provide, writing
+from pyg_schnet.datasets.summary import one_line, summary
+
+#: Version of what is stored; files of another one are made again.
+FORMAT = 1
 
 #: All structures as one Data, where each begins by key, and what people should know of how they were read.
 Collated = tuple[Data, dict[str, Tensor], dict[str, Any]]
@@ -69,9 +79,10 @@ class StructureDataset(InMemoryDataset):
         self.folder, self.options, self.source = folder, dict(options), source
         #: What people should know of how the files were read, for example how many structures were left out and why.
         self.report: dict[str, Any] = {}
+        #: Tensors that belong to the dataset as a whole, for example published splits; filled by :meth:`read`.
+        self.extras: dict[str, Tensor] = {}
         super().__init__(str(root), transform, pre_transform, pre_filter, log=log, force_reload=force_reload)
         self.load(self.processed_paths[0])
-        self.report = json.loads(self._facts_path.read_text())["report"]
 
     @abstractmethod
     def files(self) -> list[RemoteFile]:
@@ -111,27 +122,45 @@ class StructureDataset(InMemoryDataset):
     def processed_file_names(self) -> str:
         """A name that changes with every option."""
         plain = "-".join(f"{name}={value}" for name, value in sorted(self.options.items()) if value is not None)
-        applied = [without_addresses(one) for one in (self.pre_transform, self.pre_filter) if one is not None]
-        if applied or len(plain) > 100:
+        applied = [_fingerprint(one) for one in (self.pre_transform, self.pre_filter)]
+        if applied != ["None", "None"] or len(plain) > 100:
             plain = f"{plain[:60]}-{hashlib.sha256(repr((plain, applied)).encode()).hexdigest()[:12]}"
         return f"{plain or 'data'}.pt".replace("/", "_").replace(" ", "")
 
-    @property
-    def _facts_path(self) -> Path:
-        return Path(self.processed_paths[0]).with_suffix(".json")
+    def load(self, path: str, data_cls: type[BaseData] = Data) -> None:
+        """Open a processed file without reading it: the tensors are mapped into memory and read when they are used.
+
+        Args:
+            path: The processed file.
+            data_cls: Class of the structures.
+
+        Raises:
+            ValueError: If it is not a processed file of this package.
+        """
+        stored = _open(Path(path))
+        if stored is None:
+            raise ValueError(
+                f"{path} is no processed file of this version of pyg_schnet; delete it to have it made again"
+            )
+        self._data, self.slices = data_cls.from_dict(stored["data"]), stored["slices"]
+        self.report, self.extras = json.loads(stored["facts"])["report"], stored["extras"]
 
     def _download(self) -> None:
         """Nothing: files are fetched when they are read, and not at all if what is stored is up to date."""
 
     def _process(self) -> None:
-        if not self.force_reload and self._is_stored():
-            return
-        folder = Path(self.root) / self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock"):  # another process may be at it: wait, then look again
-            if not self.force_reload and self._is_stored():
-                return
-            self.process()
+        path = Path(self.processed_paths[0])
+        if self.force_reload or not self._is_stored(path):
+            folder = Path(self.root) / self.folder
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(folder / ".lock")
+                lock.acquire()
+            try:  # another process may have been at it: look again
+                if self.force_reload or not self._is_stored(path):
+                    self.process()
+            finally:
+                lock.release()
 
     def process(self) -> None:
         """Read the raw files and store all structures collated; what is stored is whole or absent."""
@@ -140,21 +169,35 @@ class StructureDataset(InMemoryDataset):
             paths[file.name] = provide(file, Path(self.raw_dir), self.source, self.subfolder)
         if self.log:
             print(f"reading {', '.join(paths)} ...", flush=True)
-        data, slices, report = self.read(paths)
+        identity = {name: _identity(path) for name, path in paths.items()}
+        try:
+            data, slices, report = self.read(paths)
+        except ValueError as error:
+            ours = [str(path) for path in paths.values() if path.parent == Path(self.raw_dir)]
+            if not ours:
+                raise
+            raise ValueError(f"{error} (delete {', '.join(ours)} to have it downloaded again)") from None
         if self.pre_filter is not None or self.pre_transform is not None:
-            self._data, self.slices = data, slices
-            structures = [self.get(index) for index in range(self.len())]
-            if self.pre_filter is not None:
-                structures = [one for one in structures if self.pre_filter(one)]
-            if not structures:
-                raise ValueError("`pre_filter` leaves no structure")
-            if self.pre_transform is not None:
-                structures = [self.pre_transform(one) for one in structures]
-            data, slices = self.collate(structures)
-        Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
-        facts = {"files": {name: _identity(path) for name, path in paths.items()}, "report": report}
-        _write(self._facts_path, lambda part: part.write_text(json.dumps(facts, indent=1)))
-        _write(Path(self.processed_paths[0]), lambda part: torch.save((data.to_dict(), slices, Data), part))
+            data, slices = self._prepared(data, slices)
+        facts = {"files": identity, "report": report}
+        content = {"format": FORMAT, "data": data.to_dict(), "slices": slices, "extras": self.extras}
+        with writing(Path(self.processed_dir)):
+            Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
+            _write(Path(self.processed_paths[0]), content | {"facts": json.dumps(facts)})
+
+    def _prepared(self, data: Data, slices: dict[str, Tensor]) -> tuple[Data, dict[str, Tensor]]:
+        """The structures that pass ``pre_filter``, after ``pre_transform``."""
+        self._data, self.slices = data, slices
+        structures = [self.get(position) for position in range(self.len())]
+        if self.pre_filter is not None:
+            structures = [one for one in structures if self.pre_filter(one)]
+        if not structures:
+            raise ValueError("`pre_filter` leaves no structure")
+        if self.pre_transform is not None:
+            structures = [self.pre_transform(one) for one in structures]
+        # PyG's own method stores a single structure in another way than several
+        data, slices, _ = collate(Data, structures, increment=False, add_batch=False)
+        return data, slices
 
     def get(self, idx: int) -> Data:
         """One structure, cut out of the collated tensors (PyG would keep a copy of each ever accessed).
@@ -165,19 +208,24 @@ class StructureDataset(InMemoryDataset):
         Returns:
             The structure.
         """
-        if self.slices is None:  # PyG stores a single structure uncollated
-            return copy.copy(self._data)
         return separate(cls=Data, batch=self._data, idx=idx, slice_dict=self.slices, decrement=False)
 
-    def _is_stored(self) -> bool:
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def __str__(self) -> str:
+        return summary(self)
+
+    def _is_stored(self, path: Path) -> bool:
         """Whether what is stored is of these raw files; other ones are noticed only if ``source`` is given."""
-        if not (Path(self.processed_paths[0]).is_file() and self._facts_path.is_file()):
+        stored = _open(path)
+        if stored is None:
             return False
         if self.source is None:
             return True
-        stored = json.loads(self._facts_path.read_text())["files"]
+        identity = json.loads(stored["facts"])["files"]
         return all(
-            stored.get(file.name) == _identity(provide(file, Path(self.raw_dir), self.source, self.subfolder))
+            identity.get(file.name) == _identity(provide(file, Path(self.raw_dir), self.source, self.subfolder))
             for file in self.files()
         )
 
@@ -188,10 +236,62 @@ def _identity(path: Path) -> dict[str, Any]:
     return {"path": str(path.resolve()), "size": stat.st_size, "changed": stat.st_mtime_ns}
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
+def _open(path: Path) -> dict[str, Any] | None:
+    """The content of a processed file, ``None`` if it is absent, damaged or of another version of this package."""
+    if not path.is_file():
+        return None
+    try:
+        stored = torch.load(path, mmap=True, weights_only=True)
+    except Exception:  # a damaged file fails in many ways, and each of them means: make it again
+        return None
+    return stored if isinstance(stored, dict) and stored.get("format") == FORMAT else None
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     part = path.with_name(path.name + ".part")
     try:
-        write(part)
+        with part.open("wb") as stream:
+            try:
+                torch.save(content, stream)
+            except RuntimeError as error:  # so PyTorch reports a write that fails
+                raise OSError(errno.ENOSPC, str(error)) from None
+            stream.flush()
+            os.fsync(stream.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _fingerprint(of: Any, inside: tuple[int, ...] = ()) -> str:
+    """What tells a function or a transform from another one: code, constants and attributes, without addresses."""
+    if id(of) in inside:  # an object that refers to itself
+        return "..."
+    if isinstance(of, partial):
+        parts: list[Any] = [of.func, of.args, of.keywords]
+    elif isinstance(of, FunctionType):
+        cells = [cell.cell_contents for cell in of.__closure__ or ()]
+        parts = [of.__code__, of.__defaults__, of.__kwdefaults__, cells]
+    elif isinstance(of, MethodType):
+        parts = [of.__func__, of.__self__]
+    elif isinstance(of, CodeType):
+        parts = [of.co_code.hex(), of.co_names, of.co_consts]
+    elif isinstance(of, (Tensor, np.ndarray)):
+        parts = [str(of.dtype), of.tolist()]
+    elif isinstance(of, Mapping):
+        parts = [part for item in of.items() for part in item]
+    elif isinstance(of, (set, frozenset)):
+        parts = sorted(of, key=repr)
+    elif isinstance(of, (list, tuple)):
+        parts = list(of)
+    elif isinstance(of, type):
+        return f"{of.__module__}.{of.__qualname__}"
+    elif callable(of) or repr(of).startswith("<"):  # its text may leave attributes out
+        parts = [type(of).__qualname__, _text(of), vars(of) if hasattr(of, "__dict__") else None]
+    else:
+        return _text(of)
+    within = (*inside, id(of))
+    return f"{type(of).__name__}({', '.join(_fingerprint(part, within) for part in parts)})"
+
+
+def _text(of: Any) -> str:
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(of))

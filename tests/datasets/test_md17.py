@@ -5,6 +5,9 @@ import hashlib
 import http.server
 import shutil
 import threading
+import time
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ KCAL = units.kcal / units.mol  # an independent source of the conversion
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
     """A folder with a small file that has the name and layout of MD17's benzene."""
-    monkeypatch.setitem(md17.FORMULAS, "benzene", "C2H")
+    monkeypatch.setitem(md17.CATALOGUE, "benzene", md17.CATALOGUE["benzene"]._replace(formula="C2H"))
     rng = np.random.default_rng(0)
     arrays = {"R": rng.normal(size=(5, 3, 3)), "E": -97208.4 + rng.normal(size=(5, 1)), "F": rng.normal(size=(5, 3, 3))}
     folder = tmp_path / "mirror"
@@ -189,3 +192,86 @@ def test_published_data(tmp_path, real_data):
     with np.load(real_data / "md17" / "md17_ethanol.npz") as file:
         assert len(dataset) == len(file["R"])
         assert float(dataset[7].energy) == pytest.approx(float(file["E"][7, 0]) * KCAL, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "formula"), [("c20_xtb", 500, "C20"), ("malonaldehyde_xtb", 1200, "C3H4O2")]
+)
+def test_further_bundled_trajectories(tmp_path, name, frames, formula):
+    dataset = MD17(tmp_path, name, log=False)
+    assert (len(dataset), dataset.report["formula"]) == (frames, formula)
+    content = (bundled_path(name) / f"{name}.npz").read_bytes()
+    card = (bundled_path(name) / "README.md").read_text()
+    assert hashlib.sha256(content).hexdigest() in card
+    assert f"{len(content):,} bytes" in card
+    assert len(content) < 1e6
+    batch = next(iter(DataLoader(dataset, batch_size=frames)))
+    atoms = dataset[0].num_nodes
+    assert batch.forces.view(frames, atoms, 3).sum(dim=1).abs().max() < 1e-4  # nobody pushes from outside
+    # equipartition at 500 K as for ethanol; fewer frames and soft modes leave some more room
+    spread = ((3 * atoms - 6) / 2) ** 0.5 * units.kB * 500
+    assert float(batch.energy.std()) == pytest.approx(spread, rel=0.15)
+
+
+def test_all_names_of_pyg():
+    from torch_geometric import datasets
+
+    for name, file in datasets.MD17.file_names.items():
+        entry = md17.CATALOGUE[md17._key(name)]
+        assert entry.title == name
+        assert entry.file == (file.removeprefix("rmd17_").removesuffix(".npz") if "revised" in name else file)
+    assert md17._key("ethanol CCSD(T)") == "ethanol_ccsd_t"
+
+
+def test_train_is_for_coupled_cluster(tmp_path):
+    with pytest.raises(ValueError, match="`train` must be True or False, .*'ethanol CCSD.T.', got None"):
+        MD17(tmp_path, "ethanol CCSD(T)")
+    with pytest.raises(ValueError, match="`train` must be None, for 'ethanol', got True"):
+        MD17(tmp_path, "ethanol", train=True)
+    with pytest.raises(ValueError, match=r"unknown molecule 'water' \(revised\)"):
+        MD17(tmp_path, "water", revised=True)
+
+
+def test_parts_of_coupled_cluster(tmp_path, raw, monkeypatch):
+    entry = md17.CATALOGUE["ethanol_ccsd_t"]
+    monkeypatch.setitem(md17.CATALOGUE, "ethanol_ccsd_t", entry._replace(formula="C2H"))
+    folder, arrays = raw
+    for part, count in (("train", 3), ("test", 2)):
+        cut = {key: values[:count] for key, values in arrays.items()}
+        write_npz(folder / f"ethanol_ccsd_t-{part}.npz", z=np.array([6, 6, 1]), **cut, name="x", theory="none")
+    bare = MD17(tmp_path / "a", "ethanol_ccsd_t", train=True, source=folder, log=False)
+    with zipfile.ZipFile(folder / "ethanol_ccsd_t.zip", "w") as archive:
+        for part in ("test", "train"):
+            archive.write(folder / f"ethanol_ccsd_t-{part}.npz", f"ethanol_ccsd_t-{part}.npz")
+    train, test = (MD17(tmp_path / "b", "ethanol CCSD(T)", train=t, source=folder, log=False) for t in (True, False))
+    assert (len(bare), len(train), len(test)) == (3, 3, 2)
+    with pytest.raises(ValueError, match="`train` is False, but `source` is .*-train.npz"):
+        MD17(tmp_path, "ethanol_ccsd_t", train=False, source=folder / "ethanol_ccsd_t-train.npz", log=False)
+
+
+def test_published_coupled_cluster(tmp_path, real_data):
+    assert len(MD17(tmp_path, "ethanol CCSD(T)", train=True, source=real_data, log=False)) == 1000
+
+
+def test_files_with_another_fingerprint(tmp_path, raw):
+    with np.load(raw[0] / "md17_benzene2017.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    np.savez(raw[0] / "md17_benzene2017.npz", **arrays | {"md5": np.bytes_("0" * 32)})
+    with pytest.raises(ValueError, match="the file states 0000"):
+        MD17(tmp_path / "root", "benzene", source=raw[0], log=False)
+    assert len(MD17(tmp_path / "root", "benzene", source=raw[0], log=False, check_fingerprint=False)) == 5
+
+
+def test_large_trajectory_opens_at_once_and_compactly(tmp_path):
+    frames, atoms = 100_000, 9
+    rng = np.random.default_rng(0)
+    arrays = {"E": rng.normal(size=(frames, 1)), "R": rng.normal(size=(frames, atoms, 3)).astype(np.float32)}
+    z = np.array([6, 6, 8, 1, 1, 1, 1, 1, 1])
+    np.savez(tmp_path / "md17_ethanol.npz", z=z, F=arrays["R"], **arrays)  # not compressed, to be quick
+    MD17(tmp_path, "ethanol", source=tmp_path, log=False)
+    begin = time.perf_counter()
+    dataset = MD17(tmp_path, "ethanol", source=tmp_path, log=False)
+    assert time.perf_counter() - begin < 2
+    assert len(dataset) == frames
+    tensors = sum(value.nbytes for value in dataset._data.to_dict().values())
+    assert Path(dataset.processed_paths[0]).stat().st_size < 1.3 * tensors

@@ -1,6 +1,7 @@
 """The npz layout of MD17: fingerprint, checks, messages."""
 
 import hashlib
+import random
 
 import numpy as np
 import pytest
@@ -101,3 +102,34 @@ def test_pickled_arrays_are_not_executed(tmp_path, arrays):
     arrays["extra"] = np.array([print], dtype=object)
     with pytest.raises(ValueError, match="not a readable npz file"):
         read_npz(store(tmp_path / "x.npz", arrays))
+
+
+def test_damaged_files_give_data_or_a_sentence(tmp_path, arrays):
+    path = tmp_path / "x.npz"
+    write_npz(path, **arrays, name="water", theory="none")
+    whole, rng = path.read_bytes(), random.Random(0)
+    for trial in range(150):
+        content = bytearray(whole[: rng.randrange(len(whole))] if trial % 2 else whole)
+        for _ in range(trial // 10):
+            if content:
+                content[rng.randrange(len(content))] = rng.randrange(256)
+        path.write_bytes(content)
+        try:
+            assert read_npz(path)["R"].shape == (4, 3, 3)
+        except ValueError as error:
+            assert "x.npz" in str(error)  # noqa: PT017  it may also be read
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"z": np.array([0, 1, 1])}, "expected atomic numbers from 1 to 118, got 0 to 1"),
+        ({"z": np.array([8.0, 1.0, 1.0])}, "expected whole numbers z"),
+        ({"E": np.array(["a", "b", "c", "d"])}, "real numbers R, E, F"),
+        ({"R": np.array(1.0)}, "expected z"),
+        ({"z": np.empty(0, int), "R": np.empty((4, 0, 3)), "F": np.empty((4, 0, 3))}, "holds no frames or no atoms"),
+    ],
+)
+def test_values_that_cannot_be(tmp_path, arrays, change, message):
+    with pytest.raises(ValueError, match=message):
+        read_npz(store(tmp_path / "x.npz", arrays | change))

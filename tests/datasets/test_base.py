@@ -1,0 +1,205 @@
+"""What all datasets share: one processed file for each set of options, whole or absent, for any number of processes."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import time
+import warnings
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.data import Data
+
+from pyg_schnet.datasets import base
+from pyg_schnet.datasets.base import StructureDataset
+from pyg_schnet.datasets.source import RemoteFile
+
+
+class Numbers(StructureDataset):
+    """A structure for each word of a file; every reading leaves a line in a log."""
+
+    def __init__(self, root, pause=0, **options):
+        self.pause = pause
+        super().__init__(root, "numbers", {}, log=False, **options)
+
+    def files(self):
+        return [RemoteFile("numbers.txt")]
+
+    def read(self, paths):
+        (path,) = paths.values()
+        first = not (Path(self.root) / "log").exists()
+        with open(Path(self.root) / "log", "a") as log:
+            log.write(f"read by {os.getpid()}\n")
+        time.sleep(self.pause if first else 0)
+        words = path.read_text().split()
+        if not words:
+            raise ValueError(f"{path} holds no numbers")
+        energy = torch.tensor([float(word) for word in words], dtype=torch.float64)
+        where = torch.arange(len(words) + 1)
+        data = Data(z=torch.ones(len(words), dtype=torch.int64), pos=torch.zeros(len(words), 3), energy=energy)
+        return data, dict.fromkeys(("z", "pos", "energy"), where), {"numbers": len(words)}
+
+
+def count(root, raw, pause, answers):
+    answers.put(len(Numbers(root, pause, source=raw)))
+
+
+@pytest.fixture
+def raw(tmp_path):
+    path = tmp_path / "numbers.txt"
+    path.write_text("1 2 3")
+    return path
+
+
+def read_times(root):
+    return (root / "log").read_text().count("read")
+
+
+def start(number, *arguments):
+    """Processes by fork, which need not import everything again."""
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    processes = [context.Process(target=count, args=(*arguments, answers)) for _ in range(number)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads of the parent: it has none that hold locks
+        for process in processes:
+            process.start()
+    return processes, answers
+
+
+def test_processes_at_once(tmp_path, raw):
+    processes, answers = start(3, tmp_path, raw, 0.2)
+    assert [answers.get(timeout=60) for _ in processes] == [3, 3, 3]
+    for process in processes:
+        process.join()
+    assert read_times(tmp_path) == 1
+    assert [path.suffix for path in (tmp_path / "numbers/processed").iterdir()] == [".pt"]
+
+
+def test_process_that_is_killed(tmp_path, raw):
+    processes, answers = start(2, tmp_path, raw, 100)
+    log = tmp_path / "log"
+    while not (log.exists() and log.read_text().endswith("\n")):
+        time.sleep(0.01)
+    os.kill(int(log.read_text().split()[-1]), signal.SIGKILL)  # the one that reads; the other waits for its lock
+    assert answers.get(timeout=60) == 3
+    for process in processes:
+        process.join()
+    assert sorted(process.exitcode for process in processes) == [-signal.SIGKILL, 0]
+    assert read_times(tmp_path) == 2
+
+
+def test_changed_source_is_noticed(tmp_path, raw):
+    assert len(Numbers(tmp_path, source=raw)) == len(Numbers(tmp_path, source=raw)) == len(Numbers(tmp_path)) == 3
+    assert read_times(tmp_path) == 1
+    raw.write_text("1 2 3 4")
+    assert len(Numbers(tmp_path, source=raw)) == 4
+    assert read_times(tmp_path) == 2
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "other", "old"])
+def test_damaged_processed_file_is_made_again(tmp_path, raw, damage):
+    path = tmp_path / "numbers/processed/data.pt"
+    Numbers(tmp_path, source=raw)
+    content = path.read_bytes()
+    if damage == "old":
+        torch.save((Data().to_dict(), None, Data), path)
+    else:
+        path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "other": b"<html>"}[damage])
+    dataset = Numbers(tmp_path, source=raw)
+    assert (len(dataset), dataset.report) == (3, {"numbers": 3})
+    assert path.read_bytes()[:4] == content[:4]
+
+
+def test_functions_that_differ_in_a_number_are_told_apart(tmp_path, raw):
+    def above(limit, data):
+        return float(data.energy) > limit
+
+    filters = [lambda data: float(data.energy) > 1, lambda data: float(data.energy) > 2]
+    filters += [partial(above, 1), partial(above, 2)]
+    for limit in (1, 2):
+        filters.append(lambda data, limit=limit: float(data.energy) > limit)
+    assert [len(Numbers(tmp_path, source=raw, pre_filter=one)) for one in filters] == [2, 1, 2, 1, 2, 1]
+    assert read_times(tmp_path) == 6
+    assert len(Numbers(tmp_path, source=raw, pre_filter=lambda data: float(data.energy) > 1)) == 2
+    assert read_times(tmp_path) == 6  # the same code, written elsewhere
+    with pytest.raises(ValueError, match="`pre_filter` leaves no structure"):
+        Numbers(tmp_path, source=raw, pre_filter=lambda data: float(data.energy) > 3)
+
+
+def test_transforms_that_differ_in_an_attribute_are_told_apart(tmp_path, raw):
+    class Shift:
+        def __init__(self, by):
+            self.by = torch.tensor(by)
+
+        def __call__(self, data):
+            data.energy = data.energy + self.by
+            return data
+
+    assert [float(Numbers(tmp_path, source=raw, pre_transform=Shift(by))[0].energy) for by in (1.0, 2.0)] == [2, 3]
+
+
+def test_single_structure(tmp_path, raw):
+    raw.write_text("5")
+    for options in ({}, {"pre_transform": lambda data: data}):
+        dataset = Numbers(tmp_path, source=raw, **options)
+        assert (len(dataset), float(dataset[0].energy)) == (1, 5.0)
+        assert len(dataset.slices["energy"]) == 2
+
+
+def test_full_disk_and_recovery(tmp_path, raw, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="no space left in .*processed; free some and run again"):
+            Numbers(tmp_path, source=raw)
+    assert list((tmp_path / "numbers/processed").iterdir()) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(RuntimeError("failed writing")))
+        with pytest.raises(OSError, match="no space left"):
+            Numbers(tmp_path, source=raw)
+    assert len(Numbers(tmp_path, source=raw)) == 3
+
+
+def test_root_that_cannot_be_written(tmp_path, raw, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    Numbers(tmp_path, source=raw)
+    monkeypatch.setattr(base.Path, "mkdir", refuse)
+    assert len(Numbers(tmp_path, source=raw)) == 3  # what is stored can be read
+    with pytest.raises(OSError, match="other cannot be written to|numbers cannot be written to; make it writable"):
+        Numbers(tmp_path / "other", source=raw)
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="a file is in its way; choose another `root`"):
+        Numbers(tmp_path / "file", source=raw)
+
+
+def test_raw_file_that_is_damaged(tmp_path, raw):
+    raw.write_text("")
+    with pytest.raises(ValueError, match="numbers.txt holds no numbers$"):
+        Numbers(tmp_path, source=raw)
+    folder = tmp_path / "other/numbers/raw"
+    folder.mkdir(parents=True)
+    (folder / "numbers.txt").write_text("")
+    with pytest.raises(ValueError, match=r"holds no numbers \(delete .*numbers.txt to have it downloaded again\)"):
+        Numbers(tmp_path / "other")
+    raw.write_text("1 2 3")
+    assert len(Numbers(tmp_path, source=raw)) == 3
+
+
+def test_extras_are_stored(tmp_path, raw):
+    class WithExtras(Numbers):
+        def read(self, paths):
+            self.extras = {"train": torch.tensor([2, 0])}
+            return super().read(paths)
+
+    WithExtras(tmp_path, source=raw)
+    assert WithExtras(tmp_path).extras["train"].tolist() == [2, 0]
+    assert isinstance(Numbers(tmp_path).files()[0], RemoteFile)

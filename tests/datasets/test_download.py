@@ -1,0 +1,219 @@
+"""Downloads over bad networks, from a web server on this machine that misbehaves on request."""
+
+import errno
+import hashlib
+import http.server
+import random
+import threading
+
+import pytest
+
+from pyg_schnet.datasets import download as module
+from pyg_schnet.datasets.download import check_again, download
+from pyg_schnet.datasets.source import RemoteFile, provide, writing
+
+CONTENT = random.Random(0).randbytes(400_000)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Sends CONTENT; the path says what goes wrong."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        kind = self.path.strip("/").split("/")[0]
+        wanted = self.headers.get("Range")
+        self.server.requests.append((kind, wanted))
+        begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and kind != "norange" else 0
+        if kind in {"404", "500", "202"}:
+            self.answer(int(kind), b"")
+        elif kind == "html":
+            self.answer(200, b"\n<!DOCTYPE html><html>a robot?</html>")
+        elif kind == "empty":
+            self.answer(200, b"")
+        elif kind == "other":
+            self.answer(200, CONTENT[::-1])
+        elif kind == "wrongrange":
+            self.answer(206, CONTENT, {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"})
+        elif kind in {"drop", "dead"}:  # at most 150,000 bytes, then the line is cut
+            self.answer(206 if begin else 200, CONTENT[begin:], self.span(begin), 150_000 if kind == "drop" else 100)
+        elif kind == "once" and len(self.server.requests) == 1:
+            self.answer(200, CONTENT, {}, 150_000)
+        elif begin >= len(CONTENT):
+            self.answer(416, b"", {"Content-Range": f"bytes */{len(CONTENT)}"})
+        else:
+            self.answer(206 if begin else 200, CONTENT[begin:], self.span(begin))
+
+    def span(self, begin: int) -> dict[str, str]:
+        return {"Content-Range": f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}"} if begin else {}
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None) -> None:
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(body)), "ETag": '"1"'} | (headers or {})).items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body[:cut])
+        if cut is not None and cut < len(body):
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        httpd.requests = []
+        httpd.address = f"http://127.0.0.1:{httpd.server_port}"
+        threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield httpd
+        httpd.shutdown()
+
+
+def remote(server, *kinds, **facts):
+    return RemoteFile("data.npz", tuple(f"{server.address}/{kind}/data.npz" for kind in kinds), **facts)
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name != ".download.lock")
+
+
+def test_whole_file_with_checksum(tmp_path, server):
+    path = download(remote(server, "ok", sha256=SHA256, size=len(CONTENT)), tmp_path / "raw")
+    assert path.read_bytes() == CONTENT
+    assert visible(tmp_path / "raw") == ["data.npz"]
+
+
+def test_lines_that_break_are_resumed(tmp_path, server):
+    assert download(remote(server, "drop", sha256=SHA256), tmp_path).read_bytes() == CONTENT
+    begins = [int(wanted[6:-1]) for _, wanted in server.requests if wanted]
+    assert begins == sorted(begins)
+    assert begins[0] > 0
+
+
+def test_a_later_run_goes_on(tmp_path, server):
+    file = remote(server, "ok", md5=hashlib.md5(CONTENT).hexdigest())
+    (tmp_path / "data.npz.part").write_bytes(CONTENT[:123_456])
+    assert download(file, tmp_path).read_bytes() == CONTENT
+    assert server.requests == [("ok", "bytes=123456-")]
+
+
+def test_bytes_of_an_unknown_origin_are_not_kept(tmp_path, server):
+    (tmp_path / "data.npz.part").write_bytes(b"x" * 1000)
+    assert download(remote(server, "ok"), tmp_path).read_bytes() == CONTENT
+    assert server.requests == [("ok", None)]
+
+
+def test_damaged_beginning_is_fetched_anew(tmp_path, server):
+    (tmp_path / "data.npz.part").write_bytes(b"x" * 1000)
+    assert download(remote(server, "ok", sha256=SHA256), tmp_path).read_bytes() == CONTENT
+    assert [wanted for _, wanted in server.requests] == ["bytes=1000-", None]
+
+
+def test_server_without_ranges(tmp_path, server):
+    (tmp_path / "data.npz.part").write_bytes(CONTENT[:1000])
+    assert download(remote(server, "norange", sha256=SHA256), tmp_path).read_bytes() == CONTENT
+
+
+def test_part_that_is_whole_already(tmp_path, server):
+    (tmp_path / "data.npz.part").write_bytes(CONTENT)
+    assert download(remote(server, "ok", sha256=SHA256), tmp_path).read_bytes() == CONTENT
+    assert server.requests == [("ok", f"bytes={len(CONTENT)}-")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("404", "the server answers 404 Not Found"),
+        ("202", "the server answers 202 Accepted"),
+        ("500", "the server answers 500 Internal Server Error"),
+        ("html", "the server sends a web page"),
+        ("empty", "the server sends nothing"),
+        ("other", f"the file has the sha256 {hashlib.sha256(CONTENT[::-1]).hexdigest()}, expected {SHA256}"),
+        ("wrongrange", "asked for bytes from 0"),
+        ("dead", "the connection ended|IncompleteRead|ProtocolError"),
+    ],
+)
+def test_what_is_refused_and_the_next_mirror(tmp_path, server, kind, reason):
+    if kind == "wrongrange":
+        (tmp_path / "data.npz.part").write_bytes(CONTENT[:10])
+        reason = "asked for bytes from 10, the server sends bytes 0-"
+    if kind == "dead":
+        module_attempts = module.IDLE_ATTEMPTS
+        assert module_attempts == 4
+        server.requests.clear()
+    with pytest.raises(OSError, match=rf"could not download data.npz .*({reason}).*source=<file>.*PYG_SCHNET_DATA"):
+        download(remote(server, kind, sha256=SHA256), tmp_path)
+    assert "data.npz" not in visible(tmp_path)
+    assert download(remote(server, kind, "ok", sha256=SHA256), tmp_path).read_bytes() == CONTENT
+
+
+def test_size_offered_is_wrong(tmp_path, server):
+    with pytest.raises(OSError, match=f"expected 5 bytes, the server offers {len(CONTENT)}"):
+        download(remote(server, "ok", size=5), tmp_path)
+    assert visible(tmp_path) == []
+
+
+def test_nobody_listens_and_no_address(tmp_path, server):
+    with pytest.raises(OSError, match="ConnectionError"):
+        download(RemoteFile("a", ("http://127.0.0.1:9/a",)), tmp_path)
+    with pytest.raises(OSError, match="no valid address"):
+        download(RemoteFile("a", ("nonsense",)), tmp_path)
+    with pytest.raises(OSError, match="no address is known"):
+        download(RemoteFile("a"), tmp_path)
+
+
+def test_unknown_checksum_is_kept_and_compared(tmp_path, server, monkeypatch):
+    monkeypatch.delenv("PYG_SCHNET_DATA", raising=False)
+    file = remote(server, "ok")
+    path = provide(file, tmp_path, None, "")
+    assert (tmp_path / "data.npz.sha256").read_text() == f"{SHA256}  data.npz\n"
+    assert provide(file, tmp_path, None, "") == path
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(ValueError, match="has the sha256 .*, expected .*; delete it to have it downloaded again"):
+        provide(file, tmp_path, None, "")
+    with pytest.raises(ValueError, match="has 399999 bytes, expected 400000"):
+        check_again(RemoteFile("data.npz", size=400_000), path)
+    path.unlink()
+    assert provide(file, tmp_path, None, "").read_bytes() == CONTENT
+
+
+def test_full_disk_leaves_a_part(tmp_path, server, monkeypatch):
+    class Full:
+        def __init__(self, *_, **__):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, _):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "tqdm", Full)
+    with pytest.raises(OSError, match="no space left in .*goes on from data.npz.part"):
+        download(remote(server, "ok", sha256=SHA256), tmp_path)
+    assert "data.npz" not in visible(tmp_path)
+    monkeypatch.undo()
+    assert download(remote(server, "ok", sha256=SHA256), tmp_path).read_bytes() == CONTENT
+    assert server.requests[-1][1] is not None  # it went on
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EROFS, "cannot be written to; make it writable or choose another `root`"),
+        (errno.EACCES, "cannot be written to"),
+        (errno.ENOTDIR, "cannot be a folder because a file is in its way"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_errors_of_the_disk(tmp_path, number, message):
+    with pytest.raises(OSError, match=message) as caught, writing(tmp_path):
+        raise OSError(number, "Input/output error")
+    assert caught.value.errno == number
