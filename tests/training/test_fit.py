@@ -4,13 +4,13 @@ import json
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from torch.utils.data import DistributedSampler
 from torch_geometric.loader import DataLoader
 
 from pyg_schnet import Potential, SchNet, load
-from pyg_schnet.datasets import MD17, random_split
+from pyg_schnet.datasets import MD17, load_split, random_split
 from pyg_schnet.models import read_header
 from pyg_schnet.training import PotentialTask, SplitDataModule, energy_forces_loss, fit, read_checkpoint
 
@@ -80,8 +80,9 @@ def test_files_and_result(dataset, tmp_path):
     assert header["units"]["energy"] == "eV"
     assert header["training"]["steps"] == result.steps == 16
     json.dumps(header)
-    with np.load(tmp_path / "run" / "split.npz") as split:
-        assert {name: len(split[name]) for name in split.files} == {"train": 64, "val": 32, "test": 1904}
+    split = load_split(tmp_path / "run" / "split.npz", dataset)
+    assert {name: len(part) for name, part in split.items()} == {"train": 64, "val": 32, "test": 1904}
+    assert split.made["seed"] == 0
 
 
 def test_written_model_is_the_average_of_the_best_step(dataset, tmp_path):
@@ -250,3 +251,25 @@ def test_statistics_are_those_of_the_training_set(dataset):
     mean, std = data.energy_per_atom()
     assert mean == pytest.approx(float(energies.mean()), rel=1e-12)
     assert std == pytest.approx(float(energies.std()), rel=1e-9)
+
+
+@pytest.mark.parametrize("device", [None, "cpu"])
+def test_batches_are_those_of_pyg(dataset, device):
+    """The fast loader changes neither the order nor a bit, so that runs of before it can be resumed."""
+    _, data = task_and_data(dataset, seed=3)
+    data.device = device
+    subset = dataset[data.split["train"]]
+    sampler = DistributedSampler(subset, 1, 0, shuffle=True, seed=3)
+    loader = data.train_dataloader()
+    assert loader.why_slow is None
+    for epoch in (0, 5):
+        sampler.set_epoch(epoch)
+        loader.sampler.set_epoch(epoch)  # what Lightning does
+        for ours, pygs in zip(loader, DataLoader(subset, 16, sampler=sampler, drop_last=True), strict=True):
+            assert list(ours.to_dict()) == list(pygs.to_dict())
+            assert all(torch.equal(ours[key], value) for key, value in pygs.to_dict().items())
+
+
+def test_split_of_a_larger_dataset_is_refused(dataset):
+    with pytest.raises(ValueError, match="expected them between 0 and 99; is the split of another dataset"):
+        SplitDataModule(dataset[:100], random_split(200, 100, 50))

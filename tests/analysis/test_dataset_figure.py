@@ -1,0 +1,64 @@
+"""The figure of a dataset."""
+
+import pytest
+import torch
+from torch_geometric.data import Data, InMemoryDataset
+
+pytest.importorskip("matplotlib")
+from pyg_schnet.analysis.dataset_figure import _collect, _distances, figure_of, main
+from pyg_schnet.datasets import MD17
+
+
+class InMemory(InMemoryDataset):
+    def __init__(self, structures):
+        super().__init__(None)
+        self.data, self.slices = self.collate(structures)
+
+
+def mixture():
+    """Molecules of 1 to 30 atoms of 30 elements, one target with NaN, one vector of 4, one constant."""
+    return InMemory(
+        [
+            Data(
+                z=torch.arange(1, n + 1),
+                pos=3 * torch.rand(n, 3),
+                y=torch.rand(1, 4),
+                energy=torch.tensor([float("nan") if n == 3 else -n * 100.0]),
+                constant=torch.ones(1),
+            )
+            for n in range(1, 31)
+        ]
+    )
+
+
+def test_bundled_trajectory(tmp_path, capsys):
+    main(["ethanol_xtb", "--root", str(tmp_path), "--out", str(tmp_path / "deep" / "x.png")])
+    assert (tmp_path / "deep" / "x.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.endswith("x.png\n")
+
+
+def test_mixture(tmp_path):
+    dataset = mixture()
+    assert figure_of(dataset, tmp_path / "x.png").stat().st_size > 10_000
+    figure_of(dataset[:1], tmp_path / "one.png")  # a hydrogen atom: no pairs
+    counts, elements, targets, total = _collect(dataset[[4, 2]])
+    assert counts.tolist() == [5, 3]
+    assert total == elements.sum() == 8
+    assert elements[:7].tolist() == [0, 2, 2, 2, 1, 1, 0]
+    assert targets["energy"].tolist() == [-500.0]  # NaN is no value
+    assert {f"y[{column}]" for column in range(4)} <= targets.keys()
+
+
+def test_distances():
+    """Each pair once: two atoms, and simple cubic with 6 neighbours at 1 and 12 at 2^0.5, half of them per atom."""
+    pair = Data(z=torch.tensor([1, 1]), pos=torch.tensor([[0.0, 0, 0], [0, 0, 0.7]]), energy=torch.zeros(1))
+    assert _distances(InMemory([pair, pair]), 6.0).tolist() == pytest.approx([0.7, 0.7])
+    cubic = Data(z=torch.tensor([1]), pos=torch.zeros(1, 3), cell=torch.eye(3)[None], pbc=torch.ones(1, 3).bool())
+    assert _distances(InMemory([cubic, cubic]), 1.5).tolist() == pytest.approx([1.0] * 6 + [2**0.5] * 12)
+
+
+def test_bad_input(tmp_path):
+    with pytest.raises(ValueError, match="there is no structure to draw"):
+        figure_of(MD17(tmp_path, "ethanol_xtb", log=False)[:0], tmp_path / "x.png")
+    with pytest.raises(SystemExit, match="unknown dataset 'nothing'"):
+        main(["nothing"])
