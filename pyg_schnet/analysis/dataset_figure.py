@@ -86,15 +86,17 @@ def _collect(dataset: InMemoryDataset) -> tuple[NDArray, NDArray, dict[str, NDAr
                 targets.setdefault(key, []).append(value)
     values = {name: torch.cat(parts) for name, parts in targets.items()}
     sizes = torch.cat(counts).numpy()
-    return sizes, elements.numpy(), _columns(values, len(dataset)), int(sizes.sum())
+    return sizes, elements.numpy(), _columns(dataset, values), int(sizes.sum())
 
 
-def _columns(values: dict[str, Tensor], structures: int) -> dict[str, NDArray]:
+def _columns(dataset: InMemoryDataset, values: dict[str, Tensor]) -> dict[str, NDArray]:
     """Each column of a target that is a vector of a structure, as those of QM9, is a target of its own."""
+    names = list(getattr(dataset, "targets", {}))
     found: dict[str, NDArray] = {}
     for name, value in values.items():
-        if value.dim() == 2 and len(value) == structures and value.size(1) > 3:
-            found |= {f"{name}[{column}]": value[:, column].numpy() for column in range(value.size(1))}
+        if value.dim() == 2 and len(value) == len(dataset) and value.size(1) > 3:
+            columns = names if len(names) == value.size(1) else [f"{name}[{i}]" for i in range(value.size(1))]
+            found |= {column: value[:, i].numpy() for i, column in enumerate(columns)}
         else:
             found[name] = value.flatten().numpy()
     return {name: array[np.isfinite(array)] for name, array in found.items()}
@@ -147,7 +149,8 @@ def _histogram(panel: Any, values: NDArray, label: str) -> None:
 
 
 def _label(dataset: Any, name: str) -> str:
-    unit = getattr(dataset, "units", {}).get(name.split("[", maxsplit=1)[0], "")
+    units = {**getattr(dataset, "units", {}), **getattr(dataset, "target_units", {})}
+    unit = units.get(name.split("[", maxsplit=1)[0], "")
     return f"{name} ({unit.replace('Ang', 'Å')})" if isinstance(unit, str) and unit else name
 
 
