@@ -293,7 +293,7 @@ def test_subset_is_collated_anew_for_a_device():
         ({"batch_size": None}, ValueError, "`batch_size` must be a positive number, got None"),
         ({"device": "meta", "num_workers": 2}, ValueError, "leave out `num_workers`"),
     ],
-    ids=str,
+    ids=range(6),
 )
 def test_bad_options(options, error, message):
     with pytest.raises(error, match=message):
