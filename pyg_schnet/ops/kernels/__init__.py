@@ -1,0 +1,1 @@
+"""Compiled loops behind the operations of :mod:`pyg_schnet.ops`; imported only where they run."""

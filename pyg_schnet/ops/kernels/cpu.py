@@ -1,0 +1,182 @@
+"""The trilinear family on the CPU by compiled loops (extra ``fast``).
+
+Threads share the features of nodes and tables, and the edges where there is one number for each. Every number is thus
+computed by one thread in one order: the result does not depend on how many there are.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor
+
+from pyg_schnet.ops.filter_table import SUPPORT, pieces_of
+from pyg_schnet.ops.kernels.loops import (
+    PIECE,
+    SEGMENT,
+    Edges,
+    Place,
+    add_all,
+    add_to_nodes,
+    add_to_table,
+    first_stray,
+    write_edges,
+)
+
+#: Features that threads do not divide, and the fewest products of edges and features for which another thread pays.
+LANES, PRODUCTS_PER_THREAD = 32, 1 << 17
+
+
+def nodes(
+    x: Tensor,
+    c: Tensor,
+    d: Tensor,
+    s: Tensor | None,
+    target: Tensor,
+    source: Tensor,
+    num_targets: int,
+    start: float,
+    spacing: float,
+    order: int,
+    symmetric: bool,
+) -> Tensor:
+    """The sum to nodes, see :func:`pyg_schnet.ops.to_nodes`."""
+    y = x.new_zeros(num_targets, x.size(1))
+    edges = _edges(d, s, target, source, num_targets, x.size(0))
+    how = _place(start, spacing, c.size(0)), _pieces(order, spacing)
+    arrays = _flat(y), _flat(x), _flat(c)
+    _each(lambda *part: add_to_nodes(*arrays, edges, *how, (x.size(1), *part), symmetric), x.size(1), LANES, len(d))
+    return y
+
+
+def edges(
+    g: Tensor,
+    x: Tensor,
+    c: Tensor,
+    d: Tensor,
+    target: Tensor,
+    source: Tensor,
+    start: float,
+    spacing: float,
+    order: int,
+    symmetric: bool,
+) -> Tensor:
+    """The numbers of edges, see :func:`pyg_schnet.ops.to_edges`."""
+    a = x.new_empty(d.size(0))
+    edges = _edges(d, None, target, source, g.size(0), x.size(0))
+    how = _place(start, spacing, c.size(0)), _pieces(order, spacing)
+    arrays = _flat(a), _flat(g), _flat(x), _flat(c)
+    _each(lambda *part: write_edges(*arrays, edges, *how, x.size(1), part, symmetric), len(d), PIECE, x.size(1))
+    return a
+
+
+def table(
+    g: Tensor,
+    x: Tensor,
+    d: Tensor,
+    s: Tensor | None,
+    target: Tensor,
+    source: Tensor,
+    size: int,
+    start: float,
+    spacing: float,
+    order: int,
+    symmetric: bool,
+) -> Tensor:
+    """The sum to the table, see :func:`pyg_schnet.ops.to_table`."""
+    c = x.new_zeros(size, x.size(1))
+    edges = _edges(d, s, target, source, g.size(0), x.size(0))
+    how = _place(start, spacing, size), _pieces(order, spacing)
+    arrays = _flat(c), _flat(g), _flat(x)
+    _each(lambda *part: add_to_table(*arrays, edges, *how, (x.size(1), *part), symmetric), x.size(1), LANES, len(d))
+    return c
+
+
+def gradients(
+    g: Tensor,
+    x: Tensor,
+    c: Tensor,
+    d: Tensor,
+    s: Tensor | None,
+    target: Tensor,
+    source: Tensor,
+    start: float,
+    spacing: float,
+    order: int,
+    symmetric: bool,
+    wanted: tuple[bool, bool, bool, bool, bool],
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the form with respect to g, x, c, d and s, those that are wanted, in one go."""
+    edges, size = _edges(d, s, target, source, g.size(0), x.size(0)), x.size(1)
+    how = _place(start, spacing, c.size(0)), (_pieces(order, spacing), _pieces(order + 1, spacing))
+    kept = zip((g, x, c), wanted[:3], strict=True)
+    results = [torch.zeros_like(one, memory_format=torch.contiguous_format) if need else None for one, need in kept]
+    segments = -(-size // SEGMENT)
+    slopes, sums = (x.new_zeros(segments if need else 0, d.size(0)) for need in wanted[3:])
+    none = np.empty(0, _flat(d[:0]).dtype)
+    one, two, three = (none if result is None else _flat(result) for result in results)
+    outputs = one, two, three, slopes.numpy(), sums.numpy()
+    inputs = _flat(g), _flat(x), _flat(c)
+    _each(lambda *part: add_all(outputs, *inputs, edges, *how, (size, *part), symmetric), size, SEGMENT, len(d))
+    return *results, *(parts.sum(0) if need else None for parts, need in ((slopes, wanted[3]), (sums, wanted[4])))
+
+
+def _flat(tensor: Tensor) -> ndarray:
+    flat: ndarray = tensor.detach().numpy().reshape(-1)  # a copy only if it must be
+    return flat
+
+
+def _edges(d: Tensor, s: Tensor | None, target: Tensor, source: Tensor, targets: int, sources: int) -> Edges:
+    """Distances, weights (empty without), targets and sources; loops would read and write anywhere for stray ends."""
+    i, j = _flat(target), _flat(source)
+    stray = first_stray(i, j, targets, sources)
+    if stray >= 0:
+        raise IndexError(
+            f"edge {stray} goes from {j[stray]} to {i[stray]}, but there are {sources} sources and {targets} targets"
+        )
+    return _flat(d), _flat(d[:0] if s is None else s), i, j
+
+
+def _place(start: float, spacing: float, size: int) -> Place:
+    if size < SUPPORT:
+        raise ValueError(f"a table of quintic splines has at least {SUPPORT} rows, got {size}")
+    return float(start), 1.0 / spacing, size - SUPPORT
+
+
+@functools.lru_cache(maxsize=64)
+def _pieces(order: int, spacing: float) -> ndarray:
+    return np.array(pieces_of(order, spacing))
+
+
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+
+
+def _forget_pool() -> None:
+    """In a forked process: its threads stayed behind."""
+    global _pool  # noqa: PLW0603
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _each(function: Callable[[int, int], None], number: int, grain: int, width: int) -> None:
+    """Call a function for ranges of so many items, each of so many products, one range for each thread that pays."""
+    global _pool  # noqa: PLW0603
+    threads = min(torch.get_num_threads(), number * width // PRODUCTS_PER_THREAD, -(-number // grain))
+    if threads <= 1:
+        function(0, number)
+        return
+    if _pool is None or _pool[0] < threads:
+        _pool = threads, ThreadPoolExecutor(threads)
+    pieces = -(-number // grain)
+    limits = [min(number, pieces * k // threads * grain) for k in range(threads + 1)]
+    jobs = [_pool[1].submit(function, *limits[k : k + 2]) for k in range(1, threads)]
+    function(*limits[:2])
+    for job in jobs:
+        job.result()
