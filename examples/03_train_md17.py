@@ -31,6 +31,9 @@ def arguments() -> argparse.Namespace:
     model = parser.add_argument_group("model")
     model.add_argument("--blocks", type=int, default=3, help="interaction blocks T")
     model.add_argument("--features", type=int, default=64, help="feature maps F")
+    model.add_argument(
+        "--filters", choices=["exact", "table", "auto"], default="auto", help="how filters are evaluated"
+    )
     run = parser.add_argument_group("training")
     run.add_argument("--rho", type=float, default=0.01, help="trade-off of energies and forces, equation (5)")
     run.add_argument("--learning-rate", type=float, default=1e-3)
@@ -59,9 +62,8 @@ def main() -> None:
     dataset = MD17(args.root, args.molecule, source=args.source)
     split = random_split(len(dataset), args.num_train, args.num_val, args.seed)
     data = SplitDataModule(dataset, split, args.batch_size, args.seed)
-    model = SchNet.preset(
-        "jcp2018", num_interactions=args.blocks, hidden_channels=args.features, num_filters=args.features
-    )
+    sizes = {"num_interactions": args.blocks, "hidden_channels": args.features, "num_filters": args.features}
+    model = SchNet.preset("jcp2018", filters=args.filters, **sizes)
     model.reference.set(*data.energy_per_atom())
     task = PotentialTask(model, args.rho, args.learning_rate, decay_steps=args.decay_steps)
     result = fit(

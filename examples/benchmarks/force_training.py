@@ -27,15 +27,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch_geometric.nn.models.schnet import ShiftedSoftplus
 
 from pyg_schnet import Potential, SchNet
 from pyg_schnet.datasets import from_smiles
 from pyg_schnet.models.convert import to_pyg
-from pyg_schnet.models.edges import Edges
-from pyg_schnet.nn.cutoff import NoCutoff
-from pyg_schnet.ops import FilterTable, filter_table, gradient, knot_spacing, to_nodes
+from pyg_schnet.ops import gradient
 from pyg_schnet.training import energy_forces_loss
 
 #: Molecule, arguments of the model. The papers' network, and PyG's with the papers' basis.
@@ -53,44 +50,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 #: Largest errors with which times are given: those of float32, and what tables may add.
 LIMITS = {"energy": 1e-5, "forces": 1e-4, "gradients": 1e-3}
 Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-
-
-class TabulatedSchNet(SchNet):
-    """The same network with filters read from tables that are made anew in each step."""
-
-    finest = 1.0
-
-    def represent(self, z: Tensor, edges: Edges) -> Tensor:
-        """Features of the atoms after all interactions."""
-        distance = edges.edge_weight  # [P]
-        both = edges.edge_pair is not None  # each pair stands for both directions
-        tables = self.tables(distance)
-        x = self.embedding(z)
-        for block, table in zip(self.interactions, tables, strict=True):
-            conv = block.conv
-            weight = None if isinstance(conv.cutoff, NoCutoff) else conv.cutoff(distance)
-            h = to_nodes(conv.lin1(x), table, distance, edges.pair_index, x.size(0), weight, symmetric=both)
-            x = x + block.lin(block.act(conv.lin2(h)))
-        return x
-
-    def tables(self, distance: Tensor) -> list[FilterTable]:
-        """Tables of all blocks at the knots that the distances need."""
-        low, high = (float(end) for end in distance.detach().aminmax())
-        spacing = self.finest * knot_spacing(gamma=float(self.basis.gamma))
-        known: dict[str, Tensor] = {}
-
-        def filters(block: nn.Module) -> Callable[[Tensor], Tensor]:
-            def values(knots: Tensor) -> Tensor:
-                if not known:
-                    known["attr"] = functional_call(
-                        self.basis, {name: buffer.double() for name, buffer in self.basis.named_buffers()}, knots
-                    )
-                double = {name: weight.double() for name, weight in block.conv.nn.named_parameters()}
-                return functional_call(block.conv.nn, double, known["attr"])
-
-            return values
-
-        return [filter_table(filters(block), low, high, spacing, distance.dtype) for block in self.interactions]
 
 
 def batch_of(smiles: str, count: int, dtype: torch.dtype) -> Batch:
@@ -162,9 +121,8 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     torch.manual_seed(0)
     config: dict[str, Any] = {"act": "ssp-pyg", "max_z": 99, **arguments}
     exact = SchNet(**config)
-    tabulated = TabulatedSchNet(**config)
+    tabulated = SchNet(**config, filters="table")
     tabulated.load_state_dict(exact.state_dict())
-    tabulated.finest = options.spacing
     precise = SchNet(**config).double()
     precise.load_state_dict(exact.state_dict())
     batch = batch_of(smiles, options.count, torch.float32)
@@ -202,7 +160,6 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES), help="molecules and models")
     parser.add_argument("--count", type=int, default=32, help="molecules in a batch")
     parser.add_argument("--repeats", type=int, default=10, help="steps of each model")
-    parser.add_argument("--spacing", type=float, default=1.0, help="spacing of knots in units of the usual one")
     parser.add_argument("--flush", action="store_true", help="take denormal numbers as zero")
     parser.add_argument("--profile", action="store_true", help="show where the time of the tabulated step goes")
     parser.add_argument("--json", type=Path, help="file to write the figures to")

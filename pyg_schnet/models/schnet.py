@@ -4,10 +4,12 @@ import inspect
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
 from pyg_schnet.models.edges import Edges
+from pyg_schnet.models.filter_tables import FILTERS, filter_tables, worth_a_table
 from pyg_schnet.models.presets import preset_arguments
 from pyg_schnet.nn import InteractionBlock
 from pyg_schnet.nn.activation import activation
@@ -57,6 +59,9 @@ class SchNet(AtomisticModel):
             crystals, ``"smooth"`` (see :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None``.
         shared_interactions: Whether all interaction blocks have the same weights.
         zero_output: Whether the last layer starts at zero, as in the authors' code.
+        filters: ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
+            from which the pairs read them (1e-6 of the energies, also in training on forces); ``"auto"``: from a table
+            on a CPU where that is faster. The weights are the same.
         readout_options: Arguments of the readout, for example ``{"processing_steps": 3}`` of ``"set2set"``.
         max_z: Largest atomic number.
 
@@ -94,6 +99,7 @@ class SchNet(AtomisticModel):
         normalization: str | None = None,
         shared_interactions: bool = False,
         zero_output: bool = False,
+        filters: str = "exact",
         readout_options: dict[str, Any] | None = None,
         max_z: int = 118,
     ) -> None:
@@ -115,6 +121,7 @@ class SchNet(AtomisticModel):
             "normalization": normalization,
             "shared_interactions": shared_interactions,
             "zero_output": zero_output,
+            "filters": filters,
             "readout_options": readout_options,
             "max_z": max_z,
         }
@@ -140,6 +147,9 @@ class SchNet(AtomisticModel):
             raise TypeError(f"`num_interactions` must be an int, got {type(num_interactions).__name__}")
         if num_interactions < 0:
             raise ValueError(f"`num_interactions` must be at least 0, got {num_interactions}")
+        if filters not in FILTERS:
+            raise ValueError(f"`filters` must be one of {', '.join(map(repr, FILTERS))}, got {filters!r}")
+        self.filters = filters
         self.num_interactions = num_interactions
         self.basis = radial_basis(basis, self.cutoff, num_gaussians, gamma, trainable_basis)
         envelope = make_cutoff(cutoff_function, self.cutoff)
@@ -159,6 +169,8 @@ class SchNet(AtomisticModel):
         Returns:
             Features [N, hidden_channels].
         """
+        if self._reads_tables(edges):
+            return self._represent_by_tables(z, edges)
         edge_index, edge_weight, edge_pair = edges.edge_index, edges.edge_weight, edges.edge_pair
         edge_attr = self.basis(edge_weight)  # [P, G]
         x = self.embedding(z)  # [N, F]  equation (1)
@@ -166,6 +178,24 @@ class SchNet(AtomisticModel):
             interaction = self.interactions[block % len(self.interactions)]  # one block for all if they are shared
             x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)
         return x
+
+    def _represent_by_tables(self, z: Tensor, edges: Edges) -> Tensor:
+        """The same with filters from tables."""
+        distance = edges.edge_weight
+        tables = filter_tables(self.basis, list(self.interactions), distance)  # type: ignore[arg-type]
+        graph = edges.pair_index, distance, edges.edge_index, edges.edge_pair
+        x = self.embedding(z)
+        for block in range(self.num_interactions):
+            one = block % len(self.interactions)
+            x = x + self.interactions[one].tabulated(x, tables[one], *graph)  # type: ignore[operator]
+        return x
+
+    def _reads_tables(self, edges: Edges) -> bool:
+        if self.filters == "exact" or edges.edge_vec.size(0) == 0 or torch.compiler.is_compiling():
+            return False
+        if any(interaction.conv.explain for interaction in self.interactions):  # type: ignore[union-attr]
+            return False  # PyG's Explainer masks messages, which no table has
+        return self.filters == "table" or worth_a_table(self.basis, edges.edge_weight)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:

@@ -6,7 +6,7 @@ from torch_geometric.nn import MessagePassing
 from pyg_schnet.nn.cutoff import CosineCutoff, NoCutoff
 from pyg_schnet.nn.filter import dense, reset_dense
 from pyg_schnet.nn.normalization import NeighborNormalization
-from pyg_schnet.ops import cfconv
+from pyg_schnet.ops import FilterTable, cfconv, to_nodes
 
 
 class CFConv(MessagePassing):
@@ -99,6 +99,36 @@ class CFConv(MessagePassing):
             distance = edge_weight if edge_pair is None else edge_weight.index_select(0, edge_pair)
             h = h * self.norm(edge_index, distance, size[1])
         return self.lin2(h)  # [N, out_channels]
+
+    def tabulated(
+        self,
+        x: Tensor,
+        table: FilterTable,
+        pair_index: Tensor,
+        pair_weight: Tensor,
+        edge_index: Tensor,
+        edge_pair: Tensor | None = None,
+    ) -> Tensor:
+        """Convolve with filters from a table; the same as :meth:`forward` to the accuracy of the table.
+
+        Args:
+            x: Atom features [N, in_channels].
+            table: The filter network as a function of the distance, without the cutoff function.
+            pair_index: Source and target of each pair [2, P].
+            pair_weight: Distance of each pair in Angstrom [P].
+            edge_index: Row 0 the source j, row 1 the target i [2, E].
+            edge_pair: Pair of each edge [E] if a pair stands for both of its directions; ``None`` if P = E.
+
+        Returns:
+            Convolved features [N, out_channels].
+        """
+        factor = None if isinstance(self.cutoff, NoCutoff) else self.cutoff(pair_weight)
+        both = edge_pair is not None
+        h = to_nodes(self.lin1(x), table, pair_weight, pair_index, x.size(0), factor, symmetric=both)
+        if self.norm is not None:
+            distance = pair_weight if edge_pair is None else pair_weight.index_select(0, edge_pair)
+            h = h * self.norm(edge_index, distance, x.size(0))
+        return self.lin2(h)
 
     def filters(self, edge_weight: Tensor, edge_attr: Tensor) -> Tensor:
         """Filters of the edges, cutoff function included.

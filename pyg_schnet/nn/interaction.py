@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from pyg_schnet.nn.activation import ShiftedSoftplus
 from pyg_schnet.nn.cfconv import CFConv
 from pyg_schnet.nn.filter import FilterNetwork, dense, reset_dense
+from pyg_schnet.ops import FilterTable
 
 
 class InteractionBlock(nn.Module):
@@ -68,3 +69,19 @@ class InteractionBlock(nn.Module):
             What to add to the features [N, hidden_channels].
         """
         return self.lin(self.act(self.conv(x, edge_index, edge_weight, edge_attr, edge_pair)))
+
+    def tabulated(
+        self,
+        x: Tensor,
+        table: FilterTable,
+        pair_index: Tensor,
+        pair_weight: Tensor,
+        edge_index: Tensor,
+        edge_pair: Tensor | None = None,
+    ) -> Tensor:
+        """Change of the features with filters from a table, see :meth:`~pyg_schnet.CFConv.tabulated`.
+
+        Returns:
+            What to add to the features [N, hidden_channels].
+        """
+        return self.lin(self.act(self.conv.tabulated(x, table, pair_index, pair_weight, edge_index, edge_pair)))

@@ -1,0 +1,128 @@
+"""The network with filters from tables is the exact network to the accuracy of the tables, in all derivatives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyg_schnet import Potential, SchNet, load, radius_graph, save
+from pyg_schnet.training import energy_forces_loss
+
+MakeModel = Callable[..., SchNet]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no cutoff function": {"cutoff_function": None, "gamma": 10.0, "activate_last": True, "cutoff": 8.0},
+    "cosine": {},
+    "mollifier, smooth normalization": {"cutoff_function": "mollifier", "normalization": "smooth"},
+    "mean normalization": {"cutoff_function": None, "normalization": "mean"},
+    "bessel": {"basis": "bessel"},
+    "trainable gaussians": {"trainable_basis": True},
+    "shared": {"shared_interactions": True},
+    "set2set": {"readout": "set2set"},
+}
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def both(variant: str, make_model: MakeModel) -> tuple[SchNet, SchNet]:
+    """The exact model and the same weights with tables."""
+    exact = make_model(**VARIANTS[variant])
+    if exact.config["trainable_basis"]:
+        with torch.no_grad():
+            exact.basis.reset_parameters()
+    tabulated = make_model(**VARIANTS[variant], filters="table")
+    tabulated.load_state_dict(exact.state_dict())
+    return exact, tabulated
+
+
+def derivatives(model: SchNet, inputs: tuple[Tensor, ...], **graph: Any) -> dict[str, Tensor]:
+    """Energies, forces and gradients of a loss of both."""
+    out = Potential(model.train())(*inputs, **graph)
+    target = torch.linspace(-1, 1, len(out["forces"]) * 3, dtype=out["forces"].dtype).view(-1, 3)
+    loss = energy_forces_loss(out["energy"], out["forces"], torch.zeros_like(out["energy"]), target, inputs[2], 0.1)
+    slopes = torch.autograd.grad(loss, list(model.parameters()))
+    return {
+        "energy": out["energy"].detach(),
+        "forces": out["forces"].detach(),
+        "gradients": torch.cat([slope.flatten() for slope in slopes]),
+    }
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["own graph", "given graph"])
+@every_variant
+def test_equal_to_the_exact_network(variant: str, given: bool, molecules: Any, make_model: MakeModel) -> None:
+    exact, tabulated = both(variant, make_model)
+    graph = {"edge_index": radius_graph(molecules.pos, exact.cutoff, molecules.batch).edge_index} if given else {}
+    expected, ours = (derivatives(model, tuple(molecules), **graph) for model in (exact, tabulated))
+    # the spline's error of W is 1e-8, of dW/dd 6e-7 of their spread; two blocks and second derivatives multiply it
+    for name, tolerance in (("energy", 1e-6), ("forces", 1e-5), ("gradients", 1e-4)):
+        scale = expected[name].abs().max()
+        assert (ours[name] - expected[name]).abs().max() <= tolerance * scale, name
+        assert not torch.equal(ours[name], expected[name]), name  # it is another way
+
+
+def test_crystals_and_stress(make_model: MakeModel) -> None:
+    exact, tabulated = both("cosine", make_model)
+    cell = 4 * torch.eye(3, dtype=torch.float64).unsqueeze(0) + 0.3 * torch.rand(1, 3, 3, dtype=torch.float64)
+    z, pos = torch.tensor([6, 8, 1]), torch.rand(3, 3, dtype=torch.float64) @ cell[0]
+    periodic = {"cell": cell, "pbc": torch.ones(1, 3, dtype=torch.bool), "stress": True}
+    expected, ours = (Potential(model).eval()(z, pos, **periodic) for model in (exact, tabulated))
+    for name, value in expected.items():
+        assert (ours[name] - value).abs().max() <= 1e-5 * value.abs().max(), name
+
+
+def test_forces_are_differences_of_the_tabulated_energy(molecules: Any, make_model: MakeModel) -> None:
+    """So that dynamics conserves energy whatever the accuracy of the table."""
+    potential = Potential(both("cosine", make_model)[1]).eval()
+    z, pos, batch = molecules
+    forces, step = potential(z, pos, batch)["forces"], 1e-4
+    for atom, axis in ((0, 0), (4, 2), (11, 1)):
+        shift = torch.zeros_like(pos)
+        shift[atom, axis] = step
+        ahead, behind = (potential(z, pos + sign * shift, batch)["energy"].sum() for sign in (1, -1))
+        # truncation h^2 E''' / 6 of some 1e-7
+        assert forces[atom, axis].item() == pytest.approx(-(ahead - behind).item() / (2 * step), rel=1e-6, abs=1e-6)
+
+
+def test_hessian(water: Any, make_model: MakeModel) -> None:
+    exact, tabulated = both("no cutoff function", make_model)
+    (expected,), (ours,) = (Potential(model).eval().hessian(*water) for model in (exact, tabulated))
+    assert (ours - expected).abs().max() <= 1e-3 * expected.abs().max()  # d2W/dd2 loses a factor of 50 more
+    torch.testing.assert_close(ours, ours.permute(2, 3, 0, 1), rtol=0, atol=1e-9)
+
+
+def test_float32_is_as_good_as_exact_float32(molecules: Any, make_model: MakeModel) -> None:
+    exact, tabulated = both("no cutoff function", make_model)
+    truth = derivatives(exact, tuple(molecules))
+    single = (molecules.z, molecules.pos.float(), molecules.batch)
+    for name, tolerance in (("energy", 1e-5), ("forces", 1e-4), ("gradients", 1e-4)):
+        ours = derivatives(tabulated.float(), single)[name]
+        assert (ours.double() - truth[name]).abs().max() <= tolerance * truth[name].abs().max(), name
+
+
+def test_automatic_choice(molecules: Any, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table for many pairs, networks for few; the same weights in the file."""
+    model = make_model(filters="auto")
+    taken: list[int] = []
+    original = SchNet._represent_by_tables
+    monkeypatch.setattr(
+        SchNet, "_represent_by_tables", lambda self, z, edges: taken.append(len(z)) or original(self, z, edges)
+    )
+    model(*molecules)
+    assert taken == []
+    many = 40
+    z, pos = molecules.z.repeat(many), molecules.pos.repeat(many, 1)
+    batch = torch.cat([molecules.batch + 3 * copy for copy in range(many)])
+    y = model(z, pos, batch)
+    assert taken == [16 * many]
+    torch.testing.assert_close(y, model(*molecules).repeat(many, 1), rtol=1e-6, atol=1e-6)
+
+
+def test_without_pairs_and_in_files(make_model: MakeModel, tmp_path: Any) -> None:
+    exact, tabulated = both("cosine", make_model)
+    z, pos = torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [50.0, 0, 0]], dtype=torch.float64)
+    assert torch.equal(tabulated(z, pos), exact(z, pos))
+    save(tabulated, tmp_path / "model.safetensors")
+    assert load(tmp_path / "model.safetensors").config["filters"] == "table"
+    with pytest.raises(ValueError, match="`filters` must be one of 'exact', 'table', 'auto', got 'fast'"):
+        SchNet(filters="fast")
