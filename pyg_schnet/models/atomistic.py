@@ -201,14 +201,9 @@ class AtomisticModel(nn.Module):
         check_atoms(z, pos, self.embedding.weight.dtype)
         check_cell(cell, pos)
         self._check_open(pbc, edge_shift)
-        if edge_index is not None and edge_shift is None and pbc is not None and may_inspect(pbc) and bool(pbc.any()):
-            raise ValueError(
-                "`edge_shift` is missing: beside periodic axes `edge_index` alone does not tell which images interact; "
-                "pass the graph's edge_shift [E, 3] too"
-            )
         if edge_index is None:
             return find_edges(pos, self.cutoff, batch, batch_size, cell, pbc)
-        return given_edges(pos, self.cutoff, batch, batch_size, edge_index, edge_shift, cell)
+        return given_edges(pos, self.cutoff, batch, batch_size, edge_index, edge_shift, cell, pbc)
 
     def predict(self, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> Tensor:
         """From the edges to the properties, references excluded.

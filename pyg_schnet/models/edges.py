@@ -60,6 +60,7 @@ def given_edges(
     edge_index: Tensor,
     edge_shift: Tensor | None = None,
     cell: Tensor | None = None,
+    pbc: Tensor | None = None,
 ) -> Edges:
     """Check a precomputed graph and leave out what is beyond the cutoff.
 
@@ -71,6 +72,7 @@ def given_edges(
         edge_index: Neighbours j -> i [2, E].
         edge_shift: Image of the source of each edge [E, 3].
         cell: Lattice vectors as rows [B, 3, 3].
+        pbc: Periodic axes [B, 3].
 
     Returns:
         The edges within the cutoff.
@@ -79,7 +81,7 @@ def given_edges(
         TypeError: If an argument is no tensor of the right kind.
         ValueError: If shapes or values do not fit, or an edge has length zero.
     """
-    check_edges(edge_index, edge_shift, cell, batch, batch_size)
+    check_edges(edge_index, edge_shift, cell, pbc, batch, batch_size)
     edge_vec = edge_vectors(pos, edge_index, edge_shift, cell, batch)
     check_distances(edge_vec.detach().norm(dim=-1), edge_index)
     if cell is not None:  # vectors of open axes may be NaN; edges that need them stay and are seen to be NaN

@@ -50,7 +50,12 @@ def check_cell(cell: Tensor | None, pos: Tensor) -> None:
 
 
 def check_edges(
-    edge_index: Tensor, edge_shift: Tensor | None, cell: Tensor | None, batch: Tensor, batch_size: int
+    edge_index: Tensor,
+    edge_shift: Tensor | None,
+    cell: Tensor | None,
+    pbc: Tensor | None,
+    batch: Tensor,
+    batch_size: int,
 ) -> None:
     """Check a precomputed graph.
 
@@ -58,6 +63,7 @@ def check_edges(
         edge_index: Source and target of each edge [2, E].
         edge_shift: Image of the source of each edge [E, 3].
         cell: Lattice vectors as rows [B, 3, 3].
+        pbc: Periodic axes [B, 3].
         batch: Structure of each atom [N].
         batch_size: Number of structures B.
 
@@ -81,6 +87,11 @@ def check_edges(
     if cell is not None and cell.shape != (batch_size, 3, 3):
         raise ValueError(
             f"`cell` must have shape [{batch_size}, 3, 3], a cell for each structure, got {list(cell.shape)}"
+        )
+    if edge_shift is None and pbc is not None and may_inspect(pbc) and bool(pbc.any()):
+        raise ValueError(
+            "`edge_shift` is missing: beside periodic axes `edge_index` alone does not tell which images interact; "
+            "pass the graph's edge_shift [E, 3] too"
         )
     if not may_inspect(edge_index):
         return
