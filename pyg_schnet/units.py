@@ -35,6 +35,8 @@ ENERGY: dict[str, float] = {
 LENGTH: dict[str, float] = {"Ang": 1.0, "Bohr": BOHR, "nm": 10.0}
 #: Force units in eV/Angstrom, all quotients of the above.
 FORCE: dict[str, float] = {f"{energy}/{x}": ENERGY[energy] / LENGTH[x] for energy in ENERGY for x in LENGTH}
+#: Stress units in eV/Angstrom^3; one eV is 1.6021766208e-19 J (CODATA 2014).
+STRESS: dict[str, float] = {"eV/Ang^3": 1.0, "GPa": 1 / 160.21766208, "kbar": 1 / 1602.1766208}
 
 
 def conversion(source: str, target: str) -> float:

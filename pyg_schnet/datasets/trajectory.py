@@ -12,10 +12,7 @@ from torch_geometric.data import Data
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.frames import Frame, Frames
 from pyg_schnet.datasets.source import RemoteFile
-from pyg_schnet.units import conversion
-
-#: Units of stress in eV/Angstrom^3; one eV is 1.6021766208e-19 J (CODATA 2014).
-STRESS: dict[str, float] = {"eV/Ang^3": 1.0, "GPa": 1 / 160.21766208, "kbar": 1 / 1602.1766208}
+from pyg_schnet.units import STRESS, conversion
 
 
 class Trajectory(StructureDataset):
