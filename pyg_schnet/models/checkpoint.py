@@ -117,8 +117,26 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel
         raise ValueError(f"{path} does not describe a {name} of this version ({reason})") from None
     units = header.get("units")
     model.units = units if isinstance(units, dict) else {}
+    moved: AtomisticModel = to_device(model, device)
+    return moved.eval()
+
+
+def to_device(module: Any, device: str | torch.device, dtype: torch.dtype | None = None) -> Any:
+    """Move a module, or say in one sentence that the device is not there.
+
+    Args:
+        module: The module.
+        device: Where to put it.
+        dtype: Floating-point type, ``None`` to leave it.
+
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
     try:
-        return model.to(device).eval()
+        return module.to(device=device, dtype=dtype)
     except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts
         raise ValueError(f"`device` {device} is not there ({str(error).splitlines()[0]})") from None
 

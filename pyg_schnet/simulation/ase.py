@@ -9,6 +9,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from pyg_schnet.models import Potential, load
+from pyg_schnet.models.checkpoint import to_device
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.units import ENERGY
 
@@ -110,11 +111,7 @@ class SchNetCalculator(Calculator):
         if unit not in ENERGY:
             raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
         self.unit_factor = ENERGY[unit]
-        potential = Potential(copy.deepcopy(bare)).eval().requires_grad_(False)
-        try:
-            self.potential = potential.to(device=device, dtype=dtype)
-        except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts
-            raise ValueError(f"`device` {device} is not there ({str(error).splitlines()[0]})") from None
+        self.potential = to_device(Potential(copy.deepcopy(bare)).eval().requires_grad_(False), device, dtype)
         self._has_energies = bare.config["readout"] in {"add", "sum"}
         first = next(self.potential.parameters())
         self.device, self.dtype = first.device, first.dtype
