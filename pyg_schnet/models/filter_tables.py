@@ -1,13 +1,12 @@
 """Filters of a whole batch from tables instead of one network evaluation for every pair."""
 
-from collections.abc import Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyg_schnet.nn import BesselBasis, GaussianSmearing, InteractionBlock
+from pyg_schnet.nn import BesselBasis, GaussianSmearing
 from pyg_schnet.ops import FilterTable, filter_table, knot_spacing
 
 #: Values of the argument ``filters`` of a model.
@@ -45,9 +44,7 @@ def spacing_of(basis: GaussianSmearing | BesselBasis) -> float:
     return knot_spacing(gamma=float(gamma.detach().max()) if isinstance(gamma, Tensor) else gamma)
 
 
-def filter_tables(
-    basis: GaussianSmearing | BesselBasis, blocks: Iterable[InteractionBlock], distance: Tensor
-) -> list[FilterTable]:
+def filter_tables(basis: GaussianSmearing | BesselBasis, blocks: nn.ModuleList, distance: Tensor) -> list[FilterTable]:
     """Tables of the filter networks, without the cutoff function, over the distances of a batch.
 
     The networks are evaluated in float64 at the knots; gradients flow through the tables into their weights.
@@ -70,7 +67,7 @@ def filter_tables(
 
     tables = []
     for block in blocks:
-        function = partial(values_of, block.conv.nn)
+        function = partial(values_of, block.conv.nn)  # type: ignore[union-attr, arg-type]
         tables.append(filter_table(function, low, high, spacing, distance.dtype, distance.device))
     return tables
 

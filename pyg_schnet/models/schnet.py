@@ -169,9 +169,9 @@ class SchNet(AtomisticModel):
         Returns:
             Features [N, hidden_channels].
         """
-        if self._reads_tables(edges):
-            return self._represent_by_tables(z, edges)
         edge_index, edge_weight, edge_pair = edges.edge_index, edges.edge_weight, edges.edge_pair
+        if self._reads_tables(edge_weight):
+            return self._represent_by_tables(z, edges, edge_weight)
         edge_attr = self.basis(edge_weight)  # [P, G]
         x = self.embedding(z)  # [N, F]  equation (1)
         for block in range(self.num_interactions):
@@ -179,23 +179,22 @@ class SchNet(AtomisticModel):
             x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)
         return x
 
-    def _represent_by_tables(self, z: Tensor, edges: Edges) -> Tensor:
+    def _represent_by_tables(self, z: Tensor, edges: Edges, edge_weight: Tensor) -> Tensor:
         """The same with filters from tables."""
-        distance = edges.edge_weight
-        tables = filter_tables(self.basis, list(self.interactions), distance)  # type: ignore[arg-type]
-        graph = edges.pair_index, distance, edges.edge_index, edges.edge_pair
+        tables = filter_tables(self.basis, self.interactions, edge_weight)
+        graph = edges.pair_index, edge_weight, edges.edge_index, edges.edge_pair
         x = self.embedding(z)
         for block in range(self.num_interactions):
             one = block % len(self.interactions)
             x = x + self.interactions[one].tabulated(x, tables[one], *graph)  # type: ignore[operator]
         return x
 
-    def _reads_tables(self, edges: Edges) -> bool:
-        if self.filters == "exact" or edges.edge_vec.size(0) == 0 or torch.compiler.is_compiling():
+    def _reads_tables(self, edge_weight: Tensor) -> bool:
+        if self.filters == "exact" or edge_weight.size(0) == 0 or torch.compiler.is_compiling():
             return False
         if any(interaction.conv.explain for interaction in self.interactions):  # type: ignore[union-attr]
             return False  # PyG's Explainer masks messages, which no table has
-        return self.filters == "table" or worth_a_table(self.basis, edges.edge_weight)
+        return self.filters == "table" or worth_a_table(self.basis, edge_weight)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:

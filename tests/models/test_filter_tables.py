@@ -106,7 +106,7 @@ def test_automatic_choice(molecules: Any, make_model: MakeModel, monkeypatch: py
     taken: list[int] = []
     original = SchNet._represent_by_tables
     monkeypatch.setattr(
-        SchNet, "_represent_by_tables", lambda self, z, edges: taken.append(len(z)) or original(self, z, edges)
+        SchNet, "_represent_by_tables", lambda self, z, *edges: taken.append(len(z)) or original(self, z, *edges)
     )
     model(*molecules)
     assert taken == []
