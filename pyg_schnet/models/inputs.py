@@ -5,6 +5,7 @@ Values are looked at only where that is free, see :func:`pyg_schnet.graph.may_in
 
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
@@ -156,4 +157,40 @@ def check_volume(cell: Tensor | None, needed: Tensor | None = None) -> None:
         raise ValueError(
             "stress is dE/dstrain per volume and needs a complete cell, expected three finite, linearly independent "
             f"lattice vectors for each structure, got {cell[structure].tolist()} for structure {structure}; {remedy}"
+        )
+
+
+def tensors_of(data: Data, cutoff: float) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
+    """What a model takes, from a ``Data`` or ``Batch``.
+
+    Its ``edge_index`` is taken only beside an ``edge_shift``: elsewhere it usually holds chemical bonds.
+
+    Args:
+        data: Structures with ``z`` and ``pos``.
+        cutoff: That of the model, in Angstrom.
+
+    Returns:
+        Atomic numbers [N], positions [N, 3], number of structures (``None`` for a single one) and the optional tensors
+        ``batch``, ``edge_index``, ``edge_shift``, ``cell`` and ``pbc``.
+
+    Raises:
+        ValueError: If a tensor is missing or the graph was made with a smaller cutoff.
+    """
+    for name in ("z", "pos"):
+        if not isinstance(data.get(name), Tensor):
+            raise ValueError(f"`data` must have `z` [N] and `pos` [N, 3]; `{name}` is missing")
+    optional = {name: data.get(name) for name in ("batch", "edge_shift", "cell", "pbc")}
+    optional["edge_index"] = data.get("edge_index") if optional["edge_shift"] is not None else None
+    if optional["edge_index"] is not None:
+        _check_reach(data.get("edge_cutoff"), cutoff)
+    batch_size = data.num_graphs if isinstance(data, Batch) else None
+    return data.z, data.pos, batch_size, optional
+
+
+def _check_reach(edge_cutoff: Tensor | None, cutoff: float) -> None:
+    """Refuse a graph that ends before the model does; on a GPU the values are not looked at."""
+    if edge_cutoff is not None and may_inspect(edge_cutoff) and float(edge_cutoff.min()) < cutoff * (1 - 1e-6):
+        raise ValueError(
+            f"the graph was built with a cutoff of {float(edge_cutoff.min()):g} Angstrom, the model needs {cutoff:g}; "
+            f"build it with RadiusGraph({cutoff:g})"
         )

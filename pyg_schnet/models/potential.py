@@ -4,12 +4,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
-from pyg_schnet.graph import check_structures, may_inspect
+from pyg_schnet.graph import check_structures
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.models.inputs import check_volume, tensors_of
 from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges
 
 
@@ -230,10 +230,7 @@ class Potential(nn.Module):
             return data, pos, batch_size, given
         if pos is not None or batch_size is not None or any(value is not None for value in given.values()):
             raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
-        z, pos, batch_size, given = _tensors_of(data)
-        if given["edge_index"] is not None:
-            _check_reach(data.get("edge_cutoff"), self.model.cutoff)
-        return z, pos, batch_size, given
+        return tensors_of(data, self.model.cutoff)
 
     def _evaluate(
         self,
@@ -324,26 +321,6 @@ def _check_vector(vector: Any, num_atoms: int, dtype: torch.dtype) -> None:
         raise ValueError(f"`vector` must have shape [{num_atoms}, 3] like `pos`, got {list(vector.shape)}")
 
 
-def _check_reach(edge_cutoff: Tensor | None, cutoff: float) -> None:
-    """Refuse a graph that ends before the model does; on a GPU the values are not looked at."""
-    if edge_cutoff is not None and may_inspect(edge_cutoff) and float(edge_cutoff.min()) < cutoff * (1 - 1e-6):
-        raise ValueError(
-            f"the graph was built with a cutoff of {float(edge_cutoff.min()):g} Angstrom, the model needs {cutoff:g}; "
-            f"build it with RadiusGraph({cutoff:g})"
-        )
-
-
 def _usable(tensor: Any) -> Any:
     """The tensor itself, or a copy that autograd may use if it was made in inference mode."""
     return tensor.clone() if isinstance(tensor, Tensor) and tensor.is_inference() else tensor
-
-
-def _tensors_of(data: Data) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
-    """Atomic numbers, positions, number of structures and the optional tensors of a Data object."""
-    for name in ("z", "pos"):
-        if not isinstance(data.get(name), Tensor):
-            raise ValueError(f"`data` must have `z` [N] and `pos` [N, 3]; `{name}` is missing")
-    optional = {name: data.get(name) for name in ("batch", "edge_shift", "cell", "pbc")}
-    optional["edge_index"] = data.get("edge_index") if optional["edge_shift"] is not None else None
-    batch_size = data.num_graphs if isinstance(data, Batch) else None
-    return data.z, data.pos, batch_size, optional

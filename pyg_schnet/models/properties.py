@@ -1,0 +1,38 @@
+"""Properties of structures that come as Data."""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from pyg_schnet.graph import check_structures
+from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.inputs import tensors_of
+
+
+def properties(model: AtomisticModel, data: Data) -> Tensor:
+    """Predict the properties of each structure, references included, in float64.
+
+    What ``model(z, pos, ...)`` gives in the dtype of the model: float32 cannot tell total energies apart.
+
+    Args:
+        model: The model.
+        data: A ``Data`` or ``Batch`` with ``z`` and ``pos``, and ``cell`` and ``pbc`` of crystals. Its ``edge_index``
+            is taken only beside an ``edge_shift``.
+
+    Returns:
+        Properties [B, C] float64.
+
+    Raises:
+        TypeError: If something is of the wrong kind.
+        ValueError: If something is missing or has the wrong shape.
+
+    Example:
+        >>> from pyg_schnet import SchNet
+        >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
+        >>> properties(SchNet.preset("jcp2018"), water).dtype
+        torch.float64
+    """
+    z, pos, batch_size, given = tensors_of(data, model.cutoff)
+    batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+    edges = model.edges(z, pos, batch, batch_size, **given)
+    return model.total(model.predict(z, pos, batch, batch_size, edges), z, batch, batch_size)
