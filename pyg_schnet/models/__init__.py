@@ -2,9 +2,23 @@
 
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import load, read_header, save
+from pyg_schnet.models.committee import Committee, CommitteePotential
 from pyg_schnet.models.dtnn import DTNN
 from pyg_schnet.models.enn_s2s import EnnS2S
 from pyg_schnet.models.potential import Potential
+from pyg_schnet.models.properties import properties
 from pyg_schnet.models.schnet import SchNet
 
-__all__ = ["DTNN", "AtomisticModel", "EnnS2S", "Potential", "SchNet", "load", "read_header", "save"]
+__all__ = [
+    "DTNN",
+    "AtomisticModel",
+    "Committee",
+    "CommitteePotential",
+    "EnnS2S",
+    "Potential",
+    "SchNet",
+    "load",
+    "properties",
+    "read_header",
+    "save",
+]

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_schnet.models import Potential, load
+from pyg_schnet.models import Committee, CommitteePotential, Potential, load
 from pyg_schnet.models.checkpoint import to_device
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.units import ENERGY
@@ -16,9 +16,13 @@ from pyg_schnet.units import ENERGY
 try:
     from ase import Atoms
     from ase.calculators.calculator import Calculator, all_changes
+    from ase.outputs import Properties, all_outputs
     from ase.stress import full_3x3_to_voigt_6_stress
 except ImportError as error:
     raise ImportError('the calculator needs ASE; install it with pip install "pyg_schnet[md]"') from error
+
+#: What the calculator of a committee has beyond the properties of ASE.
+SPREADS = ("energy_std", "forces_std", "stress_std", "energies_std")
 
 
 def atoms_to_data(atoms: Atoms, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Data:
@@ -55,9 +59,15 @@ class SchNetCalculator(Calculator):
     complete cell ASE raises its ``PropertyNotImplementedError``. ``energies``, the contributions of the atoms, exist
     for ``readout="add"``.
 
+    Of a committee, all these are means over its members, and the results have standard deviations too, in the same
+    shapes and units: ``energy_std``, ``forces_std``, ``stress_std`` and, with the energies, ``energies_std``; see
+    :class:`~pyg_schnet.models.CommitteePotential`. ``calculator.results["forces_std"]`` is that of the last structure,
+    ``calculator.get_property("forces_std", atoms)`` that of any.
+
     Args:
         model: A model of energies in eV, a :class:`~pyg_schnet.Potential`, or the path of a file written by
-            :func:`pyg_schnet.save`. The calculator works on a copy.
+            :func:`pyg_schnet.save`; or a :class:`~pyg_schnet.models.Committee`, its potential, or the folder it was
+            saved to. The calculator works on a copy.
         device: Where to evaluate, for example ``"cuda"``.
         dtype: Floating-point type to evaluate in, float32 or float64; ``None`` for the model's own.
         energy_unit: Unit of the model's energies, from which they are converted to eV; ``None`` for what the model or
@@ -100,18 +110,18 @@ class SchNetCalculator(Calculator):
         if dtype not in {None, torch.float32, torch.float64}:
             raise ValueError(f"`dtype` must be torch.float32 or torch.float64, got {dtype}")
         super().__init__(**kwargs)
-        if isinstance(model, (str, Path)):
-            model = load(model)
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"`model` must be a SchNet, a Potential or a path, got {type(model).__name__}")
-        bare: Any = model.model if isinstance(model, Potential) else Potential(model).model
+        potential = _potential_of(model)
+        bare: Any = potential.model[0] if isinstance(potential, CommitteePotential) else potential.model
         if bare.config["readout"] == "mean":
             raise ValueError("`model` has readout='mean' and predicts an energy per atom; dynamics need readout='add'")
         unit = energy_unit or bare.units.get("energy", "eV")
         if unit not in ENERGY:
             raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
         self.unit_factor = ENERGY[unit]
-        self.potential = to_device(Potential(copy.deepcopy(bare)).eval().requires_grad_(False), device, dtype)
+        own = _potential_of(copy.deepcopy(potential.model)).eval().requires_grad_(False)
+        self.potential = to_device(own, device, dtype)
+        if isinstance(potential, CommitteePotential):
+            self.implemented_properties = [*self.implemented_properties, *SPREADS]
         self._has_energies = bare.config["readout"] in {"add", "sum"}
         first = next(self.potential.parameters())
         self.device, self.dtype = first.device, first.dtype
@@ -143,10 +153,36 @@ class SchNetCalculator(Calculator):
             shares = -out["virials"].cpu().numpy() / structure.get_volume()
             self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].cpu().numpy())
             self.results["stresses"] = full_3x3_to_voigt_6_stress(shares)
-        if "energies" in properties and self._has_energies:
-            with torch.no_grad():
-                energies = self.potential.model.contributions(data.z, data.pos, cell=data.cell, pbc=data.pbc)
-            self.results["energies"] = self.unit_factor * energies.squeeze(-1).cpu().numpy()
+        if "energy_std" in out:
+            self.results["energy_std"] = float(out["energy_std"])
+            self.results["forces_std"] = out["forces_std"].cpu().numpy()
+            if spanned:
+                self.results["stress_std"] = full_3x3_to_voigt_6_stress(out["stress_std"][0].cpu().numpy())
+        if self._has_energies and not {"energies", "energies_std"}.isdisjoint(properties):
+            self._add_energies(data)
+
+    def _add_energies(self, data: Data) -> None:
+        with torch.no_grad():
+            energies = self.potential.model.contributions(data.z, data.pos, cell=data.cell, pbc=data.pbc)
+        one = isinstance(energies, Tensor)
+        named = {"energies": energies} if one else {"energies": energies.mean, "energies_std": energies.std}
+        for name, value in named.items():
+            self.results[name] = self.unit_factor * value.squeeze(-1).cpu().numpy()
+
+    def export_properties(self) -> Properties:
+        """Those results that ASE has a name for; called by ASE."""
+        return Properties({name: value for name, value in self.results.items() if name in all_outputs})
+
+
+def _potential_of(model: Any) -> Potential | CommitteePotential:
+    """The potential of whatever a calculator takes."""
+    if isinstance(model, (str, Path)):
+        model = Committee.load(model) if Path(model).is_dir() else load(model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a SchNet, a Potential, a Committee or a path, got {type(model).__name__}")
+    if isinstance(model, (Potential, CommitteePotential)):
+        return model
+    return CommitteePotential(model) if isinstance(model, Committee) else Potential(model)
 
 
 def _spans_volume(atoms: Atoms) -> bool:

@@ -1,5 +1,7 @@
 """The ASE calculator."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,14 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 from ase.filters import FrechetCellFilter
+from ase.io import read, write
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
 from pyg_schnet import Potential, SchNet, load, save
 from pyg_schnet.analysis import energy_drift
-from pyg_schnet.models import AtomisticModel
+from pyg_schnet.models import DTNN, AtomisticModel, Committee, CommitteePotential
 from pyg_schnet.simulation.ase import SchNetCalculator
 
 
@@ -277,7 +280,96 @@ def test_bad_models(tmp_path):
         SchNetCalculator(SchNet.preset("jcp2018-materials"))
     with pytest.raises(ValueError, match="`model` must predict an energy, got one with readout='dipole'"):
         SchNetCalculator(SchNet(8, 8, 1, readout="dipole"))
-    with pytest.raises(TypeError, match="must be a SchNet, a Potential or a path, got int"):
+    with pytest.raises(TypeError, match="must be a SchNet, a Potential, a Committee or a path, got int"):
         SchNetCalculator(3)
     with pytest.raises(FileNotFoundError, match="no model file"):
         SchNetCalculator(tmp_path / "missing.safetensors")
+    with pytest.raises(FileNotFoundError, match="no member_0/model.safetensors in"):
+        SchNetCalculator(tmp_path)
+    with pytest.raises(ValueError, match="predicts an energy per atom; dynamics need readout='add'"):
+        SchNetCalculator(Committee([SchNet(8, 8, 1, readout="mean"), SchNet(8, 8, 1, readout="mean")]))
+
+
+# --- committees ---
+
+
+@pytest.fixture
+def committee(make_model, scramble):
+    """Two SchNets and a DTNN with a larger cutoff, in kcal/mol."""
+    models = [make_model(std=20.0), make_model(std=20.0), scramble(DTNN(8, 6, 2, 30, 6.0, std=20.0)).double()]
+    for model in models:
+        model.units = {"energy": "kcal/mol"}
+    return Committee(models)
+
+
+@pytest.mark.parametrize("name", ["crystal", "molecule"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda committee, path: committee, lambda committee, path: CommitteePotential(committee), lambda _, path: path],
+    ids=["committee", "potential", "folder"],
+)
+def test_committee(name, wrap, committee, tmp_path):
+    """Means and standard deviations of what the members give one by one."""
+    committee.save(tmp_path / "committee")
+    atoms = molecule("H2O") if name == "molecule" else crystal_of("crystal")
+    atoms.calc = calculator = SchNetCalculator(wrap(committee, tmp_path / "committee"))
+    singles = [SchNetCalculator(member) for member in committee]
+    asked = ["energy", "forces", "energies"] + (["stress", "stresses"] if name == "crystal" else [])
+    for wanted in asked:
+        values = np.stack([single.get_property(wanted, atoms) for single in singles])
+        np.testing.assert_allclose(atoms.calc.get_property(wanted, atoms), values.mean(0), rtol=1e-11, atol=1e-12)
+        if wanted != "stresses":
+            spread = calculator.results[f"{wanted}_std"]
+            np.testing.assert_allclose(spread, values.std(0, ddof=1), rtol=1e-11, atol=1e-12)
+            np.testing.assert_array_equal(calculator.get_property(f"{wanted}_std", atoms), spread)
+            assert np.max(spread) > 0
+    assert atoms.get_forces().shape == calculator.results["forces_std"].shape
+
+
+def test_spread_is_evaluated_when_asked_for(committee):
+    atoms = molecule("H2O")
+    calculator = SchNetCalculator(committee)
+    for name in ("energies_std", "forces_std"):
+        first = calculator.get_property(name, atoms)
+        atoms.positions[0] += 0.1
+        assert np.abs(calculator.get_property(name, atoms) - first).max() > 1e-6
+    with pytest.raises(PropertyNotImplementedError):
+        calculator.get_property("stress_std", atoms)
+    with pytest.raises(PropertyNotImplementedError):
+        SchNetCalculator(committee[0]).get_property("forces_std", atoms)
+
+
+def test_committee_is_copied(committee):
+    before = copy.deepcopy(committee.state_dict())
+    calculator = SchNetCalculator(committee, dtype=torch.float32)
+    calculator.get_property("energy", molecule("H2O"))
+    assert calculator.results["forces"].dtype == np.float32
+    assert committee.training
+    for name, value in committee.state_dict().items():
+        assert value.dtype == torch.float64
+        assert torch.equal(value, before[name])
+
+
+def test_structures_with_a_spread_are_written(committee, tmp_path):
+    """ASE knows no spreads: its files and its list of properties leave them out."""
+    atoms = crystal_of("crystal")
+    atoms.calc = SchNetCalculator(committee)
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    assert atoms.get_properties(["energy", "forces"])["energy"] == energy
+    for name in ("frame.traj", "frame.extxyz"):
+        write(tmp_path / name, atoms)
+        np.testing.assert_allclose(read(tmp_path / name).get_forces(), forces, atol=1e-7)  # digits of the text
+
+
+def test_dynamics_of_a_committee_conserve_energy(committee):
+    atoms = molecule("H2O")
+    for member in committee:
+        member.reference.set(0.0, 0.5)
+    atoms.calc = SchNetCalculator(committee)
+    thermalize_momenta(atoms, temperature_K=50, rng=np.random.default_rng(0))
+    dynamics, energies = VelocityVerlet(atoms, 0.2 * units.fs), []
+    for _ in range(40):
+        dynamics.run(1)
+        energies.append((atoms.get_total_energy(), atoms.get_kinetic_energy()))
+    total, kinetic = np.array(energies).T
+    assert np.ptp(total) < 0.05 * np.ptp(kinetic)

@@ -1,0 +1,459 @@
+"""A committee: several models of one property, their mean and how far they differ."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Self, cast
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from pyg_schnet.graph import check_structures, neighbor_pairs, within_cutoff
+from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.checkpoint import load, save
+from pyg_schnet.models.edges import Edges
+from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
+from pyg_schnet.models.potential import Potential, _usable
+from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges
+
+#: The file of each member in its folder ``member_0``, ``member_1``, ...
+FILE = "model.safetensors"
+#: Atomic numbers, positions, structure of each atom, number of structures.
+Atoms = tuple[Tensor, Tensor, Tensor, int]
+
+
+class CommitteeOutput(NamedTuple):
+    """What a committee predicts, float64.
+
+    Attributes:
+        mean: Mean over the members [B, C].
+        std: Standard deviation over the members with Bessel's correction [B, C].
+        members: Prediction of each member [M, B, C].
+    """
+
+    mean: Tensor
+    std: Tensor
+    members: Tensor
+
+
+def mean_and_spread(members: Tensor) -> CommitteeOutput:
+    r"""Mean and standard deviation over the first axis, with Bessel's correction.
+
+    .. math:: \bar y = \frac{1}{M} \sum_m y_m, \quad s^2 = \frac{1}{M - 1} \sum_m (y_m - \bar y)^2
+
+    Both are taken relative to the first member: equal members have exactly its value as mean and exactly zero as
+    spread, and no digits are lost beside large references. Where the spread is zero, so is its gradient.
+
+    Args:
+        members: Values [M, ...], M at least 2.
+
+    Returns:
+        Mean and standard deviation [...] and the members [M, ...], float64.
+
+    Example:
+        >>> mean_and_spread(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))[:2]
+        (tensor([2., 5.], dtype=torch.float64), tensor([1.4142, 0.0000], dtype=torch.float64))
+    """
+    members = members.double()
+    difference = members - members[0]
+    shift = difference.mean(0)
+    variance = (difference - shift).square().sum(0) / (members.size(0) - 1)
+    equal = variance == 0  # the slope of the root is infinite there
+    std = torch.where(equal, 0.0, torch.where(equal, 1.0, variance).sqrt())
+    return CommitteeOutput(members[0] + shift, std, members)
+
+
+class Committee(nn.Module):
+    """Several models of the same property, for example of one configuration trained from several seeds.
+
+    A deep ensemble (Lakshminarayanan, Pritzel and Blundell, NIPS 2017): the mean is usually a better prediction than
+    that of one model, and where the members differ much, none of them is to be trusted. The spread says how far they
+    differ, not how far their mean is from the truth: what all got wrong in the same way it does not show.
+
+    Members may differ in architecture, sizes and cutoff. The graph is searched once, for the largest cutoff.
+    :class:`CommitteePotential` gives forces and stress.
+
+    Args:
+        members: At least two models.
+
+    Raises:
+        TypeError: If ``members`` is no sequence of models.
+        ValueError: If there are fewer than two or they differ in number of targets, readout, units, dtype or device.
+
+    Example:
+        >>> from pyg_schnet import SchNet
+        >>> committee = Committee([SchNet(16, 16, 1), SchNet(24, 24, 2, cutoff=5.0)])
+        >>> z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        >>> y = committee(z, pos)
+        >>> y.mean.shape, y.std.shape, y.members.shape
+        (torch.Size([1, 1]), torch.Size([1, 1]), torch.Size([2, 1, 1]))
+    """
+
+    members: nn.ModuleList
+
+    def __init__(self, members: Sequence[AtomisticModel] | nn.ModuleList) -> None:
+        super().__init__()
+        models = _checked(members)
+        self.members = nn.ModuleList(models)
+        # as its members are: what was loaded is in evaluation mode
+        self.training = self.members.training = any(member.training for member in models)
+
+    @classmethod
+    def load(cls, path: str | Path | Sequence[str | Path], device: str | torch.device = "cpu") -> Self:
+        """Read a committee whose members were written by :func:`pyg_schnet.save`.
+
+        Args:
+            path: A folder with ``member_0/model.safetensors``, ``member_1/model.safetensors``, ... or a list of files.
+            device: Where to put the members.
+
+        Returns:
+            The committee in evaluation mode, members in the order of their numbers or of the list.
+
+        Raises:
+            FileNotFoundError: If there is no such folder or file, or a member without its file.
+            ValueError: If a file is damaged, there is no such device, or the members form no committee.
+        """
+        files = _files_of(Path(path)) if isinstance(path, (str, Path)) else path
+        return cls([load(file, device) for file in files])
+
+    def save(self, folder: str | Path, **info: Any) -> None:
+        """Write each member to its own file, ``member_0/model.safetensors`` and so on, as :func:`pyg_schnet.save` does.
+
+        No file is replaced before all members are written, and each is in a single step.
+
+        Args:
+            folder: Folder of the committee; made if it does not exist.
+            **info: Passed to :func:`pyg_schnet.save` for every member.
+
+        Raises:
+            FileNotFoundError: If the folder above does not exist.
+            TypeError: If a member or ``info`` cannot be written.
+            ValueError: If the folder holds other members already, which would be read as part of this committee.
+        """
+        folder = Path(folder)
+        if not folder.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder.parent} to make {folder.name} in; create it first")
+        homes = [folder / f"member_{number}" for number in range(len(self.members))]
+        if others := [found.name for found in _homes_in(folder) if found not in homes]:
+            raise ValueError(
+                f"{folder} already holds {', '.join(others)}, which this committee of {len(homes)} does not have; "
+                "remove them or choose another folder"
+            )
+        staged = [home / f"{FILE}.new" for home in homes]
+        try:
+            for member, file in zip(self, staged, strict=True):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                save(member, file, **info)
+            for file in staged:
+                file.replace(file.with_name(FILE))
+        finally:
+            for file in staged:
+                file.unlink(missing_ok=True)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[AtomisticModel]:
+        return cast(Iterator[AtomisticModel], iter(self.members))
+
+    def __getitem__(self, number: int) -> AtomisticModel:
+        return cast(AtomisticModel, self.members[number])
+
+    @property
+    def widest(self) -> AtomisticModel:
+        """The first member with the largest cutoff."""
+        return max(self, key=lambda member: member.cutoff)
+
+    @property
+    def cutoff(self) -> float:
+        """The largest cutoff in Angstrom, which a precomputed graph must reach."""
+        return self.widest.cutoff
+
+    def forward(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        *,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> CommitteeOutput:
+        """Predict the properties of each structure, references included.
+
+        All is float64, whatever the dtype of the members: a float32 step of a total energy can exceed the spread.
+
+        Args:
+            z: Atomic numbers [N] int64.
+            pos: Positions in Angstrom [N, 3], in the dtype of the members.
+            batch: Structure of each atom [N] int64, sorted; ``None`` for one structure.
+            edge_index: Neighbours j -> i [2, E] up to :attr:`cutoff`; ``None`` to search them.
+            edge_shift: Image of the source of each edge [E, 3].
+            cell: Lattice vectors as rows [B, 3, 3].
+            pbc: Periodic axes [B, 3].
+            batch_size: Number of structures, needed only if the last ones may be empty.
+
+        Returns:
+            Mean and standard deviation [B, C] and the members' predictions [M, B, C]; C is 3 for the vector of a
+            dipole moment, whose components are then taken one by one.
+
+        Raises:
+            TypeError, ValueError: As :meth:`~pyg_schnet.models.AtomisticModel.forward`.
+        """
+        batch, batch_size = check_structures(pos, batch, batch_size)
+        graphs = self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
+        every = []
+        for member, edges in zip(self, graphs, strict=True):
+            residual = member.predict(z, pos, batch, batch_size, edges)
+            every.append(member.total(residual, z, batch, batch_size))
+        return mean_and_spread(torch.stack(every))
+
+    def contributions(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, **options: Any) -> CommitteeOutput:
+        """Contribution of each atom, see :meth:`~pyg_schnet.models.AtomisticModel.contributions`.
+
+        The spread of a structure is not the sum of those of its atoms: members may divide the same sum differently.
+
+        Args:
+            z: Atomic numbers [N].
+            pos: Positions in Angstrom [N, 3].
+            batch: Structure of each atom [N].
+            **options: ``edge_index``, ``edge_shift``, ``cell``, ``pbc`` and ``batch_size`` as in :meth:`forward`.
+
+        Returns:
+            Mean and standard deviation [N, C] and the members' contributions [M, N, C], float64.
+
+        Raises:
+            ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
+        """
+        return mean_and_spread(torch.stack([member.contributions(z, pos, batch, **options) for member in self]))
+
+    def edges(
+        self,
+        z: Tensor,
+        pos: Tensor,
+        batch: Tensor,
+        batch_size: int,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+    ) -> list[Edges]:
+        """Check the input and find the edges of each member, or take those given; ``batch`` is already checked.
+
+        Returns:
+            The edges within the cutoff of each member; members of the same cutoff share them.
+        """
+        cutoffs = {member.cutoff: member for member in self}
+        if edge_index is None and len(cutoffs) > 1:
+            check_atoms(z, pos, self.widest.embedding.weight.dtype)
+            check_cell(cell, pos)
+            self.widest._check_open(pbc, edge_shift)
+            found = _nested_edges(pos, list(cutoffs), batch, batch_size, cell, pbc)
+        else:
+            graph = edge_index, edge_shift, cell, pbc
+            found = {cutoff: member.edges(z, pos, batch, batch_size, *graph) for cutoff, member in cutoffs.items()}
+        return [found[member.cutoff] for member in self]
+
+
+class CommitteePotential(nn.Module):
+    r"""Mean energy of a committee, its derivatives, and the spread of each.
+
+    .. math::
+        \bar E = \frac{1}{M} \sum_m E_m, \quad \bar F_i = -\frac{\partial \bar E}{\partial r_i}, \quad
+        s(F_{ia})^2 = \frac{1}{M - 1} \sum_m (F_{m,ia} - \bar F_{ia})^2
+
+    The mean forces, stress and virials are the derivatives of the mean energy, so dynamics with them is conservative.
+    The spreads are standard deviations with Bessel's correction, of each component by itself, in float64. A number for
+    each atom that does not depend on the axes is that of the force as a vector,
+    ``out["forces_std"].square().sum(-1).sqrt()``, the root of the summed variances; its largest value over the atoms
+    of a structure is the usual sign that the structure should be labelled and trained on.
+
+    Args:
+        model: A committee of models of energies.
+        stress: Whether a call returns the stress, unless it says otherwise.
+        virials: Whether a call returns the virials of the atoms, unless it says otherwise.
+
+    Raises:
+        TypeError: If ``model`` is no :class:`Committee`.
+        ValueError: If it predicts something else than one energy.
+
+    Example:
+        >>> from pyg_schnet import SchNet
+        >>> potential = CommitteePotential(Committee([SchNet(16, 16, 1), SchNet(16, 16, 1)]))
+        >>> out = potential(torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0]]))
+        >>> {name: list(value.shape) for name, value in out.items()}
+        {'energy': [1], 'energy_std': [1], 'forces': [2, 3], 'forces_std': [2, 3]}
+    """
+
+    model: Committee
+
+    def __init__(self, model: Committee, *, stress: bool = False, virials: bool = False) -> None:
+        super().__init__()
+        if not isinstance(model, Committee):
+            raise TypeError(f"`model` must be a Committee, got {type(model).__name__}; pass one model to Potential")
+        for member in model:
+            Potential(member)  # raises unless it has an energy to differentiate
+        self.model = model
+        self.stress = stress
+        self.virials = virials
+
+    def forward(
+        self,
+        data: Data | Tensor,
+        pos: Tensor | None = None,
+        batch: Tensor | None = None,
+        *,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        batch_size: int | None = None,
+        stress: bool | None = None,
+        virials: bool | None = None,
+    ) -> dict[str, Tensor]:
+        """Mean energy and first derivatives of each structure, and their spreads.
+
+        Args:
+            data: As in :meth:`~pyg_schnet.Potential.forward`, like all other arguments. A precomputed graph must reach
+                up to the largest cutoff of the members.
+            pos: Positions in Angstrom [N, 3].
+            batch: Structure of each atom [N].
+            edge_index: Neighbours j -> i [2, E].
+            edge_shift: Image of the source of each edge [E, 3].
+            cell: Lattice vectors as rows in Angstrom [B, 3, 3].
+            pbc: Periodic axes [B, 3].
+            batch_size: Number of structures.
+            stress: Whether to return the stress; ``None`` for what the constructor was told.
+            virials: Whether to return the virials of the atoms; ``None`` for what the constructor was told.
+
+        Returns:
+            Means in the units and dtypes of :meth:`~pyg_schnet.Potential.forward`: ``energy`` [B], ``forces`` [N, 3]
+            and, if asked for, ``virials`` [N, 3, 3] and ``stress`` [B, 3, 3]; with each the standard deviation over the
+            members, of the same shape and in float64: ``energy_std``, ``forces_std``, ``virials_std``, ``stress_std``.
+
+        Raises:
+            TypeError, ValueError: As :meth:`~pyg_schnet.Potential.forward`.
+        """
+        stress = self.stress if stress is None else stress
+        virials = self.virials if virials is None else virials
+        reader = Potential(self.model.widest)  # whose graph must reach furthest
+        z, pos, batch_size, given = reader._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        differentiable = self.model.training and torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            z, pos, given = _usable(z), _usable(pos), {name: _usable(tensor) for name, tensor in given.items()}
+            batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+            graphs = self.model.edges(z, pos, batch, batch_size, **given)
+            cell = given["cell"] if stress else None
+            if stress:
+                check_volume(cell)
+            atoms = z, pos, batch, batch_size
+            every = [
+                _derivatives(member, edges, atoms, cell, differentiable, virials)
+                for member, edges in zip(self.model, graphs, strict=True)
+            ]
+            return _together(every)
+
+
+def _derivatives(
+    member: AtomisticModel, edges: Edges, atoms: Atoms, cell: Tensor | None, differentiable: bool, virials: bool
+) -> dict[str, Tensor]:
+    """What ``Potential.forward`` returns, on edges that are known already; a stress if there is a cell."""
+    if not (differentiable and edges.edge_vec.requires_grad):
+        edges = edges._replace(edge_vec=edges.edge_vec.detach().requires_grad_())
+    z, _, batch, batch_size = atoms
+    energy = member.total(member.predict(*atoms, edges), z, batch, batch_size).squeeze(-1)  # [B]
+    slope = gradient(energy, edges.edge_vec, create_graph=differentiable)  # [P, 3]
+    out = {"energy": energy, "forces": forces_from_edges(slope, edges.pair_index, batch.size(0))}
+    if virials or cell is not None:
+        w = virials_from_edges(slope, edges.edge_vec, edges.pair_index, batch.size(0))
+        if virials:
+            out["virials"] = w
+        if cell is not None:
+            out["stress"] = stress_from_virials(w, cell, batch)
+    return out if differentiable else {name: value.detach() for name, value in out.items()}
+
+
+def _together(every: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    out: dict[str, Tensor] = {}
+    for name, first in every[0].items():
+        mean, std, _ = mean_and_spread(torch.stack([one[name] for one in every]))
+        out |= {name: mean.to(first.dtype), f"{name}_std": std}
+    return out
+
+
+def _nested_edges(
+    pos: Tensor, cutoffs: list[float], batch: Tensor, batch_size: int, cell: Tensor | None, pbc: Tensor | None
+) -> dict[float, Edges]:
+    """Edges within each cutoff, from one search: the same, in the same order, as a search of their own finds."""
+    edge_index, pair_index, pair_shift, edge_pair = neighbor_pairs(pos, max(cutoffs), batch, batch_size, cell, pbc)
+    edge_vec = edge_vectors(pos, pair_index, pair_shift, cell, batch)
+    if cell is not None:  # vectors of open axes may be NaN
+        cell = torch.where(cell.isfinite().all(-1, keepdim=True), cell, 0.0)
+    found = {}
+    for cutoff in cutoffs:
+        inside = within_cutoff(pos, pair_index, pair_shift, cell, batch, cutoff)  # [P]
+        kept = inside[edge_pair]  # [E]
+        number = inside.cumsum(0) - 1  # of the pairs that are left
+        found[cutoff] = Edges(edge_index[:, kept], edge_vec[inside], number[edge_pair[kept]], pair_index[:, inside])
+    return found
+
+
+def _readout_of(member: AtomisticModel) -> str:
+    readout = member.config["readout"]
+    name = readout if isinstance(readout, str) else type(readout).__name__
+    return "add" if name == "sum" else name
+
+
+def _checked(members: Any) -> list[AtomisticModel]:
+    if not isinstance(members, (Sequence, nn.ModuleList)) or isinstance(members, str):
+        raise TypeError(f"`members` must be a list of at least two models, got {type(members).__name__}")
+    for number, member in enumerate(members):
+        if not isinstance(member, AtomisticModel):
+            raise TypeError(
+                f"member {number} must be an AtomisticModel, for example a SchNet, got {type(member).__name__}"
+            )
+    if len(members) < 2:
+        raise ValueError(f"a committee needs at least 2 members to have a spread, got {len(members)}; train more")
+    models = cast(list[AtomisticModel], list(members))
+    expected = _traits(models[0])
+    for number, member in enumerate(models):
+        for name, value in _traits(member).items():
+            if value != expected[name]:
+                raise ValueError(
+                    f"all members must have the same {name}, got {expected[name]} in member 0 and {value} in member "
+                    f"{number}; leave one of them out or make them alike"
+                )
+    return models
+
+
+def _traits(member: AtomisticModel) -> dict[str, Any]:
+    """What all members must have in common."""
+    readout, weight = member.config["readout"], member.embedding.weight
+    name = readout if isinstance(readout, str) else type(readout).__name__
+    return {
+        "number of targets": member.out_channels,
+        "readout": "add" if name == "sum" else name,
+        "units": member.units,
+        "dtype": weight.dtype,
+        "device": weight.device,
+    }
+
+
+def _homes_in(folder: Path) -> list[Path]:
+    """Folders of members, in the order of their numbers."""
+    homes = [home for home in folder.glob("member_*") if home.is_dir()]
+    return sorted(homes, key=lambda home: (len(home.name), home.name))
+
+
+def _files_of(folder: Path) -> list[Path]:
+    if folder.is_file():
+        raise ValueError(f"{folder} is one model; pass the folder of a committee or a list of at least two files")
+    homes = _homes_in(folder)
+    if not homes:
+        raise FileNotFoundError(f"there is no member_0/{FILE} in {folder}; pass the folder of a committee")
+    for home in homes:
+        if not (home / FILE).is_file():
+            raise FileNotFoundError(f"{home} has no {FILE}; finish this member or pass a list of the others' files")
+    return [home / FILE for home in homes]
