@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch_geometric.data import Dataset
-from torch_geometric.loader import DataLoader
-from tqdm import tqdm
 
-from pyg_schnet.analysis.figure import BLUE, GREY, new_figure, save_figure
-from pyg_schnet.models import Potential, SchNet
+from pyg_schnet.analysis.error_figures import draw_parity
+from pyg_schnet.analysis.evaluate import Structures, evaluation_mode, label_like, potential_outputs
+from pyg_schnet.analysis.figure import new_figure, save_figure
+from pyg_schnet.analysis.target_errors import TargetErrors
+from pyg_schnet.models import AtomisticModel
 from pyg_schnet.units import conversion
 
 
@@ -32,11 +32,11 @@ class Predictions:
     forces_target: NDArray
 
 
-def predict(model: SchNet, dataset: Dataset, batch_size: int = 100, progress: bool = True) -> Predictions:
+def predict(model: AtomisticModel, dataset: Structures, batch_size: int = 100, progress: bool = True) -> Predictions:
     """Evaluate a model on all structures of a dataset, on the device of the model.
 
     Args:
-        model: A model of energies in eV.
+        model: A model of energies, in the unit it knows itself (``model.units``) or in eV.
         dataset: Structures with ``energy`` and ``forces``.
         batch_size: Structures evaluated at a time.
         progress: Whether to show a progress bar.
@@ -45,17 +45,18 @@ def predict(model: SchNet, dataset: Dataset, batch_size: int = 100, progress: bo
         Predictions beside the true values.
 
     Raises:
-        ValueError: If the dataset is empty.
+        ValueError: If the dataset is empty or has no energies or forces.
     """
-    if len(dataset) == 0:
-        raise ValueError("there is no structure to evaluate; expected at least one")
-    potential, device = Potential(model).eval(), next(model.parameters()).device
     parts: dict[str, list[torch.Tensor]] = {"energy": [], "energy_target": [], "forces": [], "forces_target": []}
-    for batch in tqdm(DataLoader(dataset, batch_size), "evaluating", unit="batch", disable=not progress, leave=False):
-        out = potential(batch.to(device))
-        for name in ("energy", "forces"):
-            parts[name].append(out[name].double().cpu())
-            parts[f"{name}_target"].append(batch[name].double().cpu())
+    with evaluation_mode(model):
+        for batch, out in potential_outputs(model, dataset, batch_size, progress):
+            for name in ("energy", "forces"):
+                if name not in out:
+                    raise ValueError(
+                        f"the structures have no `{name}` to compare with; see `evaluate` for other targets"
+                    )
+                parts[name].append(out[name])
+                parts[f"{name}_target"].append(label_like(batch, name, out[name]))
     return Predictions(**{name: torch.cat(tensors).numpy() for name, tensors in parts.items()})
 
 
@@ -98,19 +99,10 @@ def parity_plot(predictions: Predictions, path: str | Path, energy_unit: str = "
     Returns:
         The path.
     """
-    factor, summary = conversion("eV", energy_unit), error_summary(predictions, energy_unit)
-    mean = predictions.energy_target.mean()
-    shown = {
-        "energy": ("energy less its mean", energy_unit, predictions.energy - mean, predictions.energy_target - mean),
-        "forces": ("force component", f"{energy_unit}/Å", predictions.forces, predictions.forces_target),
-    }
     figure, panels = new_figure(columns=2)
-    for panel, (name, (title, unit, predicted, true)) in zip(panels, shown.items(), strict=True):
-        x, y = true.ravel() * factor, predicted.ravel() * factor
-        ends = [min(x.min(), y.min()), max(x.max(), y.max())]
-        panel.plot(ends, ends, color=GREY, linewidth=0.8, zorder=1)
-        panel.scatter(x, y, s=4, color=BLUE, alpha=0.3, linewidths=0, rasterized=True, zorder=2)
-        panel.set(xlabel=f"true {title} ({unit})", ylabel=f"predicted ({unit})", aspect="equal")
-        text = f"MAE {summary[f'{name}_mae']:.3g} {unit}\nRMSE {summary[f'{name}_rmse']:.3g} {unit}"
-        panel.text(0.04, 0.96, text, transform=panel.transAxes, va="top")
+    shown = (("energy", "energy less its mean", ""), ("forces", "force component", "/Ang"))
+    for panel, (name, title, per) in zip(panels, shown, strict=True):
+        values = [getattr(predictions, key) for key in (name, f"{name}_target")]
+        errors = TargetErrors(name, f"eV{per}", *values).converted(f"{energy_unit}{per}")
+        draw_parity(panel, errors, title, centred=name == "energy")
     return save_figure(figure, path)

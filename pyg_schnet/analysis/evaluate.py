@@ -1,0 +1,243 @@
+"""Evaluate a model on a dataset: energies, forces and stresses, or scalar properties."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import Subset
+from torch_geometric.data import Data, Dataset
+from tqdm import tqdm
+
+from pyg_schnet.analysis.target_errors import TargetErrors, unit_factor
+from pyg_schnet.datasets import StructureLoader
+from pyg_schnet.datasets.targets import Target, find_target
+from pyg_schnet.models import AtomisticModel, Potential
+from pyg_schnet.models.checkpoint import to_device
+from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.models.properties import properties
+from pyg_schnet.ops import stress_from_virials
+from pyg_schnet.units import conversion
+
+#: Units of what a potential gives.
+POTENTIAL_UNITS = {"energy": "eV", "forces": "eV/Ang", "stress": "eV/Ang^3"}
+
+#: What can be evaluated.
+Structures: TypeAlias = Dataset | Subset | Sequence[Data]
+
+
+def evaluate(
+    model: AtomisticModel,
+    dataset: Structures,
+    targets: Sequence[str] | None = None,
+    *,
+    batch_size: int = 100,
+    device: str | torch.device | None = None,
+    progress: bool = True,
+) -> list[TargetErrors]:
+    """Predict what is known of all structures of a dataset.
+
+    Without ``targets``, the model is a potential: ``energy``, ``forces`` and ``stress`` [1, 3, 3] are compared, those
+    the structures have, NaN where they are not known. With ``targets``, column c of the model's output is compared with
+    the c-th of them: a column of ``y`` by ``dataset.targets``, or a key of the structures with one number each. Edges
+    stored in the structures are used as :class:`~pyg_schnet.Potential` uses them. Totals are float64, as the labels
+    are. If the model knows its units (``model.units``), predictions are converted to those of the dataset.
+
+    Args:
+        model: The model; it is evaluated in evaluation mode and comes back in the mode it was in.
+        dataset: The structures, also a subset.
+        targets: Names of scalar properties in the order of the model's outputs.
+        batch_size: Structures evaluated at a time.
+        device: Where to evaluate; the model is moved there. ``None`` for where it is.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Predictions beside true values of each target, in the units of the dataset.
+
+    Raises:
+        TypeError: If ``model`` is no :class:`~pyg_schnet.models.AtomisticModel`.
+        ValueError: If the dataset is empty or lacks a target, a shape does not fit, or the model cannot do a structure.
+
+    Example:
+        >>> import tempfile
+        >>> from pyg_schnet import SchNet
+        >>> from pyg_schnet.datasets import QM9
+        >>> molecules = QM9(tempfile.mkdtemp(), "bundled", log=False)[:10]
+        >>> (errors,) = evaluate(SchNet(16, 16, 1), molecules, ["gap"], progress=False)
+        >>> errors.name, errors.unit, errors.true.shape
+        ('gap', 'eV', (10,))
+    """
+    if not isinstance(model, AtomisticModel):
+        raise TypeError(f"`model` must be an AtomisticModel, for example a SchNet, got {type(model).__name__}")
+    if device is not None:
+        model = to_device(model, device)
+    with evaluation_mode(model):
+        if targets is None:
+            return _potential_errors(model, dataset, batch_size, progress)
+        return _property_errors(model, dataset, targets, batch_size, progress)
+
+
+def _potential_errors(
+    model: AtomisticModel, dataset: Structures, batch_size: int, progress: bool
+) -> list[TargetErrors]:
+    pairs: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for batch, out in potential_outputs(model, dataset, batch_size, progress):
+        for name, predicted in out.items():
+            pairs.setdefault(name, []).append((predicted, label_like(batch, name, predicted)))
+    known = [name for name in pairs if any(not bool(true.isnan().all()) for _, true in pairs[name])]
+    units = getattr(_whole(dataset), "units", {})
+    errors = []
+    for name in known or pairs:
+        unit = POTENTIAL_UNITS[name]
+        errors.append(_joined(name, unit, pairs[name]).converted(units.get(name, unit)))
+    return errors
+
+
+def _property_errors(
+    model: AtomisticModel, dataset: Structures, targets: Sequence[str], batch_size: int, progress: bool
+) -> list[TargetErrors]:
+    found = _found(dataset, targets)
+    pairs: dict[str, list[tuple[Tensor, Tensor]]] = {target.name: [] for target in found}
+    for batch, moved in _batches(model, dataset, batch_size, progress):
+        with torch.no_grad():
+            y = properties(model, moved).cpu()  # [B, C] float64, which a call of the model would round
+        _check_columns(y, list(pairs))
+        for column, target in enumerate(found):
+            predicted = y[:, column] * _factor(model, target)
+            pairs[target.name].append((predicted, target.values(batch).double()))
+    return [_joined(target.name, target.unit, pairs[target.name]) for target in found]
+
+
+def potential_outputs(
+    model: AtomisticModel, dataset: Structures, batch_size: int, progress: bool
+) -> Iterator[tuple[Data, dict[str, Tensor]]]:
+    """Batches of a dataset, each with what a potential says of it.
+
+    Args:
+        model: A model of energies, in the unit it knows itself (``model.units``) or in eV; in evaluation mode.
+        dataset: The structures.
+        batch_size: Structures in a batch.
+        progress: Whether to show a progress bar.
+
+    Yields:
+        The batch on the CPU and, of the labels it has (for ``stress``: if any is known), predicted ``energy`` [B] in
+        eV, ``forces`` [N, 3] in eV/Angstrom and ``stress`` [B, 3, 3] in eV/Angstrom^3, all float64 on the CPU.
+
+    Raises:
+        ValueError: If the dataset is empty or has none of these labels.
+    """
+    potential = Potential(model)
+    factor = conversion(model.units.get("energy", "eV"), "eV")
+    for batch, moved in _batches(model, dataset, batch_size, progress):
+        known = _known_stress(batch)
+        names = [name for name in ("energy", "forces") if batch.get(name) is not None]
+        if not names and known is None:
+            raise ValueError(
+                "the structures have no `energy`, `forces` or known `stress` to compare with; they have "
+                f"{', '.join(sorted(batch.keys()))}: name scalar properties as `targets`"
+            )
+        out = potential(moved, virials=known is not None)
+        if known is not None:
+            names.append("stress")
+            check_volume(batch.get("cell"), known)
+            out["stress"] = stress_from_virials(out["virials"], moved.cell, moved.batch)
+        yield batch, {name: factor * out[name].detach().cpu().double() for name in names}
+
+
+def _batches(
+    model: AtomisticModel, dataset: Structures, batch_size: int, progress: bool
+) -> Iterator[tuple[Data, Data]]:
+    """Batches on the CPU and on the device of the model."""
+    if len(dataset) == 0:
+        raise ValueError("there is no structure to evaluate; expected at least one")
+    loader, device = StructureLoader(dataset, batch_size), next(model.parameters()).device
+    for batch in tqdm(loader, "evaluating", unit="batch", disable=not progress, leave=False):
+        yield batch.to("cpu"), copy.copy(batch).to(device)
+
+
+@contextmanager
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the ``with`` block; every module is in its former mode afterwards.
+
+    Args:
+        model: The model.
+
+    Yields:
+        Nothing.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _found(dataset: Structures, targets: Sequence[str]) -> list[Target]:
+    if isinstance(targets, str) or not targets or len(set(targets)) < len(targets):
+        raise ValueError(f"`targets` must be a list of different names, got {targets!r}")
+    return [find_target(_whole(dataset), name) for name in targets]
+
+
+def _check_columns(y: Tensor, names: Sequence[str]) -> None:
+    if y.dim() != 2 or y.size(1) != len(names):
+        raise ValueError(
+            f"the model predicts {list(y.shape)} for a batch, but there are {len(names)} targets "
+            f"({', '.join(names)}); expected one column for each, in this order"
+        )
+
+
+def label_like(batch: Data, name: str, predicted: Tensor) -> Tensor:
+    """True values of a target in float64, checked to fit what is predicted.
+
+    Args:
+        batch: Structures with the target.
+        name: The target.
+        predicted: What is predicted of them.
+
+    Returns:
+        True values in the shape of ``predicted``.
+
+    Raises:
+        ValueError: If they have another shape.
+    """
+    label = batch[name].double()
+    if name == "energy" and label.numel() == predicted.numel():  # [B, 1] is meant as well
+        label = label.flatten()
+    if label.shape != predicted.shape:
+        raise ValueError(f"`{name}` of the structures must have shape {list(predicted.shape)}, got {list(label.shape)}")
+    return label
+
+
+def _known_stress(batch: Data) -> Tensor | None:
+    """Which structures have a stress [B]; ``None`` if none has."""
+    stress = batch.get("stress")
+    if stress is None:
+        return None
+    if stress.shape != (batch.num_graphs, 3, 3):
+        raise ValueError(
+            f"`stress` must have shape [{batch.num_graphs}, 3, 3], [1, 3, 3] in each Data, got {list(stress.shape)}"
+        )
+    known: Tensor = stress.isfinite().flatten(1).all(1)
+    return known if bool(known.any()) else None
+
+
+def _joined(name: str, unit: str, pairs: list[tuple[Tensor, Tensor]]) -> TargetErrors:
+    predicted, true = (torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
+    return TargetErrors(name, unit, predicted, true)
+
+
+def _factor(model: AtomisticModel, target: Target) -> float:
+    """From the unit of the model to that of the data, where both are known."""
+    unit = model.units.get(target.name)
+    return unit_factor(unit, target.unit) if unit and target.unit else 1.0
+
+
+def _whole(dataset: Any) -> Any:
+    """The dataset behind torch's subsets, which do not pass on its attributes."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return dataset
