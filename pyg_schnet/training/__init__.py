@@ -6,8 +6,23 @@ except ImportError as error:
     raise ImportError('training needs Lightning; install it with pip install "pyg_schnet[train]"') from error
 
 from pyg_schnet.training.data import SplitDataModule
-from pyg_schnet.training.fit import FitResult, fit, read_checkpoint
-from pyg_schnet.training.loss import energy_forces_loss
-from pyg_schnet.training.task import PotentialTask
+from pyg_schnet.training.fit import fit
+from pyg_schnet.training.loss import energy_forces_loss, squared_loss
+from pyg_schnet.training.property_task import PropertyTask
+from pyg_schnet.training.protocol import TrainingTask
+from pyg_schnet.training.result import FitResult, read_checkpoint
+from pyg_schnet.training.potential_task import PotentialTask
+from pyg_schnet.training.trainer import RunTrainer
 
-__all__ = ["FitResult", "PotentialTask", "SplitDataModule", "energy_forces_loss", "fit", "read_checkpoint"]
+__all__ = [
+    "FitResult",
+    "PotentialTask",
+    "PropertyTask",
+    "RunTrainer",
+    "SplitDataModule",
+    "TrainingTask",
+    "energy_forces_loss",
+    "fit",
+    "read_checkpoint",
+    "squared_loss",
+]

@@ -17,16 +17,18 @@ class SplitDataModule(LightningDataModule):
     """Mini-batches of the parts of a split.
 
     The order of the training examples depends on ``seed`` and the epoch only, so that a resumed run sees the same
-    batches.
+    batches. So does a run of several processes: each takes its share of every mini-batch, the mini-batches are those of
+    one process.
 
     Args:
-        dataset: Structures with ``energy`` and ``forces``.
+        dataset: Structures with what is to be learnt.
         split: Positions of ``train``, ``val`` and perhaps ``test`` examples, see
             :func:`pyg_schnet.datasets.random_split`.
-        batch_size: Examples in a mini-batch.
+        batch_size: Examples in a mini-batch, over all processes.
         seed: Seed of the order of the training examples.
         device: Where batches are assembled, for example ``"cuda"``: training and validation examples are moved there
             once. By default batches are assembled where the data are, and Lightning moves them.
+        tests: Further datasets to test on, by name.
 
     Raises:
         ValueError: If training or validation part are empty, parts overlap, positions lie outside the dataset or
@@ -40,6 +42,7 @@ class SplitDataModule(LightningDataModule):
         batch_size: int = 32,
         seed: int = 0,
         device: str | torch.device | None = None,
+        tests: Mapping[str, Dataset] | None = None,
     ) -> None:
         super().__init__()
         for part in ("train", "val"):
@@ -49,7 +52,7 @@ class SplitDataModule(LightningDataModule):
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
         made = split.made if isinstance(split, Split) else {}
         self.dataset, self.split = dataset, Split(split, len(dataset), **made)
-        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self.batch_size, self.seed, self.device, self.tests = batch_size, seed, device, dict(tests or {})
 
     def energy_per_atom(self) -> tuple[float, float]:
         """Mean and standard deviation of the energy per atom over the training set, in eV.
@@ -62,17 +65,67 @@ class SplitDataModule(LightningDataModule):
         std = float(per_atom.std()) if per_atom.numel() > 1 else 0.0
         return float(per_atom.mean()), std if std > 0 else 1.0
 
+    def part(self, name: str) -> Dataset:
+        """The examples of a part of the split, or of one of the further tests.
+
+        Args:
+            name: ``"train"``, ``"val"``, ``"test"``, or the name of a further test.
+
+        Returns:
+            The examples.
+
+        Raises:
+            ValueError: If there is no such part, or it is empty.
+        """
+        if name in self.tests:
+            return self.tests[name]
+        if not len(self.split.get(name, ())):
+            have = [part for part in self.split if len(self.split[part])]
+            raise ValueError(f"there are no {name!r} examples; expected one of {', '.join([*have, *self.tests])}")
+        return self.dataset[self.split[name]]
+
     def train_dataloader(self) -> StructureLoader:
         """Training batches, in a new order each epoch; an incomplete last batch is left out."""
-        subset = self.dataset[self.split["train"]]
-        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler: DistributedSampler = DistributedSampler(subset, replicas, rank, shuffle=True, seed=self.seed)
+        subset, (processes, rank) = self.dataset[self.split["train"]], self._place()
+        if self.batch_size % processes:
+            raise ValueError(
+                f"`batch_size` counts the examples of all processes, a multiple of {processes}; got {self.batch_size}"
+            )
+        sampler: DistributedSampler = DistributedSampler(subset, processes, rank, shuffle=True, seed=self.seed)
         drop_last = len(subset) >= self.batch_size
-        return StructureLoader(subset, self.batch_size, sampler=sampler, drop_last=drop_last, device=self.device)
+        own = self.batch_size // processes
+        return StructureLoader(subset, own, sampler=sampler, drop_last=drop_last, device=self.device)
 
     def val_dataloader(self) -> StructureLoader:
-        """Validation batches."""
-        return StructureLoader(self.dataset[self.split["val"]], self.batch_size, device=self.device)
+        """Validation batches, of several processes each its share."""
+        processes, rank = self._place()
+        own = self.split["val"][rank::processes]
+        if not len(own):
+            raise ValueError(
+                f"{len(self.split['val'])} validation examples are too few for {processes} processes; "
+                "expected at least one for each"
+            )
+        return StructureLoader(self.dataset[own], self.batch_size, device=self.device)
+
+    def examples_of(self, epoch: int, batch: int) -> Tensor:
+        """Which examples are in a mini-batch.
+
+        Args:
+            epoch: Number of the epoch.
+            batch: Number of the mini-batch in the epoch.
+
+        Returns:
+            Positions in the dataset [..], those of all processes.
+        """
+        train = self.split["train"]
+        sampler: DistributedSampler = DistributedSampler(range(len(train)), 1, 0, shuffle=True, seed=self.seed)
+        sampler.set_epoch(epoch)
+        order = torch.tensor(list(sampler))
+        return train[order[batch * self.batch_size : (batch + 1) * self.batch_size]]
+
+    def _place(self) -> tuple[int, int]:
+        """Number of processes, and which of them this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def save_split(self, path: Path) -> None:
         """Write the split with the name of its dataset, see :func:`pyg_schnet.datasets.save_split`.

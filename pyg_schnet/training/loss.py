@@ -24,8 +24,8 @@ def energy_forces_loss(
     Schütt et al., J. Chem. Phys. 148, 241722 (2018), equation (5); n is the number of atoms of the structure. The last
     term, the squared Frobenius norm of the nine elements, is not in the paper. Errors of a stress are some tens of
     meV/Angstrom^3 where those of forces are some hundreds of meV/Angstrom, so that with :math:`\rho_\sigma` between
-    10 and 1000 it counts as much as the forces. Structures whose true stress is not known (NaN) add nothing to it. The
-    difference of energies is taken in the dtype they come in, so that float64 total energies lose nothing.
+    10 and 1000 it counts as much as the forces. Labels that are not known (NaN) add nothing. The difference of energies
+    is taken in the dtype they come in, so that float64 total energies lose nothing.
 
     Args:
         energy: Predicted energies [B].
@@ -54,8 +54,8 @@ def energy_forces_loss(
     for name, target, value in (("energy", energy_target, energy), ("forces", forces_target, forces)):
         if target.shape != value.shape:
             raise ValueError(f"`{name}` of the data must have shape {list(value.shape)}, got {list(target.shape)}")
-    energy_error = (energy_target - energy).to(forces.dtype)  # [B]
-    forces_error = (forces_target - forces).square().sum(dim=1)  # [N]
+    energy_error = _difference(energy, energy_target).to(forces.dtype)  # [B]
+    forces_error = _difference(forces, forces_target).square().sum(dim=1)  # [N]
     num_structures = energy.size(0)
     num_atoms = torch.zeros(num_structures, dtype=forces.dtype, device=forces.device)
     num_atoms = num_atoms.index_add(0, batch, torch.ones_like(forces_error))
@@ -64,6 +64,39 @@ def energy_forces_loss(
     if stress is not None and stress_target is not None:
         per_structure = per_structure + rho_stress * _stress_error(stress, stress_target)
     return per_structure.mean()
+
+
+def squared_loss(prediction: Tensor, target: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+    r"""Mean squared error of scalar properties.
+
+    .. math:: \ell = \frac{1}{BC} \sum_{s,c} \Big( \frac{P_{sc} - \hat P_{sc}}{\sigma_c} \Big)^2
+
+    The squared loss of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F. Values that are not known (NaN)
+    add nothing.
+
+    Args:
+        prediction: Predicted properties [B] or [B, C].
+        target: True properties of the same shape.
+        scale: Unit in which errors are measured, for each target [C]: one that is alone does not need it.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> squared_loss(torch.tensor([1.0, 5.0]), torch.tensor([3.0, torch.nan]))
+        tensor(2.)
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"`target` must have shape {list(prediction.shape)}, got {list(target.shape)}")
+    return (_difference(prediction, target) / scale).square().mean()
+
+
+def _difference(prediction: Tensor, target: Tensor) -> Tensor:
+    """Target less prediction, zero where the target is not known."""
+    return torch.where(target.isnan(), 0.0, target - prediction)
 
 
 def _stress_error(stress: Tensor, target: Tensor) -> Tensor:

@@ -1,27 +1,34 @@
-"""Training a potential with Lightning."""
+"""Training a potential."""
 
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch_geometric.data import Data
-from torchmetrics import MeanAbsoluteError, MetricCollection
+from torchmetrics import MeanAbsoluteError, MeanMetric, MetricCollection
 
+from pyg_schnet.datasets.targets import Target
 from pyg_schnet.graph import may_inspect
-from pyg_schnet.models import AtomisticModel, Potential
+from pyg_schnet.models import AtomisticModel, Potential, properties
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.ops import stress_from_virials
-from pyg_schnet.training.loss import energy_forces_loss, known_stress
+from pyg_schnet.training.loss import energy_forces_loss, known_stress, squared_loss
+from pyg_schnet.training.protocol import TrainingTask
+from pyg_schnet.training.references import ReferenceRule
+from pyg_schnet.training.schedule import ScheduleName
 from pyg_schnet.units import conversion
 
 
-class PotentialTask(LightningModule):
+class PotentialTask(TrainingTask):
     """Learn energies, forces and, if asked for, stresses with the protocol of the paper.
 
     Loss of equation (5), Adam, learning rate decayed exponentially (ratio ``decay`` every ``decay_steps`` steps,
     continuously); Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F. Validation logs the loss and the mean
-    absolute errors in the unit asked for.
+    absolute errors in the unit asked for. Labels that are not known (NaN) add nothing to the loss.
+
+    With ``forces=False`` the loss is the squared error of the energies alone, as for the columns "energy" of tables III
+    and IV. With ``rho=0`` it is that of the forces alone; :func:`~pyg_schnet.training.fit` then fits the constant of
+    integration to the energies of the training set.
 
     With ``rho_stress`` above zero, data need ``stress`` [1, 3, 3] in eV/Angstrom^3 with the sign of ASE. Structures
     whose stress is NaN, as that of molecules, learn from energy and forces alone and need no cell.
@@ -30,13 +37,21 @@ class PotentialTask(LightningModule):
         model: The model of energies to train.
         rho: Trade-off between energies and forces.
         learning_rate: Learning rate of the first step.
-        decay: Factor on the learning rate after ``decay_steps`` steps.
+        decay: Factor on the learning rate after ``decay_steps`` steps, or on a plateau.
         decay_steps: See ``decay``.
         energy_unit: Unit in which errors are shown; data and model are in eV.
         rho_stress: Weight of the stresses, see :func:`~pyg_schnet.training.energy_forces_loss`; 0 for none.
+        forces: Whether to learn forces.
+        schedule: ``"exponential"``, ``"cosine"`` to zero at the end of the run, or ``"plateau"``, see
+            :func:`~pyg_schnet.training.schedule.learning_rate_schedule`.
+        warmup_steps: Steps in which the learning rate rises linearly from zero.
+        plateau_patience: Validations without improvement that make a plateau.
+        references: Where mean, standard deviation and single-atom values of the energy come from: ``"mean"``,
+            ``"atomref"``, ``"fit"``, ``"none"``, or ``"auto"`` for ``"mean"`` if the model has none yet, see
+            :func:`~pyg_schnet.training.references.set_references`.
 
     Raises:
-        ValueError: If ``rho`` or ``rho_stress`` is negative, a rate is not positive or the unit is not known.
+        ValueError: If ``rho`` or ``rho_stress`` is negative, a rate is not positive or a name is not known.
     """
 
     def __init__(
@@ -48,16 +63,28 @@ class PotentialTask(LightningModule):
         decay_steps: int = 100_000,
         energy_unit: str = "kcal/mol",
         rho_stress: float = 0.0,
+        forces: bool = True,
+        schedule: ScheduleName = "exponential",
+        warmup_steps: int = 0,
+        plateau_patience: int = 25,
+        references: ReferenceRule = "auto",
     ) -> None:
-        super().__init__()
+        super().__init__(
+            model,
+            ["energy"],
+            learning_rate,
+            schedule,
+            decay,
+            decay_steps,
+            warmup_steps,
+            plateau_patience,
+            references,
+        )
         for name, weight in (("rho", rho), ("rho_stress", rho_stress)):
             if weight < 0:
                 raise ValueError(f"`{name}` must not be negative, got {weight}")
-        if learning_rate <= 0 or decay <= 0 or decay_steps < 1:
-            raise ValueError(
-                "`learning_rate` and `decay` must be positive and `decay_steps` at least 1, "
-                f"got {learning_rate}, {decay} and {decay_steps}"
-            )
+        if not forces and rho_stress > 0:
+            raise ValueError(f"stresses are learnt beside forces; got forces=False and rho_stress={rho_stress}")
         self.save_hyperparameters(ignore=["model"])
         self.hparams["config"] = model.config
         # virials instead of stresses: a batch may hold molecules, which have no volume
@@ -65,11 +92,30 @@ class PotentialTask(LightningModule):
         self.unit_factor = conversion("eV", energy_unit)
         names = ["energy", "forces", "stress"] if rho_stress > 0 else ["energy", "forces"]
         self.errors = MetricCollection({name: MeanAbsoluteError() for name in names})
+        self.validation_loss = MeanMetric()
 
     @property
     def model(self) -> Any:
         """The model that is trained."""
         return self.potential.model
+
+    def check(self, dataset: Any) -> None:
+        """Check that a dataset has what is to be learnt, before anything is computed.
+
+        Args:
+            dataset: The dataset.
+
+        Raises:
+            ValueError: If a label is missing or has another unit than the model.
+        """
+        super().check(dataset)
+        data = dataset[0]
+        labels = ["forces"] * self.hparams["forces"] + ["stress"] * (self.hparams["rho_stress"] > 0)
+        for name in labels:
+            if data.get(name) is None:
+                raise ValueError(
+                    f"{type(dataset).__name__} has no `{name}` to learn, it has {', '.join(sorted(data.keys()))}"
+                )
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Loss of a mini-batch.
@@ -81,7 +127,7 @@ class PotentialTask(LightningModule):
         Returns:
             The loss, a scalar.
         """
-        loss, _ = self._loss(batch)
+        loss, _ = self._loss(batch, with_forces=self.hparams["forces"])
         self.log("train/loss", loss, batch_size=batch.num_graphs)
         return loss
 
@@ -92,17 +138,22 @@ class PotentialTask(LightningModule):
             batch: Structures with ``energy`` and ``forces``, and with ``stress`` if there is a weight for it.
             batch_idx: Not used.
         """
-        loss, out = self._loss(batch)
-        self.log("val/loss", loss.detach(), batch_size=batch.num_graphs)
-        self.errors["energy"].update(out["energy"], batch.energy.view_as(out["energy"]).to(out["energy"].dtype))
-        self.errors["forces"].update(out["forces"], batch.forces.to(out["forces"].dtype))
+        loss, out = self._loss(batch, with_forces=self.hparams["forces"] or batch.get("forces") is not None)
+        self.validation_loss.update(loss.detach(), weight=batch.num_graphs)
+        for name in ("energy", "forces"):
+            if name in out and batch.get(name) is not None:
+                target = batch[name].view_as(out[name]).to(out[name].dtype)
+                known = target.isfinite()
+                self.errors[name].update(out[name][known], target[known])
         if "stress" in out:
             known = known_stress(batch.stress)
             if known.any():
                 self.errors["stress"].update(out["stress"][known], batch.stress[known].to(out["stress"].dtype))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean absolute errors in the unit asked for."""
+        """Log the loss and the mean absolute errors in the unit asked for."""
+        self.log("val/loss", self.validation_loss.compute())
+        self.validation_loss.reset()
         unit = self.hparams["energy_unit"]
         units = {"energy": unit, "forces": f"{unit}/Ang", "stress": f"{unit}/Ang^3"}
         for name, error in self.errors.items():
@@ -110,39 +161,15 @@ class PotentialTask(LightningModule):
                 self.log(f"val/{name}_mae [{units[name]}]", error.compute() * self.unit_factor)
         self.errors.reset()
 
-    def configure_optimizers(self) -> Any:
-        """Adam with exponential decay of the learning rate at every step.
-
-        Returns:
-            Optimizer and schedule, as Lightning expects them.
-        """
-        rate, decay, steps = (self.hparams[name] for name in ("learning_rate", "decay", "decay_steps"))
-        optimizer = torch.optim.Adam(self.parameters(), lr=rate, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: decay ** (step / steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to resume a run of another model.
-
-        Args:
-            checkpoint: What Lightning read.
-
-        Raises:
-            ValueError: If architecture or protocol differ.
-        """
-        # runs of before there were stresses had no weight for them
-        stored, own = {"rho_stress": 0.0} | dict(checkpoint["hyper_parameters"]), dict(self.hparams)
-        different = [name for name in own if stored.get(name) != own[name]]
-        if different:
-            raise ValueError(
-                f"the interrupted run had other settings ({', '.join(different)}): "
-                + "; ".join(f"{name} was {stored.get(name)}, now {own[name]}" for name in different)
-                + "; resume with the old ones or start in another directory"
-            )
-
-    def _loss(self, batch: Data) -> tuple[Tensor, dict[str, Tensor]]:
-        _check_labels(batch)
-        out = self.potential(batch)
+    def _loss(self, batch: Data, with_forces: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+        _check_labels(batch, self.hparams["forces"])
+        energy = Target("energy", "energy", None, "eV").values(batch)
+        if not with_forces:
+            out = {"energy": properties(self.model, batch).squeeze(1)}
+        else:
+            out = self.potential(batch)
+        if not self.hparams["forces"]:
+            return squared_loss(out["energy"], energy).float(), out
         rho, rho_stress = self.hparams["rho"], self.hparams["rho_stress"]
         target = None
         if rho_stress > 0:
@@ -152,7 +179,7 @@ class PotentialTask(LightningModule):
         loss = energy_forces_loss(
             out["energy"],
             out["forces"],
-            batch.energy,
+            energy,
             batch.forces,
             batch.batch,
             rho,
@@ -163,8 +190,8 @@ class PotentialTask(LightningModule):
         return loss, out
 
 
-def _check_labels(batch: Data) -> None:
-    for name in ("energy", "forces"):
+def _check_labels(batch: Data, forces: bool) -> None:
+    for name in ("energy", "forces") if forces else ("energy",):
         if batch.get(name) is None:
             raise ValueError(f"the data have no `{name}` to learn; they have {', '.join(sorted(batch.keys()))}")
 

@@ -1,0 +1,86 @@
+"""Scalar targets of a dataset by name: columns of ``y`` or attributes of their own."""
+
+import difflib
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch_geometric.data import Data
+
+
+class Target(NamedTuple):
+    """Where one number of each structure is found.
+
+    Attributes:
+        name: Its name, for example ``"U0"`` or ``"formation_energy"``.
+        key: Key of the data.
+        column: Column of that key; ``None`` if it has one value for each structure.
+        unit: Its unit, empty if the dataset does not say.
+    """
+
+    name: str
+    key: str
+    column: int | None
+    unit: str
+
+    def values(self, batch: Data) -> Tensor:
+        """The target of each structure of a batch.
+
+        Args:
+            batch: Structures.
+
+        Returns:
+            Values [B] in the dtype of the data; NaN where they are not known.
+
+        Raises:
+            ValueError: If the batch does not have one value for each structure.
+        """
+        values, count = batch.get(self.key), getattr(batch, "num_graphs", 1)
+        if values is None:
+            raise ValueError(f"the data have no `{self.key}`; they have {', '.join(sorted(batch.keys()))}")
+        if self.column is not None:
+            values = values.view(count, -1)[:, self.column]
+        if values.numel() != count:
+            raise ValueError(
+                f"`{self.key}` must have one value for each of the {count} structures, [1] in each Data, "
+                f"got {list(values.shape)}"
+            )
+        return values.reshape(count)
+
+
+def find_target(dataset: Any, name: str) -> Target:
+    """Find a target by its name.
+
+    Args:
+        dataset: A dataset of structures; those of this package name the columns of ``y`` in ``targets``.
+        name: Column of ``y`` or key of the data.
+
+    Returns:
+        Where it is found.
+
+    Raises:
+        ValueError: If the dataset has no such target, with what it has.
+
+    Example:
+        >>> import tempfile
+        >>> from pyg_schnet.datasets import QM9
+        >>> find_target(QM9(tempfile.mkdtemp(), "bundled", log=False), "zpve")
+        Target(name='zpve', key='y', column=6, unit='eV')
+    """
+    units, data = getattr(dataset, "units", {}), getattr(dataset, "_data", None)
+    columns = getattr(dataset, "targets", {})
+    if name in columns:
+        chosen = getattr(dataset, "target_name", None)  # a dataset may have been opened with one of its targets
+        if chosen is None:
+            return Target(name, "y", columns[name], units.get(name, ""))
+        if chosen == name:
+            return Target(name, "y", 0, units.get(name, ""))
+        raise ValueError(f"the dataset was opened with the target {chosen!r} only; open it with {name!r} or with all")
+    data = dataset[0] if data is None else data
+    structure = {"z", "pos", "cell", "pbc", "batch", "ptr", "edge_index", "edge_shift", "edge_cutoff", "forces"}
+    keys = [key for key in data.keys() if key not in structure and isinstance(data[key], Tensor)]  # noqa: SIM118
+    if name in keys:
+        return Target(name, name, None, units.get(name, ""))
+    known = [*columns, *(key for key in keys if not (columns and key == "y"))]
+    close = difflib.get_close_matches(name, known, 1)
+    nearest = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"{type(dataset).__name__} has no target {name!r}, it has {', '.join(known)}{nearest}")

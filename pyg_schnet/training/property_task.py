@@ -1,0 +1,126 @@
+"""Training scalar properties."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from torchmetrics import MeanAbsoluteError, MeanMetric, MetricCollection
+
+from pyg_schnet.datasets.targets import Target
+from pyg_schnet.models import AtomisticModel, properties
+from pyg_schnet.training.loss import squared_loss
+from pyg_schnet.training.protocol import TrainingTask
+from pyg_schnet.training.references import ReferenceRule
+from pyg_schnet.training.schedule import ScheduleName
+
+
+class PropertyTask(TrainingTask):
+    """Learn scalar properties of structures: QM9's targets, formation energies, energies without forces.
+
+    Squared loss of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F, in units of the standard deviation
+    of each target, which for a single target changes nothing; Adam; learning rate decayed exponentially. Values that
+    are not known (NaN) add nothing. Validation logs the loss and the mean absolute errors in the units of the data.
+
+    Args:
+        model: The model to train, with as many ``out_channels`` as targets.
+        targets: Names of the targets in the order of the model's outputs: columns of ``y`` that the dataset names
+            (``"U0"``) or keys of the data (``"formation_energy"``).
+        learning_rate: Learning rate of the first step.
+        decay: Factor on the learning rate after ``decay_steps`` steps, or on a plateau.
+        decay_steps: See ``decay``.
+        schedule: ``"exponential"``, ``"cosine"`` to zero at the end of the run, or ``"plateau"``, see
+            :func:`~pyg_schnet.training.schedule.learning_rate_schedule`.
+        warmup_steps: Steps in which the learning rate rises linearly from zero.
+        plateau_patience: Validations without improvement that make a plateau.
+        references: Where mean, standard deviation and single-atom values come from: ``"mean"``, ``"atomref"``,
+            ``"fit"``, ``"none"``, or ``"auto"`` for ``"mean"`` if the model has none yet, see
+            :func:`~pyg_schnet.training.references.set_references`.
+
+    Raises:
+        ValueError: If a rate is not positive, a name is not known or there is not one output for each target.
+    """
+
+    def __init__(
+        self,
+        model: AtomisticModel,
+        targets: str | Sequence[str],
+        learning_rate: float = 1e-3,
+        decay: float = 0.96,
+        decay_steps: int = 100_000,
+        schedule: ScheduleName = "exponential",
+        warmup_steps: int = 0,
+        plateau_patience: int = 25,
+        references: ReferenceRule = "auto",
+    ) -> None:
+        targets = [targets] if isinstance(targets, str) else list(targets)
+        super().__init__(
+            model,
+            targets,
+            learning_rate,
+            schedule,
+            decay,
+            decay_steps,
+            warmup_steps,
+            plateau_patience,
+            references,
+        )
+        self.save_hyperparameters(ignore=["model"])
+        self.hparams["config"] = model.config
+        self.network = model
+        self.errors = MetricCollection({name: MeanAbsoluteError() for name in targets})
+        self.validation_loss = MeanMetric()
+
+    @property
+    def model(self) -> Any:
+        """The model that is trained."""
+        return self.network
+
+    def training_step(self, batch: Data, batch_idx: int) -> Tensor:
+        """Loss of a mini-batch.
+
+        Args:
+            batch: Structures with the targets.
+            batch_idx: Not used.
+
+        Returns:
+            The loss, a scalar.
+        """
+        loss, _, _ = self._loss(batch)
+        self.log("train/loss", loss, batch_size=batch.num_graphs)
+        return loss
+
+    def validation_step(self, batch: Data, batch_idx: int) -> None:
+        """Loss and errors of a mini-batch.
+
+        Args:
+            batch: Structures with the targets.
+            batch_idx: Not used.
+        """
+        loss, predicted, true = self._loss(batch)
+        self.validation_loss.update(loss.detach(), weight=batch.num_graphs)
+        for column, name in enumerate(self.names):
+            known = true[:, column].isfinite()
+            if known.any():
+                self.errors[name].update(predicted[known, column], true[known, column])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss and the mean absolute errors in the units of the data."""
+        self.log("val/loss", self.validation_loss.compute())
+        self.validation_loss.reset()
+        for target in self._found():
+            if self.errors[target.name].update_called:
+                label = f"val/{target.name}_mae" + (f" [{target.unit}]" if target.unit else "")
+                self.log(label, self.errors[target.name].compute())
+        self.errors.reset()
+
+    def _found(self) -> list[Target]:
+        """The targets; without a data module each is taken for a key of the data."""
+        return self.targets or [Target(name, name, None, "") for name in self.names]
+
+    def _loss(self, batch: Data) -> tuple[Tensor, Tensor, Tensor]:
+        true = torch.stack([target.values(batch) for target in self._found()], dim=1).double()  # [B, C]
+        predicted = properties(self.model, batch)  # [B, C]
+        loss = squared_loss(predicted, true, self.model.reference.std)
+        return loss.to(self.model.embedding.weight.dtype), predicted, true

@@ -1,0 +1,174 @@
+"""What all training tasks share: optimizer, schedule, references, what a resumed run must agree with."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+
+from pyg_schnet.datasets.targets import Target, find_target
+from pyg_schnet.models import AtomisticModel
+from pyg_schnet.training.references import check_rule, set_references
+from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
+
+#: Settings that older checkpoints do not have, with the values they were made with.
+_ADDED_LATER: dict[str, Any] = {
+    "rho_stress": 0.0,
+    "forces": True,
+    "schedule": "exponential",
+    "warmup_steps": 0,
+    "plateau_patience": 25,
+    "references": "none",
+}
+
+
+class TrainingTask(LightningModule):
+    """A model and the protocol by which it is trained.
+
+    Adam, and a schedule of the learning rate. Before the first step the references of the model are taken from the
+    training set. Subclasses write the steps.
+
+    Args:
+        model: The model.
+        targets: Names of the targets of the dataset, in the order of the model's outputs.
+        learning_rate: Learning rate of the first step.
+        schedule: Schedule of the learning rate, see :func:`~pyg_schnet.training.schedule.learning_rate_schedule`.
+        decay: Factor on the learning rate after ``decay_steps`` steps, or on a plateau.
+        decay_steps: See ``decay``.
+        warmup_steps: Steps in which the learning rate rises linearly from zero.
+        plateau_patience: Validations without improvement that make a plateau.
+        references: Where references come from, see :func:`~pyg_schnet.training.references.set_references`.
+
+    Raises:
+        ValueError: If a rate is not positive or a name is not known.
+    """
+
+    def __init__(
+        self,
+        model: AtomisticModel,
+        targets: list[str],
+        learning_rate: float,
+        schedule: str,
+        decay: float,
+        decay_steps: int,
+        warmup_steps: int,
+        plateau_patience: int,
+        references: str,
+    ) -> None:
+        super().__init__()
+        if learning_rate <= 0:
+            raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
+        check_schedule(schedule, decay, decay_steps, warmup_steps)
+        check_rule(references)
+        self.names, self.targets, self._prepared = targets, list[Target](), False
+        self._plan: dict[str, Any] = {
+            "schedule": schedule,
+            "decay": decay,
+            "decay_steps": decay_steps,
+            "warmup_steps": warmup_steps,
+            "patience": plateau_patience,
+        }
+
+    @property
+    def model(self) -> Any:
+        """The model that is trained."""
+        raise NotImplementedError(f"{type(self).__name__} must have a `model`")
+
+    def check(self, dataset: Any) -> None:
+        """Find the targets in a dataset and check that their units are those of the model.
+
+        Args:
+            dataset: The dataset.
+
+        Raises:
+            ValueError: If the dataset has no such target, or the model was trained in another unit.
+        """
+        self.targets = [find_target(dataset, name) for name in self.names]
+        units = self.model.units
+        for target in self.targets:
+            known = units.get(target.name, target.unit)
+            if target.unit and known != target.unit:
+                raise ValueError(
+                    f"the model predicts {target.name} in {known}, the dataset has it in {target.unit}; "
+                    "convert the data or begin with a new model"
+                )
+        if len(self.targets) != self.model.out_channels:
+            raise ValueError(
+                f"the model predicts {self.model.out_channels} values, expected {len(self.targets)}, one for each of "
+                f"{', '.join(self.names)}; set `out_channels`"
+            )
+
+    def prepare(self, data: Any) -> None:
+        """Before a run: check the data and set the references of the model from the training set, once.
+
+        Args:
+            data: The data module of the run.
+
+        Raises:
+            ValueError: If the data do not fit.
+        """
+        if self._prepared:
+            return
+        self.check(data.dataset)
+        training = data.dataset[data.split["train"]]
+        set_references(self.model, training, self.targets, self.hparams["references"])
+        self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
+        self._prepared = True
+
+    def setup(self, stage: str) -> None:
+        """Called by Lightning before a run.
+
+        Args:
+            stage: ``"fit"``, ``"validate"``, ``"test"`` or ``"predict"``.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if data is not None and stage == "fit":
+            self.prepare(data)
+        elif data is not None:
+            self.check(data.dataset)
+
+    def configure_optimizers(self) -> Any:
+        """Adam and the schedule of the learning rate.
+
+        Returns:
+            Both, as Lightning expects them.
+        """
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams["learning_rate"], fused=True)
+        max_steps = self.trainer.max_steps if self._trainer is not None else -1
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": learning_rate_schedule(optimizer, max_steps=max_steps, **self._plan),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to resume a run of another model or protocol.
+
+        Args:
+            checkpoint: What Lightning read.
+
+        Raises:
+            ValueError: If architecture, protocol or units differ.
+        """
+        stored, own = _ADDED_LATER | dict(checkpoint["hyper_parameters"]), dict(self.hparams)
+        different = [name for name in own if name in stored and stored[name] != own[name]]
+        if different:
+            raise ValueError(
+                f"the interrupted run had other settings ({', '.join(different)}): "
+                + "; ".join(f"{name} was {stored.get(name)}, now {own[name]}" for name in different)
+                + "; resume with the old ones or start in another directory"
+            )
+        before, now = checkpoint.get("units", {}), {target.name: target.unit for target in self.targets}
+        changed = [name for name in now if name in before and before[name] != now[name]]
+        if changed:
+            raise ValueError(
+                "the interrupted run had other units: "
+                + "; ".join(f"{name} was in {before[name]}, now in {now[name]}" for name in changed)
+                + "; resume with the old data or start in another directory"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the units of the data.
+
+        Args:
+            checkpoint: What Lightning writes.
+        """
+        checkpoint["units"] = {target.name: target.unit for target in self.targets}

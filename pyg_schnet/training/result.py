@@ -1,0 +1,127 @@
+"""What a run leaves behind: checkpoints, the best model, its figures."""
+
+import pickle
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from pyg_schnet.datasets import StructureLoader
+from pyg_schnet.models import properties, save
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run gave.
+
+    Attributes:
+        model: File of the model that was best on the validation set, for :func:`pyg_schnet.load`.
+        steps: Training steps in all.
+        best_step: Step of the best model.
+        seconds: Wall time of this call.
+        steps_per_second: Speed of this call, validation included.
+        validation_loss: The best model's loss on the validation set.
+    """
+
+    model: Path
+    steps: int
+    best_step: int
+    seconds: float
+    steps_per_second: float
+    validation_loss: float
+
+
+def finish(trainer: Any, task: Any, data: Any, first_step: int, seconds: float, info: dict[str, Any]) -> FitResult:
+    """Give the model its best weights and write it.
+
+    Args:
+        trainer: The trainer of the run.
+        task: Its task.
+        data: Its data.
+        first_step: Step at which this call began.
+        seconds: Wall time of this call.
+        info: Further facts for the header of the model file.
+
+    Returns:
+        File and figures of the best model.
+    """
+    best_step, loss = _restore_best(trainer, task, data)
+    steps, path = trainer.global_step, trainer.directory / "model.safetensors"
+    result = FitResult(path, steps, best_step, seconds, (steps - first_step) / seconds, loss)
+    if task.hparams.get("rho") == 0 and task.hparams.get("forces", True):
+        fit_integration_constant(task.model, data)
+    if trainer.is_global_zero:
+        figures = {name: value for name, value in asdict(result).items() if name != "model"}
+        save(task.model, path, units=task.model.units | {"pos": "Ang"}, training=info | dict(task.hparams) | figures)
+    trainer.strategy.barrier()
+    return result
+
+
+def fit_integration_constant(model: Any, data: Any) -> None:
+    r"""Fit the constant that forces do not determine to the energies of the training set.
+
+    .. math:: \mu \leftarrow \mu + \frac{\sum_s n_s (E_s - \hat E_s)}{\sum_s n_s^2}
+
+    the least-squares shift per atom: for a single molecule the mean error of its energies, for structures of different
+    sizes the one that is proportional to their number of atoms n.
+
+    Args:
+        model: The model, whose reference is changed.
+        data: The data module of the run.
+    """
+    weighted, squares = 0.0, 0.0
+    with torch.no_grad():
+        device = model.reference.mean.device
+        for batch in StructureLoader(data.dataset[data.split["train"]], data.batch_size):
+            moved = batch.to(device)
+            atoms = moved.ptr.diff().double()
+            rest = moved.energy.view(-1).double() - properties(model, moved).squeeze(1)
+            known = rest.isfinite()
+            weighted += float((atoms * rest)[known].sum())
+            squares += float(atoms[known].square().sum())
+    if squares:
+        model.reference.mean += weighted / squares
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a training checkpoint; nothing in it is executed.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its contents.
+
+    Raises:
+        ValueError: If the file is damaged or contains more than plain data.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(
+            f"{path} is not a readable checkpoint ({reason}); remove it to start the run again, or restore a copy"
+        ) from None
+    return contents
+
+
+def _restore_best(trainer: Any, task: Any, data: Any) -> tuple[int, float]:
+    """Give the model its best weights; return their step and validation loss."""
+    if not (trainer.directory / "best.ckpt").exists():  # the run ended before its first validation
+        validator = Trainer(
+            accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, inference_mode=False
+        )
+        with warnings.catch_warnings(action="ignore"):
+            (metrics,) = validator.validate(task, data, verbose=False)
+        return trainer.global_step, metrics["val/loss"]
+    best = read_checkpoint(trainer.directory / "best.ckpt")
+    task.load_state_dict(best["state_dict"])
+    states = best["callbacks"].values()
+    loss = next(float(state["best_model_score"]) for state in states if state.get("monitor") == "val/loss")
+    return best["global_step"], loss

@@ -1,0 +1,96 @@
+"""Schedules of the learning rate."""
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+
+#: Names of the schedules: that of the papers, and two of today.
+ScheduleName = Literal["exponential", "cosine", "plateau"]
+
+
+def check_schedule(schedule: str, decay: float, decay_steps: int, warmup_steps: int) -> None:
+    """Check the settings of a schedule.
+
+    Args:
+        schedule: Its name.
+        decay: See :func:`learning_rate_schedule`.
+        decay_steps: See there.
+        warmup_steps: See there.
+
+    Raises:
+        ValueError: If one is out of its range.
+    """
+    names = get_args(ScheduleName)
+    if schedule not in names:
+        raise ValueError(f"unknown schedule {schedule!r}; expected one of {', '.join(map(repr, names))}")
+    if decay <= 0 or decay_steps < 1 or warmup_steps < 0:
+        raise ValueError(
+            "`decay` must be positive, `decay_steps` at least 1 and `warmup_steps` at least 0, "
+            f"got {decay}, {decay_steps} and {warmup_steps}"
+        )
+    if schedule == "plateau" and (decay >= 1 or warmup_steps):
+        raise ValueError(
+            "the plateau schedule multiplies the rate by `decay`, which must be below 1, and has no warm-up; "
+            f"got decay={decay}, warmup_steps={warmup_steps}"
+        )
+
+
+def learning_rate_schedule(
+    optimizer: torch.optim.Optimizer,
+    schedule: str,
+    *,
+    decay: float,
+    decay_steps: int,
+    warmup_steps: int,
+    patience: int,
+    max_steps: int,
+) -> dict[str, Any]:
+    r"""A schedule of the learning rate as Lightning expects it.
+
+    .. math::
+        \text{exponential:} \quad & \eta_0\, d^{\,t/n} \\
+        \text{cosine:} \quad & \eta_0 \cos^2\!\Big(\frac{\pi}{2}\, \frac{t - w}{T - w}\Big) \\
+        \text{plateau:} \quad & \eta_0\, d^{\,k}
+
+    with the decay d, the steps n = ``decay_steps``, w = ``warmup_steps``, T = ``max_steps`` and the number k of times
+    that the validation loss has not fallen for ``patience`` validations. The exponential one, with d = 0.96 and n =
+    100,000, is that of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F. During a warm-up the rate rises
+    linearly to that of the schedule.
+
+    Args:
+        optimizer: The optimizer.
+        schedule: ``"exponential"``, ``"cosine"`` or ``"plateau"``.
+        decay: Factor on the rate.
+        decay_steps: Steps in which an exponential schedule multiplies the rate by ``decay``.
+        warmup_steps: Steps of the warm-up.
+        patience: Validations without improvement after which the plateau schedule multiplies the rate by ``decay``.
+        max_steps: Steps of the run; the cosine schedule ends there.
+
+    Returns:
+        The entry ``lr_scheduler`` of what ``configure_optimizers`` returns.
+
+    Raises:
+        ValueError: If the cosine schedule does not know where the run ends.
+    """
+    if schedule == "plateau":
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=decay, patience=patience)
+        return {"scheduler": plateau, "monitor": "val/loss"}
+    if schedule == "cosine" and max_steps <= warmup_steps:
+        raise ValueError(
+            "the cosine schedule ends with the run, so it needs `max_steps` beyond the warm-up of "
+            f"{warmup_steps} steps; got {'no limit' if max_steps < 0 else max_steps}"
+        )
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1) * main(step)
+        return main(step)
+
+    def main(step: int) -> float:
+        if schedule == "exponential":
+            return float(decay ** (step / decay_steps))
+        done = max(step - warmup_steps, 0) / (max_steps - warmup_steps)
+        return math.cos(math.pi / 2 * min(done, 1)) ** 2
+
+    return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}
