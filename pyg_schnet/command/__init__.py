@@ -1,0 +1,5 @@
+"""The command line ``pyg-schnet``: training, tests and predictions from one file of settings."""
+
+from pyg_schnet.command.main import main
+
+__all__ = ["main"]

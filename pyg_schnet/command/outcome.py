@@ -1,0 +1,228 @@
+"""What is done with a trained model: reports and predictions."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data, Dataset
+from tqdm import tqdm
+
+from pyg_schnet.analysis import Report, TargetErrors, evaluate, in_paper_units
+from pyg_schnet.datasets import StructureLoader
+from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential, load, properties, read_header
+from pyg_schnet.training import PotentialTask, TrainingTask
+from pyg_schnet.units import FORCE
+
+Trained = AtomisticModel | Committee
+
+
+def load_trained(directory: Path, weights: str | None = None) -> Trained:
+    """The model of a run, or the committee.
+
+    Args:
+        directory: Folder of the run.
+        weights: Model file, or folder of a committee, instead.
+
+    Returns:
+        What was trained.
+
+    Raises:
+        FileNotFoundError: If nothing was trained there.
+    """
+    place = Path(weights) if weights else directory
+    if (place / "model.safetensors").exists():
+        return load(place / "model.safetensors")
+    if place.is_dir() and any(place.glob("member_*")):
+        return Committee.load(place)
+    if place.is_file():
+        return load(place)
+    raise FileNotFoundError(
+        f"{place} holds no trained model; train one with `pyg-schnet fit`, or name its file (weights)"
+    )
+
+
+def write_report(
+    task: TrainingTask,
+    data: Any,
+    part: str,
+    trained: Trained,
+    folder: Path,
+    unit: str | None,
+    steps: dict[str, Any],
+) -> Path:
+    """Evaluate a trained model and write numbers, tables and figures.
+
+    Args:
+        task: The task it was trained for.
+        data: The data module.
+        part: Which examples.
+        trained: The model or committee.
+        folder: Where to write.
+        unit: Unit of energies; ``None`` for those of the papers.
+        steps: Facts of training, see :func:`facts_of_training`.
+
+    Returns:
+        The folder.
+    """
+    dataset = data.part(part)
+    targets = None if isinstance(task, PotentialTask) else task.names
+    members = list(trained.members) if isinstance(trained, Committee) else [trained]
+    single = [evaluate(member, dataset, targets) for member in members]
+    errors = in_paper_units([_mean(of_all) for of_all in zip(*single, strict=True)])
+    if unit is not None:
+        errors = [one.converted(_energy_in(one, unit)) for one in errors]
+    facts = _facts(task, data, part, dataset) | steps | _spread(single)
+    Report(f"{facts['dataset']} {facts.get('molecule', '')}: {part}".replace(" :", ":"), facts, errors).write(folder)
+    return folder
+
+
+def _mean(of_members: tuple[TargetErrors, ...]) -> TargetErrors:
+    first = of_members[0]
+    return TargetErrors(first.name, first.unit, np.mean([one.predicted for one in of_members], axis=0), first.true)
+
+
+def _spread(single: list[list[TargetErrors]]) -> dict[str, Any]:
+    """How far members of a committee differ, and how their own errors are."""
+    if len(single) == 1:
+        return {}
+    facts: dict[str, Any] = {"members": len(single)}
+    for of_all in zip(*single, strict=True):
+        spread = np.std([one.predicted for one in of_all], axis=0, ddof=1)
+        facts[f"{of_all[0].name}_mean_spread [{of_all[0].unit}]"] = float(spread.mean())
+        facts[f"{of_all[0].name}_mae_of_members [{of_all[0].unit}]"] = [one.metrics()["mae"] for one in of_all]
+    return facts
+
+
+def _energy_in(target: TargetErrors, unit: str) -> str:
+    if target.name == "forces" or target.unit in FORCE:
+        return f"{unit}/Ang"
+    return unit if target.name != "stress" else target.unit
+
+
+def _facts(task: TrainingTask, data: Any, part: str, dataset: Dataset) -> dict[str, Any]:
+    facts: dict[str, Any] = {"dataset": type(data.dataset).__name__}
+    for name in ("molecule", "name"):
+        if isinstance(getattr(data.dataset, name, None), str):
+            facts[name] = getattr(data.dataset, name)
+    facts |= {"part": part, "structures": len(dataset), "num_train": len(data.split["train"])}
+    if isinstance(task, PotentialTask):
+        facts["trained_on"] = "energy and forces" if task.hparams["forces"] else "energy"
+        if task.hparams["forces"] and task.hparams["rho"] == 0:
+            facts["trained_on"] = "forces"
+    return facts | {"split": data.split.made}
+
+
+def facts_of_training(directory: Path, weights: str | None = None) -> dict[str, Any]:
+    """Steps, time and seed from the header of a model file.
+
+    Args:
+        directory: Folder of the run.
+        weights: Model file instead.
+
+    Returns:
+        Facts by name; none for a committee or a model that was not trained here.
+    """
+    path = directory / "model.safetensors" if weights is None else Path(weights)
+    if not path.is_file():
+        return {}
+    training = read_header(path).get("training", {})
+    return {name: training[name] for name in ("steps", "best_step", "seconds", "seed") if name in training}
+
+
+def predict_part(task: TrainingTask, dataset: Dataset, trained: Trained, path: Path) -> Path:
+    """Predict structures of a dataset, labelled or not.
+
+    Args:
+        task: The task the model was trained for.
+        dataset: The structures.
+        trained: The model or committee.
+        path: File to write: arrays by target, ``..._std`` beside them for a committee, and ``atoms``, the number of
+            atoms of each structure.
+
+    Returns:
+        The path.
+    """
+    parts: dict[str, list[np.ndarray]] = {}
+    for batch in tqdm(StructureLoader(dataset, 100), "predicting", unit="batch", leave=False):
+        outputs = _outputs(task, trained, batch) | {"atoms": batch.ptr.diff()}
+        for name, value in outputs.items():
+            parts.setdefault(name, []).append(value.detach().cpu().numpy())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".part-{path.name}")
+    with part.open("wb") as file:
+        arrays: dict[str, Any] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        np.savez_compressed(file, **arrays)
+    part.replace(path)
+    return path
+
+
+def _outputs(task: TrainingTask, trained: Trained, batch: Data) -> dict[str, Tensor]:
+    if isinstance(task, PotentialTask):
+        potential = CommitteePotential(trained) if isinstance(trained, Committee) else Potential(trained)
+        outputs: dict[str, Tensor] = potential(batch)
+        return outputs
+    members = list(trained.members) if isinstance(trained, Committee) else [trained]
+    with torch.no_grad():
+        values = torch.stack([properties(member, batch) for member in members])  # [M, B, C]
+    named = {name: values[..., column] for column, name in enumerate(task.names)}
+    mean = {name: value.mean(0) for name, value in named.items()}
+    if len(members) == 1:
+        return mean
+    return mean | {f"{name}_std": value.std(0) for name, value in named.items()}
+
+
+def predict_file(task: TrainingTask, trained: Trained, source: Path, path: Path) -> Path:
+    """Predict the structures of a file that ASE reads, and write them with what was predicted.
+
+    Args:
+        task: The task the model was trained for.
+        trained: The model or committee.
+        source: The file.
+        path: File to write, in a format that keeps the properties, such as extended xyz.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: If ASE is missing.
+        ValueError: If the file holds no structure.
+    """
+    from ase.io import iread, write  # noqa: PLC0415
+
+    from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data  # noqa: PLC0415
+
+    done = []
+    calculator = SchNetCalculator(trained) if isinstance(task, PotentialTask) else None
+    for atoms in _progress(iread(str(source), index=":")):
+        if calculator is not None:
+            atoms.calc = calculator
+            atoms.get_forces()
+            for name, value in calculator.results.items():
+                if name.endswith("_std"):
+                    (atoms.arrays if np.ndim(value) == 2 else atoms.info)[name] = value
+            done.append(_with_results(atoms))
+        else:
+            batch = atoms_to_data(atoms)
+            atoms.info |= {name: float(value) for name, value in _outputs(task, trained, batch).items()}
+            done.append(atoms)
+    if not done:
+        raise ValueError(f"{source} holds no structure; expected at least one")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(str(path), done)
+    return path
+
+
+def _with_results(atoms: Any) -> Any:
+    from ase.calculators.singlepoint import SinglePointCalculator  # noqa: PLC0415
+
+    results = {name: atoms.calc.results[name] for name in ("energy", "forces", "stress") if name in atoms.calc.results}
+    kept = atoms.copy()
+    kept.calc = SinglePointCalculator(kept, **results)
+    return kept
+
+
+def _progress(structures: Any) -> Iterator[Any]:
+    yield from tqdm(structures, "predicting", unit="structure", leave=False)
