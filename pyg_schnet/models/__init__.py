@@ -1,5 +1,6 @@
 """Models: SchNet and what is made of it."""
 
+from pyg_schnet.models.accuracy import TableAccuracy, table_accuracy
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import load, read_header, save
 from pyg_schnet.models.committee import Committee, CommitteePotential
@@ -17,8 +18,10 @@ __all__ = [
     "EnnS2S",
     "Potential",
     "SchNet",
+    "TableAccuracy",
     "load",
     "properties",
     "read_header",
     "save",
+    "table_accuracy",
 ]

@@ -28,7 +28,8 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
     """Write a model to a safetensors file.
 
     The header holds the architecture as JSON, versions, whatever is passed as ``info``, and a sha256 of all that and
-    the tensors. The file replaces an older one in a single step, so an interruption leaves nothing half-written.
+    the tensors. A frozen model is written with its tables, see :meth:`pyg_schnet.SchNet.freeze`. The file replaces an
+    older one in a single step, so an interruption leaves nothing half-written.
 
     Args:
         model: The model, one of :data:`ARCHITECTURES`.
@@ -89,7 +90,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel
         device: Where to put the model.
 
     Returns:
-        The model, of the class it was saved from, in evaluation mode; call ``train()`` to train it further.
+        The model, of the class it was saved from, frozen if it was, in evaluation mode; call ``train()``, after
+        ``unfreeze()`` if it is frozen, to train it further.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -112,6 +114,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel
             model = ARCHITECTURES[name](**header["config"])
             model.to(tensors["embedding.weight"].dtype)
             model.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()})
+            if isinstance(model, SchNet) and "filter_tables" in tensors:
+                model.freeze(tensors["filter_tables"].clone())
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
         raise ValueError(f"{path} does not describe a {name} of this version ({reason})") from None

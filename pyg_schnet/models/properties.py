@@ -1,6 +1,5 @@
 """Properties of structures that come as Data."""
 
-import torch
 from torch import Tensor
 from torch_geometric.data import Data
 

@@ -1,6 +1,7 @@
 """SchNet, top to bottom as in the paper."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,7 +10,15 @@ from torch import Tensor, nn
 
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.filter_tables import FILTERS, filter_tables, worth_a_table
+from pyg_schnet.models.filter_tables import (
+    FILTERS,
+    check_coefficients,
+    filter_tables,
+    frozen_coefficients,
+    frozen_tables,
+    spacing_of,
+    worth_a_table,
+)
 from pyg_schnet.models.presets import preset_arguments
 from pyg_schnet.nn import InteractionBlock
 from pyg_schnet.nn.activation import activation
@@ -17,6 +26,7 @@ from pyg_schnet.nn.basis import radial_basis
 from pyg_schnet.nn.cutoff import check_positive
 from pyg_schnet.nn.cutoff import cutoff_function as make_cutoff
 from pyg_schnet.nn.reference import PerTarget
+from pyg_schnet.ops import FilterTable
 
 
 class SchNet(AtomisticModel):
@@ -61,7 +71,11 @@ class SchNet(AtomisticModel):
         zero_output: Whether the last layer starts at zero, as in the authors' code.
         filters: ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
             from which the pairs read them (1e-6 of the energies, also in training on forces); ``"auto"``: from a table
-            on a CPU where that is faster. The weights are the same.
+            on a CPU where that is faster. The weights are the same; for inference :meth:`freeze` the tables. Only
+            frozen tables can be compiled: ``torch.compile`` takes exact filters otherwise.
+        knot_spacing: Distance between the knots of tables in Angstrom; errors of energies grow with its sixth, of
+            forces with its fifth power. ``None`` for a tenth of the width of the Gaussians, see
+            :func:`~pyg_schnet.ops.knot_spacing`.
         readout_options: Arguments of the readout, for example ``{"processing_steps": 3}`` of ``"set2set"``.
         max_z: Largest atomic number.
 
@@ -75,6 +89,9 @@ class SchNet(AtomisticModel):
         >>> model(z, pos).shape
         torch.Size([1, 1])
     """
+
+    #: Frozen tables of the interaction blocks [T, K, F], ``None`` unless :meth:`freeze` was called.
+    filter_tables: Tensor | None
 
     def __init__(
         self,
@@ -100,6 +117,7 @@ class SchNet(AtomisticModel):
         shared_interactions: bool = False,
         zero_output: bool = False,
         filters: str = "exact",
+        knot_spacing: float | None = None,
         readout_options: dict[str, Any] | None = None,
         max_z: int = 118,
     ) -> None:
@@ -122,6 +140,7 @@ class SchNet(AtomisticModel):
             "shared_interactions": shared_interactions,
             "zero_output": zero_output,
             "filters": filters,
+            "knot_spacing": knot_spacing,
             "readout_options": readout_options,
             "max_z": max_z,
         }
@@ -150,6 +169,7 @@ class SchNet(AtomisticModel):
         if filters not in FILTERS:
             raise ValueError(f"`filters` must be one of {', '.join(map(repr, FILTERS))}, got {filters!r}")
         self.filters = filters
+        self.knot_spacing = None if knot_spacing is None else check_positive("knot_spacing", knot_spacing)
         self.num_interactions = num_interactions
         self.basis = radial_basis(basis, self.cutoff, num_gaussians, gamma, trainable_basis)
         envelope = make_cutoff(cutoff_function, self.cutoff)
@@ -158,6 +178,9 @@ class SchNet(AtomisticModel):
             InteractionBlock(hidden_channels, num_gaussians, num_filters, envelope, activate_last, ssp, normalization)
             for _ in range(blocks)
         )
+        self.register_buffer("filter_tables", None)
+        self.register_load_state_dict_pre_hook(_leave_tables)
+        self.register_load_state_dict_post_hook(_refresh_tables)
 
     def represent(self, z: Tensor, edges: Edges) -> Tensor:
         """Features of the atoms after all interactions.
@@ -170,8 +193,9 @@ class SchNet(AtomisticModel):
             Features [N, hidden_channels].
         """
         edge_index, edge_weight, edge_pair = edges.edge_index, edges.edge_weight, edges.edge_pair
-        if self._reads_tables(edge_weight):
-            return self._represent_by_tables(z, edges, edge_weight)
+        tables = self._tables(edge_weight)
+        if tables is not None:
+            return self._represent_by_tables(z, edges, edge_weight, tables)
         edge_attr = self.basis(edge_weight)  # [P, G]
         x = self.embedding(z)  # [N, F]  equation (1)
         for block in range(self.num_interactions):
@@ -179,22 +203,109 @@ class SchNet(AtomisticModel):
             x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)
         return x
 
-    def _represent_by_tables(self, z: Tensor, edges: Edges, edge_weight: Tensor) -> Tensor:
+    def _represent_by_tables(self, z: Tensor, edges: Edges, edge_weight: Tensor, tables: list[FilterTable]) -> Tensor:
         """The same with filters from tables."""
-        tables = filter_tables(self.basis, self.interactions, edge_weight)
-        graph = edges.pair_index, edge_weight, edges.edge_index, edges.edge_pair
         x = self.embedding(z)
+        if not tables:
+            return x
+        factor = self.interactions[0].conv.factor(edge_weight)  # type: ignore[union-attr, operator]
+        graph = edges.pair_index, edge_weight, edges.edge_index, edges.edge_pair, factor  # one cutoff function for all
         for block in range(self.num_interactions):
             one = block % len(self.interactions)
             x = x + self.interactions[one].tabulated(x, tables[one], *graph)  # type: ignore[operator]
         return x
 
-    def _reads_tables(self, edge_weight: Tensor) -> bool:
-        if self.filters == "exact" or edge_weight.size(0) == 0 or torch.compiler.is_compiling():
-            return False
+    def _tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
+        """The tables to read filters from, frozen ones or those of this batch; ``None`` to evaluate the networks."""
         if any(interaction.conv.explain for interaction in self.interactions):  # type: ignore[union-attr]
-            return False  # PyG's Explainer masks messages, which no table has
-        return self.filters == "table" or worth_a_table(self.basis, edge_weight)
+            return None  # PyG's Explainer masks messages, which no table has
+        if self.filter_tables is not None:
+            return frozen_tables(self.filter_tables, self.cutoff)
+        if self.filters == "exact" or edge_weight.size(0) == 0 or torch.compiler.is_compiling():
+            return None
+        spacing = self._spacing()
+        if self.filters == "table" or worth_a_table(edge_weight, spacing):
+            return filter_tables(self.basis, self.interactions, edge_weight, spacing)
+        return None
+
+    def _spacing(self) -> float:
+        return spacing_of(self.basis) if self.knot_spacing is None else self.knot_spacing
+
+    @property
+    def frozen(self) -> bool:
+        """Whether filters come from frozen tables."""
+        return self.filter_tables is not None
+
+    def freeze(self, tables: Tensor | None = None) -> Self:
+        """Read filters from tables, made now, instead of evaluating filter networks: for inference and dynamics.
+
+        The tables, splines through what the filter networks give in float64 at knots from zero to the cutoff, are a
+        buffer of the model in its dtype: :func:`pyg_schnet.save`, ``deepcopy`` and ``to`` take them along. Energies,
+        forces, stresses and Hessians are derivatives of one another to round-off, and those of the exact model to the
+        accuracy that :func:`~pyg_schnet.models.accuracy.table_accuracy` tells. The weights stay, and so do their
+        gradients except for those of the basis and the filter networks, which are not evaluated.
+
+        The model goes to evaluation mode, and ``train()`` is refused until :meth:`unfreeze`. New weights through
+        ``load_state_dict`` or ``reset_parameters``, and ``to`` another dtype, make new tables; after changing filter
+        networks in any other way, freeze again.
+
+        Args:
+            tables: Tables of an earlier call with the same weights [T, K, F]; ``None`` to make them.
+
+        Returns:
+            The model itself.
+
+        Raises:
+            ValueError: If ``tables`` are those of another network.
+
+        Example:
+            >>> model = SchNet(16, 16, 2)
+            >>> z, pos = torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0]])
+            >>> exact = model(z, pos)
+            >>> bool((model.freeze()(z, pos) - exact).abs() < 1e-5), model.unfreeze().frozen
+            (True, False)
+        """
+        num_filters = self.config["num_filters"]
+        with torch.inference_mode(False):
+            if tables is None:
+                network = self.basis, self.interactions
+                tables = frozen_coefficients(*network, self.cutoff, num_filters, self._spacing())
+            tables = check_coefficients(tables, len(self.interactions), num_filters)
+            self.filter_tables = tables.to(self.embedding.weight.device).to(self.embedding.weight.dtype)
+        return self.eval()
+
+    def unfreeze(self) -> Self:
+        """Evaluate filter networks again; the model stays in evaluation mode.
+
+        Returns:
+            The model itself.
+        """
+        self.filter_tables = None
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Go to training or evaluation mode.
+
+        Raises:
+            RuntimeError: If a frozen model is to be trained.
+        """
+        if mode and self.frozen:
+            raise RuntimeError(
+                "a frozen model cannot be trained, its filters are tables; call unfreeze() before train()"
+            )
+        return super().train(mode)
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew; references stay, and frozen tables follow the weights."""
+        super().reset_parameters()
+        _refresh_tables(self)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        tables = self.filter_tables
+        super()._apply(fn, recurse)
+        if tables is not None and self.embedding.weight.dtype != tables.dtype:
+            self.freeze()  # rounded once, from float64 to the new kind
+        return self
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:
@@ -247,3 +358,15 @@ class SchNet(AtomisticModel):
         from pyg_schnet.models.convert import from_pretrained  # noqa: PLC0415, it imports this file
 
         return from_pretrained(name, **arguments)
+
+
+def _leave_tables(model: SchNet, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Tables in a state dict are not read: they follow from its weights, and only frozen models have them."""
+    state.pop(prefix + "filter_tables", None)
+    if model.filter_tables is not None:
+        state[prefix + "filter_tables"] = model.filter_tables
+
+
+def _refresh_tables(model: SchNet, _: Any = None) -> None:
+    if model.frozen:
+        model.freeze()

@@ -108,6 +108,7 @@ class CFConv(MessagePassing):
         pair_weight: Tensor,
         edge_index: Tensor,
         edge_pair: Tensor | None = None,
+        pair_factor: Tensor | None = None,
     ) -> Tensor:
         """Convolve with filters from a table; the same as :meth:`forward` to the accuracy of the table.
 
@@ -118,17 +119,30 @@ class CFConv(MessagePassing):
             pair_weight: Distance of each pair in Angstrom [P].
             edge_index: Row 0 the source j, row 1 the target i [2, E].
             edge_pair: Pair of each edge [E] if a pair stands for both of its directions; ``None`` if P = E.
+            pair_factor: What :meth:`factor` gives [P], for several layers to share; ``None`` to compute it.
 
         Returns:
             Convolved features [N, out_channels].
         """
-        factor = None if isinstance(self.cutoff, NoCutoff) else self.cutoff(pair_weight)
+        factor = self.factor(pair_weight) if pair_factor is None else pair_factor
         both = edge_pair is not None
-        h = to_nodes(self.lin1(x), table, pair_weight, pair_index, x.size(0), factor, symmetric=both)
+        h = self.lin1(x).to(pair_weight.dtype)  # fewer digits under autocast, which tables and sums do not have
+        h = to_nodes(h, table, pair_weight, pair_index, x.size(0), factor, symmetric=both)
         if self.norm is not None:
             distance = pair_weight if edge_pair is None else pair_weight.index_select(0, edge_pair)
             h = h * self.norm(edge_index, distance, x.size(0))
         return self.lin2(h)
+
+    def factor(self, edge_weight: Tensor) -> Tensor | None:
+        """Cutoff function of the edges.
+
+        Args:
+            edge_weight: Distances in Angstrom [E].
+
+        Returns:
+            Factors [E]; ``None`` without a cutoff function, for ones.
+        """
+        return None if isinstance(self.cutoff, NoCutoff) else self.cutoff(edge_weight)
 
     def filters(self, edge_weight: Tensor, edge_attr: Tensor) -> Tensor:
         """Filters of the edges, cutoff function included.
@@ -141,7 +155,8 @@ class CFConv(MessagePassing):
             Filters [E, F].
         """
         w = self.nn(edge_attr)
-        return w if isinstance(self.cutoff, NoCutoff) else w * self.cutoff(edge_weight).unsqueeze(-1)
+        factor = self.factor(edge_weight)
+        return w if factor is None else w * factor.unsqueeze(-1)
 
     def message(self, x_j: Tensor, w: Tensor) -> Tensor:
         """Message of an edge: the source's features times the filter.

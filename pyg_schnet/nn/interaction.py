@@ -78,10 +78,12 @@ class InteractionBlock(nn.Module):
         pair_weight: Tensor,
         edge_index: Tensor,
         edge_pair: Tensor | None = None,
+        pair_factor: Tensor | None = None,
     ) -> Tensor:
         """Change of the features with filters from a table, see :meth:`~pyg_schnet.CFConv.tabulated`.
 
         Returns:
             What to add to the features [N, hidden_channels].
         """
-        return self.lin(self.act(self.conv.tabulated(x, table, pair_index, pair_weight, edge_index, edge_pair)))
+        graph = pair_index, pair_weight, edge_index, edge_pair, pair_factor
+        return self.lin(self.act(self.conv.tabulated(x, table, *graph)))

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, load, radius_graph, save
+from pyg_schnet.models import DTNN
+from pyg_schnet.models.accuracy import table_accuracy
 from pyg_schnet.training import energy_forces_loss
 
 MakeModel = Callable[..., SchNet]
@@ -100,6 +103,93 @@ def test_float32_is_as_good_as_exact_float32(molecules: Any, make_model: MakeMod
         assert (ours.double() - truth[name]).abs().max() <= tolerance * truth[name].abs().max(), name
 
 
+def losses(model: SchNet, molecules: Any, steps: int) -> Tensor:
+    """Losses of a short training on energies and forces, from one start."""
+    torch.manual_seed(3)
+    energy, forces = torch.randn(3, dtype=torch.float64), torch.randn_like(molecules.pos)
+    optimizer, potential, found = torch.optim.Adam(model.parameters(), lr=1e-2), Potential(model.train()), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        out = potential(*molecules)
+        loss = energy_forces_loss(out["energy"], out["forces"], energy, forces, molecules.batch, 0.1)
+        loss.backward()
+        optimizer.step()
+        found.append(loss.detach())
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("variant", ["cosine", "trainable gaussians"])
+def test_training_follows_that_of_the_exact_network(variant: str, molecules: Any, make_model: MakeModel) -> None:
+    expected, ours = (losses(model, molecules, 30) for model in both(variant, make_model))
+    assert expected[-1] < 0.8 * expected[0]  # it learns
+    # gradients differ by 1e-6 at most, and Adam's steps by as much; thirty of them add up and feed back
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=0)
+    assert not torch.equal(ours, expected)
+
+
+@every_variant
+def test_measured_accuracy(variant: str, molecules: Any, make_model: MakeModel) -> None:
+    """The limits that tables are made for, on structures of the user's."""
+    model, data = both(variant, make_model)[0], molecules.data()
+    model.reference.set(mean=-100.0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    accuracy = table_accuracy(model, data)
+    assert accuracy.within(energy=1e-6, forces=1e-5, gradients=1e-4)
+    assert accuracy.within()
+    assert accuracy.rounding == (0.0, 0.0, 0.0)
+    errors = [*accuracy.tabulated, *accuracy.frozen[:2]]
+    assert min(errors) > 0.0  # type: ignore[type-var]
+    assert not accuracy.within(energy=0.9 * max(accuracy.tabulated.energy, accuracy.frozen.energy))
+    assert not accuracy.within(forces=0.9 * max(accuracy.tabulated.forces, accuracy.frozen.forces))
+    assert not accuracy.within(gradients=0.9 * accuracy.tabulated.gradients)  # type: ignore[operator]
+    assert model.training
+    assert not model.frozen
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_measured_accuracy_is_the_relative_error(molecules: Any, make_model: MakeModel) -> None:
+    exact, tabulated = both("cosine", make_model)
+    batch = Batch.from_data_list(molecules.data())
+    expected, ours = (Potential(model.eval())(batch) for model in (exact, tabulated))
+    found = table_accuracy(exact, batch).tabulated
+    for name, error in (("energy", found.energy), ("forces", found.forces)):
+        wanted = (ours[name] - expected[name]).norm() / expected[name].norm()
+        assert error == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_measured_accuracy_finds_stale_and_coarse_tables(molecules: Any, make_model: MakeModel) -> None:
+    coarse, data = make_model(knot_spacing=0.3), molecules.data()
+    accuracy = table_accuracy(coarse, data)
+    assert not accuracy.within()
+    assert accuracy.spacing == pytest.approx(5.0 / 17)  # a whole number of them up to the cutoff
+    model = make_model().freeze()
+    with torch.no_grad():
+        model.interactions[0].conv.nn[0].weight.mul_(1.01)
+    stale = table_accuracy(model, data)
+    assert stale.frozen.forces > 1e-4
+    assert stale.tabulated.forces < 1e-5
+    assert "frozen, float64" in str(stale)
+
+
+def test_measured_accuracy_of_float32_and_without_forces(molecules: Any, make_model: MakeModel) -> None:
+    model = make_model().float()
+    accuracy = table_accuracy(model, molecules.data())  # positions are rounded for all
+    assert accuracy.within(energy=1e-5, forces=1e-4)
+    assert accuracy.rounding.forces > 1e-9
+    lines = str(accuracy).splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["tabulated,", "frozen,", "exact,"]
+    assert "3 structures, 16 atoms" in lines[0]
+    alone = Data(z=torch.tensor([8]), pos=torch.zeros(1, 3, dtype=torch.float64))
+    assert table_accuracy(model.double(), alone).within(energy=1e-12, forces=0.0)
+
+
+def test_measured_accuracy_needs_a_schnet_and_structures(make_model: MakeModel) -> None:
+    with pytest.raises(TypeError, match="`model` must be a SchNet, others have no tables, got DTNN"):
+        table_accuracy(DTNN(), [])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="there is no structure in `data`; expected at least one"):
+        table_accuracy(make_model(), [])
+
+
 def test_automatic_choice(molecules: Any, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table for many pairs, networks for few; the same weights in the file."""
     model = make_model(filters="auto")
@@ -126,3 +216,5 @@ def test_without_pairs_and_in_files(make_model: MakeModel, tmp_path: Any) -> Non
     assert load(tmp_path / "model.safetensors").config["filters"] == "table"
     with pytest.raises(ValueError, match="`filters` must be one of 'exact', 'table', 'auto', got 'fast'"):
         SchNet(filters="fast")
+    with pytest.raises(ValueError, match="`knot_spacing` must be positive, got 0.0"):
+        SchNet(knot_spacing=0.0)
