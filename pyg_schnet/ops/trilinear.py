@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.ops.filter_table import FilterTable
+from pyg_schnet.ops.kernels.gpu_layout import forgetting
 from pyg_schnet.ops.trilinear_twins import edges_twin, nodes_twin, table_twin
 
 
@@ -185,16 +186,24 @@ def _loops() -> Any:
         return None
 
 
-def _looped(kind: Tensor) -> bool:
-    """Whether there are compiled loops for such tensors: not for those without values, with which compilers trace."""
-    plain = type(kind) in (Tensor, torch.nn.Parameter) and kind.dtype in (torch.float32, torch.float64)
-    return plain and kind.device.type == "cpu" and _loops() is not None
+@functools.cache
+def _gpu_loops() -> Any:
+    """Those of GPUs, or ``None`` without Triton."""
+    gpu = importlib.import_module("pyg_schnet.ops.kernels.gpu")
+    return gpu if gpu.INSTALLED else None
+
+
+def _looped(kind: Tensor) -> Any:
+    """The compiled loops for such tensors, if any: none for those without values, with which compilers trace."""
+    if type(kind) not in (Tensor, torch.nn.Parameter) or kind.dtype not in (torch.float32, torch.float64):
+        return None
+    loops = {"cpu": _loops, "cuda": _gpu_loops}.get(kind.device.type)
+    return None if loops is None else loops()
 
 
 def _run(name: str, twin: Callable[..., Tensor], kind: Tensor, arguments: tuple[Any, ...]) -> Tensor:
-    if not _looped(kind):
-        return twin(*arguments)
-    result: Tensor = getattr(_loops(), name)(*arguments)
+    loops = _looped(kind)
+    result: Tensor = twin(*arguments) if loops is None else getattr(loops, name)(*arguments)
     return result
 
 
@@ -295,8 +304,9 @@ def _gradients(form: Form, wanted: Wanted) -> tuple[Tensor | None, ...]:
     """Gradients of the form with respect to g, x, c, d and s."""
     g, x, c, d, s, target, source, start, spacing, order, symmetric = form
     at = start, spacing, order, symmetric
-    if not (torch.is_grad_enabled() or torch.compiler.is_compiling()) and _looped(x) and sum(wanted) > 1:
-        at_once: tuple[Tensor | None, ...] = _loops().gradients(*form, wanted)
+    loops = None if torch.is_grad_enabled() or torch.compiler.is_compiling() or sum(wanted) < 2 else _looped(x)
+    if loops is not None:
+        at_once: tuple[Tensor | None, ...] = loops.gradients(*form, wanted)
         return at_once
     dg = _nodes(x, c, d, s, target, source, g.size(0), *at) if wanted[0] else None
     ends = (target, source) if symmetric else (source, target)  # the transposed convolution
@@ -309,7 +319,14 @@ def _gradients(form: Form, wanted: Wanted) -> tuple[Tensor | None, ...]:
 
 def _operation(name: str, run: Callable, fake: Callable, backward: Callable) -> Callable[..., Tensor]:
     """An operation with its derivatives: in a compiler one of torch's own, else without the time which that takes."""
-    operation = torch.library.custom_op(f"pyg_schnet::trilinear_{name}", run, mutates_args=())
+
+    @functools.wraps(run)
+    def alone(*arguments: Any) -> Tensor:  # compilers use memory again for other edges
+        with forgetting():
+            output: Tensor = run(*arguments)
+        return output
+
+    operation = torch.library.custom_op(f"pyg_schnet::trilinear_{name}", alone, mutates_args=())
     operation.register_fake(fake)
     operation.register_autograd(backward, setup_context=_keep)
 
