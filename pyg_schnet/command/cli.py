@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import yaml
 from lightning.pytorch import seed_everything
@@ -21,7 +21,7 @@ CONFIG = "config.yaml"
 class SettingsParser(LightningArgumentParser):
     """Says what is wrong in one sentence, and names the nearest option when one does not exist."""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with the message."""
         sys.exit(f"pyg-schnet: {plain(message, self)} (all options: pyg-schnet fit --help)")
 
@@ -72,7 +72,7 @@ class SchNetCLI(LightningCLI):
             raise ValueError(f"`members` must be at least 1, got {members}")
         if members == 1:
             return [self._fit_one(model, datamodule, resume)]
-        results, folder, seed = [], self.trainer.directory, self.config.fit.seed_everything
+        results, folder, seed = [], self._directory, self.config.fit.seed_everything
         for member in range(members):
             own = folder / f"member_{member}"
             done = (own / "done.json").exists()
@@ -86,7 +86,7 @@ class SchNetCLI(LightningCLI):
         return results
 
     def _fit_one(self, model: TrainingTask, data: SplitDataModule, resume: bool) -> FitResult:
-        trainer: RunTrainer = self.trainer
+        trainer = cast(RunTrainer, self.trainer)
         trainer.check_folder(resume)
         model.prepare(data)  # everything that can be wrong is said before anything is written
         if trainer.is_global_zero:
@@ -103,6 +103,10 @@ class SchNetCLI(LightningCLI):
                 f"{result.model}"
             )
         return result
+
+    @property
+    def _directory(self) -> Path:
+        return cast(RunTrainer, self.trainer).directory
 
     def _save_settings(self, path: Path) -> None:
         """Write the settings of a run, such that every command takes them."""
@@ -141,7 +145,7 @@ class SchNetCLI(LightningCLI):
             weights: Model file, or folder of a committee; that of the run by default.
             unit: Unit of energies in the report; forces are in this unit per Angstrom.
         """
-        directory = self.trainer.directory
+        directory = self._directory
         trained, steps = load_trained(directory, weights), facts_of_training(directory, weights)
         folder = write_report(model, datamodule, part, trained, directory / part, unit, steps)
         print((folder / "report.md").read_text())
@@ -167,7 +171,7 @@ class SchNetCLI(LightningCLI):
             output: File to write: npz for a part; anything that ASE writes, by default extended xyz, for a file.
             weights: Model file, or folder of a committee, which gives the spread as well; that of the run by default.
         """
-        directory = self.trainer.directory
+        directory = self._directory
         trained = load_trained(directory, weights)
         if input is not None:
             path = predict_file(model, trained, Path(input), Path(output or directory / "predictions.xyz"))

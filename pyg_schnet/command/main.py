@@ -20,7 +20,7 @@ def main(args: Any = None) -> None:
         import lightning  # noqa: F401, PLC0415
     except ImportError:
         sys.exit('pyg-schnet: the command line needs Lightning; install it with pip install "pyg_schnet[train]"')
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException  # noqa: PLC0415
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: PLC0415
 
     from pyg_schnet.command.cli import SchNetCLI  # noqa: PLC0415
     from pyg_schnet.command.messages import plain  # noqa: PLC0415

@@ -69,7 +69,7 @@ def write_report(
     """
     dataset = data.part(part)
     targets = None if isinstance(task, PotentialTask) else task.names
-    members = list(trained.members) if isinstance(trained, Committee) else [trained]
+    members: list[Any] = list(trained.members) if isinstance(trained, Committee) else [trained]
     single = [evaluate(member, dataset, targets) for member in members]
     errors = in_paper_units([_mean(of_all) for of_all in zip(*single, strict=True)])
     if unit is not None:
@@ -164,7 +164,7 @@ def _outputs(task: TrainingTask, trained: Trained, batch: Data) -> dict[str, Ten
         potential = CommitteePotential(trained) if isinstance(trained, Committee) else Potential(trained)
         outputs: dict[str, Tensor] = potential(batch)
         return outputs
-    members = list(trained.members) if isinstance(trained, Committee) else [trained]
+    members: list[Any] = list(trained.members) if isinstance(trained, Committee) else [trained]
     with torch.no_grad():
         values = torch.stack([properties(member, batch) for member in members])  # [M, B, C]
     named = {name: values[..., column] for column, name in enumerate(task.names)}
