@@ -16,6 +16,8 @@ from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, Training
 
 #: File of settings in the folder of a run.
 CONFIG = "config.yaml"
+#: File that says that a run has ended, and how.
+DONE = "done.json"
 
 
 class SettingsParser(LightningArgumentParser):
@@ -72,17 +74,23 @@ class SchNetCLI(LightningCLI):
             raise ValueError(f"`members` must be at least 1, got {members}")
         if members == 1:
             return [self._fit_one(model, datamodule, resume)]
+        if self.trainer.world_size > 1:
+            raise ValueError(
+                f"members are trained by one process one after the other, got {self.trainer.world_size} processes; "
+                "train each by itself with its own `seed_everything`, into folders member_0, member_1, ... of one folder"
+            )
         results, folder, seed = [], self._directory, self.config.fit.seed_everything
+        whole = self._settings()
         for member in range(members):
             own = folder / f"member_{member}"
-            done = (own / "done.json").exists()
-            if resume and done:  # an interrupted committee goes on with the member that was at work
+            if resume and self._is_done(own):  # an interrupted committee goes on with the member that was at work
                 continue
             self.config.fit.seed_everything = seed_everything(seed + member, workers=True, verbose=False)
             self.config.fit.data.seed = seed + member
             self.config.fit.trainer.directory = str(own)
             self.instantiate_classes()
             results.append(self._fit_one(self.model, self.datamodule, resume and own.exists()))
+            _write(folder / CONFIG, whole)
         return results
 
     def _fit_one(self, model: TrainingTask, data: SplitDataModule, resume: bool) -> FitResult:
@@ -91,29 +99,37 @@ class SchNetCLI(LightningCLI):
         model.prepare(data)  # everything that can be wrong is said before anything is written
         if trainer.is_global_zero:
             trainer.directory.mkdir(parents=True, exist_ok=True)
-            self._save_settings(trainer.directory / CONFIG)
+            (trainer.directory / DONE).unlink(missing_ok=True)
+            _write(trainer.directory / CONFIG, self._settings())
         facts = {"dataset": repr(data.dataset), "split": data.split.made, "seed": self.config.fit.seed_everything}
         facts |= {"num_train": len(data.split["train"]), "num_val": len(data.split["val"])}
         result = trainer.run(model, data, resume, facts)
         if trainer.is_global_zero:
             figures = {name: str(value) if name == "model" else value for name, value in vars(result).items()}
-            (trainer.directory / "done.json").write_text(json.dumps(figures, indent=2))
+            (trainer.directory / DONE).write_text(json.dumps(figures | {"limits": self._limits()}, indent=2))
             print(
                 f"{result.steps} steps, {result.steps_per_second:.1f} steps/s; best model of step {result.best_step}: "
                 f"{result.model}"
             )
         return result
 
+    def _is_done(self, folder: Path) -> bool:
+        """Whether a member reached these limits, or stopped before them."""
+        done = folder / DONE
+        return done.exists() and json.loads(done.read_text())["limits"] == self._limits()
+
+    def _limits(self) -> list[str]:
+        trainer = self.config.fit.trainer
+        return [str(trainer[name]) for name in ("max_steps", "max_epochs", "max_time")]
+
+    def _settings(self) -> dict[str, Any]:
+        """The settings of this run, such that every command takes them."""
+        settings: dict[str, Any] = yaml.safe_load(self._parser("fit").dump(self.config.fit, skip_unset=False))
+        return {name: value for name, value in settings.items() if name not in {"config", "resume", "members"}}
+
     @property
     def _directory(self) -> Path:
         return cast(RunTrainer, self.trainer).directory
-
-    def _save_settings(self, path: Path) -> None:
-        """Write the settings of a run, such that every command takes them."""
-        settings = yaml.safe_load(self._parser("fit").dump(self.config.fit, skip_unset=False))
-        for name in ("config", "resume", "members"):
-            settings.pop(name, None)
-        path.write_text(yaml.safe_dump(settings, sort_keys=False))
 
     def validate(
         self, model: TrainingTask, datamodule: SplitDataModule, weights: str | None = None, unit: str | None = None
@@ -179,3 +195,7 @@ class SchNetCLI(LightningCLI):
             path = predict_part(model, datamodule.part(part), trained, Path(output or directory / f"{part}.npz"))
         print(path)
         return path
+
+
+def _write(path: Path, settings: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -117,6 +117,8 @@ def test_committee(root, call, tmp_path):
     before = (run / "member_0" / "model.safetensors").read_bytes()
     call("fit", "--config", settings, "--members", "2", "--resume", "true")
     assert (run / "member_0" / "model.safetensors").read_bytes() == before
+    call("test", "--config", run / "config.yaml", "--part", "val")
+    assert json.loads((run / "val" / "report.json").read_text())["facts"]["members"] == 2
 
 
 def test_property_task(root, call, tmp_path):
