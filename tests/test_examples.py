@@ -140,3 +140,22 @@ def test_readme_python(tmp_path, monkeypatch):
     assert names["x"].shape == (3, 64)
     assert names["out"]["forces"].shape == (3, 3)
     assert names["ethanol"].get_forces().shape == (9, 3)
+
+
+def test_collected_results(tmp_path):
+    """Rows of two runs beside the paper's value in the unit of the report, and the curve of both."""
+    for number, error in ((1000, 0.02), (3000, 0.01)):
+        folder = tmp_path / f"run-{number}" / "test"
+        folder.mkdir(parents=True)
+        published = {"value": 14.0, "unit": "meV", "num_train": 110000}
+        target = {"unit": "eV", "mae": error, "mae_of_mean": 10.0, "published": published}
+        facts = {"num_train": number, "steps": 500, "seconds": 120}
+        (folder / "report.json").write_text(json.dumps({"facts": facts, "targets": {"U0": target}}))
+        settings = "model: {init_args: {model: {class_path: pyg_schnet.SchNet, init_args: {num_interactions: 6}}}}"
+        (folder.parent / "config.yaml").write_text(settings)
+    runs = [tmp_path / "run-1000", tmp_path / "run-3000"]
+    printed = run("10_collect_results.py", *runs, "--curve", "curve.png", cwd=tmp_path)
+    assert "| run-1000 | SchNet T=6 | 1,000 | 500 | 2 | U0 | eV | 0.02 | 10 | 0.014 (N = 110,000) |" in printed
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    refused = run("10_collect_results.py", tmp_path, cwd=tmp_path, check=False)
+    assert "run `pyg-schnet test` first" in refused

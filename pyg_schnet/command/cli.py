@@ -77,7 +77,7 @@ class SchNetCLI(LightningCLI):
         if self.trainer.world_size > 1:
             raise ValueError(
                 f"members are trained by one process one after the other, got {self.trainer.world_size} processes; "
-                "train each by itself with its own `seed_everything`, into folders member_0, member_1, ... of one folder"
+                "train each by itself with its own `seed_everything`, into member_0, member_1, ... of one folder"
             )
         results, folder, seed = [], self._directory, self.config.fit.seed_everything
         whole = self._settings()

@@ -76,11 +76,13 @@ def find_target(dataset: Any, name: str) -> Target:
             return Target(name, "y", 0, units.get(name, ""))
         raise ValueError(f"the dataset was opened with the target {chosen!r} only; open it with {name!r} or with all")
     data = dataset[0] if data is None else data
+    whole = {"y"} if columns else set()  # not one target but all
     structure = {"z", "pos", "cell", "pbc", "batch", "ptr", "edge_index", "edge_shift", "edge_cutoff", "forces"}
-    keys = [key for key in data.keys() if key not in structure and isinstance(data[key], Tensor)]  # noqa: SIM118
+    keys = [key for key in data.keys() if key not in structure | whole and isinstance(data[key], Tensor)]  # noqa: SIM118
     if name in keys:
         return Target(name, name, None, units.get(name, ""))
-    known = [*columns, *(key for key in keys if not (columns and key == "y"))]
-    close = difflib.get_close_matches(name, known, 1)
-    nearest = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{type(dataset).__name__} has no target {name!r}, it has {', '.join(known)}{nearest}")
+    known = {other.lower(): other for other in [*columns, *keys]}
+    close = difflib.get_close_matches(name.lower(), known, 1)
+    nearest = f"; did you mean {known[close[0]]!r}?" if close else ""
+    have = ", ".join(known.values()) or "none"
+    raise ValueError(f"{type(dataset).__name__} has no target {name!r}, it has {have}{nearest}")

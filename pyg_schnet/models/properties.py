@@ -26,6 +26,7 @@ def properties(model: AtomisticModel, data: Data) -> Tensor:
         ValueError: If something is missing or has the wrong shape.
 
     Example:
+        >>> import torch
         >>> from pyg_schnet import SchNet
         >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
         >>> properties(SchNet.preset("jcp2018"), water).dtype

@@ -8,10 +8,10 @@ except ImportError as error:
 from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.fit import fit
 from pyg_schnet.training.loss import energy_forces_loss, squared_loss
+from pyg_schnet.training.potential_task import PotentialTask
 from pyg_schnet.training.property_task import PropertyTask
 from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.result import FitResult, read_checkpoint
-from pyg_schnet.training.potential_task import PotentialTask
 from pyg_schnet.training.trainer import RunTrainer
 
 __all__ = [

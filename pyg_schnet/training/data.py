@@ -91,8 +91,11 @@ class SplitDataModule(LightningDataModule):
             raise ValueError(
                 f"`batch_size` counts the examples of all processes, a multiple of {processes}; got {self.batch_size}"
             )
-        sampler: DistributedSampler = DistributedSampler(subset, processes, rank, shuffle=True, seed=self.seed)
         drop_last = len(subset) >= self.batch_size
+        # without padding, which would give several processes a batch that one does not have
+        sampler: DistributedSampler = DistributedSampler(
+            subset, processes, rank, shuffle=True, seed=self.seed, drop_last=drop_last
+        )
         own = self.batch_size // processes
         return StructureLoader(subset, own, sampler=sampler, drop_last=drop_last, device=self.device)
 
@@ -100,7 +103,7 @@ class SplitDataModule(LightningDataModule):
         """Validation batches, of several processes each its share."""
         processes, rank = self._place()
         own = self.split["val"][rank::processes]
-        if not len(own):
+        if len(self.split["val"]) < processes:  # refused by all of them, none waits for another
             raise ValueError(
                 f"{len(self.split['val'])} validation examples are too few for {processes} processes; "
                 "expected at least one for each"
@@ -118,7 +121,7 @@ class SplitDataModule(LightningDataModule):
             Positions in the dataset [..], those of all processes.
         """
         train = self.split["train"]
-        sampler: DistributedSampler = DistributedSampler(range(len(train)), 1, 0, shuffle=True, seed=self.seed)
+        sampler: DistributedSampler = DistributedSampler(self.dataset[train], 1, 0, shuffle=True, seed=self.seed)
         sampler.set_epoch(epoch)
         order = torch.tensor(list(sampler))
         return train[order[batch * self.batch_size : (batch + 1) * self.batch_size]]

@@ -41,7 +41,10 @@ def fit(
         File and figures of the best model.
 
     Raises:
-        FileExistsError: If ``directory`` already holds a run and ``resume`` is false, or there is nothing to resume.
+        FileExistsError: If ``directory`` already holds a run and ``resume`` is false, or one that ended before its
+            first checkpoint.
+        FloatingPointError: If a loss or gradient is not finite, naming the examples.
+        MemoryError: If memory is used up, naming the examples.
         SystemExit: On Ctrl-C, with the way to go on.
         ValueError: If there is no limit at all, the data do not fit, or the checkpoint is damaged or belongs to another
             run.

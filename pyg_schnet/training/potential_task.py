@@ -1,5 +1,6 @@
 """Training a potential."""
 
+import math
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ class PotentialTask(TrainingTask):
         self.unit_factor = conversion("eV", energy_unit)
         names = ["energy", "forces", "stress"] if rho_stress > 0 else ["energy", "forces"]
         self.errors = MetricCollection({name: MeanAbsoluteError() for name in names})
-        self.validation_loss = MeanMetric()
+        self.validation_loss = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaN out
 
     @property
     def model(self) -> Any:
@@ -109,6 +110,10 @@ class PotentialTask(TrainingTask):
             ValueError: If a label is missing or has another unit than the model.
         """
         super().check(dataset)
+        if self.targets[0].unit not in {"", "eV"}:
+            raise ValueError(
+                f"potentials are learnt in eV, the dataset has energies in {self.targets[0].unit}; convert it"
+            )
         data = dataset[0]
         labels = ["forces"] * self.hparams["forces"] + ["stress"] * (self.hparams["rho_stress"] > 0)
         for name in labels:
@@ -147,29 +152,26 @@ class PotentialTask(TrainingTask):
                 self.errors[name].update(out[name][known], target[known])
         if "stress" in out:
             known = known_stress(batch.stress)
-            if known.any():
-                self.errors["stress"].update(out["stress"][known], batch.stress[known].to(out["stress"].dtype))
+            self.errors["stress"].update(out["stress"][known], batch.stress[known].to(out["stress"].dtype))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the mean absolute errors in the unit asked for."""
-        self.log("val/loss", self.validation_loss.compute())
-        self.validation_loss.reset()
         unit = self.hparams["energy_unit"]
         units = {"energy": unit, "forces": f"{unit}/Ang", "stress": f"{unit}/Ang^3"}
         for name, error in self.errors.items():
-            if error.update_called:
-                self.log(f"val/{name}_mae [{units[name]}]", error.compute() * self.unit_factor)
+            # each process asks for it, whether its own share has known labels or not
+            if error.update_called and (value := error.compute()).isfinite():
+                self.log(f"val/{name}_mae [{units[name]}]", value * self.unit_factor)
         self.errors.reset()
+        self.end_validation(self.validation_loss.compute())
+        self.validation_loss.reset()
 
     def _loss(self, batch: Data, with_forces: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
         _check_labels(batch, self.hparams["forces"])
         energy = Target("energy", "energy", None, "eV").values(batch)
-        if not with_forces:
-            out = {"energy": properties(self.model, batch).squeeze(1)}
-        else:
-            out = self.potential(batch)
+        out = self.potential(batch) if with_forces else {"energy": properties(self.model, batch).squeeze(1)}
         if not self.hparams["forces"]:
-            return squared_loss(out["energy"], energy).float(), out
+            return squared_loss(out["energy"], energy).to(self.model.embedding.weight.dtype), out
         rho, rho_stress = self.hparams["rho"], self.hparams["rho_stress"]
         target = None
         if rho_stress > 0:

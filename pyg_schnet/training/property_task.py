@@ -1,5 +1,6 @@
 """Training scalar properties."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,10 @@ from pyg_schnet.training.schedule import ScheduleName
 class PropertyTask(TrainingTask):
     """Learn scalar properties of structures: QM9's targets, formation energies, energies without forces.
 
-    Squared loss of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F, in units of the standard deviation
-    of each target, which for a single target changes nothing; Adam; learning rate decayed exponentially. Values that
-    are not known (NaN) add nothing. Validation logs the loss and the mean absolute errors in the units of the data.
+    Squared loss of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F, in units of ``model.reference.std``:
+    the standard deviation of each target, per atom where the readout adds up atoms, which for a single target is a
+    constant factor; Adam; learning rate decayed exponentially. Values that are not known (NaN) add nothing. Validation
+    logs the loss and the mean absolute errors in the units of the data.
 
     Args:
         model: The model to train, with as many ``out_channels`` as targets.
@@ -70,7 +72,7 @@ class PropertyTask(TrainingTask):
         self.hparams["config"] = model.config
         self.network = model
         self.errors = MetricCollection({name: MeanAbsoluteError() for name in targets})
-        self.validation_loss = MeanMetric()
+        self.validation_loss = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaN out
 
     @property
     def model(self) -> Any:
@@ -102,18 +104,17 @@ class PropertyTask(TrainingTask):
         self.validation_loss.update(loss.detach(), weight=batch.num_graphs)
         for column, name in enumerate(self.names):
             known = true[:, column].isfinite()
-            if known.any():
-                self.errors[name].update(predicted[known, column], true[known, column])
+            self.errors[name].update(predicted[known, column], true[known, column])
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the mean absolute errors in the units of the data."""
-        self.log("val/loss", self.validation_loss.compute())
-        self.validation_loss.reset()
         for target in self._found():
-            if self.errors[target.name].update_called:
-                label = f"val/{target.name}_mae" + (f" [{target.unit}]" if target.unit else "")
-                self.log(label, self.errors[target.name].compute())
+            error = self.errors[target.name].compute()
+            if error.isfinite():
+                self.log(f"val/{target.name}_mae" + (f" [{target.unit}]" if target.unit else ""), error)
         self.errors.reset()
+        self.end_validation(self.validation_loss.compute())
+        self.validation_loss.reset()
 
     def _found(self) -> list[Target]:
         """The targets; without a data module each is taken for a key of the data."""

@@ -4,20 +4,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
 
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
-from pyg_schnet.training.references import check_rule, set_references
+from pyg_schnet.training.references import check_elements, check_rule, set_references
 from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
 
-#: Settings that older checkpoints do not have, with the values they were made with.
+#: Settings that older checkpoints do not have, with the values they were made with. References are none of them: an
+#: older run set them itself, and a resumed one takes those of its checkpoint.
 _ADDED_LATER: dict[str, Any] = {
     "rho_stress": 0.0,
     "forces": True,
     "schedule": "exponential",
     "warmup_steps": 0,
     "plateau_patience": 25,
-    "references": "none",
 }
 
 
@@ -57,7 +58,7 @@ class TrainingTask(LightningModule):
         super().__init__()
         if learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
-        check_schedule(schedule, decay, decay_steps, warmup_steps)
+        check_schedule(schedule, decay, decay_steps, warmup_steps, plateau_patience)
         check_rule(references)
         self.names, self.targets, self._prepared = targets, list[Target](), False
         self._plan: dict[str, Any] = {
@@ -110,6 +111,8 @@ class TrainingTask(LightningModule):
             return
         self.check(data.dataset)
         training = data.dataset[data.split["train"]]
+        if self.hparams["references"] == "fit":
+            check_elements(training, data.dataset[data.split["val"]])
         set_references(self.model, training, self.targets, self.hparams["references"])
         self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
         self._prepared = True
@@ -139,6 +142,20 @@ class TrainingTask(LightningModule):
             "lr_scheduler": learning_rate_schedule(optimizer, max_steps=max_steps, **self._plan),
         }
 
+    def end_validation(self, loss: Tensor) -> None:
+        """Log the loss of a validation; the plateau schedule takes its step.
+
+        Lightning would take that step after checkpoints are written, and would leave it out in a run that goes on.
+
+        Args:
+            loss: The loss of all validation examples, the same in each process.
+        """
+        self.log("val/loss", loss)
+        if self._trainer is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            schedule = self.lr_schedulers()
+            if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                schedule.step(float(loss))
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to resume a run of another model or protocol.
 
@@ -146,8 +163,14 @@ class TrainingTask(LightningModule):
             checkpoint: What Lightning read.
 
         Raises:
-            ValueError: If architecture, protocol or units differ.
+            ValueError: If task, architecture, protocol or units differ.
         """
+        kind = checkpoint.get("task", "PotentialTask")  # older checkpoints do not say, there was no other task
+        if kind != type(self).__name__:
+            raise ValueError(
+                f"the interrupted run was one of {kind}, got {type(self).__name__}; resume with the old task or start "
+                "in another directory"
+            )
         stored, own = _ADDED_LATER | dict(checkpoint["hyper_parameters"]), dict(self.hparams)
         different = [name for name in own if name in stored and stored[name] != own[name]]
         if different:
@@ -166,9 +189,10 @@ class TrainingTask(LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the units of the data.
+        """Keep the kind of the task and the units of the data.
 
         Args:
             checkpoint: What Lightning writes.
         """
+        checkpoint["task"] = type(self).__name__
         checkpoint["units"] = {target.name: target.unit for target in self.targets}

@@ -10,6 +10,7 @@ from torch_geometric.data import Dataset
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel
+from pyg_schnet.nn import Reference
 
 #: How references are found, see :func:`set_references`.
 ReferenceRule = Literal["auto", "mean", "atomref", "fit", "none"]
@@ -33,10 +34,11 @@ def set_references(model: AtomisticModel, dataset: Dataset, targets: Sequence[Ta
     """Set the references of a model from its training set, and from nothing else.
 
     ``"mean"``: mean and standard deviation of the property per atom where the readout adds up atoms, of the property
-    itself elsewhere, as in the authors' code. ``"atomref"``: the dataset's values of free atoms, then mean and standard
-    deviation of the rest. ``"fit"``: single-atom values by least squares, see :meth:`pyg_schnet.nn.Reference.fit`.
-    ``"none"``: nothing is changed. ``"auto"``: ``"mean"`` if the model has no references yet, otherwise ``"none"``.
-    Structures whose target is not known (NaN) do not count.
+    itself elsewhere, as in the authors' code; if the model has single-atom values, of what they leave.
+    ``"atomref"``: the dataset's values of free atoms, then mean and standard deviation of the rest. ``"fit"``:
+    single-atom values by least squares, see :meth:`pyg_schnet.nn.Reference.fit`. ``"none"``: nothing is changed.
+    ``"auto"``: ``"mean"`` if the model has no references yet, otherwise ``"none"``. Values that are not known (NaN) do
+    not count. A readout without references, such as a dipole moment, keeps none.
 
     Args:
         model: The model.
@@ -52,20 +54,54 @@ def set_references(model: AtomisticModel, dataset: Dataset, targets: Sequence[Ta
     if rule == "none" or (rule == "auto" and not untouched) or reference.how is None:
         return
     z, batch, values = _training_values(dataset, targets)
+    _check_known(values, targets)
     if rule == "fit":
-        known = values.isfinite().all(1)
-        chosen = known[batch]
-        numbers = (known.cumsum(0) - 1)[batch[chosen]]
-        reference.fit(z[chosen], numbers, values[known])
+        reference.set(*_fitted(reference, z, batch, values))
         return
     if rule == "atomref":
         reference.set(atomref=_free_atoms(dataset, targets))
-        free = reference.atomref[z]
-        total = torch.zeros_like(values).index_add(0, batch, free)
-        values = values - (total / _counts(batch, values) if reference.how == "mean" else total)
-    if reference.how == "add":
-        values = values / _counts(batch, values)
-    reference.set(*_mean_and_std(values, targets))
+    counts = torch.bincount(batch, minlength=len(values)).unsqueeze(1)  # [B, 1]
+    total = torch.zeros_like(values).index_add(0, batch, reference.atomref.cpu()[z])
+    rest = values - (total / counts if reference.how == "mean" else total)
+    reference.set(*_mean_and_std(rest / counts if reference.how == "add" else rest))
+
+
+def check_elements(training: Dataset, validation: Dataset) -> None:
+    """Refuse single-atom values by a fit where the training set lacks an element: they would be zero.
+
+    Args:
+        training: The training examples.
+        validation: The validation examples.
+
+    Raises:
+        ValueError: If an element occurs in the validation examples only.
+    """
+    seen, met = (
+        torch.cat([part.z.unique() for part in StructureLoader(one, batch_size=1000)]) for one in (training, validation)
+    )
+    missing = sorted(set(met.tolist()) - set(seen.tolist()))
+    if missing:
+        numbers = ", ".join(map(str, missing))
+        raise ValueError(
+            f"validation examples have atoms of number {numbers}, which no training example has, so that their values "
+            "cannot be fitted; choose references 'atomref' or 'mean', or more training examples"
+        )
+
+
+def _fitted(reference: Reference, z: Tensor, batch: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean [C], standard deviation [C] and single-atom values [max_z + 1, C], each target from its known values."""
+    fits = []
+    for column in values.T:
+        known = column.isfinite()
+        chosen = known[batch]
+        one = Reference(reference.atomref.size(0) - 1, how=reference.how)
+        one.fit(z[chosen], (known.cumsum(0) - 1)[batch[chosen]], column[known])
+        fits.append(one)
+    return (
+        torch.cat([one.mean for one in fits]),
+        torch.cat([one.std for one in fits]),
+        torch.cat([one.atomref for one in fits], dim=1),
+    )
 
 
 def _training_values(dataset: Dataset, targets: Sequence[Target]) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,19 +115,23 @@ def _training_values(dataset: Dataset, targets: Sequence[Target]) -> tuple[Tenso
     return torch.cat(numbers).cpu(), torch.cat(batches).cpu(), torch.cat(values).cpu()
 
 
-def _counts(batch: Tensor, values: Tensor) -> Tensor:
-    return torch.bincount(batch, minlength=len(values)).unsqueeze(1)
-
-
-def _mean_and_std(values: Tensor, targets: Sequence[Target]) -> tuple[Tensor, Tensor]:
-    means, stds = [], []
+def _check_known(values: Tensor, targets: Sequence[Target]) -> None:
     for column, target in zip(values.T, targets, strict=True):
+        if not column.isfinite().any():
+            raise ValueError(
+                f"no training example has a known {target.name!r}; expected at least one finite value, or references "
+                "'none'"
+            )
+
+
+def _mean_and_std(values: Tensor) -> tuple[Tensor, Tensor]:
+    means, stds = [], []
+    for column in values.T:
         known = column[column.isfinite()]
-        if not known.numel():
-            raise ValueError(f"no training example has a known {target.name!r}; expected at least one finite value")
         std = known.std() if known.numel() > 1 else known.new_zeros(())
         means.append(known.mean())
-        stds.append(std if std > 0 else torch.ones_like(std))  # all values equal: any scale will do
+        # all values equal: round-off is no scale, any other will do
+        stds.append(std if std > 1e-10 * known.abs().max() else torch.ones_like(std))
     return torch.stack(means), torch.stack(stds)
 
 

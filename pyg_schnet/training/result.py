@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
 
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.models import properties, save
@@ -66,7 +65,8 @@ def fit_integration_constant(model: Any, data: Any) -> None:
     .. math:: \mu \leftarrow \mu + \frac{\sum_s n_s (E_s - \hat E_s)}{\sum_s n_s^2}
 
     the least-squares shift per atom: for a single molecule the mean error of its energies, for structures of different
-    sizes the one that is proportional to their number of atoms n.
+    sizes the one that is proportional to their number of atoms n. Where the readout does not add up atoms, the mean is
+    that of the structure and n is 1.
 
     Args:
         model: The model, whose reference is changed.
@@ -78,6 +78,7 @@ def fit_integration_constant(model: Any, data: Any) -> None:
         for batch in StructureLoader(data.dataset[data.split["train"]], data.batch_size):
             moved = batch.to(device)
             atoms = moved.ptr.diff().double()
+            atoms = atoms if model.reference.how == "add" else torch.ones_like(atoms)
             rest = moved.energy.view(-1).double() - properties(model, moved).squeeze(1)
             known = rest.isfinite()
             weighted += float((atoms * rest)[known].sum())
@@ -114,12 +115,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def _restore_best(trainer: Any, task: Any, data: Any) -> tuple[int, float]:
     """Give the model its best weights; return their step and validation loss."""
     if not (trainer.directory / "best.ckpt").exists():  # the run ended before its first validation
-        validator = Trainer(
-            accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, inference_mode=False
-        )
+        steps = trainer.global_step
         with warnings.catch_warnings(action="ignore"):
-            (metrics,) = validator.validate(task, data, verbose=False)
-        return trainer.global_step, metrics["val/loss"]
+            (metrics,) = trainer.validate(task, datamodule=data, verbose=False)
+        return steps, metrics["val/loss"]
     best = read_checkpoint(trainer.directory / "best.ckpt")
     task.load_state_dict(best["state_dict"])
     states = best["callbacks"].values()

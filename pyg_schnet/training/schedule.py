@@ -1,6 +1,7 @@
 """Schedules of the learning rate."""
 
 import math
+import sys
 from typing import Any, Literal, get_args
 
 import torch
@@ -9,7 +10,7 @@ import torch
 ScheduleName = Literal["exponential", "cosine", "plateau"]
 
 
-def check_schedule(schedule: str, decay: float, decay_steps: int, warmup_steps: int) -> None:
+def check_schedule(schedule: str, decay: float, decay_steps: int, warmup_steps: int, patience: int) -> None:
     """Check the settings of a schedule.
 
     Args:
@@ -17,6 +18,7 @@ def check_schedule(schedule: str, decay: float, decay_steps: int, warmup_steps: 
         decay: See :func:`learning_rate_schedule`.
         decay_steps: See there.
         warmup_steps: See there.
+        patience: See there.
 
     Raises:
         ValueError: If one is out of its range.
@@ -34,6 +36,8 @@ def check_schedule(schedule: str, decay: float, decay_steps: int, warmup_steps: 
             "the plateau schedule multiplies the rate by `decay`, which must be below 1, and has no warm-up; "
             f"got decay={decay}, warmup_steps={warmup_steps}"
         )
+    if patience < 1:
+        raise ValueError(f"`plateau_patience` must be at least 1, got {patience}")
 
 
 def learning_rate_schedule(
@@ -54,9 +58,10 @@ def learning_rate_schedule(
         \text{plateau:} \quad & \eta_0\, d^{\,k}
 
     with the decay d, the steps n = ``decay_steps``, w = ``warmup_steps``, T = ``max_steps`` and the number k of times
-    that the validation loss has not fallen for ``patience`` validations. The exponential one, with d = 0.96 and n =
-    100,000, is that of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F. During a warm-up the rate rises
-    linearly to that of the schedule.
+    that the validation loss has not fallen, by a ten-thousandth of itself, for ``patience`` validations. The
+    exponential one, with d = 0.96 and n = 100,000, is that of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section
+    II.F. During a warm-up the rate rises linearly to that of the schedule, from a part 1 / (w + 1) of it at the first
+    step. A cosine run that is prolonged goes on along the curve of its new length.
 
     Args:
         optimizer: The optimizer.
@@ -68,14 +73,16 @@ def learning_rate_schedule(
         max_steps: Steps of the run; the cosine schedule ends there.
 
     Returns:
-        The entry ``lr_scheduler`` of what ``configure_optimizers`` returns.
+        The entry ``lr_scheduler`` of what ``configure_optimizers`` returns. Lightning never takes the steps of the
+        plateau schedule, see :meth:`~pyg_schnet.training.TrainingTask.end_validation`.
 
     Raises:
         ValueError: If the cosine schedule does not know where the run ends.
     """
     if schedule == "plateau":
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=decay, patience=patience)
-        return {"scheduler": plateau, "monitor": "val/loss"}
+        # torch counts the validations that are allowed, not those that make a plateau
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=decay, patience=patience - 1)
+        return {"scheduler": plateau, "monitor": "val/loss", "frequency": sys.maxsize}
     if schedule == "cosine" and max_steps <= warmup_steps:
         raise ValueError(
             "the cosine schedule ends with the run, so it needs `max_steps` beyond the warm-up of "

@@ -12,15 +12,17 @@ from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, Model
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning_utilities.core.imports import RequirementCache
 
-from pyg_schnet.training.guard import NonFiniteGuard, memory_report, out_of_memory
+from pyg_schnet.training.guard import NonFiniteGuard, out_of_memory
 from pyg_schnet.training.progress import StepProgress
 from pyg_schnet.training.result import FitResult, finish, read_checkpoint
 
-#: What Lightning warns of and we do on purpose (the last is Lightning's own use of torch).
+#: What Lightning warns of and we do on purpose (the last two are Lightning's and DDP's own).
 _EXPECTED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     "The '.*_dataloader' does not have many workers",
+    "The number of training batches .* is smaller than the logging interval",
     ".*LeafSpec.* is deprecated",
+    "Grad strides do not match bucket view strides",
 )
 
 
@@ -37,7 +39,7 @@ class RunTrainer(Trainer):
         patience: Validations without improvement after which the run stops.
         ema_decay: Decay of the moving average of the weights at each step.
         max_steps: Largest number of steps in all; -1 for no limit.
-        max_time: Largest time in all, interruptions not counted, for example ``"00:01:30:00"`` for one and a half hours.
+        max_time: Largest time in all, interruptions not counted, for example ``"00:01:30:00"`` for an hour and a half.
         callbacks: Further callbacks.
         logger: Further loggers, or ``False`` for none at all.
         **kwargs: Everything else that Lightning's ``Trainer`` takes, for example ``accelerator``, ``devices``,
@@ -57,7 +59,7 @@ class RunTrainer(Trainer):
         logger: Logger | list[Logger] | bool | None = None,
         **kwargs: Any,
     ) -> None:
-        self.directory, self.validate_every = Path(directory), validate_every
+        self.directory, self.validate_every, self.guard = Path(directory), validate_every, NonFiniteGuard()
         kwargs.setdefault("devices", 1)
         kwargs.setdefault("max_epochs", -1)
         kwargs.setdefault("num_sanity_val_steps", 0)
@@ -65,7 +67,7 @@ class RunTrainer(Trainer):
         super().__init__(
             max_steps=max_steps,
             max_time=max_time,
-            callbacks=[*_callbacks(self.directory, patience, ema_decay), *(callbacks or [])],
+            callbacks=[self.guard, *_callbacks(self.directory, patience, ema_decay), *(callbacks or [])],
             logger=_loggers(self.directory, logger),
             inference_mode=False,
             use_distributed_sampler=False,
@@ -89,7 +91,8 @@ class RunTrainer(Trainer):
             File and figures of the best model.
 
         Raises:
-            FileExistsError: If the folder already holds a run and ``resume`` is false, or there is nothing to resume.
+            FileExistsError: If the folder already holds a run and ``resume`` is false, or one that ended before its
+                first checkpoint.
             FloatingPointError: If a loss or gradient is not finite, naming the examples.
             MemoryError: If memory is used up, naming the examples.
             SystemExit: On Ctrl-C, with the way to go on.
@@ -103,9 +106,9 @@ class RunTrainer(Trainer):
             self.directory.mkdir(parents=True, exist_ok=True)
             if not checkpoint.exists():
                 data.save_split(self.directory / "split.npz")
-        steps_per_epoch = max(1, len(data.split["train"]) // data.batch_size)
+        batches = max(1, len(data.split["train"]) // data.batch_size)
+        steps_per_epoch = -(-batches // self.accumulate_grad_batches)
         self.check_val_every_n_epoch = -(-self.validate_every // steps_per_epoch)
-        self.log_every_n_steps = min(50, steps_per_epoch)
         found = checkpoint.exists()
         first_step = read_checkpoint(checkpoint)["global_step"] if found else 0
         start = time.perf_counter()
@@ -148,7 +151,7 @@ class RunTrainer(Trainer):
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
-            raise MemoryError(memory_report(self)) from error
+            raise MemoryError(self.guard.memory_report(self)) from error
 
 
 @contextmanager
@@ -165,15 +168,16 @@ def _loggers(directory: Path, given: Logger | list[Logger] | bool | None) -> lis
     loggers: list[Logger] = [CSVLogger(directory, name="log")]
     if RequirementCache("tensorboard"):
         loggers.append(TensorBoardLogger(directory, name="tensorboard"))
-    more = [] if given in {None, True} else given if isinstance(given, list) else [given]
-    return [*loggers, *more]
+    if given is None or given is True:
+        return loggers
+    return [*loggers, *(given if isinstance(given, list) else [given])]
 
 
 def _callbacks(directory: Path, patience: int, ema_decay: float) -> list[Callback]:
-    # everything happens at the end of a validation, so that a resumed run starts from the very same state
+    # everything happens at the end of a validation, so that a resumed run starts from the very same state; the guard
+    # stands before them, because they store something
     common: dict[str, Any] = {"save_top_k": 1, "enable_version_counter": False, "save_on_train_epoch_end": False}
     return [
-        NonFiniteGuard(),  # before those that store something
         EMAWeightAveraging(decay=ema_decay, use_buffers=False),
         EarlyStopping("val/loss", patience=patience, check_on_train_epoch_end=False),
         ModelCheckpoint(directory, "best", monitor="val/loss", **common),

@@ -33,9 +33,8 @@ def main():
     data = SplitDataModule(dataset, random_split(len(dataset), 64, 9, seed=0), batch_size=16, seed=5)
     model = SchNet(16, 16, 2, num_gaussians=20, cutoff=6.0)
     strategy = "ddp" if processes > 1 else "auto"
-    trainer = RunTrainer(
-        folder, max_steps=8, validate_every=4, callbacks=[Keep()], accelerator="cpu", devices=processes, strategy=strategy
-    )
+    where = {"accelerator": "cpu", "devices": processes, "strategy": strategy}
+    trainer = RunTrainer(folder, max_steps=8, validate_every=4, callbacks=[Keep()], **where)
     result = trainer.run(PotentialTask(model, rho=0.1), data)
     torch.save({"gradients": Keep.gradients, "loss": result.validation_loss}, f"{folder}/seen-{trainer.global_rank}.pt")
 
