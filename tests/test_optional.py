@@ -23,3 +23,13 @@ def test_missing_package(name, code, extra):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ImportError: ")
     assert f'pip install "pyg_schnet[{extra}]"' in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["lightning", "jsonargparse"])
+def test_command_line_without_its_packages(name):
+    code = BLOCK.format(name=name) + "from pyg_schnet.command import main; main(['fit'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        'pyg-schnet: the command line needs Lightning; install it with pip install "pyg_schnet[train]"'
+    )
