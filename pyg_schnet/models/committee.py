@@ -13,13 +13,11 @@ from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import load, save
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
-from pyg_schnet.models.potential import Potential, _usable
-from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges
+from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives, usable
+from pyg_schnet.ops import edge_vectors
 
 #: The file of each member in its folder ``member_0``, ``member_1``, ...
 FILE = "model.safetensors"
-#: Atomic numbers, positions, structure of each atom, number of structures.
-Atoms = tuple[Tensor, Tensor, Tensor, int]
 
 
 class CommitteeOutput(NamedTuple):
@@ -342,37 +340,17 @@ class CommitteePotential(nn.Module):
         z, pos, batch_size, given = reader._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            z, pos, given = _usable(z), _usable(pos), {name: _usable(tensor) for name, tensor in given.items()}
+            z, pos, given = usable(z), usable(pos), {name: usable(tensor) for name, tensor in given.items()}
             batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
             graphs = self.model.edges(z, pos, batch, batch_size, **given)
-            cell = given["cell"] if stress else None
+            cell = given["cell"]
             if stress:
                 check_volume(cell)
-            atoms = z, pos, batch, batch_size
-            every = [
-                _derivatives(member, edges, atoms, cell, differentiable, virials)
-                for member, edges in zip(self.model, graphs, strict=True)
-            ]
+            every = []
+            for member, edges in zip(self.model, graphs, strict=True):
+                point = evaluate_on(member, z, pos, batch, batch_size, edges, cell, differentiable)
+                every.append(first_derivatives(point, stress, virials, differentiable))
             return _together(every)
-
-
-def _derivatives(
-    member: AtomisticModel, edges: Edges, atoms: Atoms, cell: Tensor | None, differentiable: bool, virials: bool
-) -> dict[str, Tensor]:
-    """What ``Potential.forward`` returns, on edges that are known already; a stress if there is a cell."""
-    if not (differentiable and edges.edge_vec.requires_grad):
-        edges = edges._replace(edge_vec=edges.edge_vec.detach().requires_grad_())
-    z, _, batch, batch_size = atoms
-    energy = member.total(member.predict(*atoms, edges), z, batch, batch_size).squeeze(-1)  # [B]
-    slope = gradient(energy, edges.edge_vec, create_graph=differentiable)  # [P, 3]
-    out = {"energy": energy, "forces": forces_from_edges(slope, edges.pair_index, batch.size(0))}
-    if virials or cell is not None:
-        w = virials_from_edges(slope, edges.edge_vec, edges.pair_index, batch.size(0))
-        if virials:
-            out["virials"] = w
-        if cell is not None:
-            out["stress"] = stress_from_virials(w, cell, batch)
-    return out if differentiable else {name: value.detach() for name, value in out.items()}
 
 
 def _together(every: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -398,12 +376,6 @@ def _nested_edges(
         number = inside.cumsum(0) - 1  # of the pairs that are left
         found[cutoff] = Edges(edge_index[:, kept], edge_vec[inside], number[edge_pair[kept]], pair_index[:, inside])
     return found
-
-
-def _readout_of(member: AtomisticModel) -> str:
-    readout = member.config["readout"]
-    name = readout if isinstance(readout, str) else type(readout).__name__
-    return "add" if name == "sum" else name
 
 
 def _checked(members: Any) -> list[AtomisticModel]:

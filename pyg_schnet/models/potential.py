@@ -109,20 +109,7 @@ class Potential(nn.Module):
             point = self._evaluate(*inputs, differentiable)
             if stress:
                 check_volume(point.cell)
-            slope = gradient(point.energy, point.edge_vec, create_graph=differentiable)  # [P, 3]
-            out = {
-                "energy": point.energy if differentiable else point.energy.detach(),
-                "forces": forces_from_edges(slope, point.pair_index, point.batch.size(0)),
-            }
-            if stress or virials:
-                edge_vec = point.edge_vec if differentiable else point.edge_vec.detach()
-                w = virials_from_edges(slope, edge_vec, point.pair_index, point.batch.size(0))
-                if virials:
-                    out["virials"] = w
-                if stress and point.cell is not None:
-                    cells = point.cell if differentiable else point.cell.detach()
-                    out["stress"] = stress_from_virials(w, cells, point.batch)
-        return out
+            return first_derivatives(point, stress, virials, differentiable)
 
     def hessian(
         self,
@@ -209,7 +196,7 @@ class Potential(nn.Module):
             point = self._evaluate(*inputs, differentiable)
             _check_vector(vector, point.batch.size(0), point.edge_vec.dtype)
             slope = gradient(point.energy, point.edge_vec, create_graph=True)
-            return _product(point, slope, _usable(vector), differentiable)
+            return _product(point, slope, usable(vector), differentiable)
 
     def _inputs(
         self,
@@ -239,19 +226,15 @@ class Potential(nn.Module):
         batch_size: int | None,
         given: dict[str, Tensor | None],
         differentiable: bool,
-    ) -> "_Point":
-        z, pos = _usable(z), _usable(pos)
-        given = {name: _usable(tensor) for name, tensor in given.items()}
+    ) -> "Point":
+        z, pos = usable(z), usable(pos)
+        given = {name: usable(tensor) for name, tensor in given.items()}
         batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
         edges: Edges = self.model.edges(z, pos, batch, batch_size, **given)
-        if not (differentiable and edges.edge_vec.requires_grad):  # nobody differentiates through positions or cell
-            edges = edges._replace(edge_vec=edges.edge_vec.detach().requires_grad_())
-        residual = self.model.predict(z, pos, batch, batch_size, edges)  # [B, 1]
-        energy = self.model.total(residual, z, batch, batch_size).squeeze(-1)  # [B]
-        return _Point(energy, edges.edge_vec, edges.pair_index, batch, batch_size, given["cell"])
+        return evaluate_on(self.model, z, pos, batch, batch_size, edges, given["cell"], differentiable)
 
 
-class _Point(NamedTuple):
+class Point(NamedTuple):
     """Energies [B], and the vectors [P, 3] and atoms [2, P] of the pairs that they were computed from."""
 
     energy: Tensor
@@ -262,14 +245,70 @@ class _Point(NamedTuple):
     cell: Tensor | None
 
 
-def _product(point: _Point, slope: Tensor, vector: Tensor, differentiable: bool) -> Tensor:
+def evaluate_on(
+    model: AtomisticModel,
+    z: Tensor,
+    pos: Tensor,
+    batch: Tensor,
+    batch_size: int,
+    edges: Edges,
+    cell: Tensor | None,
+    differentiable: bool,
+) -> Point:
+    """Energies on edges that are known already, ready to be differentiated.
+
+    Args:
+        model: A model of energies.
+        z: Atomic numbers [N].
+        pos: Positions in Angstrom [N, 3].
+        batch: Structure of each atom [N].
+        batch_size: Number of structures B.
+        edges: Edges within the cutoff of the model.
+        cell: Lattice vectors [B, 3, 3].
+        differentiable: Whether derivatives are to be differentiable again.
+
+    Returns:
+        Energies, and what they are differentiated by.
+    """
+    if not (differentiable and edges.edge_vec.requires_grad):  # nobody differentiates through positions or cell
+        edges = edges._replace(edge_vec=edges.edge_vec.detach().requires_grad_())
+    residual = model.predict(z, pos, batch, batch_size, edges)  # [B, 1]
+    energy = model.total(residual, z, batch, batch_size).squeeze(-1)  # [B]
+    return Point(energy, edges.edge_vec, edges.pair_index, batch, batch_size, cell)
+
+
+def first_derivatives(point: Point, stress: bool, virials: bool, differentiable: bool) -> dict[str, Tensor]:
+    """What :meth:`Potential.forward` returns; the cell is already checked.
+
+    Args:
+        point: What :func:`evaluate_on` returned.
+        stress: Whether to return the stress, if there is a cell.
+        virials: Whether to return the virials.
+        differentiable: Whether all is to be differentiable again.
+
+    Returns:
+        ``energy``, ``forces`` and, if asked for, ``virials`` and ``stress``.
+    """
+    num_atoms = point.batch.size(0)
+    slope = gradient(point.energy, point.edge_vec, create_graph=differentiable)  # [P, 3]
+    out = {"energy": point.energy, "forces": forces_from_edges(slope, point.pair_index, num_atoms)}
+    if stress or virials:
+        w = virials_from_edges(slope, point.edge_vec, point.pair_index, num_atoms)
+        if virials:
+            out["virials"] = w
+        if stress and point.cell is not None:
+            out["stress"] = stress_from_virials(w, point.cell, point.batch)
+    return out if differentiable else {name: value.detach() for name, value in out.items()}
+
+
+def _product(point: Point, slope: Tensor, vector: Tensor, differentiable: bool) -> Tensor:
     """The Hessian times a vector [N, 3], by way of the displacements of the pairs."""
     moved = edge_vectors(vector, point.pair_index)  # [P, 3]
     change = gradient(slope, point.edge_vec, moved, create_graph=differentiable, retain_graph=True)
     return -forces_from_edges(change, point.pair_index, point.batch.size(0))
 
 
-def _hessians(point: _Point, slope: Tensor, differentiable: bool) -> list[Tensor]:
+def _hessians(point: Point, slope: Tensor, differentiable: bool) -> list[Tensor]:
     batch, num_atoms = point.batch, point.batch.size(0)
     count = torch.bincount(batch, minlength=point.batch_size)  # [B]
     number = torch.arange(num_atoms, device=batch.device) - (count.cumsum(0) - count)[batch]  # within its structure
@@ -321,6 +360,13 @@ def _check_vector(vector: Any, num_atoms: int, dtype: torch.dtype) -> None:
         raise ValueError(f"`vector` must have shape [{num_atoms}, 3] like `pos`, got {list(vector.shape)}")
 
 
-def _usable(tensor: Any) -> Any:
-    """The tensor itself, or a copy that autograd may use if it was made in inference mode."""
+def usable(tensor: Any) -> Any:
+    """The tensor itself, or a copy that autograd may use if it was made in inference mode.
+
+    Args:
+        tensor: A tensor or ``None``.
+
+    Returns:
+        The same values.
+    """
     return tensor.clone() if isinstance(tensor, Tensor) and tensor.is_inference() else tensor
