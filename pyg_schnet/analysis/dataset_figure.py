@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 
-from pyg_schnet.analysis.figure import BLUE, GREY, ORANGE, new_figure, save_figure
+from pyg_schnet.analysis.figure import BLUE, GREY, ORANGE, panel_grid, save_figure
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.elements import SYMBOLS
 from pyg_schnet.datasets.registry import REGISTRY, open_dataset
@@ -50,7 +50,8 @@ def figure_of(dataset: InMemoryDataset, path: str | Path, cutoff: float = 6.0, s
     counts, elements, targets, total = _collect(dataset)
     distances = _distances(dataset[order[:sample]], cutoff)
     names = list(targets)[:_SHOWN_TARGETS]
-    figure, panels = _grid(3 + len(names))
+    count = 3 + len(names)
+    figure, panels = panel_grid(count, width=3.6, height=2.9, columns=2 if count == 4 else 3)
     figure.suptitle(_title(dataset, total, len(targets) - len(names)))
     _bars_of_sizes(panels[0], counts)
     _bars_of_elements(panels[1], elements)
@@ -59,18 +60,6 @@ def figure_of(dataset: InMemoryDataset, path: str | Path, cutoff: float = 6.0, s
     for panel, name in zip(panels[3:], names, strict=True):
         _histogram(panel, targets[name], _label(dataset, name))
     return save_figure(figure, path)
-
-
-def _grid(count: int) -> tuple[Any, list[Any]]:
-    """A figure with so many panels in rows of three, four in rows of two."""
-    columns = 2 if count == 4 else 3
-    rows = -(-count // columns)
-    figure, (panel,) = new_figure(width=3.6 * columns, height=2.9 * rows)
-    panel.remove()
-    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
-    for panel in panels:
-        panel.spines[["top", "right"]].set_visible(False)
-    return figure, panels
 
 
 def _collect(dataset: InMemoryDataset) -> tuple[NDArray, NDArray, dict[str, NDArray], int]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_schnet.analysis.figure import BLUE, GREY, ORANGE, new_figure, save_figure
+from pyg_schnet.analysis.figure import BLUE, GREY, ORANGE, panel_grid, save_figure
 from pyg_schnet.analysis.target_errors import TargetErrors
 
 #: Above this number points would hide each other, and their density is drawn.
@@ -97,33 +97,6 @@ def draw_parity(panel: Any, target: TargetErrors, title: str | None = None, cent
     panel.locator_params(nbins=4 if max(abs(low), abs(high)) >= 1000 else 5)  # labels of four digits are wide
     metrics = target.metrics()
     _title(panel, f"MAE {metrics['mae']:.3g}, RMSE {metrics['rmse']:.3g}{f' {unit}' if unit else ''}")
-
-
-def panel_grid(count: int, width: float = 3.5, height: float = 3.0) -> tuple[Any, list[Any]]:
-    """A figure with so many panels, in rows of at most four.
-
-    Args:
-        count: Number of panels.
-        width: Width of a panel in inches.
-        height: Height of a panel in inches.
-
-    Returns:
-        Figure and panels of matplotlib, row by row.
-
-    Raises:
-        ImportError: If matplotlib is missing.
-        ValueError: If ``count`` is not positive.
-    """
-    if count < 1:
-        raise ValueError(f"there is no target to draw; expected at least one, got {count}")
-    columns = {1: 1, 2: 2, 4: 2}.get(count, 3 if count <= 9 else 4)
-    rows = -(-count // columns)
-    figure, (panel,) = new_figure(width=width * columns, height=height * rows)
-    panel.remove()
-    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
-    for panel in panels:
-        panel.spines[["top", "right"]].set_visible(False)
-    return figure, panels
 
 
 def shown_name(name: str) -> str:

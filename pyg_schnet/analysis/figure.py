@@ -20,12 +20,38 @@ def new_figure(columns: int = 1, width: float = 5.0, height: float = 4.0) -> tup
     Raises:
         ImportError: If matplotlib is missing.
     """
+    return panel_grid(columns, width, height, columns)
+
+
+def panel_grid(
+    count: int, width: float = 3.5, height: float = 3.0, columns: int | None = None
+) -> tuple[Any, list[Any]]:
+    """A figure with so many panels, in rows.
+
+    Args:
+        count: Number of panels.
+        width: Width of a panel in inches.
+        height: Height of a panel in inches.
+        columns: Panels in a row; ``None`` for at most four.
+
+    Returns:
+        Figure and panels of matplotlib, row by row.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+        ValueError: If ``count`` is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"there is no target to draw; expected at least one, got {count}")
     try:
         from matplotlib.figure import Figure  # noqa: PLC0415
     except ImportError as error:
         raise ImportError('figures need matplotlib; install it with pip install "pyg_schnet[plot]"') from error
-    figure = Figure(figsize=(width * columns, height), layout="constrained")
-    panels = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    if columns is None:
+        columns = {1: 1, 2: 2, 4: 2}.get(count, 3 if count <= 9 else 4)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    panels = [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
     return figure, panels

@@ -1,6 +1,5 @@
 """What is done with a trained model: reports and predictions."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from pyg_schnet.analysis import Report, TargetErrors, evaluate, in_paper_units
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential, load, properties, read_header
+from pyg_schnet.models.inputs import tensors_of
 from pyg_schnet.training import PotentialTask, TrainingTask
 from pyg_schnet.units import FORCE
 
@@ -164,14 +164,13 @@ def _outputs(task: TrainingTask, trained: Trained, batch: Data) -> dict[str, Ten
         potential = CommitteePotential(trained) if isinstance(trained, Committee) else Potential(trained)
         outputs: dict[str, Tensor] = potential(batch)
         return outputs
-    members: list[Any] = list(trained.members) if isinstance(trained, Committee) else [trained]
     with torch.no_grad():
-        values = torch.stack([properties(member, batch) for member in members])  # [M, B, C]
-    named = {name: values[..., column] for column, name in enumerate(task.names)}
-    mean = {name: value.mean(0) for name, value in named.items()}
-    if len(members) == 1:
-        return mean
-    return mean | {f"{name}_std": value.std(0) for name, value in named.items()}
+        if not isinstance(trained, Committee):
+            return dict(zip(task.names, properties(trained, batch).unbind(1), strict=True))
+        z, pos, batch_size, given = tensors_of(batch, trained.cutoff)
+        mean, std, _ = trained(z, pos, batch_size=batch_size, **given)
+    named = dict(zip(task.names, mean.unbind(1), strict=True))
+    return named | {f"{name}_std": value for name, value in zip(task.names, std.unbind(1), strict=True)}
 
 
 def predict_file(task: TrainingTask, trained: Trained, source: Path, path: Path) -> Path:
@@ -196,7 +195,7 @@ def predict_file(task: TrainingTask, trained: Trained, source: Path, path: Path)
 
     done = []
     calculator = SchNetCalculator(trained) if isinstance(task, PotentialTask) else None
-    for atoms in _progress(iread(str(source), index=":")):
+    for atoms in tqdm(iread(str(source), index=":"), "predicting", unit="structure", leave=False):
         if calculator is not None:
             atoms.calc = calculator
             atoms.get_forces()
@@ -222,7 +221,3 @@ def _with_results(atoms: Any) -> Any:
     kept = atoms.copy()
     kept.calc = SinglePointCalculator(kept, **results)
     return kept
-
-
-def _progress(structures: Any) -> Iterator[Any]:
-    yield from tqdm(structures, "predicting", unit="structure", leave=False)

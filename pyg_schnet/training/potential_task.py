@@ -1,12 +1,11 @@
 """Training a potential."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torchmetrics import MeanAbsoluteError, MeanMetric, MetricCollection
+from torchmetrics import MeanAbsoluteError, MetricCollection
 
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.graph import may_inspect
@@ -93,7 +92,6 @@ class PotentialTask(TrainingTask):
         self.unit_factor = conversion("eV", energy_unit)
         names = ["energy", "forces", "stress"] if rho_stress > 0 else ["energy", "forces"]
         self.errors = MetricCollection({name: MeanAbsoluteError() for name in names})
-        self.validation_loss = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaN out
 
     @property
     def model(self) -> Any:
@@ -163,8 +161,7 @@ class PotentialTask(TrainingTask):
             if error.update_called and (value := error.compute()).isfinite():
                 self.log(f"val/{name}_mae [{units[name]}]", value * self.unit_factor)
         self.errors.reset()
-        self.end_validation(self.validation_loss.compute())
-        self.validation_loss.reset()
+        self.end_validation()
 
     def _loss(self, batch: Data, with_forces: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
         _check_labels(batch, self.hparams["forces"])

@@ -1,13 +1,12 @@
 """Training scalar properties."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torchmetrics import MeanAbsoluteError, MeanMetric, MetricCollection
+from torchmetrics import MeanAbsoluteError, MetricCollection
 
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel, properties
@@ -72,7 +71,6 @@ class PropertyTask(TrainingTask):
         self.hparams["config"] = model.config
         self.network = model
         self.errors = MetricCollection({name: MeanAbsoluteError() for name in targets})
-        self.validation_loss = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaN out
 
     @property
     def model(self) -> Any:
@@ -113,8 +111,7 @@ class PropertyTask(TrainingTask):
             if error.isfinite():
                 self.log(f"val/{target.name}_mae" + (f" [{target.unit}]" if target.unit else ""), error)
         self.errors.reset()
-        self.end_validation(self.validation_loss.compute())
-        self.validation_loss.reset()
+        self.end_validation()
 
     def _found(self) -> list[Target]:
         """The targets; without a data module each is taken for a key of the data."""

@@ -1,10 +1,11 @@
 """What all training tasks share: optimizer, schedule, references, what a resumed run must agree with."""
 
+import math
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torchmetrics import MeanMetric
 
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
@@ -61,6 +62,7 @@ class TrainingTask(LightningModule):
         check_schedule(schedule, decay, decay_steps, warmup_steps, plateau_patience)
         check_rule(references)
         self.names, self.targets, self._prepared = targets, list[Target](), False
+        self.validation_loss = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaN out
         self._plan: dict[str, Any] = {
             "schedule": schedule,
             "decay": decay,
@@ -142,14 +144,13 @@ class TrainingTask(LightningModule):
             "lr_scheduler": learning_rate_schedule(optimizer, max_steps=max_steps, **self._plan),
         }
 
-    def end_validation(self, loss: Tensor) -> None:
-        """Log the loss of a validation; the plateau schedule takes its step.
+    def end_validation(self) -> None:
+        """Log the loss of all validation examples, the same in each process; the plateau schedule takes its step.
 
         Lightning would take that step after checkpoints are written, and would leave it out in a run that goes on.
-
-        Args:
-            loss: The loss of all validation examples, the same in each process.
         """
+        loss = self.validation_loss.compute()
+        self.validation_loss.reset()
         self.log("val/loss", loss)
         if self._trainer is not None and self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             schedule = self.lr_schedulers()
