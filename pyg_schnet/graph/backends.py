@@ -4,7 +4,7 @@ A search takes what :func:`pyg_schnet.graph.search.candidate_pairs` takes and re
 than the cutoff once, and perhaps some a hair's breadth farther. :func:`pyg_schnet.radius_graph` tests them exactly
 afterwards, in float64 and by its own arithmetic, so all back ends give the identical graph. What another package counts
 as close, in which order it lists pairs and whether it knows a pair of an atom with its own image does not matter. Only
-the compiled loops of this package do the same arithmetic themselves and return the finished graph.
+the searches of this package that do the same arithmetic themselves return the finished graph.
 """
 
 import functools
@@ -21,6 +21,7 @@ from torch import Tensor
 from pyg_schnet.graph.compiled import compiled_graph
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.lattice import Lattice
+from pyg_schnet.graph.matrix import matrix_graph
 from pyg_schnet.graph.reduction import in_old_vectors, reduced
 from pyg_schnet.graph.search import MARGIN, bounds, candidate_pairs
 
@@ -28,11 +29,10 @@ from pyg_schnet.graph.search import MARGIN, bounds, candidate_pairs
 Pairs = tuple[Tensor, Tensor, Tensor, Tensor]
 Search = Callable[[Tensor, float, Tensor, int, Lattice | None], Pairs | Graph]
 
-#: From so many atoms in all on, ``auto`` leaves open structures on the CPU to Numba, and periodic ones always. With
-#: fewer it would save a tenth of a millisecond, but compile for some seconds once.
-NUMBA_FROM_OPEN = 64
-#: Without Numba, from so many atoms per structure on, ``auto`` leaves open and periodic searches on the CPU to vesin,
-#: which takes one structure at a time. ``python examples/benchmarks/neighbors.py --thresholds`` measures it.
+#: Up to so many atoms in all, ``auto`` leaves open structures on the CPU to the matrix of their distances.
+MATRIX_UP_TO = 96
+#: All others on the CPU it leaves to Numba; without, from so many atoms per structure on, open and periodic searches to
+#: vesin, which takes one structure at a time. ``python examples/benchmarks/neighbors.py --thresholds`` measures it.
 VESIN_FROM_OPEN, VESIN_FROM_PERIODIC = 128, 16
 #: Atoms per cubic Angstrom for a first guess at the number of neighbours, where a package wants to know beforehand.
 DENSITY = 0.2
@@ -138,7 +138,9 @@ def _fastest(device: torch.device, num_atoms: int, batch_size: int, periodic: bo
     """The fastest installed one on a CPU; elsewhere nothing has been measured, and plain PyTorch is taken."""
     if device.type != "cpu":
         return "torch"
-    if (periodic or num_atoms >= NUMBA_FROM_OPEN) and BACKENDS["numba"].installed():
+    if num_atoms <= MATRIX_UP_TO and not periodic:
+        return "numpy"
+    if BACKENDS["numba"].installed():
         return "numba"
     least = VESIN_FROM_PERIODIC if periodic else VESIN_FROM_OPEN
     pays = num_atoms >= least * batch_size or (periodic and batch_size == 1)
@@ -301,6 +303,7 @@ def _guess(reach: float) -> int:
 #: All back ends by the name under which :func:`pyg_schnet.radius_graph` knows them.
 BACKENDS: dict[str, Backend] = {
     "torch": Backend(candidate_pairs),
+    "numpy": Backend(matrix_graph, periodic=False, devices=("cpu",)),
     "numba": Backend(compiled_graph, "numba", '"pyg_schnet[fast]"', devices=("cpu",)),
     "torch_cluster": Backend(_torch_cluster, "torch_cluster", '"pyg_schnet[cluster]"', periodic=False),
     "pyg_lib": Backend(_pyg_lib, "pyg_lib", "pyg-lib -f https://data.pyg.org/whl", periodic=False),

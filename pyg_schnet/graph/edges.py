@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,6 +45,11 @@ class Graph:
             (tensor([0, 2]), tensor([0, 0, 1, 1]))
         """
         edges = torch.arange(self.reverse.size(0), device=self.reverse.device)
+        if edges.device.type == "cpu":  # the same in numpy, much faster for a few edges
+            place, reverse = edges.numpy(), self.reverse.numpy()
+            one = place < reverse
+            pair = (one.cumsum() - 1)[np.minimum(place, reverse)]
+            return torch.from_numpy(place[one]), torch.from_numpy(pair)
         first = edges < self.reverse
         number = first.cumsum(0) - 1
         return edges[first], number[torch.minimum(edges, self.reverse)]

@@ -35,9 +35,9 @@ def radius_graph(
         batch: Structure of each atom [N] int64, sorted; ``None`` for a single structure.
         cell: Lattice vectors as rows in Angstrom [B, 3, 3]; rows of open axes play no role.
         pbc: Periodic axes [B, 3] bool; needed beside ``cell``.
-        backend: Who searches: ``"torch"``, ``"numba"`` (CPU), ``"torch_cluster"``, ``"pyg_lib"`` (both for open
-            structures), ``"vesin"`` (CPU) or ``"nvalchemi"``; ``"auto"`` takes the fastest installed one. All give the
-            identical graph.
+        backend: Who searches: ``"torch"``, ``"numpy"`` (CPU, a few atoms of open structures), ``"numba"`` (CPU),
+            ``"torch_cluster"``, ``"pyg_lib"`` (both for open structures), ``"vesin"`` (CPU) or ``"nvalchemi"``;
+            ``"auto"`` takes the fastest installed one. All give the identical graph.
         batch_size: Number of structures, needed only if the last ones may be empty.
         max_num_neighbors: More neighbours of an atom than this are an error; they are never cut off.
 

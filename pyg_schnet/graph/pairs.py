@@ -53,7 +53,8 @@ def _search(
     cell = None if cell is None else cell.detach()
     graph = radius_graph(pos, cutoff, batch, cell, pbc, batch_size=batch_size)
     pairs, edge_pair = graph.pairs()
-    return graph.edge_index, graph.edge_index[:, pairs], graph.edge_shift[pairs], edge_pair
+    pair_index, pair_shift = graph.edge_index.index_select(1, pairs), graph.edge_shift.index_select(0, pairs)
+    return graph.edge_index, pair_index, pair_shift, edge_pair
 
 
 _compiled = torch.library.custom_op("pyg_schnet::neighbor_pairs", _search, mutates_args=())

@@ -1,5 +1,6 @@
 """What a batch of structures must look like, checked once where it enters."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,6 +75,8 @@ def _check_positions(pos: Tensor) -> None:
 
 def check_finite(pos: Tensor) -> None:
     """Raise a ValueError that names the first atom whose position is NaN or infinite."""
+    if pos.device.type == "cpu" and np.isfinite(pos.detach().double().numpy()).all():  # for a few atoms much faster
+        return
     finite = torch.isfinite(pos)
     if not finite.all():
         atom = int((~finite).any(dim=1).nonzero()[0])
@@ -94,10 +97,14 @@ def check_sorted(batch: Tensor) -> int:
     """Raise a ValueError if ``batch`` is not sorted; return the largest structure in it, -1 if there is no atom."""
     if batch.numel() == 0:
         return -1
-    first, last, falls = torch.stack([batch[0], batch[-1], (batch[1:] < batch[:-1]).sum()]).tolist()
-    if falls > 0 or first < 0:
+    if batch.device.type == "cpu":
+        values = batch.numpy()
+        first, last, falls = int(values[0]), int(values[-1]), bool((values[1:] < values[:-1]).any())
+    else:  # one transfer
+        first, last, falls = torch.stack([batch[0], batch[-1], (batch[1:] < batch[:-1]).sum()]).tolist()
+    if falls or first < 0:
         raise ValueError(
             "`batch` must be sorted and not negative, so that the atoms of a structure stand together; "
             "sort the atoms by structure (torch.argsort(batch, stable=True))"
         )
-    return int(last)
+    return last

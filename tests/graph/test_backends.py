@@ -17,7 +17,7 @@ from pyg_schnet import Graph, radius_graph
 from pyg_schnet.graph import backends, crosscheck
 from pyg_schnet.graph.backends import (
     BACKENDS,
-    NUMBA_FROM_OPEN,
+    MATRIX_UP_TO,
     VESIN_FROM_OPEN,
     VESIN_FROM_PERIODIC,
     Backend,
@@ -174,20 +174,22 @@ def test_auto_goes_by_device_size_and_what_is_installed(monkeypatch: pytest.Monk
     assert chosen(10_000, 1, True) == "torch"
     there |= {"vesin"}
     for periodic, least in ((False, VESIN_FROM_OPEN), (True, VESIN_FROM_PERIODIC)):
-        assert chosen(3 * least, 3, periodic) == "vesin"
-        assert chosen(3 * least - 1, 3, periodic) == "torch"
-        assert chosen(3 * least, 3, periodic, "cuda") == "torch"
+        assert chosen(9 * least, 9, periodic) == "vesin"
+        assert chosen(9 * least - 1, 9, periodic) == "torch"
+        assert chosen(9 * least, 9, periodic, "cuda") == "torch"
     assert chosen(1, 1, True) == "vesin"
-    assert chosen(1, 1, False) == "torch"
+    assert chosen(MATRIX_UP_TO, 9, False) == "numpy"
+    assert chosen(MATRIX_UP_TO + 1, 9, False) == "torch"
+    assert chosen(MATRIX_UP_TO, 9, False, "cuda") == "torch"
     assert chosen(0, 0, False) == "torch"
     there |= {"numba"}
-    assert chosen(NUMBA_FROM_OPEN, 9, False) == "numba"
-    assert chosen(NUMBA_FROM_OPEN - 1, 9, False) == "torch"
+    assert chosen(MATRIX_UP_TO + 1, 9, False) == "numba"
+    assert chosen(MATRIX_UP_TO, 9, False) == "numpy"
     assert chosen(1, 1, True) == "numba"
     assert chosen(10_000, 1, True, "cuda") == "torch"
 
 
-@pytest.mark.parametrize("name", sorted(set(BACKENDS) - {"torch"}))
+@pytest.mark.parametrize("name", sorted(name for name in BACKENDS if BACKENDS[name].package))
 def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_is_there", lambda package: False)
     package = BACKENDS[name].package
@@ -197,7 +199,9 @@ def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) 
 
 def test_impossible_backends_are_refused() -> None:
     pos = torch.rand(3, 3)
-    with pytest.raises(ValueError, match=r"`backend` must be 'auto' or one of \['numba', 'nvalc.*\], got 'kdtree'"):
+    with pytest.raises(
+        ValueError, match=r"`backend` must be 'auto' or one of \['numba', 'numpy', 'nvalc.*\], got 'kdtree'"
+    ):
         radius_graph(pos, 1.0, backend="kdtree")
     with pytest.raises(ValueError, match="backend 'vesin' runs on cpu only, but `pos` is on cuda; use backend='auto'"):
         find_search("vesin", torch.device("cuda"), 3, 1, False)
