@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.utils import scatter
 
 #: One number for all targets, or one for each.
 PerTarget = float | Sequence[float] | Tensor
@@ -164,11 +165,11 @@ class Reference(nn.Module):
         if self.how is None:
             return self.mean.new_zeros(batch_size, self.mean.numel())
         each = self.atomref[z] if self.how == "once" else self(z)
-        total = each.new_zeros(batch_size, each.size(1)).index_add(0, batch, each)
+        total = scatter(each, batch, dim_size=batch_size)  # torch 2.13 does not compile index_add to one element
         if self.how == "once":
             return total + self.mean
         if self.how == "mean":
-            count = each.new_zeros(batch_size, 1).index_add(0, batch, torch.ones_like(each[:, :1]))
+            count = scatter(torch.ones_like(each[:, :1]), batch, dim_size=batch_size)
             return total / count.clamp(min=1)
         return total
 
