@@ -1,14 +1,13 @@
 """Filters from tables instead of one network evaluation for every pair: made anew for a batch, or frozen for good."""
 
 import math
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyg_schnet.nn import BesselBasis, GaussianSmearing
-from pyg_schnet.ops import FilterTable, filter_table, interpolate, knot_spacing
+from pyg_schnet.ops import FilterTable, interpolate, knot_spacing
 from pyg_schnet.ops.filter_table import DEGREE, MARGIN
 
 #: Values of the argument ``filters`` of a model.
@@ -47,7 +46,12 @@ def spacing_of(basis: GaussianSmearing | BesselBasis) -> float:
 
 
 def filter_tables(
-    basis: GaussianSmearing | BesselBasis, blocks: nn.ModuleList, distance: Tensor, spacing: float
+    basis: GaussianSmearing | BesselBasis,
+    blocks: nn.ModuleList,
+    knots: Tensor,
+    matrix: Tensor,
+    place: tuple[float, float],
+    like: Tensor,
 ) -> list[FilterTable]:
     """Tables of the filter networks, without the cutoff function, over the distances of a batch.
 
@@ -56,24 +60,19 @@ def filter_tables(
     Args:
         basis: The radial basis.
         blocks: Interaction blocks.
-        distance: Distances of the pairs in Angstrom [P], at least one.
-        spacing: Distance between knots in Angstrom.
+        knots: All knots in Angstrom [K'] float64, see :func:`~pyg_schnet.ops.filter_table.knots_of`.
+        matrix: From values there to coefficients, see :func:`~pyg_schnet.ops.filter_table.interpolation`.
+        place: First knot and distance between knots in Angstrom.
+        like: A tensor whose dtype the tables get.
 
     Returns:
-        A table for each block, in the dtype of the distances.
+        A table for each block.
     """
-    low, high = (float(end) for end in torch.aminmax(distance.detach()))
-    known = dict[str, Tensor]()
-
-    def values_of(network: nn.Module, knots: Tensor) -> Tensor:
-        if not known:  # the same knots for all blocks
-            known["edge_attr"] = _in_float64(basis, knots)
-        return _in_float64(network, known["edge_attr"])
-
+    edge_attr = _in_float64(basis, knots)  # the same for all blocks
     tables = []
     for block in blocks:
-        function = partial(values_of, block.conv.nn)  # type: ignore[union-attr, arg-type]
-        tables.append(filter_table(function, low, high, spacing, distance.dtype, distance.device))
+        values = _in_float64(block.conv.nn, edge_attr)  # type: ignore[union-attr, arg-type]
+        tables.append(FilterTable((matrix @ values).to(like.dtype), *place))
     return tables
 
 

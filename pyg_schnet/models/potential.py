@@ -106,7 +106,7 @@ class Potential(nn.Module):
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            point = self._evaluate(*inputs, differentiable)
+            point = self._evaluate(*inputs, differentiable, first_only=not differentiable)
             if stress:
                 check_volume(point.cell)
             return first_derivatives(point, stress, virials, differentiable)
@@ -226,16 +226,20 @@ class Potential(nn.Module):
         batch_size: int | None,
         given: dict[str, Tensor | None],
         differentiable: bool,
+        first_only: bool = False,
     ) -> "Point":
         z, pos = usable(z), usable(pos)
         given = {name: usable(tensor) for name, tensor in given.items()}
         batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
         edges: Edges = self.model.edges(z, pos, batch, batch_size, **given)
-        return evaluate_on(self.model, z, pos, batch, batch_size, edges, given["cell"], differentiable)
+        return evaluate_on(self.model, z, pos, batch, batch_size, edges, given["cell"], differentiable, first_only)
 
 
 class Point(NamedTuple):
-    """Energies [B], and the vectors [P, 3] and atoms [2, P] of the pairs that they were computed from."""
+    """Energies [B], and the vectors [P, 3] and atoms [2, P] of the pairs that they were computed from.
+
+    ``slope`` [P, 3] is known only where energies come with their derivatives.
+    """
 
     energy: Tensor
     edge_vec: Tensor
@@ -243,6 +247,7 @@ class Point(NamedTuple):
     batch: Tensor
     batch_size: int
     cell: Tensor | None
+    slope: Tensor | None = None
 
 
 def evaluate_on(
@@ -254,6 +259,7 @@ def evaluate_on(
     edges: Edges,
     cell: Tensor | None,
     differentiable: bool,
+    first_only: bool = False,
 ) -> Point:
     """Energies on edges that are known already, ready to be differentiated.
 
@@ -266,10 +272,15 @@ def evaluate_on(
         edges: Edges within the cutoff of the model.
         cell: Lattice vectors [B, 3, 3].
         differentiable: Whether derivatives are to be differentiable again.
+        first_only: Whether :func:`first_derivatives` is all that is asked for, which some models have at once.
 
     Returns:
         Energies, and what they are differentiated by.
     """
+    found = model.energies_and_slopes(z, batch, batch_size, edges) if first_only else None
+    if found is not None:
+        energy = model.total(found[0], z, batch, batch_size).squeeze(-1)
+        return Point(energy, edges.edge_vec.detach(), edges.pair_index, batch, batch_size, cell, found[1])
     if not (differentiable and edges.edge_vec.requires_grad):  # nobody differentiates through positions or cell
         edges = edges._replace(edge_vec=edges.edge_vec.detach().requires_grad_())
     residual = model.predict(z, pos, batch, batch_size, edges)  # [B, 1]
@@ -290,7 +301,9 @@ def first_derivatives(point: Point, stress: bool, virials: bool, differentiable:
         ``energy``, ``forces`` and, if asked for, ``virials`` and ``stress``.
     """
     num_atoms = point.batch.size(0)
-    slope = gradient(point.energy, point.edge_vec, create_graph=differentiable)  # [P, 3]
+    slope = point.slope  # [P, 3]
+    if slope is None:
+        slope = gradient(point.energy, point.edge_vec, create_graph=differentiable)
     out = {"energy": point.energy, "forces": forces_from_edges(slope, point.pair_index, num_atoms)}
     if stress or virials:
         w = virials_from_edges(slope, point.edge_vec, point.pair_index, num_atoms)

@@ -1,25 +1,17 @@
 """SchNet, top to bottom as in the paper."""
 
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
-from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
+from pyg_schnet.models.atomistic import check_sizes
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.filter_tables import (
-    FILTERS,
-    check_coefficients,
-    filter_tables,
-    frozen_coefficients,
-    frozen_tables,
-    spacing_of,
-    worth_a_table,
-)
+from pyg_schnet.models.filter_tables import frozen_tables
+from pyg_schnet.models.frozen_pass import can_pass, frozen_pass
 from pyg_schnet.models.presets import preset_arguments
+from pyg_schnet.models.tabulated import TabulatedModel
 from pyg_schnet.nn import InteractionBlock
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.basis import radial_basis
@@ -29,7 +21,7 @@ from pyg_schnet.nn.reference import PerTarget
 from pyg_schnet.ops import FilterTable
 
 
-class SchNet(AtomisticModel):
+class SchNet(TabulatedModel):
     r"""SchNet: properties of molecules and materials from continuous-filter convolutions.
 
     Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II and figure 1:
@@ -71,8 +63,8 @@ class SchNet(AtomisticModel):
         zero_output: Whether the last layer starts at zero, as in the authors' code.
         filters: ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
             from which the pairs read them (1e-6 of the energies, also in training on forces); ``"auto"``: from a table
-            on a CPU where that is faster. The weights are the same; for inference :meth:`freeze` the tables. Only
-            frozen tables can be compiled: ``torch.compile`` takes exact filters otherwise.
+            on a CPU where that is faster. The weights are the same; for inference :meth:`freeze` the tables. In
+            ``torch.compile``, ``"table"`` makes tables of all distances, and ``"auto"`` is exact.
         knot_spacing: Distance between the knots of tables in Angstrom; errors of energies grow with its sixth, of
             forces with its fifth power. ``None`` for a tenth of the width of the Gaussians, see
             :func:`~pyg_schnet.ops.knot_spacing`.
@@ -89,9 +81,6 @@ class SchNet(AtomisticModel):
         >>> model(z, pos).shape
         torch.Size([1, 1])
     """
-
-    #: Frozen tables of the interaction blocks [T, K, F], ``None`` unless :meth:`freeze` was called.
-    filter_tables: Tensor | None
 
     def __init__(
         self,
@@ -160,16 +149,14 @@ class SchNet(AtomisticModel):
             std=std,
             atomref=atomref,
             max_z=max_z,
+            filters=filters,
+            knot_spacing=knot_spacing,
         )
         check_sizes(num_filters=num_filters, num_gaussians=num_gaussians)
         if not isinstance(num_interactions, int):
             raise TypeError(f"`num_interactions` must be an int, got {type(num_interactions).__name__}")
         if num_interactions < 0:
             raise ValueError(f"`num_interactions` must be at least 0, got {num_interactions}")
-        if filters not in FILTERS:
-            raise ValueError(f"`filters` must be one of {', '.join(map(repr, FILTERS))}, got {filters!r}")
-        self.filters = filters
-        self.knot_spacing = None if knot_spacing is None else check_positive("knot_spacing", knot_spacing)
         self.num_interactions = num_interactions
         self.basis = radial_basis(basis, self.cutoff, num_gaussians, gamma, trainable_basis)
         envelope = make_cutoff(cutoff_function, self.cutoff)
@@ -178,9 +165,6 @@ class SchNet(AtomisticModel):
             InteractionBlock(hidden_channels, num_gaussians, num_filters, envelope, activate_last, ssp, normalization)
             for _ in range(blocks)
         )
-        self.register_buffer("filter_tables", None)
-        self.register_load_state_dict_pre_hook(_leave_tables)
-        self.register_load_state_dict_post_hook(_refresh_tables)
 
     def represent(self, z: Tensor, edges: Edges) -> Tensor:
         """Features of the atoms after all interactions.
@@ -193,7 +177,7 @@ class SchNet(AtomisticModel):
             Features [N, hidden_channels].
         """
         edge_index, edge_weight, edge_pair = edges.edge_index, edges.edge_weight, edges.edge_pair
-        tables = self._tables(edge_weight)
+        tables = self.tables(edge_weight)
         if tables is not None:
             return self._represent_by_tables(z, edges, edge_weight, tables)
         edge_attr = self.basis(edge_weight)  # [P, G]
@@ -215,97 +199,17 @@ class SchNet(AtomisticModel):
             x = x + self.interactions[one].tabulated(x, tables[one], *graph)  # type: ignore[operator]
         return x
 
-    def _tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
-        """The tables to read filters from, frozen ones or those of this batch; ``None`` to evaluate the networks."""
-        if any(interaction.conv.explain for interaction in self.interactions):  # type: ignore[union-attr]
-            return None  # PyG's Explainer masks messages, which no table has
-        if self.filter_tables is not None:
-            return frozen_tables(self.filter_tables, self.cutoff)
-        if self.filters == "exact" or edge_weight.size(0) == 0 or torch.compiler.is_compiling():
+    def energies_and_slopes(
+        self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges
+    ) -> tuple[Tensor, Tensor] | None:
+        """Those of a few atoms by a frozen model, see :mod:`pyg_schnet.models.frozen_pass`."""
+        names = {"represent", "predict"}
+        own = (
+            all(getattr(type(self), name) is getattr(SchNet, name) for name in names) and not names & vars(self).keys()
+        )
+        if self.filter_tables is None or not own or not can_pass(self, batch, edges):
             return None
-        spacing = self._spacing()
-        if self.filters == "table" or worth_a_table(edge_weight, spacing):
-            return filter_tables(self.basis, self.interactions, edge_weight, spacing)
-        return None
-
-    def _spacing(self) -> float:
-        return spacing_of(self.basis) if self.knot_spacing is None else self.knot_spacing
-
-    @property
-    def frozen(self) -> bool:
-        """Whether filters come from frozen tables."""
-        return self.filter_tables is not None
-
-    def freeze(self, tables: Tensor | None = None) -> Self:
-        """Read filters from tables, made now, instead of evaluating filter networks: for inference and dynamics.
-
-        The tables, splines through what the filter networks give in float64 at knots from zero to the cutoff, are a
-        buffer of the model in its dtype: :func:`pyg_schnet.save`, ``deepcopy`` and ``to`` take them along. Energies,
-        forces, stresses and Hessians are derivatives of one another to round-off, and those of the exact model to the
-        accuracy that :func:`~pyg_schnet.models.accuracy.table_accuracy` tells. The weights stay, and so do their
-        gradients except for those of the basis and the filter networks, which are not evaluated.
-
-        The model goes to evaluation mode, and ``train()`` is refused until :meth:`unfreeze`. New weights through
-        ``load_state_dict`` or ``reset_parameters``, and ``to`` another dtype, make new tables; after changing filter
-        networks in any other way, freeze again.
-
-        Args:
-            tables: Tables of an earlier call with the same weights [T, K, F]; ``None`` to make them.
-
-        Returns:
-            The model itself.
-
-        Raises:
-            ValueError: If ``tables`` are those of another network.
-
-        Example:
-            >>> model = SchNet(16, 16, 2)
-            >>> z, pos = torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0]])
-            >>> exact = model(z, pos)
-            >>> bool((model.freeze()(z, pos) - exact).abs() < 1e-5), model.unfreeze().frozen
-            (True, False)
-        """
-        num_filters = self.config["num_filters"]
-        with torch.inference_mode(False):
-            if tables is None:
-                network = self.basis, self.interactions
-                tables = frozen_coefficients(*network, self.cutoff, num_filters, self._spacing())
-            tables = check_coefficients(tables, len(self.interactions), num_filters)
-            self.filter_tables = tables.to(self.embedding.weight.device).to(self.embedding.weight.dtype)
-        return self.eval()
-
-    def unfreeze(self) -> Self:
-        """Evaluate filter networks again; the model stays in evaluation mode.
-
-        Returns:
-            The model itself.
-        """
-        self.filter_tables = None
-        return self
-
-    def train(self, mode: bool = True) -> Self:
-        """Go to training or evaluation mode.
-
-        Raises:
-            RuntimeError: If a frozen model is to be trained.
-        """
-        if mode and self.frozen:
-            raise RuntimeError(
-                "a frozen model cannot be trained, its filters are tables; call unfreeze() before train()"
-            )
-        return super().train(mode)
-
-    def reset_parameters(self) -> None:
-        """Draw all weights anew; references stay, and frozen tables follow the weights."""
-        super().reset_parameters()
-        _refresh_tables(self)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        tables = self.filter_tables
-        super()._apply(fn, recurse)
-        if tables is not None and self.embedding.weight.dtype != tables.dtype:
-            self.freeze()  # rounded once, from float64 to the new kind
-        return self
+        return frozen_pass(self, z, batch, batch_size, edges, frozen_tables(self.filter_tables, self.cutoff))
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:
@@ -358,15 +262,3 @@ class SchNet(AtomisticModel):
         from pyg_schnet.models.convert import from_pretrained  # noqa: PLC0415, it imports this file
 
         return from_pretrained(name, **arguments)
-
-
-def _leave_tables(model: SchNet, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Tables in a state dict are not read: they follow from its weights, and only frozen models have them."""
-    state.pop(prefix + "filter_tables", None)
-    if model.filter_tables is not None:
-        state[prefix + "filter_tables"] = model.filter_tables
-
-
-def _refresh_tables(model: SchNet, _: Any = None) -> None:
-    if model.frozen:
-        model.freeze()

@@ -63,7 +63,7 @@ def filter_table(
 ) -> FilterTable:
     """The spline through the values of a function at all knots that some distances need.
 
-    Knots are multiples of the spacing, whatever the distances are. Differentiable with respect to all that the function
+    Differentiable with respect to all that the function
     depends on.
 
     Args:
@@ -86,16 +86,34 @@ def filter_table(
         >>> evaluate(table, torch.tensor([1.0], dtype=torch.float64)).round(decimals=6)
         tensor([[0.8415, 0.5403]], dtype=torch.float64)
     """
+    start, knots = knots_of(low, high, spacing, device)
+    values = function(knots)  # [K', F]
+    coefficients = interpolate(values.double())  # [K' + 4, F]
+    return FilterTable(coefficients.to(values.dtype if dtype is None else dtype), start, spacing)
+
+
+def knots_of(low: float, high: float, spacing: float, device: torch.device | None = None) -> tuple[float, Tensor]:
+    """All knots that distances in an interval need: multiples of the spacing, whatever the interval is.
+
+    Args:
+        low: Smallest distance in Angstrom.
+        high: Largest distance in Angstrom.
+        spacing: Distance between knots in Angstrom.
+        device: Where the knots are.
+
+    Returns:
+        The first knot, and all of them [K'] float64.
+
+    Raises:
+        ValueError: If the spacing is not positive or the interval not finite.
+    """
     if not 0.0 < spacing < math.inf:
         raise ValueError(f"`spacing` must be positive, got {spacing}")
     if not -math.inf < low <= high < math.inf:
         raise ValueError(f"`low` and `high` must be the ends of a finite interval, got {low} and {high}")
     first = math.floor(low / spacing) - MARGIN
     number = math.ceil(high / spacing) + MARGIN + 1 - first
-    knots = (first + torch.arange(number, dtype=torch.float64, device=device)) * spacing
-    values = function(knots)  # [K', F]
-    coefficients = interpolate(values.double())  # [K' + 4, F]
-    return FilterTable(coefficients.to(values.dtype if dtype is None else dtype), first * spacing, spacing)
+    return first * spacing, (first + torch.arange(number, dtype=torch.float64, device=device)) * spacing
 
 
 def interpolate(values: Tensor) -> Tensor:

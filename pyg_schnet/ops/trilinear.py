@@ -178,8 +178,8 @@ def _check(x: Tensor, other: Tensor, distance: Tensor, weight: Tensor | None, ed
 
 
 @functools.cache
-def _loops() -> Any:
-    """The compiled loops, or ``None`` without Numba."""
+def cpu_loops() -> Any:
+    """The compiled loops of :mod:`pyg_schnet.ops.kernels.cpu`, or ``None`` without Numba."""
     try:
         return importlib.import_module("pyg_schnet.ops.kernels.cpu")
     except ImportError:
@@ -197,7 +197,7 @@ def _looped(kind: Tensor) -> Any:
     """The compiled loops for such tensors, if any: none for those without values, with which compilers trace."""
     if type(kind) not in (Tensor, torch.nn.Parameter) or kind.dtype not in (torch.float32, torch.float64):
         return None
-    loops = {"cpu": _loops, "cuda": _gpu_loops}.get(kind.device.type)
+    loops = {"cpu": cpu_loops, "cuda": _gpu_loops}.get(kind.device.type)
     return None if loops is None else loops()
 
 

@@ -113,6 +113,31 @@ def test_default_compiler(scramble: Callable) -> None:
         torch.testing.assert_close(y, model(z, pos, batch, **graph), **ROUND_OFF)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's default compiler needs a C++ compiler on a CPU")
+@pytest.mark.parametrize("filters", ["exact", "table"])
+def test_one_structure_by_the_default_compiler(filters: str, scramble: Callable) -> None:
+    """Sizes fixed, no batch."""
+    model = scramble(SchNet(6, 5, 1, 6, 4.0, filters=filters)).double()
+    z, pos, _ = structures(6)
+    torch.testing.assert_close(torch.compile(model, fullgraph=True)(z, pos), model(z, pos), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["learned", "frozen"])
+def test_tables_in_compiled_models(frozen: bool, scramble: Callable) -> None:
+    """Made for all distances, in one piece, with the gradients of the weights."""
+    model = scramble(SchNet(6, 5, 2, 6, 4.0, filters="table")).double()
+    compiled = torch.compile(model.freeze() if frozen else model, backend="aot_eager", fullgraph=True, dynamic=True)
+    for sizes in [(5, 7), (6, 3)]:
+        z, pos, batch = structures(*sizes)
+        y, expected = (call(z, pos, batch, batch_size=2) for call in (compiled, model))
+        torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-8)
+        if not frozen:
+            weights = list(model.parameters())
+            ours, theirs = (torch.autograd.grad(one.sum(), weights) for one in (y, expected))
+            for one, other in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
 def test_other_models_compile(scramble: Callable) -> None:
     model = scramble(DTNN()).double()
     z, pos, batch = structures(5, 7)

@@ -54,7 +54,7 @@ class Case:
 def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With compiled loops and, as on machines without Numba, without."""
     if request.param == "twins":
-        monkeypatch.setattr(trilinear, "_loops", lambda: None)
+        monkeypatch.setattr(trilinear, "cpu_loops", lambda: None)
     else:
         pytest.importorskip("numba")
 
@@ -89,7 +89,7 @@ def test_first_and_second_derivatives(
 ) -> None:
     """The fifth derivative jumps at the knots: distances keep away from them."""
     if way == "twins":
-        monkeypatch.setattr(trilinear, "_loops", lambda: None)
+        monkeypatch.setattr(trilinear, "cpu_loops", lambda: None)
     else:
         pytest.importorskip("numba")
     case = Case(symmetric)

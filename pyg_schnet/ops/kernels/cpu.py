@@ -46,9 +46,9 @@ def nodes(
 ) -> Tensor:
     """The sum to nodes, see :func:`pyg_schnet.ops.to_nodes`."""
     y = x.new_zeros(num_targets, x.size(1))
-    edges = _edges(d, s, target, source, num_targets, x.size(0))
-    how = _place(start, spacing, c.size(0)), _pieces(order, spacing)
-    arrays = _flat(y), _flat(x), _flat(c)
+    edges = edges_of(d, s, target, source, num_targets, x.size(0))
+    how = place_of(start, spacing, c.size(0)), pieces_at(order, spacing)
+    arrays = flat(y), flat(x), flat(c)
     _each(lambda *part: add_to_nodes(*arrays, edges, *how, (x.size(1), *part), symmetric), x.size(1), LANES, len(d))
     return y
 
@@ -67,9 +67,9 @@ def edges(
 ) -> Tensor:
     """The numbers of edges, see :func:`pyg_schnet.ops.to_edges`."""
     a = x.new_empty(d.size(0))
-    edges = _edges(d, None, target, source, g.size(0), x.size(0))
-    how = _place(start, spacing, c.size(0)), _pieces(order, spacing)
-    arrays = _flat(a), _flat(g), _flat(x), _flat(c)
+    edges = edges_of(d, None, target, source, g.size(0), x.size(0))
+    how = place_of(start, spacing, c.size(0)), pieces_at(order, spacing)
+    arrays = flat(a), flat(g), flat(x), flat(c)
     _each(lambda *part: write_edges(*arrays, edges, *how, x.size(1), part, symmetric), len(d), PIECE, x.size(1))
     return a
 
@@ -89,9 +89,9 @@ def table(
 ) -> Tensor:
     """The sum to the table, see :func:`pyg_schnet.ops.to_table`."""
     c = x.new_zeros(size, x.size(1))
-    edges = _edges(d, s, target, source, g.size(0), x.size(0))
-    how = _place(start, spacing, size), _pieces(order, spacing)
-    arrays = _flat(c), _flat(g), _flat(x)
+    edges = edges_of(d, s, target, source, g.size(0), x.size(0))
+    how = place_of(start, spacing, size), pieces_at(order, spacing)
+    arrays = flat(c), flat(g), flat(x)
     _each(lambda *part: add_to_table(*arrays, edges, *how, (x.size(1), *part), symmetric), x.size(1), LANES, len(d))
     return c
 
@@ -111,44 +111,47 @@ def gradients(
     wanted: tuple[bool, bool, bool, bool, bool],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the form with respect to g, x, c, d and s, those that are wanted, in one go."""
-    edges, size = _edges(d, s, target, source, g.size(0), x.size(0)), x.size(1)
-    how = _place(start, spacing, c.size(0)), (_pieces(order, spacing), _pieces(order + 1, spacing))
+    edges, size = edges_of(d, s, target, source, g.size(0), x.size(0)), x.size(1)
+    how = place_of(start, spacing, c.size(0)), (pieces_at(order, spacing), pieces_at(order + 1, spacing))
     kept = zip((g, x, c), wanted[:3], strict=True)
     results = [torch.zeros_like(one, memory_format=torch.contiguous_format) if need else None for one, need in kept]
     segments = -(-size // SEGMENT)
     slopes, sums = (x.new_zeros(segments if need else 0, d.size(0)) for need in wanted[3:])
-    none = np.empty(0, _flat(d[:0]).dtype)
-    one, two, three = (none if result is None else _flat(result) for result in results)
+    none = np.empty(0, flat(d[:0]).dtype)
+    one, two, three = (none if result is None else flat(result) for result in results)
     outputs = one, two, three, slopes.numpy(), sums.numpy()
-    inputs = _flat(g), _flat(x), _flat(c)
+    inputs = flat(g), flat(x), flat(c)
     _each(lambda *part: add_all(outputs, *inputs, edges, *how, (size, *part), symmetric), size, SEGMENT, len(d))
     return *results, *(parts.sum(0) if need else None for parts, need in ((slopes, wanted[3]), (sums, wanted[4])))
 
 
-def _flat(tensor: Tensor) -> ndarray:
+def flat(tensor: Tensor) -> ndarray:
+    """A tensor as a flat array."""
     flat: ndarray = tensor.detach().numpy().reshape(-1)  # a copy only if it must be
     return flat
 
 
-def _edges(d: Tensor, s: Tensor | None, target: Tensor, source: Tensor, targets: int, sources: int) -> Edges:
+def edges_of(d: Tensor, s: Tensor | None, target: Tensor, source: Tensor, targets: int, sources: int) -> Edges:
     """Distances, weights (empty without), targets and sources; loops would read and write anywhere for stray ends."""
-    i, j = _flat(target), _flat(source)
+    i, j = flat(target), flat(source)
     stray = first_stray(i, j, targets, sources)
     if stray >= 0:
         raise IndexError(
             f"edge {stray} goes from {j[stray]} to {i[stray]}, but there are {sources} sources and {targets} targets"
         )
-    return _flat(d), _flat(d[:0] if s is None else s), i, j
+    return flat(d), flat(d[:0] if s is None else s), i, j
 
 
-def _place(start: float, spacing: float, size: int) -> Place:
+def place_of(start: float, spacing: float, size: int) -> Place:
+    """First knot, inverse of the spacing and last row where six begin, of a table with so many rows."""
     if size < SUPPORT:
         raise ValueError(f"a table of quintic splines has at least {SUPPORT} rows, got {size}")
     return float(start), 1.0 / spacing, size - SUPPORT
 
 
 @functools.lru_cache(maxsize=64)
-def _pieces(order: int, spacing: float) -> ndarray:
+def pieces_at(order: int, spacing: float) -> ndarray:
+    """Polynomials of the splines."""
     return np.array(pieces_of(order, spacing))
 
 

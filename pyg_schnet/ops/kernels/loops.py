@@ -52,7 +52,7 @@ def part(function: Callable) -> Callable:
 
 
 @part
-def _splines(
+def splines(
     d: ndarray,
     s: ndarray,
     begin: int,
@@ -79,7 +79,7 @@ def _splines(
 
 
 @part
-def _filter(t: ndarray, c: ndarray, row: int, features: Features, b: ndarray, n: int) -> None:
+def read_filter(t: ndarray, c: ndarray, row: int, features: Features, b: ndarray, n: int) -> None:
     """Some features of the table at the place of an edge."""
     size, end = np.uintp(features[0]), np.uintp(features[2] - features[1])
     k0 = np.uintp(row) * size + np.uintp(features[1])
@@ -94,9 +94,7 @@ def _filter(t: ndarray, c: ndarray, row: int, features: Features, b: ndarray, n:
 
 
 @part
-def _multiply(
-    h: ndarray, g: ndarray, x: ndarray, target: int, source: int, features: Features, symmetric: bool
-) -> None:
+def multiply(h: ndarray, g: ndarray, x: ndarray, target: int, source: int, features: Features, symmetric: bool) -> None:
     """Some features of one end of an edge times those of the other."""
     size, first, end = np.uintp(features[0]), np.uintp(features[1]), np.uintp(features[2] - features[1])
     i, j = np.uintp(target) * size + first, np.uintp(source) * size + first
@@ -121,7 +119,7 @@ def _scatter(c: ndarray, h: ndarray, row: int, features: Features, b: ndarray, n
 
 
 @part
-def _send(
+def send(
     y: ndarray, t: ndarray, x: ndarray, target: int, source: int, features: Features, weight: float, symmetric: bool
 ) -> None:
     """Add the filtered features of the source to those of the target, and the other way round."""
@@ -151,10 +149,10 @@ def add_to_nodes(
     t, one = np.empty(features[2] - features[1], x.dtype), x.dtype.type(1)
     for begin in range(0, len(d), PIECE):
         count = min(PIECE, len(d) - begin)
-        _splines(d, s, begin, count, place, pieces, row, b)
+        splines(d, s, begin, count, place, pieces, row, b)
         for n in range(count):
-            _filter(t, c, row[n], features, b, n)
-            _send(y, t, x, target[begin + n], source[begin + n], features, one, symmetric)
+            read_filter(t, c, row[n], features, b, n)
+            send(y, t, x, target[begin + n], source[begin + n], features, one, symmetric)
 
 
 @compiled(CONTRACT)
@@ -174,9 +172,9 @@ def add_to_table(
     h, one = np.empty(features[2] - features[1], x.dtype), x.dtype.type(1)
     for begin in range(0, len(d), PIECE):
         count = min(PIECE, len(d) - begin)
-        _splines(d, s, begin, count, place, pieces, row, b)
+        splines(d, s, begin, count, place, pieces, row, b)
         for n in range(count):
-            _multiply(h, g, x, target[begin + n], source[begin + n], features, symmetric)
+            multiply(h, g, x, target[begin + n], source[begin + n], features, symmetric)
             _scatter(c, h, row[n], features, b, n, one)
 
 
@@ -199,7 +197,7 @@ def write_edges(
     row, b = np.empty(PIECE, np.int64), np.empty((SUPPORT, PIECE), x.dtype)
     for begin in range(limits[0], limits[1], PIECE):
         count = min(PIECE, limits[1] - begin)
-        _splines(d, s, begin, count, place, pieces, row, b)
+        splines(d, s, begin, count, place, pieces, row, b)
         for n in range(count):
             i, j = np.uintp(target[begin + n]) * end, np.uintp(source[begin + n]) * end
             k0 = np.uintp(row[n]) * end
@@ -258,27 +256,27 @@ def add_all(
     t, slope, h = np.empty(width, x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
     for begin in range(0, len(d), PIECE):
         count = min(PIECE, len(d) - begin)
-        _splines(d, no_weights, begin, count, place, pieces[0], row, b)
+        splines(d, no_weights, begin, count, place, pieces[0], row, b)
         if sloped:
-            _splines(d, no_weights, begin, count, place, pieces[1], row, e)
+            splines(d, no_weights, begin, count, place, pieces[1], row, e)
         for n in range(count):
             i, j = target[begin + n], source[begin + n]
             if len(s) > 0:
                 weight = s[begin + n]
-            _multiply(h, g, x, i, j, features, symmetric)
+            multiply(h, g, x, i, j, features, symmetric)
             if filtered:
-                _filter(t, c, row[n], features, b, n)
+                read_filter(t, c, row[n], features, b, n)
             if summed:
                 _sum(sums, h, t, begin + n, features, x.dtype.type(1))
             if sloped:
-                _filter(slope, c, row[n], features, e, n)
+                read_filter(slope, c, row[n], features, e, n)
                 _sum(slopes, h, slope, begin + n, features, weight)
             if len(dc) > 0:
                 _scatter(dc, h, row[n], features, b, n, weight)
             if len(dg) > 0:
-                _send(dg, t, x, i, j, features, weight, symmetric)
+                send(dg, t, x, i, j, features, weight, symmetric)
             if len(dx) > 0:
-                _send(dx, t, g, j, i, features, weight, symmetric)
+                send(dx, t, g, j, i, features, weight, symmetric)
 
 
 @compiled(CONTRACT)

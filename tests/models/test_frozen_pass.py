@@ -1,0 +1,207 @@
+"""A few atoms in one pass: the energies and slopes of the ordinary network, and never for what it does not know."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet.models import Committee, CommitteePotential, frozen_pass
+from pyg_schnet.models import schnet as room
+from pyg_schnet.ops import trilinear
+
+pytest.importorskip("numba")
+MakeModel = Callable[..., SchNet]
+VARIANTS: dict[str, dict[str, Any]] = {
+    "no cutoff function": {"cutoff_function": None, "std": 2.5, "mean": -3.0},
+    "cosine, PyG's softplus, sizes that nothing divides": {"act": "ssp-pyg", "hidden_channels": 7, "num_filters": 5},
+    "mean of neighbours and of atoms": {"normalization": "mean", "readout": "mean", "std": 0.5},
+    "smooth normalization, shared": {"normalization": "smooth", "shared_interactions": True},
+    "two atoms' features": {"hidden_channels": 2, "num_filters": 1, "num_interactions": 1},
+}
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether the pass was taken, call by call."""
+    taken: list[bool] = []
+
+    def can_pass(*arguments: Any) -> bool:
+        taken.append(frozen_pass.can_pass(*arguments))
+        return taken[-1]
+
+    monkeypatch.setattr(room, "can_pass", can_pass)
+    return taken
+
+
+def without_pass(monkeypatch: pytest.MonkeyPatch, call: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "can_pass", lambda *_: False)
+        return call()
+
+
+def atoms(dtype: torch.dtype, count: int = 11) -> tuple[Tensor, Tensor, Tensor]:
+    """Atomic numbers, positions and structures: three, of which the second is empty."""
+    z = torch.tensor([1, 6, 7, 8]).repeat(3)[:count]
+    return z, 2.5 * torch.randn(count, 3, dtype=dtype), torch.tensor([0] * 5 + [2] * 10)[:count]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("kind", ["open", "periodic", "given edges"])
+def test_equal_to_the_ordinary_network(
+    kind: str,
+    variant: str,
+    dtype: torch.dtype,
+    make_model: MakeModel,
+    passes: list[bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_model(**VARIANTS[variant]).to(dtype).freeze()
+    z, pos, batch = atoms(dtype)
+    graph: dict[str, Any] = {"batch_size": 3}
+    if kind != "open":
+        graph |= {"cell": 5.0 * torch.eye(3, dtype=dtype).repeat(3, 1, 1), "pbc": torch.ones(3, 3, dtype=torch.bool)}
+    if kind == "given edges":
+        found = radius_graph(pos, model.cutoff, batch, graph["cell"], graph["pbc"], batch_size=3)
+        graph |= {"edge_index": found.edge_index, "edge_shift": found.edge_shift}
+    potential = Potential(model, virials=True, stress=kind != "open")
+    result = potential(z, pos, batch, **graph)
+    assert passes == [True]
+    expected = without_pass(monkeypatch, lambda: potential(z, pos, batch, **graph))
+    assert set(result) == set(expected)
+    for name, value in expected.items():
+        assert result[name].dtype == value.dtype
+        assert not result[name].requires_grad
+        error = (result[name] - value).abs().max()
+        assert error <= 40 * torch.finfo(dtype).eps * value.abs().max()
+
+
+def test_forces_are_those_of_the_energy(make_model: MakeModel, passes: list[bool]) -> None:
+    """Finite differences of energies of the pass."""
+    potential = Potential(make_model(cutoff_function="mollifier", normalization="smooth").freeze())
+    z, pos, batch = atoms(torch.float64)
+    forces, step = potential(z, pos, batch)["forces"], 1e-4
+    for atom, axis in ((0, 0), (4, 1), (10, 2)):
+        moved = torch.zeros_like(pos)
+        moved[atom, axis] = step
+        ends = [potential(z, pos + sign * moved, batch)["energy"].sum() for sign in (1, -1)]
+        assert forces[atom, axis].item() == pytest.approx(-float(ends[0] - ends[1]) / (2 * step), rel=1e-6, abs=1e-8)
+    assert all(passes)
+
+
+def test_every_member_of_a_committee(
+    make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committee = Committee([make_model(cutoff=cutoff).freeze() for cutoff in (3.0, 4.0)])
+    z, pos, batch = atoms(torch.float64)
+    call = CommitteePotential(committee)
+    result = call(z, pos, batch)
+    assert passes == [True, True]
+    for name, value in without_pass(monkeypatch, lambda: call(z, pos, batch)).items():
+        torch.testing.assert_close(result[name], value, rtol=1e-10, atol=1e-12)
+
+
+def test_weights_that_change_are_seen(water: Any, make_model: MakeModel, passes: list[bool]) -> None:
+    """Changed where they are, replaced, or loaded."""
+    model, other = make_model().freeze(), make_model()
+    potential = Potential(model)
+    before = potential(*water)["energy"]
+    with torch.no_grad():
+        model.interactions[0].lin.weight.mul_(1.5)
+    changed = potential(*water)["energy"]
+    model.output.lin2.weight = nn.Parameter(2 * model.output.lin2.weight.detach())
+    replaced = potential(*water)["energy"]
+    assert len({float(energy) for energy in (before, changed, replaced)}) == 3
+    model.load_state_dict(other.state_dict())
+    loaded = potential(*water)["energy"]
+    torch.testing.assert_close(loaded, Potential(other.freeze())(*water)["energy"], rtol=1e-14, atol=0)
+    torch.testing.assert_close(Potential(copy.deepcopy(model))(*water)["energy"], loaded, rtol=1e-14, atol=0)
+    assert all(passes)
+    single = Potential(model.float())(water[0], water[1].float())["energy"]
+    torch.testing.assert_close(single, loaded, rtol=1e-5, atol=1e-6)
+
+
+def prune(model: SchNet) -> None:
+    model.interactions[0].lin.register_forward_hook(lambda module, inputs, output: 0 * output)
+
+
+def replace(model: SchNet) -> None:
+    model.interactions[0].lin = nn.Sequential(model.interactions[0].lin, nn.Tanh())
+
+
+def no_bias(model: SchNet) -> None:
+    model.interactions[0].lin = nn.Linear(model.interactions[0].lin.in_features, 16, bias=False).double()
+
+
+def explain(model: SchNet) -> None:
+    model.interactions[0].conv.explain = True
+
+
+@pytest.mark.parametrize("change", [prune, replace, no_bias, explain], ids=lambda change: change.__name__)
+def test_changed_layers_are_left_to_the_ordinary_network(
+    change: Callable[[SchNet], None], water: Any, make_model: MakeModel, passes: list[bool]
+) -> None:
+    model = make_model(hidden_channels=16).freeze()
+    before = Potential(model)(*water)["energy"]
+    change(model)
+    if change is explain:  # without a mask
+        model.interactions[0].conv._edge_mask = torch.zeros(6, dtype=torch.float64)
+    after = Potential(model)(*water)["energy"]
+    assert passes == [True, False]
+    assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"act": "silu"}, {"output_act": "tanh"}, {"readout": "max"}, {"num_interactions": 0}],
+    ids=["act", "output_act", "readout", "no interactions"],
+)
+def test_other_networks_are_left_to_the_ordinary_one(
+    options: dict[str, Any], water: Any, make_model: MakeModel, passes: list[bool]
+) -> None:
+    model = make_model(**options)
+    expected = Potential(model)(*water)
+    for name, value in Potential(model.freeze())(*water).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+    assert passes == [False]
+
+
+def test_a_network_of_the_users_own_is_evaluated(water: Any, make_model: MakeModel, passes: list[bool]) -> None:
+    """A subclass, and a method that was replaced, by a compiled one for example."""
+
+    class Doubled(SchNet):
+        def represent(self, *arguments: Any) -> Tensor:
+            return 2 * super().represent(*arguments)
+
+    model = make_model().freeze()
+    doubled = Doubled(**model.config).double()
+    doubled.load_state_dict(model.unfreeze().state_dict())
+    expected = Potential(doubled)(*water)["energy"]
+    torch.testing.assert_close(Potential(doubled.freeze())(*water)["energy"], expected, rtol=1e-6, atol=1e-8)
+    model.freeze().represent = lambda *arguments: 2 * SchNet.represent(model, *arguments)
+    torch.testing.assert_close(Potential(model)(*water)["energy"], expected, rtol=1e-6, atol=1e-8)
+    assert passes == []
+
+
+def test_derivatives_of_derivatives_and_many_atoms_are_not_passed(
+    water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    potential = Potential(make_model().freeze())
+    potential.hessian(*water)
+    assert passes == []
+    monkeypatch.setattr(frozen_pass, "SMALL", 2)
+    potential(*water)
+    monkeypatch.setattr(frozen_pass, "SMALL", 3)
+    monkeypatch.setattr(trilinear, "cpu_loops", lambda: None)
+    potential(*water)
+    assert passes == [False, False]
+
+
+def test_atoms_far_apart(make_model: MakeModel, passes: list[bool]) -> None:
+    out = Potential(make_model().freeze())(torch.tensor([6, 8]), 90.0 * torch.eye(3, dtype=torch.float64)[:2])
+    assert passes == [False]
+    assert not out["forces"].any()

@@ -1,0 +1,70 @@
+"""Dense layers and the shifted softplus in compiled loops, against numpy and torch."""
+
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pyg_schnet.ops import shifted_softplus
+
+numba = pytest.importorskip("numba")
+loops = importlib.import_module("pyg_schnet.ops.kernels.dense")
+
+
+@pytest.fixture(scope="module")
+def call() -> Any:
+    """The loops, which only other loops can call, from Python."""
+
+    @numba.njit
+    def forward(y, x, w, atoms, inputs, outputs):
+        loops.dense(y, x, w, atoms, inputs, outputs)
+
+    @numba.njit
+    def backward(g, v, w, atoms, inputs, outputs):
+        loops.add_dense_backward(g, v, w, atoms, inputs, outputs)
+
+    @numba.njit
+    def softplus(y, slope, u, shift, linear_from):
+        loops.shifted_softplus(y, slope, u, shift, linear_from)
+
+    return {"forward": forward, "backward": backward, "softplus": softplus}
+
+
+@pytest.mark.parametrize(
+    ("atoms", "inputs", "outputs"), [(1, 1, 1), (2, 3, 5), (3, 4, 4), (4, 9, 6), (5, 2, 7), (22, 33, 18)]
+)
+def test_dense(atoms: int, inputs: int, outputs: int, call: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, w, v = rng.normal(size=(atoms, inputs)), rng.normal(size=(outputs, inputs)), rng.normal(size=(atoms, outputs))
+    y, g = np.full((atoms, outputs), np.nan), rng.normal(size=(atoms, inputs))
+    expected = g + v @ w
+    sizes = atoms, inputs, outputs
+    call["forward"](y.reshape(-1), x.reshape(-1), w.reshape(-1), *sizes)
+    call["backward"](g.reshape(-1), v.reshape(-1), w.reshape(-1), *sizes)
+    np.testing.assert_allclose(y, x @ w.T, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(g, expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("linear_from", [20.0, 40.0])
+def test_shifted_softplus(linear_from: float, call: Any) -> None:
+    """To the last digits of float64, everywhere; the slope, too."""
+    ends = [0.0, -0.0, 1e-300, 1e-9, -1e-9, 19.999, 20.001, 39.999, 40.001, 800.0, -800.0, math.inf, -math.inf]
+    u = torch.cat([torch.linspace(-50, 50, 997, dtype=torch.float64), torch.tensor(ends, dtype=torch.float64)])
+    y, slope = torch.empty_like(u), torch.empty_like(u)
+    call["softplus"](y.numpy(), slope.numpy(), u.numpy(), math.log(2.0), linear_from)
+    moving = u.clone().requires_grad_()
+    expected = shifted_softplus(moving, linear_from=linear_from)
+    expected.nan_to_num(posinf=0.0).sum().backward()
+    torch.testing.assert_close(y, expected.detach(), rtol=4e-16, atol=4e-16)
+    finite = u.isfinite()
+    torch.testing.assert_close(slope[finite], moving.grad[finite], rtol=1e-13, atol=1e-300)
+
+
+def test_not_a_number_stays(call: Any) -> None:
+    u = np.array([np.nan, 1.0])
+    y, slope = np.empty(2), np.empty(2)
+    call["softplus"](y, slope, u, 0.0, 40.0)
+    assert np.isnan(y).tolist() == [True, False]
