@@ -187,6 +187,8 @@ def _potential_of(model: Any) -> Potential | CommitteePotential:
 
 def _spans_volume(atoms: Atoms) -> bool:
     """Whether three finite lattice vectors are linearly independent, so that there is a stress."""
+    if not atoms.cell.array.any():  # molecules, in each step of dynamics
+        return False
     try:
         check_volume(torch.as_tensor(atoms.cell.array).unsqueeze(0))
     except ValueError:
