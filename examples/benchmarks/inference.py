@@ -4,6 +4,7 @@
     python examples/benchmarks/inference.py --threads 2 --repeats 20 --json results/inference.json
     python examples/benchmarks/inference.py --basis papers                 # 10 Gaussians per Angstrom, gamma 10
     python examples/benchmarks/inference.py --cases --scaling --plot results/inference.png   # cost against atoms
+    python examples/benchmarks/inference.py --compiled                     # PyG's SchNet under torch.compile, too
     python examples/benchmarks/inference.py --quick                        # small systems, few repeats
 
 The network is PyG's default (128 features and filters, 6 interactions, 50 Gaussians, cosine cutoff), float32, the same
@@ -20,6 +21,7 @@ zero. All times are thus given a second time with such numbers taken as zero by 
 import argparse
 import importlib.metadata
 import json
+import logging
 import math
 import multiprocessing
 import platform
@@ -116,10 +118,10 @@ class GivenGraph(nn.Module):
 
 
 def step_of(name: str, system: System, basis: str) -> Step:
-    """Energies and forces by ``"frozen"``, ``"exact"``, ``"pyg"``; in float64 ``"precise"``, ``"precise frozen"``."""
+    """Energies and forces by frozen and exact filters, PyG and PyG compiled; in float64 with ``"precise"``."""
     model = model_of(system.cutoff, basis)
-    if name == "pyg":
-        return step_of_pyg(model, system)
+    if name.startswith("pyg"):
+        return step_of_pyg(model, system, name == "pyg compiled")
     if name.startswith("precise"):
         cells = {key: value.double() if value.is_floating_point() else value for key, value in system.periodic.items()}
         model, system = model.double(), system._replace(pos=system.pos.double(), periodic=cells)
@@ -127,10 +129,13 @@ def step_of(name: str, system: System, basis: str) -> Step:
     return lambda: potential(system.z, system.pos, system.batch, **system.periodic)
 
 
-def step_of_pyg(model: SchNet, system: System) -> Step:
+def step_of_pyg(model: SchNet, system: System, compiled: bool) -> Step:
     """PyG's SchNet with the weights."""
     theirs = to_pyg(model).requires_grad_(False)
     theirs.interaction_graph = GivenGraph(system)
+    if compiled:
+        torch._logging.set_logs(dynamo=logging.ERROR)  # it breaks the graph at its readout
+        theirs = torch.compile(theirs)
 
     def step() -> dict[str, Tensor]:
         moving = system.pos.detach().requires_grad_()
@@ -195,14 +200,15 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of a case; exits if results disagree."""
-    kept = apart(times, case, options, ("frozen", "exact", "pyg"), False)
-    flushed = apart(times, case, options, ("frozen", "pyg"), True)
+    others = ("pyg", "pyg compiled") if options.compiled else ("pyg",)
+    kept = apart(times, case, options, ("frozen", "exact", *others), False)
+    flushed = apart(times, case, options, ("frozen", *others), True)
     for found in (kept, flushed):
         if "disagree" in found:
             sys.exit(f"{case}: no times, because the results disagree: {found['disagree']}")
     row = {"case": case, **kept, "seconds, denormal numbers flushed": flushed["seconds"]}
-    row["ratio"] = kept["seconds"]["pyg"] / kept["seconds"]["frozen"]
-    row["ratio, denormal numbers flushed"] = flushed["seconds"]["pyg"] / flushed["seconds"]["frozen"]
+    for found, what in ((kept, ""), (flushed, ", denormal numbers flushed")):
+        row["ratio" + what] = {name: found["seconds"][name] / found["seconds"]["frozen"] for name in others}
     row["MiB"] = {name: apart(peak, case, options, name) for name in ("frozen", "pyg")}
     print(f"{case}: {row['atoms']} atoms, {row['neighbours']} neighbours each")
     columns = {name: 1e3 * value for name, value in kept["seconds"].items()}
@@ -211,7 +217,7 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, Any]:
         kind, unit = name.split(",")[0], columns["frozen, flushed" if "flushed" in name else "frozen"]
         found = "  ".join(f"{what} {error:.1e}" for what, error in kept["errors"][kind].items())
         memory = f"{row['MiB'][name]:8.1f} MiB" if name in row["MiB"] else " " * 12
-        print(f"  {name:16}{value:10.2f} ms  {value / unit:6.2f} x  {memory}  errors: {found}", flush=True)
+        print(f"  {name:22}{value:10.2f} ms  {value / unit:6.2f} x  {memory}  errors: {found}", flush=True)
     return row
 
 
@@ -253,6 +259,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of each process")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall", help="processor on a busy machine")
     parser.add_argument("--scaling", action="store_true", help="boxes of water of several sizes, too")
+    parser.add_argument("--compiled", action="store_true", help="PyG's SchNet also compiled (needs a C++ compiler)")
     parser.add_argument("--quick", action="store_true", help="small systems, three repeats")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     parser.add_argument("--plot", type=Path, help="PNG file of --scaling")
