@@ -9,9 +9,7 @@ import pytest
 
 import pyg_schnet
 
-LAW = (
-    "units < ops = graph < nn < models = transforms = datasets < training = simulation = analysis < command < __main__"
-)
+LAW = "units = files < ops = graph < nn < models = transforms = datasets < training = simulation = analysis < command < __main__"
 LEVEL = {room: level for level, rooms in enumerate(LAW.split(" < ")) for room in rooms.split(" = ")}
 ROOT = Path(pyg_schnet.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -4,13 +4,13 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pyg_schnet.analysis.error_figures import error_histograms, parity_panels, shown_unit
 from pyg_schnet.analysis.published import Published, published_rows
 from pyg_schnet.analysis.target_errors import TargetErrors, unit_factor
+from pyg_schnet.files import replacing
 
 #: Units in which the papers report errors, where they differ from those of the datasets.
 PAPER_UNITS: dict[str, str] = {"energy": "kcal/mol", "forces": "kcal/mol/Ang", "zpve": "meV"}
@@ -88,15 +88,18 @@ class Report:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "report.json", lambda part: part.write_text(self.json() + "\n", encoding="utf-8"))
+        with replacing(folder / "report.json") as part:
+            part.write_text(self.json() + "\n", encoding="utf-8")
         drawn: list[str] = []
         try:
             for name, (_, draw) in _FIGURES.items():
-                _replace(folder / name, partial(draw, self.errors))
+                with replacing(folder / name) as part:
+                    draw(self.errors, part)
                 drawn.append(name)
         finally:
             text = self.markdown(drawn)
-            _replace(folder / "report.md", lambda part: part.write_text(text, encoding="utf-8"))
+            with replacing(folder / "report.md") as part:
+                part.write_text(text, encoding="utf-8")
         return [folder / name for name in ("report.json", "report.md", *drawn)]
 
     def json(self) -> str:
@@ -178,13 +181,3 @@ def _row(cells: Sequence[str]) -> list[str]:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under another name, then give it its own."""
-    part = path.with_name(f".part-{path.name}")  # the suffix tells matplotlib the format
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from pyg_schnet.analysis import Report, TargetErrors, evaluate, in_paper_units
 from pyg_schnet.datasets import StructureLoader
+from pyg_schnet.files import replacing
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential, load, properties, read_header
 from pyg_schnet.models.inputs import tensors_of
 from pyg_schnet.training import PotentialTask, TrainingTask
@@ -151,11 +152,9 @@ def predict_part(task: TrainingTask, dataset: Dataset, trained: Trained, path: P
         for name, value in outputs.items():
             parts.setdefault(name, []).append(value.detach().cpu().numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".part-{path.name}")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         arrays: dict[str, Any] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
         np.savez_compressed(file, **arrays)
-    part.replace(path)
     return path
 
 

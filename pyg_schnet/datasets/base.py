@@ -23,6 +23,7 @@ from torch_geometric.data.separate import separate
 
 from pyg_schnet.datasets.source import RemoteFile, provide, writing
 from pyg_schnet.datasets.summary import one_line, summary
+from pyg_schnet.files import replacing
 
 #: Version of what is stored; files of another one are made again.
 FORMAT = 1
@@ -248,18 +249,13 @@ def _open(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as stream:
-            try:
-                torch.save(content, stream)
-            except RuntimeError as error:  # so PyTorch reports a write that fails
-                raise OSError(errno.ENOSPC, str(error)) from None
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as stream:
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # so PyTorch reports a write that fails
+            raise OSError(errno.ENOSPC, str(error)) from None
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _fingerprint(of: Any, inside: tuple[int, ...] = ()) -> str:

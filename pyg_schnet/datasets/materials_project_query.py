@@ -6,6 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from pyg_schnet.files import replacing
+
 #: Name of the record of database version and query inside the snapshot.
 ABOUT = "about.json"
 #: What is fetched of each material.
@@ -59,12 +61,7 @@ def query(path: str | Path, api_key: str | None = None, **criteria: Any) -> Path
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "entries": len(entries),
     }
-    part = path.with_name(path.name + ".part")
-    try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("query.json", json.dumps(entries, default=float))
-            archive.writestr(ABOUT, json.dumps(about, indent=1, default=str))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("query.json", json.dumps(entries, default=float))
+        archive.writestr(ABOUT, json.dumps(about, indent=1, default=str))
     return path

@@ -15,6 +15,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_schnet.files import replacing
+
 #: The arrays that the fingerprint covers, in its order.
 FINGERPRINTED = ("z", "R", "E", "F")
 
@@ -57,10 +59,8 @@ def write_npz(path: Path, *, z: NDArray, R: NDArray, E: NDArray, F: NDArray, nam
     arrays = {"z": z.astype(np.uint8), "R": R, "E": E, "F": F}
     text = {"name": name, "theory": theory, "type": "d", "md5": fingerprint(arrays)}
     contents: dict[str, Any] = arrays | {key: np.bytes_(value) for key, value in text.items()}
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(file, **contents)
-    part.replace(path)
 
 
 def read_npz(path: Path, part: str | None = None, check_fingerprint: bool = True) -> dict[str, NDArray]:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Dataset
 
+from pyg_schnet.files import replacing
+
 
 class Split(dict[str, Tensor]):
     """Positions of training, validation and test examples; they cannot overlap.
@@ -286,13 +288,8 @@ def save_split(path: str | Path, split: Mapping[str, Tensor], dataset: Dataset) 
     about = {"dataset": _name_of(dataset), "size": size, "made": made}
     text = json.dumps(about | {"sha256": _checksum(checked, about)})
     arrays: dict[str, Any] = {name: part.numpy() for name, part in checked.items()}
-    part_file = path.with_name(path.name + ".part")
-    try:
-        with part_file.open("wb") as file:
-            np.savez_compressed(file, about=np.array(text), **arrays)
-        part_file.replace(path)
-    finally:
-        part_file.unlink(missing_ok=True)
+    with replacing(path) as part_file, part_file.open("wb") as file:
+        np.savez_compressed(file, about=np.array(text), **arrays)
     return path
 
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pyg_schnet.files import replacing
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.dtnn import DTNN
 from pyg_schnet.models.enn_s2s import EnnS2S
@@ -74,12 +75,8 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
         raise TypeError(f"`info` must be JSON-compatible: {error}") from None
     header["sha256"] = _checksum(tensors, header)
     metadata = {name: json.dumps(value) for name, value in header.items()}
-    part = path.with_name(path.name + ".part")
-    try:
+    with replacing(path) as part:
         save_file(tensors, part, metadata=metadata)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel:

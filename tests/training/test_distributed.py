@@ -71,4 +71,4 @@ def test_two_processes_give_the_gradients_and_errors_of_one(tmp_path):
 
     for first, second in zip(load(one).parameters(), load(two).parameters(), strict=True):
         torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-5)
-    assert not list((tmp_path / "two").glob("*.part"))
+    assert not list((tmp_path / "two").glob(".part-*"))
