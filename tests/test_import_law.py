@@ -9,7 +9,8 @@ import pytest
 
 import pyg_schnet
 
-LAW = "units = files < ops = graph < nn < models = transforms = datasets < training = simulation = analysis < command < __main__"
+ROOMS = "units = files < ops = graph < nn < models = transforms = datasets < training = simulation = analysis < command"
+LAW = f"{ROOMS} < __main__"
 LEVEL = {room: level for level, rooms in enumerate(LAW.split(" < ")) for room in rooms.split(" = ")}
 ROOT = Path(pyg_schnet.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
