@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from pyg_schnet.ops.filter_table import SUPPORT
 from pyg_schnet.ops.kernels.loops import Edges, Place
-from pyg_schnet.ops.kernels.small import Layers, block_backward, block_forward, output_both_ways, sort_pairs
+from pyg_schnet.ops.kernels.small import Layers, block_backward, block_forward, output_both_ways, write_splines
 
 
 class Network(NamedTuple):
@@ -68,9 +68,12 @@ def energies(
         Contributions times shares [N] float64, and derivatives of their sum.
     """
     atoms, (size, width), number = len(shares), network.sizes, len(edges[0])
-    order, target, source, row = np.empty((4, number), np.int64)
-    pairs = target, source, np.empty(number, x.dtype), row, *np.empty((2, SUPPORT, number), x.dtype)
-    sort_pairs(edges, *table, order, pairs)
+    order = edges[0].argsort()
+    distance, target, source = (one[order] for one in (edges[0], *edges[2:]))
+    weight = edges[1][order] if len(edges[1]) > 0 else np.ones_like(distance)
+    row, (b, e) = np.empty(number, np.int64), np.empty((2, SUPPORT, number), x.dtype)
+    write_splines(distance, *table, row, b, e)
+    pairs = target, source, weight, row, b, e
     kept = [np.empty((len(network.blocks), atoms * one), x.dtype) for one in (width, width, size)]
     sizes, passes = (atoms, size, width), list(zip(zip(*kept, strict=True), network.blocks, strict=True))
     for here, layers in passes:

@@ -11,7 +11,6 @@ from pyg_schnet.ops.kernels.dense import add_dense_backward, dense, shifted_soft
 from pyg_schnet.ops.kernels.loops import (
     CONTRACT,
     REORDER,
-    Edges,
     Place,
     compiled,
     multiply,
@@ -27,22 +26,12 @@ Layers = tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]
 
 
 @compiled(CONTRACT)
-def sort_pairs(
-    edges: Edges,
-    place: Place,
-    pieces: tuple[ndarray, ndarray],
-    order: ndarray,
-    pairs: Pairs,
+def write_splines(
+    d: ndarray, place: Place, pieces: tuple[ndarray, ndarray], row: ndarray, b: ndarray, e: ndarray
 ) -> None:
-    """Fill ``order`` with the pairs from the shortest to the longest, and all others in this order."""
-    d, s, target, source = edges
-    i, j, weight, row, b, e = pairs
-    order[:] = np.argsort(d)
-    length = d[order]
-    for n in range(len(d)):
-        i[n], j[n], weight[n] = target[order[n]], source[order[n]], 1.0 if len(s) == 0 else s[order[n]]
-    splines(length, s[:0], 0, len(d), place, pieces[0], row, b)
-    splines(length, s[:0], 0, len(d), place, pieces[1], row, e)
+    """First rows of the table that count, six spline values and their derivatives, at some distances."""
+    splines(d, d[:0], 0, len(d), place, pieces[0], row, b)
+    splines(d, d[:0], 0, len(d), place, pieces[1], row, e)
 
 
 @compiled(CONTRACT)
