@@ -348,8 +348,9 @@ class CommitteePotential(nn.Module):
                 check_volume(cell)
             every = []
             for member, edges in zip(self.model, graphs, strict=True):
-                how = differentiable, not differentiable
-                point = evaluate_on(member, z, pos, batch, batch_size, edges, cell, *how)
+                point = evaluate_on(
+                    member, z, pos, batch, batch_size, edges, cell, differentiable, first_only=not differentiable
+                )
                 every.append(first_derivatives(point, stress, virials, differentiable))
             return _together(every)
 

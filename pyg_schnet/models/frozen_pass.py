@@ -16,6 +16,7 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from pyg_schnet.models.edges import Edges
+from pyg_schnet.models.filter_tables import frozen_tables
 from pyg_schnet.nn import Atomwise, CFConv, InteractionBlock, Readout, ShiftedSoftplus
 from pyg_schnet.ops import FilterTable, trilinear
 
@@ -29,22 +30,16 @@ def can_pass(model: Any, batch: Tensor, edges: Edges) -> bool:
     """Whether the pass is for this model and these atoms.
 
     Args:
-        model: A SchNet.
+        model: A frozen SchNet.
         batch: Structure of each atom [N].
         edges: The edges.
 
     Returns:
-        True for frozen models with the papers' layers, one target and a sum or mean over atoms, on CPUs with the
+        True for models with the papers' layers, one target and a sum or mean over atoms, on CPUs with the
         compiled loops, and a few atoms.
     """
     vec = edges.edge_vec
-    if (
-        not model.frozen
-        or batch.size(0) > SMALL
-        or len(vec) == 0
-        or vec.device.type != "cpu"
-        or trilinear.cpu_loops() is None
-    ):
+    if batch.size(0) > SMALL or len(vec) == 0 or vec.device.type != "cpu" or trilinear.cpu_loops() is None:
         return False
     if vec.dtype not in {torch.float32, torch.float64} or vec.dtype != model.filter_tables.dtype:
         return False
@@ -56,9 +51,7 @@ def can_pass(model: Any, batch: Tensor, edges: Edges) -> bool:
     return len(blocks) > 0 and type(output) is Atomwise and all(_is_plain(layers) for layers in (*blocks, output))
 
 
-def frozen_pass(
-    model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, tables: list[FilterTable]
-) -> tuple[Tensor, Tensor]:
+def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> tuple[Tensor, Tensor]:
     """Energies without their references, and slopes.
 
     Args:
@@ -67,24 +60,22 @@ def frozen_pass(
         batch: Structure of each atom [N].
         batch_size: Number of structures B.
         edges: The edges.
-        tables: Frozen filters of its blocks.
 
     Returns:
         Energies [B, 1] float64, and the derivatives of their sum with respect to ``edges.edge_vec`` [P, 3].
     """
-    vec, conv, norm = edges.edge_vec.detach(), model.interactions[0].conv, None
+    vec, conv = edges.edge_vec.detach(), model.interactions[0].conv
     with torch.enable_grad():  # cutoff function and normalisation, which all blocks share
         distance = vec.norm(dim=-1).requires_grad_()
         factor = conv.factor(distance)
-        if conv.norm is not None:
-            each = distance if edges.edge_pair is None else distance.index_select(0, edges.edge_pair)
-            norm = conv.norm(edges.edge_index, each, z.size(0))
+        norm = conv.normalize(edges.edge_index, distance, edges.edge_pair, z.size(0))
     with torch.no_grad():
         x = trilinear.cpu_loops().flat(model.embedding(z))
     structures = batch.numpy()
     shares = np.full(len(structures), float(model.reference.std))
     if model.readout.reference == "mean":
         shares /= np.bincount(structures)[structures]
+    tables = frozen_tables(model.filter_tables, model.cutoff)
     contributions, slopes = _energies(model, x, distance, factor, norm, edges, tables, shares)
     energy = np.bincount(structures, contributions, batch_size)[:, None]
     slope = torch.from_numpy(slopes.distance)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from pyg_schnet.models.atomistic import check_sizes
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.filter_tables import frozen_tables
 from pyg_schnet.models.frozen_pass import can_pass, frozen_pass
 from pyg_schnet.models.presets import preset_arguments
 from pyg_schnet.models.tabulated import TabulatedModel
@@ -207,9 +206,9 @@ class SchNet(TabulatedModel):
         own = (
             all(getattr(type(self), name) is getattr(SchNet, name) for name in names) and not names & vars(self).keys()
         )
-        if self.filter_tables is None or not own or not can_pass(self, batch, edges):
+        if not (self.frozen and own and can_pass(self, batch, edges)):
             return None
-        return frozen_pass(self, z, batch, batch_size, edges, frozen_tables(self.filter_tables, self.cutoff))
+        return frozen_pass(self, z, batch, batch_size, edges)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:

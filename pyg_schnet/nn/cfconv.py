@@ -95,10 +95,8 @@ class CFConv(MessagePassing):
         h = self.lin1(source)  # [N, F]
         # PyG's Explainer masks messages, which only the general path knows
         h = self.propagate(edge_index, x=h, w=w, size=size) if self.explain else cfconv(h, w, edge_index, size[1])
-        if self.norm is not None:
-            distance = edge_weight if edge_pair is None else edge_weight.index_select(0, edge_pair)
-            h = h * self.norm(edge_index, distance, size[1])
-        return self.lin2(h)  # [N, out_channels]
+        norm = self.normalize(edge_index, edge_weight, edge_pair, size[1])
+        return self.lin2(h if norm is None else h * norm)  # [N, out_channels]
 
     def tabulated(
         self,
@@ -128,10 +126,8 @@ class CFConv(MessagePassing):
         both = edge_pair is not None
         h = self.lin1(x).to(pair_weight.dtype)  # fewer digits under autocast, which tables and sums do not have
         h = to_nodes(h, table, pair_weight, pair_index, x.size(0), factor, symmetric=both)
-        if self.norm is not None:
-            distance = pair_weight if edge_pair is None else pair_weight.index_select(0, edge_pair)
-            h = h * self.norm(edge_index, distance, x.size(0))
-        return self.lin2(h)
+        norm = self.normalize(edge_index, pair_weight, edge_pair, x.size(0))
+        return self.lin2(h if norm is None else h * norm)
 
     def factor(self, edge_weight: Tensor) -> Tensor | None:
         """Cutoff function of the edges.
@@ -143,6 +139,26 @@ class CFConv(MessagePassing):
             Factors [E]; ``None`` without a cutoff function, for ones.
         """
         return None if isinstance(self.cutoff, NoCutoff) else self.cutoff(edge_weight)
+
+    def normalize(
+        self, edge_index: Tensor, edge_weight: Tensor, edge_pair: Tensor | None, num_targets: int
+    ) -> Tensor | None:
+        """Normalisation by the number of neighbours.
+
+        Args:
+            edge_index: Row 0 the source j, row 1 the target i [2, E].
+            edge_weight: Distances in Angstrom [E], or one for each pair.
+            edge_pair: Pair of each edge [E] if the distances are given by pair, else ``None``.
+            num_targets: Number N of target atoms.
+
+        Returns:
+            Factors [N, 1]; ``None`` without normalisation, for ones.
+        """
+        if self.norm is None:
+            return None
+        distance = edge_weight if edge_pair is None else edge_weight.index_select(0, edge_pair)
+        factors: Tensor = self.norm(edge_index, distance, num_targets)
+        return factors
 
     def filters(self, edge_weight: Tensor, edge_attr: Tensor) -> Tensor:
         """Filters of the edges, cutoff function included.

@@ -90,6 +90,15 @@ def add_dense_backward(g: ndarray, v: ndarray, w: ndarray, atoms: int, inputs: i
 
 
 @part
+def add_bias(y: ndarray, b: ndarray, atoms: int) -> None:
+    """Add b to the row of each atom: y += b."""
+    size = len(b)
+    for i in range(atoms):
+        for f in range(size):
+            y[i * size + f] += b[f]
+
+
+@part
 def shifted_softplus(y: ndarray, slope: ndarray, u: ndarray, shift: float, linear_from: float) -> None:
     """Ssp and its derivative, the logistic function.
 

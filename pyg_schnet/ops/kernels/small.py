@@ -7,7 +7,7 @@ processor.
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.ops.kernels.dense import add_dense_backward, dense, shifted_softplus
+from pyg_schnet.ops.kernels.dense import add_bias, add_dense_backward, dense, shifted_softplus
 from pyg_schnet.ops.kernels.loops import (
     CONTRACT,
     REORDER,
@@ -64,14 +64,12 @@ def block_forward(
             for f in range(i * width, (i + 1) * width):
                 v[f] = norm[i] * y[f]
     dense(u, v, w2, atoms, width, size)
-    for i in range(atoms):
-        for f in range(size):
-            u[i * size + f] += b2[f]
+    add_bias(u, b2, atoms)
     shifted_softplus(a, slope, u, *activation)
     dense(u, a, w3, atoms, size, size)
-    for i in range(atoms):
-        for f in range(size):
-            x[i * size + f] += u[i * size + f] + b3[f]
+    add_bias(u, b3, atoms)
+    for f in range(len(x)):
+        x[f] += u[f]
 
 
 @compiled(REORDER)
@@ -134,9 +132,7 @@ def output_both_ways(
     u, slope = np.empty(atoms * half, x.dtype), np.empty(atoms * half, x.dtype)
     a = np.empty_like(u)
     dense(u, x, w1, atoms, size, half)
-    for i in range(atoms):
-        for f in range(half):
-            u[i * half + f] += b1[f]
+    add_bias(u, b1, atoms)
     shifted_softplus(a, slope, u, *activation)
     for i in range(atoms):
         total, share = np.float64(b2[0]), x.dtype.type(shares[i])
