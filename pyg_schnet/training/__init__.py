@@ -7,7 +7,7 @@ except ImportError as error:
 
 from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.fit import fit
-from pyg_schnet.training.loss import energy_forces_loss, squared_loss
+from pyg_schnet.training.loss import absolute_loss, energy_forces_loss, squared_loss
 from pyg_schnet.training.potential_task import PotentialTask
 from pyg_schnet.training.property_task import PropertyTask
 from pyg_schnet.training.protocol import TrainingTask
@@ -21,6 +21,7 @@ __all__ = [
     "RunTrainer",
     "SplitDataModule",
     "TrainingTask",
+    "absolute_loss",
     "energy_forces_loss",
     "fit",
     "read_checkpoint",

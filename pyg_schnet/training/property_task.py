@@ -1,7 +1,7 @@
 """Training scalar properties."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torchmetrics import MeanAbsoluteError, MetricCollection
 
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel, properties
-from pyg_schnet.training.loss import squared_loss
+from pyg_schnet.training.loss import PROPERTY_LOSSES
 from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.references import ReferenceRule
 from pyg_schnet.training.schedule import ScheduleName
@@ -19,10 +19,10 @@ from pyg_schnet.training.schedule import ScheduleName
 class PropertyTask(TrainingTask):
     """Learn scalar properties of structures: QM9's targets, formation energies, energies without forces.
 
-    Squared loss of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F, in units of ``model.reference.std``:
-    the standard deviation of each target, per atom where the readout adds up atoms, which for a single target is a
-    constant factor; Adam; learning rate decayed exponentially. Values that are not known (NaN) add nothing. Validation
-    logs the loss and the mean absolute errors in the units of the data.
+    By default the squared loss of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F, in units of
+    ``model.reference.std``: the standard deviation of each target, per atom where the readout adds up atoms, which for
+    a single target is a constant factor; Adam; learning rate decayed exponentially. Values that are not known (NaN) add
+    nothing. Validation logs the loss and the mean absolute errors in the units of the data.
 
     Args:
         model: The model to train, with as many ``out_channels`` as targets.
@@ -38,6 +38,8 @@ class PropertyTask(TrainingTask):
         references: Where mean, standard deviation and single-atom values come from: ``"mean"``, ``"atomref"``,
             ``"fit"``, ``"none"``, or ``"auto"`` for ``"mean"`` if the model has none yet, see
             :func:`~pyg_schnet.training.references.set_references`.
+        loss: ``"squared"``, :func:`~pyg_schnet.training.squared_loss`, as in the papers, or ``"absolute"``,
+            :func:`~pyg_schnet.training.absolute_loss`, the error that is reported in the end.
 
     Raises:
         ValueError: If a rate is not positive, a name is not known or there is not one output for each target.
@@ -54,7 +56,10 @@ class PropertyTask(TrainingTask):
         warmup_steps: int = 0,
         plateau_patience: int = 25,
         references: ReferenceRule = "auto",
+        loss: Literal["squared", "absolute"] = "squared",
     ) -> None:
+        if loss not in PROPERTY_LOSSES:
+            raise ValueError(f"unknown loss {loss!r}; expected one of {', '.join(map(repr, PROPERTY_LOSSES))}")
         targets = [targets] if isinstance(targets, str) else list(targets)
         super().__init__(
             model,
@@ -120,5 +125,5 @@ class PropertyTask(TrainingTask):
     def _loss(self, batch: Data) -> tuple[Tensor, Tensor, Tensor]:
         true = torch.stack([target.values(batch) for target in self._found()], dim=1).double()  # [B, C]
         predicted = properties(self.model, batch)  # [B, C]
-        loss = squared_loss(predicted, true, self.model.reference.std)
+        loss = PROPERTY_LOSSES[self.hparams["loss"]](predicted, true, self.model.reference.std)
         return loss.to(self.model.embedding.weight.dtype), predicted, true

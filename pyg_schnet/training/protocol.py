@@ -20,6 +20,7 @@ _ADDED_LATER: dict[str, Any] = {
     "schedule": "exponential",
     "warmup_steps": 0,
     "plateau_patience": 25,
+    "loss": "squared",
 }
 
 

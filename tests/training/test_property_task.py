@@ -38,16 +38,17 @@ def double(structures):
     )
 
 
-def test_loss_is_in_units_of_the_standard_deviations(qm9):
-    """Mean over structures and targets of the squared errors, each in its own unit."""
-    task = PropertyTask(model_of(3).double(), ["U0", "gap", "alpha"], references="mean")
+@pytest.mark.parametrize(("name", "power"), [("squared", 2), ("absolute", 1)])
+def test_loss_is_in_units_of_the_standard_deviations(qm9, name, power):
+    """Mean over structures and targets of the squared or absolute errors, each in its own unit."""
+    task = PropertyTask(model_of(3).double(), ["U0", "gap", "alpha"], references="mean", loss=name)
     task.prepare(SplitDataModule(qm9, random_split(len(qm9), 40, 10)))
     columns, batch, expected = [7, 4, 1], double([qm9[5], qm9[60]]), 0.0
     predicted = properties(task.model, batch).detach()
     for row in range(2):
         for k, column in enumerate(columns):
             error = float(predicted[row, k] - batch.y[row, column]) / float(task.model.reference.std[k])
-            expected += error**2 / 6
+            expected += abs(error) ** power / 6
     loss = task._loss(batch)[0]
     assert loss.dtype == torch.float64
     assert loss.item() == pytest.approx(expected, rel=1e-10)
@@ -158,6 +159,11 @@ def test_learning_formation_energies(folder, tmp_path):
     result = fit(task, data, tmp_path, max_steps=60, validate_every=6, ema_decay=0.8, accelerator="cpu")
     assert result.validation_loss < 0.7 * before
     assert read_header(result.model)["units"] == {"formation_energy": "eV/atom", "pos": "Ang"}
+
+
+def test_unknown_loss():
+    with pytest.raises(ValueError, match="unknown loss 'huber'; expected one of 'squared', 'absolute'"):
+        PropertyTask(model_of(), "U0", loss="huber")
 
 
 def test_unknown_target(qm9):
