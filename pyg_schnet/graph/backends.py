@@ -29,10 +29,10 @@ from pyg_schnet.graph.search import MARGIN, bounds, candidate_pairs
 Pairs = tuple[Tensor, Tensor, Tensor, Tensor]
 Search = Callable[[Tensor, float, Tensor, int, Lattice | None], Pairs | Graph]
 
-#: Up to so many atoms in all, ``auto`` leaves open structures on the CPU to the matrix of their distances.
+#: On the CPU, ``auto`` leaves all searches to Numba. Without, those of open structures of up to so many atoms in all to
+#: the matrix of their distances, and from so many atoms per structure on, open and periodic ones to vesin, which takes
+#: one structure at a time. ``python examples/benchmarks/neighbors.py --thresholds`` measures it.
 MATRIX_UP_TO = 96
-#: All others on the CPU it leaves to Numba; without, from so many atoms per structure on, open and periodic searches to
-#: vesin, which takes one structure at a time. ``python examples/benchmarks/neighbors.py --thresholds`` measures it.
 VESIN_FROM_OPEN, VESIN_FROM_PERIODIC = 128, 16
 #: Atoms per cubic Angstrom for a first guess at the number of neighbours, where a package wants to know beforehand.
 DENSITY = 0.2
@@ -138,10 +138,10 @@ def _fastest(device: torch.device, num_atoms: int, batch_size: int, periodic: bo
     """The fastest installed one on a CPU; elsewhere nothing has been measured, and plain PyTorch is taken."""
     if device.type != "cpu":
         return "torch"
-    if num_atoms <= MATRIX_UP_TO and not periodic:
-        return "numpy"
     if BACKENDS["numba"].installed():
         return "numba"
+    if num_atoms <= MATRIX_UP_TO and not periodic:
+        return "numpy"
     least = VESIN_FROM_PERIODIC if periodic else VESIN_FROM_OPEN
     pays = num_atoms >= least * batch_size or (periodic and batch_size == 1)
     return "vesin" if pays and BACKENDS["vesin"].installed() else "torch"

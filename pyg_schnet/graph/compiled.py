@@ -19,6 +19,8 @@ from pyg_schnet.graph.edges import Graph, same_place
 from pyg_schnet.graph.lattice import Lattice
 from pyg_schnet.graph.search import MARGIN, candidate_pairs
 
+#: Atoms of open structures up to which all pairs are looked at.
+FEW = 512
 #: Atoms that are searched at a time, and the fewest for which another thread pays.
 ATOMS_PER_PIECE, ATOMS_PER_THREAD = 1 << 16, 1 << 11
 #: Neighbours of an atom for which room is reserved.
@@ -45,6 +47,8 @@ def compiled_graph(
     Raises:
         ValueError: If two atoms are at the same place.
     """
+    if lattice is None and pos.size(0) <= FEW:
+        return _of_few(pos, cutoff, batch)
     loops = importlib.import_module("pyg_schnet.graph.numba_bins")
     structures = loops.Structures(*(value.contiguous().numpy() for value in _tensors(pos, batch, batch_size, lattice)))
     fractional, wrap = loops.wrap_atoms(structures)
@@ -58,6 +62,15 @@ def compiled_graph(
     threads = max(1, min(torch.get_num_threads(), pos.size(0) // ATOMS_PER_THREAD))
     graph = _graph(pos, cutoff, (structures, grid, bins, wrap), threads)
     return candidate_pairs(pos, cutoff, batch, batch_size, lattice) if graph is None else graph
+
+
+def _of_few(pos: Tensor, cutoff: float, batch: Tensor) -> Graph:
+    """Every pair is looked at."""
+    loops = importlib.import_module("pyg_schnet.graph.numba_few")
+    *arrays, twins = loops.search_all(pos.contiguous().numpy(), batch.contiguous().numpy(), cutoff)
+    if twins[0] >= 0:
+        raise ValueError(same_place(twins[0], twins[1], pos))
+    return Graph(*map(torch.from_numpy, arrays))
 
 
 def _graph(pos: Tensor, cutoff: float, atoms: tuple[Any, ...], threads: int) -> Graph | None:

@@ -44,12 +44,12 @@ class Graph:
             >>> edges, pair
             (tensor([0, 2]), tensor([0, 0, 1, 1]))
         """
+        if self.reverse.device.type == "cpu":  # the same in numpy, much faster for a few edges
+            reverse = self.reverse.numpy()
+            one, pair = (np.arange(len(reverse)) < reverse).nonzero()[0], np.empty_like(reverse)
+            pair[one] = pair[reverse[one]] = np.arange(len(one))
+            return torch.from_numpy(one), torch.from_numpy(pair)
         edges = torch.arange(self.reverse.size(0), device=self.reverse.device)
-        if edges.device.type == "cpu":  # the same in numpy, much faster for a few edges
-            place, reverse = edges.numpy(), self.reverse.numpy()
-            one = place < reverse
-            pair = (one.cumsum() - 1)[np.minimum(place, reverse)]
-            return torch.from_numpy(place[one]), torch.from_numpy(pair)
         first = edges < self.reverse
         number = first.cumsum(0) - 1
         return edges[first], number[torch.minimum(edges, self.reverse)]

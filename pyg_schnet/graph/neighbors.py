@@ -62,6 +62,39 @@ def radius_graph(
     cutoff = float(cutoff)
     _check_limit(max_num_neighbors)
     batch, batch_size = check_structures(pos, batch, batch_size)
+    graph = search_graph(pos, cutoff, batch, batch_size, cell, pbc, backend)
+    if max_num_neighbors is not None:
+        _check_degree(graph.rowptr.diff(), max_num_neighbors, cutoff)
+    return graph
+
+
+def search_graph(
+    pos: Tensor,
+    cutoff: float,
+    batch: Tensor,
+    batch_size: int,
+    cell: Tensor | None = None,
+    pbc: Tensor | None = None,
+    backend: str = "auto",
+) -> Graph:
+    """:func:`radius_graph` of structures that :func:`~pyg_schnet.graph.check_structures` has let pass.
+
+    Args:
+        pos: Positions in Angstrom [N, 3].
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N], sorted.
+        batch_size: Number of structures B.
+        cell: Lattice vectors as rows in Angstrom [B, 3, 3].
+        pbc: Periodic axes [B, 3].
+        backend: Who searches.
+
+    Returns:
+        The graph.
+
+    Raises:
+        ValueError: If lattice or back end do not fit, two atoms are at the same place or, where that could not be
+            seen before, positions are not finite or ``batch`` is not sorted.
+    """
     if not may_inspect(pos):
         check_finite(pos)
         check_sorted(batch)
@@ -72,10 +105,7 @@ def radius_graph(
         )
     exact = pos.detach().double()
     found = find(backend, exact, cutoff, batch, batch_size, lattice)
-    graph = found if isinstance(found, Graph) else graph_of(exact, cutoff, batch, lattice, found)
-    if max_num_neighbors is not None:
-        _check_degree(graph.rowptr.diff(), max_num_neighbors, cutoff)
-    return graph
+    return found if isinstance(found, Graph) else graph_of(exact, cutoff, batch, lattice, found)
 
 
 def within_cutoff(

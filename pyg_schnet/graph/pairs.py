@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from pyg_schnet.graph.neighbors import radius_graph
+from pyg_schnet.graph.edges import Graph
+from pyg_schnet.graph.neighbors import radius_graph, search_graph
 
 
 def neighbor_pairs(
@@ -17,6 +18,7 @@ def neighbor_pairs(
     """All edges of :func:`radius_graph`, and one of each two opposite ones.
 
     In ``torch.compile`` and ``torch.export`` the whole search is one operation of the graph; else nothing is added.
+    Structures are those that :func:`~pyg_schnet.graph.check_structures` has let pass.
 
     Args:
         pos: Positions in Angstrom [N, 3].
@@ -39,22 +41,28 @@ def neighbor_pairs(
         tensor([[1],
                 [0]])
     """
-    if not torch.compiler.is_compiling() and torch._C._functorch.is_functorch_wrapped_tensor(pos):
+    if torch.compiler.is_compiling():
+        return _compiled(pos.detach(), cutoff, batch, batch_size, cell, pbc)
+    if torch._C._functorch.is_functorch_wrapped_tensor(pos):
         raise ValueError(
             "a transform of torch.func cannot search neighbours; pass the graph, `edge_index`, to the model"
         )
-    search = _compiled if torch.compiler.is_compiling() else _search
-    return search(pos.detach(), cutoff, batch, batch_size, cell, pbc)
+    return _pairs_of(search_graph(pos, cutoff, batch, batch_size, cell if cell is None else cell.detach(), pbc))
+
+
+def _pairs_of(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    pairs, edge_pair = graph.pairs()
+    pair_index, pair_shift = graph.edge_index.index_select(1, pairs), graph.edge_shift.index_select(0, pairs)
+    return graph.edge_index, pair_index, pair_shift, edge_pair
 
 
 def _search(
     pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, cell: Tensor | None = None, pbc: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cell = None if cell is None else cell.detach()
-    graph = radius_graph(pos, cutoff, batch, cell, pbc, batch_size=batch_size)
-    pairs, edge_pair = graph.pairs()
-    pair_index, pair_shift = graph.edge_index.index_select(1, pairs), graph.edge_shift.index_select(0, pairs)
-    return graph.edge_index, pair_index, pair_shift, edge_pair
+    """Nobody has looked at the values before: a compiled graph does not."""
+    return _pairs_of(
+        radius_graph(pos, cutoff, batch, None if cell is None else cell.detach(), pbc, batch_size=batch_size)
+    )
 
 
 _compiled = torch.library.custom_op("pyg_schnet::neighbor_pairs", _search, mutates_args=())

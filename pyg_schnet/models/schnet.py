@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pyg_schnet.models.atomistic import check_sizes
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.frozen_pass import can_pass, frozen_pass
+from pyg_schnet.models.frozen_pass import frozen_pass
 from pyg_schnet.models.presets import preset_arguments
 from pyg_schnet.models.tabulated import TabulatedModel
 from pyg_schnet.nn import InteractionBlock
@@ -206,9 +206,7 @@ class SchNet(TabulatedModel):
         own = (
             all(getattr(type(self), name) is getattr(SchNet, name) for name in names) and not names & vars(self).keys()
         )
-        if not (self.frozen and own and can_pass(self, batch, edges)):
-            return None
-        return frozen_pass(self, z, batch, batch_size, edges)
+        return frozen_pass(self, z, batch, batch_size, edges) if self.frozen and own else None
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:

@@ -165,11 +165,11 @@ class Reference(nn.Module):
         if self.how is None:
             return self.mean.new_zeros(batch_size, self.mean.numel())
         each = self.atomref[z] if self.how == "once" else self(z)
-        total = scatter(each, batch, dim_size=batch_size)  # torch 2.13 does not compile index_add to one element
+        total = _sums(each, batch, batch_size)
         if self.how == "once":
             return total + self.mean
         if self.how == "mean":
-            count = scatter(torch.ones_like(each[:, :1]), batch, dim_size=batch_size)
+            count = _sums(torch.ones_like(each[:, :1]), batch, batch_size)
             return total / count.clamp(min=1)
         return total
 
@@ -218,6 +218,11 @@ class Reference(nn.Module):
         for name, buffer in self.named_buffers():
             setattr(self, name, buffer.to(device=fn(buffer).device))
         return self
+
+
+def _sums(each: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+    """Sums over the atoms of each structure; of a single one much faster."""
+    return each.sum(0, keepdim=True) if batch_size == 1 else scatter(each, batch, dim_size=batch_size)
 
 
 def _check_fit(z: Any, batch: Any, values: Any) -> None:

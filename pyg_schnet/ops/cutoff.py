@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 #: Below this 1 - (d / cutoff)^2 the mollifier is less than 5e-35, its derivatives less than 1e-27: taken as zero.
-_SMALLEST_GAP = 0.0125
+SMALLEST_GAP = 0.0125
 
 
 def cosine_cutoff(distance: Tensor, cutoff: float) -> Tensor:
@@ -53,7 +53,7 @@ def mollifier_cutoff(distance: Tensor, cutoff: float) -> Tensor:
         tensor([1.0000, 0.7165, 0.0000, 0.0000])
     """
     gap = 1.0 - (distance / cutoff).square()
-    inside = gap > _SMALLEST_GAP
+    inside = gap > SMALLEST_GAP
     # the other branch of `where` must stay finite in all derivatives, or their zeros become NaN
     return torch.where(inside, torch.exp(1.0 - torch.where(inside, gap, 1.0).reciprocal()), 0.0)
 

@@ -1,6 +1,7 @@
 """The compiled search: what is its own, beyond the tests of all back ends; edge by edge it is that of plain PyTorch."""
 
 import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,16 @@ def check_same(found: Graph, expected: Graph) -> None:
         assert torch.equal(one, other), name
 
 
+def in_both_ways(search: Callable[[], Graph]) -> list[Graph]:
+    """By bins, and, in open structures, by looking at every pair."""
+    found = []
+    for few in (0, sys.maxsize):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(compiled, "FEW", few)
+            found.append(search())
+    return found
+
+
 def gas(size: int, edge: float) -> System:
     """Atoms anywhere in a skewed cell and around it."""
     cell = edge * torch.tensor([[[1.0, 0.1, 0], [0.3, 1.1, 0], [0, -0.2, 0.9]]], dtype=torch.float64)
@@ -45,7 +56,8 @@ def batch() -> System:
 @given(seed=st.integers(0, 2**31), kind=st.sampled_from(sorted(KINDS)))
 def test_any_batch_is_that_of_plain_pytorch(seed: int, kind: str) -> None:
     system = KINDS[kind](torch.Generator().manual_seed(seed))
-    check_same(system.graph("numba"), system.graph("torch"))
+    for graph in in_both_ways(lambda: system.graph("numba")):
+        check_same(graph, system.graph("torch"))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -84,8 +96,8 @@ def test_the_last_bit_of_a_distance_decides(cutoff: float, periodic: bool) -> No
     second = first + cutoff * torch.nn.functional.normalize(torch.randn(count, 3)) + periodic * cell[0, 1]
     pos, batch = torch.stack([first, second], dim=1).view(-1, 3), torch.arange(2 * count) // 2
     system = System(pos, batch, cell.expand(count, 3, 3), (periodic * ALL).bool().expand(count, 3), cutoff)
-    graph = system.graph("numba")
-    check_same(graph, system.graph("torch"))
+    for graph in in_both_ways(lambda: system.graph("numba")):
+        check_same(graph, system.graph("torch"))
     assert 0.2 * 2 * count < len(graph.reverse) < (60 if periodic and cutoff > 3 else 0.8) * 2 * count
 
 
@@ -94,8 +106,9 @@ def test_atoms_far_from_the_cell(far: float) -> None:
     system = gas(60, 8.0)
     pos = system.pos + far * torch.randint(-1, 2, (60, 3))
     for pbc in (ALL, ~ALL):
-        graph = system._replace(pos=pos, pbc=pbc).graph("numba")
-        check_same(graph, system._replace(pos=pos, pbc=pbc).graph("torch"))
+        moved = system._replace(pos=pos, pbc=pbc)
+        for graph in in_both_ways(lambda moved=moved: moved.graph("numba")):
+            check_same(graph, moved.graph("torch"))
 
 
 @pytest.mark.parametrize("limit", ["BITS", "IMAGE_BITS"])
@@ -136,11 +149,16 @@ def test_two_atoms_at_the_same_place_are_refused(second: list[float], shift: int
         radius_graph(pos, 0.3, cell=4 * torch.eye(3)[None], pbc=ALL, backend="numba")
     if shift:
         assert radius_graph(pos, 0.3, backend="numba").reverse.numel() == 0  # as a molecule they are apart
+    else:
+        with pytest.raises(ValueError, match=r"atoms 1 and 2 are at the same place \[1.0, 2.0, 3.0\]"):
+            radius_graph(pos, 0.3, backend="numba")
+        assert radius_graph(pos, 0.3, torch.tensor([0, 0, 1]), backend="numba").reverse.numel() == 0
 
 
 def test_an_infinite_cutoff_connects_all_atoms() -> None:
     pos = 100 * torch.rand(300, 3)
-    check_same(radius_graph(pos, math.inf, backend="numba"), radius_graph(pos, math.inf, backend="torch"))
+    for graph in in_both_ways(lambda: radius_graph(pos, math.inf, backend="numba")):
+        check_same(graph, radius_graph(pos, math.inf, backend="torch"))
 
 
 def test_tensors_of_any_layout() -> None:

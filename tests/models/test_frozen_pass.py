@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyg_schnet import Potential, SchNet, radius_graph
 from pyg_schnet.models import Committee, CommitteePotential, frozen_pass
 from pyg_schnet.models import schnet as room
+from pyg_schnet.nn import ShiftedSoftplus
 from pyg_schnet.ops import trilinear
 
 pytest.importorskip("numba")
@@ -20,6 +21,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "cosine, PyG's softplus, sizes that nothing divides": {"act": "ssp-pyg", "hidden_channels": 7, "num_filters": 5},
     "mean of neighbours and of atoms": {"normalization": "mean", "readout": "mean", "std": 0.5},
     "smooth normalization, shared": {"normalization": "smooth", "shared_interactions": True},
+    "polynomial": {"cutoff_function": "polynomial", "act": "ssp-schnetpack"},
+    "mollifier": {"cutoff_function": "mollifier", "num_interactions": 3},
     "two atoms' features": {"hidden_channels": 2, "num_filters": 1, "num_interactions": 1},
 }
 
@@ -29,17 +32,18 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the pass was taken, call by call."""
     taken: list[bool] = []
 
-    def can_pass(*arguments: Any) -> bool:
-        taken.append(frozen_pass.can_pass(*arguments))
-        return taken[-1]
+    def watched(*arguments: Any) -> Any:
+        found = frozen_pass.frozen_pass(*arguments)
+        taken.append(found is not None)
+        return found
 
-    monkeypatch.setattr(room, "can_pass", can_pass)
+    monkeypatch.setattr(room, "frozen_pass", watched)
     return taken
 
 
 def without_pass(monkeypatch: pytest.MonkeyPatch, call: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     with monkeypatch.context() as patch:
-        patch.setattr(room, "can_pass", lambda *_: False)
+        patch.setattr(room, "frozen_pass", lambda *_: None)
         return call()
 
 
@@ -121,6 +125,15 @@ def test_weights_that_change_are_seen(water: Any, make_model: MakeModel, passes:
     torch.testing.assert_close(loaded, Potential(other.freeze())(*water)["energy"], rtol=1e-14, atol=0)
     torch.testing.assert_close(Potential(copy.deepcopy(model))(*water)["energy"], loaded, rtol=1e-14, atol=0)
     assert all(passes)
+    end = model.interactions[0].conv.cutoff.cutoff
+    for block in model.interactions:
+        block.conv.cutoff.cutoff = 0.9 * end
+    shorter = potential(*water)["energy"]
+    assert abs(float(shorter - loaded)) > 1e-8
+    for block in model.interactions:
+        block.conv.cutoff.cutoff = end
+    assert torch.equal(potential(*water)["energy"], loaded)
+    assert all(passes)
     single = Potential(model.float())(water[0], water[1].float())["energy"]
     torch.testing.assert_close(single, loaded, rtol=1e-5, atol=1e-6)
 
@@ -141,7 +154,17 @@ def explain(model: SchNet) -> None:
     model.interactions[0].conv.explain = True
 
 
-@pytest.mark.parametrize("change", [prune, replace, no_bias, explain], ids=lambda change: change.__name__)
+def another_activation(model: SchNet) -> None:
+    model.interactions[1].act = ShiftedSoftplus(shift=0.5)
+
+
+def another_cutoff(model: SchNet) -> None:
+    model.interactions[0].conv.cutoff = nn.Hardtanh(0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    "change", [prune, replace, no_bias, explain, another_activation, another_cutoff], ids=lambda change: change.__name__
+)
 def test_changed_layers_are_left_to_the_ordinary_network(
     change: Callable[[SchNet], None], water: Any, make_model: MakeModel, passes: list[bool]
 ) -> None:

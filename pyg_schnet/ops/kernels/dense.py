@@ -5,12 +5,14 @@ are flat and weights [out, in], as torch has them.
 """
 
 import math
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import float32, njit
+from numba.extending import overload
 from numpy import ndarray
 
-from pyg_schnet.ops.kernels.loops import NOT_FROM_PYTHON, OPTIONS, REORDER, part
+from pyg_schnet.ops.kernels.loops import CONTRACT, NOT_FROM_PYTHON, OPTIONS, REORDER, part
 
 #: Added to a number below 2^51, it leaves the nearest integer in the last bits.
 ROUNDER = 1.5 * 2.0**52
@@ -21,6 +23,12 @@ LN_2_REST = 2.3190468138462996e-17
 EXP = tuple(1.0 / math.factorial(k) for k in range(14))
 LOG = tuple(2.0 / (2 * k + 1) for k in range(17))
 _TWO, _THREE, _FOUR = np.uintp(2), np.uintp(3), np.uintp(4)
+_CONTRACT: Any = {"fastmath": CONTRACT, **OPTIONS}
+#: The same for float32: what is added to numbers below 2^22, both parts of the logarithm of two, coefficients.
+_ROUNDER, _LOG2_E, _LN_2, _LN_2_REST = map(np.float32, (1.5 * 2.0**23, LOG2_E, 0.693359375, LN_2 - 0.693359375))
+_EXP, _LOG = tuple(map(np.float32, EXP[:8])), tuple(map(np.float32, LOG[:8]))
+#: From here on exp(-u) is too small for float32.
+_FLAT, _ZERO, _ONE = np.float32(87.0), np.float32(0.0), np.float32(1.0)
 
 
 @njit(fastmath=REORDER, **OPTIONS, **NOT_FROM_PYTHON)
@@ -98,23 +106,27 @@ def add_bias(y: ndarray, b: ndarray, atoms: int) -> None:
             y[i * size + f] += b[f]
 
 
-@part
 def shifted_softplus(y: ndarray, slope: ndarray, u: ndarray, shift: float, linear_from: float) -> None:
-    """Ssp and its derivative, the logistic function.
+    """Ssp and its derivative, the logistic function, for compiled loops.
 
     Written out, because only then do processors compute several at a time: with e = exp(-|u|), the softplus is
     max(u, 0) + ln(1 + e), and ln(1 + e) = 2 artanh(e / (2 + e)).
     """
+    raise NotImplementedError("for compiled loops alone")
+
+
+def _shifted_softplus64(y: ndarray, slope: ndarray, u: ndarray, shift: float, linear_from: float) -> None:
+    """In float64."""
     size = len(u)
     whole, power = np.empty(size, np.float64), np.empty(size, np.float64)
     bits = power.view(np.int64)
     for f in range(size):
-        power[f] = -min(abs(np.float64(u[f])), 708.0) * LOG2_E + ROUNDER
+        power[f] = -min(abs(u[f]), 708.0) * LOG2_E + ROUNDER
         whole[f] = power[f] - ROUNDER
     for f in range(size):
         bits[f] = (bits[f] << 52) + (1023 << 52)  # two to that integer
     for f in range(size):
-        v = np.float64(u[f])
+        v = u[f]
         r = -min(abs(v), 708.0) - whole[f] * LN_2 - whole[f] * LN_2_REST
         p = EXP[13]
         p = p * r + EXP[12]
@@ -152,3 +164,46 @@ def shifted_softplus(y: ndarray, slope: ndarray, u: ndarray, shift: float, linea
         linear = not (v <= linear_from)  # NaN stays NaN
         slope[f] = 1.0 if linear else (1.0 if v > 0.0 else e) / (1.0 + e)
         y[f] = (v if linear else max(v, 0.0) + q) - shift
+
+
+def _shifted_softplus32(y: ndarray, slope: ndarray, u: ndarray, shift: float, linear_from: float) -> None:
+    """In float32, where half the terms do."""
+    size, down, bend = len(u), np.float32(shift), np.float32(linear_from)
+    whole, power = np.empty(size, np.float32), np.empty(size, np.float32)
+    bits = power.view(np.int32)
+    for f in range(size):
+        power[f] = -min(abs(u[f]), _FLAT) * _LOG2_E + _ROUNDER
+        whole[f] = power[f] - _ROUNDER
+    for f in range(size):
+        bits[f] = (bits[f] << np.int32(23)) + np.int32(127 << 23)
+    for f in range(size):
+        v = u[f]
+        r = -min(abs(v), _FLAT) - whole[f] * _LN_2 - whole[f] * _LN_2_REST
+        p = _EXP[7]
+        p = p * r + _EXP[6]
+        p = p * r + _EXP[5]
+        p = p * r + _EXP[4]
+        p = p * r + _EXP[3]
+        p = p * r + _EXP[2]
+        p = p * r + _ONE
+        e = (p * r + _ONE) * power[f]
+        s = e / (_ONE + _ONE + e)
+        t = s * s
+        q = _LOG[7]
+        q = q * t + _LOG[6]
+        q = q * t + _LOG[5]
+        q = q * t + _LOG[4]
+        q = q * t + _LOG[3]
+        q = q * t + _LOG[2]
+        q = q * t + _LOG[1]
+        q = (q * t + _LOG[0]) * s
+        linear = not (v <= bend)  # NaN stays NaN
+        slope[f] = _ONE if linear else (_ONE if v > _ZERO else e) / (_ONE + e)
+        y[f] = (v if linear else max(v, _ZERO) + q) - down
+
+
+@overload(shifted_softplus, jit_options=_CONTRACT)
+def _by_kind(y: ndarray, slope: ndarray, u: ndarray, shift: float, linear_from: float) -> Any:
+    """Which of the two, by the kind of numbers."""
+    del y, slope, shift, linear_from
+    return _shifted_softplus32 if u.dtype == float32 else _shifted_softplus64

@@ -1,88 +1,135 @@
 """A network of tabulated interactions on a few atoms: energies, and their derivatives by one pass backwards.
 
-Everything is an array, and every step a compiled loop; this file only puts them in their order.
+Python and compiled loops meet once, because to hand over an array takes as long as some thousand products. So weights
+are found by their addresses; whoever gives them keeps the weights where they are until the loops are done.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
+from numba.core.cgutils import voidptr_t
+from numba.extending import intrinsic
+from numba.np.numpy_support import carray
 from numpy import ndarray
 
 from pyg_schnet.ops.filter_table import SUPPORT
-from pyg_schnet.ops.kernels.loops import Edges, Place
-from pyg_schnet.ops.kernels.small import Layers, block_backward, block_forward, output_both_ways, write_splines
+from pyg_schnet.ops.kernels.cutoff import write_cutoff
+from pyg_schnet.ops.kernels.loops import CONTRACT, Place, compiled, part, splines
+from pyg_schnet.ops.kernels.small import Layers, block_backward, block_forward, output_both_ways
 
 
 class Network(NamedTuple):
-    """Weights as flat arrays.
+    """Where the weights are, and how many.
 
     Attributes:
-        blocks: Layers and filter table of each interaction.
-        output: Weights and biases of both layers of the output network.
+        blocks: Addresses of the weights of the first layer, weights and biases of the second and the third, and of the
+            filter table of each interaction [T, 6] int64.
+        output: Addresses of weights and biases of both layers of the output network [4] int64.
+        sizes: Features A of the atoms, number F of filters, rows of a table, size of the output network's inner layer.
         activation: What is subtracted from the softplus, and from where on it is linear.
-        sizes: Features A of the atoms and number F of filters.
+        cutoff: Number of the cutoff function, its end and exponent, see :func:`write_cutoff`.
+        table: Where the knots of the tables are; polynomials of their splines and of the derivatives.
     """
 
-    blocks: Sequence[Layers]
-    output: tuple[ndarray, ndarray, ndarray, ndarray]
+    blocks: ndarray
+    output: ndarray
+    sizes: tuple[int, int, int, int]
     activation: tuple[float, float]
-    sizes: tuple[int, int]
+    cutoff: tuple[int, float, int]
+    table: tuple[Place, ndarray, ndarray]
 
 
-class Slopes(NamedTuple):
-    """Derivatives of the sum of all energies.
+def _typed(context: Any, address: Any) -> Any:
+    """How Numba turns an address into what ``carray`` takes."""
+    del context, address
 
-    Attributes:
-        distance: With respect to distances [P], cutoff function and normalisation kept.
-        weight: With respect to the weights of pairs [P].
-        norm: With respect to the normalisation of atoms [N], empty without one.
-    """
+    def cast(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del context, signature
+        return builder.inttoptr(arguments[0], voidptr_t)
 
-    distance: ndarray
-    weight: ndarray
-    norm: ndarray
+    return types.voidptr(types.int64), cast
 
 
-def energies(
-    network: Network,
+_pointer: Any = intrinsic(_typed)
+
+
+@part
+def _array(address: int, count: int, like: ndarray) -> ndarray:
+    """So many numbers from an address on."""
+    return carray(_pointer(address), (count,), like.dtype)
+
+
+@part
+def _block(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Layers:
+    size, width, rows, _ = sizes
+    return (
+        _array(addresses[0], width * size, like),
+        _array(addresses[1], size * width, like),
+        _array(addresses[2], size, like),
+        _array(addresses[3], size * size, like),
+        _array(addresses[4], size, like),
+        _array(addresses[5], rows * width, like),
+    )
+
+
+@compiled(CONTRACT)
+def pass_both_ways(
+    contributions: ndarray,
+    slopes: tuple[ndarray, ndarray],
     x: ndarray,
-    edges: Edges,
-    table: tuple[Place, tuple[ndarray, ndarray]],
+    network: Network,
+    pairs: tuple[ndarray, ndarray, ndarray],
     norm: ndarray,
     shares: ndarray,
     symmetric: bool,
-) -> tuple[ndarray, Slopes]:
-    """Contributions of the atoms to the energies, and slopes.
+) -> None:
+    """Contributions of the atoms to the energies, and derivatives of their sum.
 
     Args:
-        network: The network.
+        contributions: To be written, contributions times shares [N] float64.
+        slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3], and to
+            the normalisation [N], empty without.
         x: First features of the atoms [N * A], which are overwritten.
-        edges: Distances, weights (empty for ones), targets and sources [P].
-        table: Where the knots of the tables are; polynomials of their splines and of the derivatives.
+        network: The network.
+        pairs: Vectors [P * 3], targets and sources [P].
         norm: Factor of each atom [N]; empty for ones.
         shares: Share of each atom's contribution in the energy [N] float64.
-        symmetric: Whether each edge stands for its opposite, too.
-
-    Returns:
-        Contributions times shares [N] float64, and derivatives of their sum.
+        symmetric: Whether each pair stands for its opposite, too.
     """
-    atoms, (size, width), number = len(shares), network.sizes, len(edges[0])
-    order = edges[0].argsort()
-    distance, target, source = (one[order] for one in (edges[0], *edges[2:]))
-    weight = edges[1][order] if len(edges[1]) > 0 else np.ones_like(distance)
-    row, (b, e) = np.empty(number, np.int64), np.empty((2, SUPPORT, number), x.dtype)
-    write_splines(distance, *table, row, b, e)
-    pairs = target, source, weight, row, b, e
-    kept = [np.empty((len(network.blocks), atoms * one), x.dtype) for one in (width, width, size)]
-    sizes, passes = (atoms, size, width), list(zip(zip(*kept, strict=True), network.blocks, strict=True))
-    for here, layers in passes:
-        block_forward(x, here, layers, pairs, norm, network.activation, sizes, symmetric)
-    contributions, g = np.empty(atoms), np.zeros_like(x)
-    output_both_ways(contributions, g, x, network.output, shares, network.activation, size)
-    slopes, of_norm = np.zeros((2, number), x.dtype), np.zeros(len(norm), x.dtype)
-    for here, layers in reversed(passes):
-        block_backward(g, (*slopes, of_norm), here, layers, pairs, norm, sizes, symmetric)
-    unsorted = np.empty_like(slopes)
-    unsorted[:, order] = slopes
-    return contributions, Slopes(unsorted[0], unsorted[1], of_norm)
+    (vec, target, source), number, atoms = pairs, len(pairs[1]), len(shares)
+    (size, width, _, half), blocks = network.sizes, network.blocks
+    distance = np.empty(number, x.dtype)
+    for n in range(number):
+        distance[n] = math.sqrt(vec[3 * n] ** 2 + vec[3 * n + 1] ** 2 + vec[3 * n + 2] ** 2)
+    order = np.argsort(distance)
+    d, i, j, row = distance[order], target[order], source[order], np.empty(number, np.int64)
+    weight, decline = np.empty(number, x.dtype), np.empty(number, x.dtype)
+    write_cutoff(weight, decline, d, *network.cutoff)
+    b, e = np.empty((SUPPORT, number), x.dtype), np.empty((SUPPORT, number), x.dtype)
+    place, pieces, derivatives = network.table
+    splines(d, d[:0], 0, number, place, pieces, row, b)
+    splines(d, d[:0], 0, number, place, derivatives, row, e)
+    sorted_pairs, sizes = (i, j, weight, row, b, e), (atoms, size, width)
+    h, y = np.empty((len(blocks), atoms * width), x.dtype), np.empty((len(blocks), atoms * width), x.dtype)
+    slope = np.empty((len(blocks), atoms * size), x.dtype)
+    for t in range(len(blocks)):
+        kept, layers = (h[t], y[t], slope[t]), _block(blocks[t], network.sizes, x)
+        block_forward(x, kept, layers, sorted_pairs, norm, network.activation, sizes, symmetric)
+    g = np.zeros_like(x)
+    last = (
+        _array(network.output[0], half * size, x),
+        _array(network.output[1], half, x),
+        _array(network.output[2], half, x),
+        _array(network.output[3], 1, x),
+    )
+    output_both_ways(contributions, g, x, last, shares, network.activation, size)
+    of_distance, of_weight = np.zeros(number, x.dtype), np.zeros(number, x.dtype)
+    for t in range(len(blocks) - 1, -1, -1):
+        kept, layers = (h[t], y[t], slope[t]), _block(blocks[t], network.sizes, x)
+        block_backward(g, (of_distance, of_weight, slopes[1]), kept, layers, sorted_pairs, norm, sizes, symmetric)
+    for n in range(number):
+        radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * order[n]
+        for axis in range(k, k + 3):
+            slopes[0][axis] = radial * vec[axis]
