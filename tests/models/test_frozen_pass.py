@@ -150,6 +150,10 @@ def no_bias(model: SchNet) -> None:
     model.interactions[0].lin = nn.Linear(model.interactions[0].lin.in_features, 16, bias=False).double()
 
 
+def strided(model: SchNet) -> None:
+    model.interactions[0].lin.weight.data = 2 * model.interactions[0].lin.weight.data.T
+
+
 def explain(model: SchNet) -> None:
     model.interactions[0].conv.explain = True
 
@@ -163,7 +167,9 @@ def another_cutoff(model: SchNet) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [prune, replace, no_bias, explain, another_activation, another_cutoff], ids=lambda change: change.__name__
+    "change",
+    [prune, replace, no_bias, strided, explain, another_activation, another_cutoff],
+    ids=lambda change: change.__name__,
 )
 def test_changed_layers_are_left_to_the_ordinary_network(
     change: Callable[[SchNet], None], water: Any, make_model: MakeModel, passes: list[bool]
@@ -176,6 +182,18 @@ def test_changed_layers_are_left_to_the_ordinary_network(
     after = Potential(model)(*water)["energy"]
     assert passes == [True, False]
     assert not torch.equal(before, after)
+
+
+@pytest.mark.parametrize("kind", ["shape", "dtype"])
+def test_weights_that_do_not_fit_are_an_error_not_read_beyond_their_end(
+    kind: str, water: Any, make_model: MakeModel, passes: list[bool]
+) -> None:
+    model = make_model(hidden_channels=16).freeze()
+    lin = model.interactions[0].lin
+    model.interactions[0].lin = (nn.Linear(16, 8).double() if kind == "shape" else copy.deepcopy(lin).float()).eval()
+    with pytest.raises(RuntimeError, match=r"must match|same dtype|size"):
+        Potential(model)(*water)
+    assert not any(passes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,202 @@
+"""Where the weights of a frozen SchNet are, looked up once and kept as long as nobody changes the model.
+
+To ask every module for its weights would take longer than to evaluate a small molecule. So the answer is kept, together
+with what it depends on: modules that may be replaced, hooks that may listen, memory that may move. To see that all of
+it is as it was takes a few microseconds. Values of the weights may change, they are read where they are.
+"""
+
+import importlib
+from collections.abc import Iterator
+from operator import getitem, is_
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from torch import Tensor, nn
+
+from pyg_schnet.models.filter_tables import frozen_tables
+from pyg_schnet.nn import (
+    Atomwise,
+    CFConv,
+    CosineCutoff,
+    InteractionBlock,
+    MollifierCutoff,
+    NoCutoff,
+    PolynomialCutoff,
+    Readout,
+    ShiftedSoftplus,
+)
+from pyg_schnet.ops import trilinear
+
+#: Cutoff functions by the numbers that the loops know, see :mod:`pyg_schnet.ops.kernels.cutoff`.
+_CUTOFFS = {NoCutoff: 0, CosineCutoff: 1, MollifierCutoff: 2, PolynomialCutoff: 3}
+
+
+class Plan(NamedTuple):
+    """What stays the same from call to call, and by what one sees whether it did.
+
+    Attributes:
+        holders: Dictionaries of modules and parameters.
+        names: A key of each.
+        values: What was there.
+        listeners: Hooks, which must be empty.
+        convolutions: Layers that must not be asked to explain themselves.
+        weights: All weights and tables.
+        addresses: Where they were.
+        loops: The compiled loops.
+        network: Addresses and sizes for them.
+    """
+
+    holders: list[dict[str, Any]]
+    names: list[str]
+    values: list[Any]
+    listeners: list[dict[int, Any]]
+    convolutions: list[CFConv]
+    weights: list[Tensor]
+    addresses: list[int]
+    loops: Any
+    network: Any
+
+
+#: The plan of each model.
+_plans: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
+
+
+def plan_of(model: Any) -> Plan | None:
+    """The plan for a model, that of the last time if nothing has changed.
+
+    Args:
+        model: A frozen SchNet.
+
+    Returns:
+        The plan; ``None`` for a model with other layers than the papers', or whose layers somebody watches or masks.
+    """
+    plan = _plans.get(model)
+    if plan is not None and _holds(plan):
+        return plan
+    _plans.pop(model, None)
+    blocks = list(model.interactions)
+    if not blocks or not _has_the_papers_layers(model, blocks):
+        return None
+    plan = _new_plan(model, blocks)
+    if plan is None or not _holds(plan):
+        return None
+    _plans[model] = plan
+    return plan
+
+
+def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
+    """Whether nobody has replaced a layer by one that the loops do not know."""
+    readout, every = model.readout, (*blocks, model.output)
+    if model.out_channels != 1 or type(readout) is not Readout or readout.reference == "once":
+        return False
+    if type(model.output) is not Atomwise or type(blocks[0].conv.cutoff) not in _CUTOFFS:
+        return False
+    return all(map(_is_plain, every)) and len({(layers.act.shift, layers.act.linear_from) for layers in every}) == 1
+
+
+def _holds(plan: Plan) -> bool:
+    """Whether all is where it was, and nobody listens to layers or masks messages."""
+    try:
+        same = all(map(is_, map(getitem, plan.holders, plan.names), plan.values))
+    except KeyError:
+        return False
+    explained = any(plan.listeners) or any(conv.explain for conv in plan.convolutions)
+    return same and not explained and [weight.data_ptr() for weight in plan.weights] == plan.addresses
+
+
+def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
+    """The plan for plain layers; ``None`` unless all weights are numbers of one kind, in one piece, in their place."""
+    cpu, loops = trilinear.cpu_loops(), importlib.import_module("pyg_schnet.ops.kernels.network")
+    tables, output = frozen_tables(model.filter_tables, model.cutoff), _weights(model.output)
+    (rows, width), start, spacing = tables[0].coefficients.shape, *tables[0][1:]
+    size, half = model.embedding.weight.size(1), len(output[1])
+    of_blocks = [[*_weights(block), table.coefficients] for block, table in zip(blocks, tables, strict=True)]
+    shape_of_block = [(width, size), (size, width), (size,), (size, size), (size,), (rows, width)]
+    shapes = [*(len(blocks) * shape_of_block), (half, size), (half,), (1, half), (1,)]
+    weights = [*(weight for part in of_blocks for weight in part), *output]
+    if [tuple(weight.shape) for weight in weights] != shapes or not _alike([model.filter_tables, *weights]):
+        return None
+    places = [[weight.data_ptr() for weight in part] for part in of_blocks]
+    repeated = [places[block % len(blocks)] for block in range(model.num_interactions)]
+    act = model.output.act
+    cutoff = blocks[0].conv.cutoff  # one for all
+    network = loops.Network(
+        blocks=np.array(repeated),
+        output=np.array([weight.data_ptr() for weight in output]),
+        sizes=(size, width, rows, half),
+        activation=(float(act.shift), float(act.linear_from)),
+        cutoff=(_CUTOFFS[type(cutoff)], float(getattr(cutoff, "cutoff", model.cutoff)), getattr(cutoff, "exponent", 0)),
+        table=(cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)),
+    )
+    holders, names, values = map(list, zip(*_held(model, blocks), strict=True))
+    return Plan(
+        holders,
+        names,
+        values,
+        [hooks for module in _called(model, blocks) for hooks in _hooks(module)],
+        [block.conv for block in blocks],
+        [*weights, model.filter_tables],
+        [weight.data_ptr() for weight in (*weights, model.filter_tables)],
+        loops.pass_both_ways,
+        network,
+    )
+
+
+def _alike(tensors: list[Tensor]) -> bool:
+    """Whether all are in one piece and of the kind of the first, in the memory of the CPU."""
+    return all(one.is_contiguous() and one.is_cpu and one.dtype == tensors[0].dtype for one in tensors)
+
+
+def _held(model: Any, blocks: list[Any]) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    """Dictionaries, keys and values on which a plan depends."""
+    output, first = model.output, blocks[0].conv
+    yield from _entries(model, "embedding", "interactions", "output", "readout", "filter_tables")
+    yield from _entries(model.embedding, "weight")
+    yield from _entries(model.interactions, *model.interactions._modules)
+    yield from _entries(first, "cutoff", "norm")
+    yield from _entries(first.cutoff, *vars(first.cutoff).keys() & {"cutoff", "exponent"})
+    yield from _entries(output, "lin1", "lin2", "act")
+    for block in blocks:
+        yield from _entries(block, "conv", "lin", "act")
+        yield from _entries(block.conv, "lin1", "lin2")
+    for layers in (*blocks, output):
+        yield from _entries(layers.act, "shift", "linear_from")
+        for layer in _dense(layers):
+            yield from _entries(layer, "weight", "bias")
+
+
+def _entries(module: nn.Module, *names: str) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    for name in names:
+        places: tuple[dict[str, Any], ...] = (module._modules, module._parameters, module._buffers, vars(module))
+        place = next(place for place in places if name in place)
+        yield place, name, place[name]
+
+
+def _called(model: Any, blocks: list[Any]) -> Iterator[nn.Module]:
+    """Modules whose hooks the ordinary network would call."""
+    yield from (model.embedding, model.output, model.readout)
+    for layers in (*blocks, model.output):
+        yield from (layers, layers.act, *_dense(layers))
+
+
+def _hooks(module: nn.Module) -> list[dict[int, Any]]:
+    return [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
+
+
+def _dense(layers: Any) -> list[Any]:
+    """The atom-wise layers of a block or of the output."""
+    return [layers.conv.lin1, layers.conv.lin2, layers.lin] if hasattr(layers, "conv") else [layers.lin1, layers.lin2]
+
+
+def _weights(layers: Any) -> list[Tensor]:
+    return [weight for one in _dense(layers) for weight in one._parameters.values() if weight is not None]
+
+
+def _is_plain(layers: Any) -> bool:
+    """Whether a block or the output has the layers of the papers."""
+    block = type(layers) is InteractionBlock and type(layers.conv) is CFConv
+    if not block and type(layers) is not Atomwise:
+        return False
+    biases = [one.bias is not None for one in _dense(layers) if type(one) is nn.Linear]
+    return biases == ([False, True, True] if block else [True, True]) and type(layers.act) is ShiftedSoftplus
