@@ -233,6 +233,62 @@ def _sum(sums: ndarray, h: ndarray, t: ndarray, edge: int, features: Features, w
         low, segment = high, segment + 1
 
 
+@njit(fastmath=REORDER, **OPTIONS, **NOT_FROM_PYTHON)
+def both_sums(
+    t: ndarray,
+    h: ndarray,
+    table: tuple[ndarray, int, ndarray, ndarray, int],
+    ends: tuple[ndarray, ndarray, int, int, bool],
+    features: Features,
+    limits: tuple[int, int],
+) -> tuple[float, float]:
+    """Write the filter of an edge and the products of its ends, for features within limits; sums of their products.
+
+    The first sum is with the derivative of the filter, the second with the filter: all is read once.
+    """
+    (c, row, b, e, n), (g, x, target, source, symmetric) = table, ends
+    size, first = np.uintp(features[0]), np.uintp(features[1])
+    i, j, k0 = np.uintp(target) * size + first, np.uintp(source) * size + first, np.uintp(row) * size + first
+    k1 = k0 + size
+    k2 = k1 + size
+    k3 = k2 + size
+    k4 = k3 + size
+    k5 = k4 + size
+    b0, b1, b2, b3, b4, b5 = b[0, n], b[1, n], b[2, n], b[3, n], b[4, n], b[5, n]
+    e0, e1, e2, e3, e4, e5 = e[0, n], e[1, n], e[2, n], e[3, n], e[4, n], e[5, n]
+    one = two = zero = t.dtype.type(0)
+    back = t.dtype.type(1) if symmetric else zero
+    for f in range(np.uintp(limits[0]), np.uintp(limits[1])):
+        p, q, r, u, v, w = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
+        product = g[i + f] * x[j + f] + back * (g[j + f] * x[i + f])
+        value = b0 * p + b1 * q + b2 * r + b3 * u + b4 * v + b5 * w
+        one += product * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * v + e5 * w)
+        two += product * value
+        t[f], h[f] = value, product
+    return one, two
+
+
+@njit(fastmath=REORDER, **OPTIONS, **NOT_FROM_PYTHON)
+def _write_sums(
+    slopes: ndarray,
+    sums: ndarray,
+    t: ndarray,
+    h: ndarray,
+    table: tuple[ndarray, int, ndarray, ndarray, int],
+    ends: tuple[ndarray, ndarray, int, int, bool],
+    features: Features,
+    edge: int,
+    weight: float,
+) -> None:
+    """Both sums of an edge over segments of features."""
+    low, end, segment = 0, features[2] - features[1], features[1] // SEGMENT
+    while low < end:
+        high = min(low + SEGMENT, end)
+        one, two = both_sums(t, h, table, ends, features, (low, high))
+        slopes[segment, edge], sums[segment, edge] = weight * one, two
+        low, segment = high, segment + 1
+
+
 @compiled(REORDER)
 def add_all(
     results: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
@@ -263,14 +319,18 @@ def add_all(
             i, j = target[begin + n], source[begin + n]
             if len(s) > 0:
                 weight = s[begin + n]
-            multiply(h, g, x, i, j, features, symmetric)
-            if filtered:
-                read_filter(t, c, row[n], features, b, n)
-            if summed:
-                _sum(sums, h, t, begin + n, features, x.dtype.type(1))
-            if sloped:
-                read_filter(slope, c, row[n], features, e, n)
-                _sum(slopes, h, slope, begin + n, features, weight)
+            if sloped and summed:
+                table, ends = (c, row[n], b, e, n), (g, x, i, j, symmetric)
+                _write_sums(slopes, sums, t, h, table, ends, features, begin + n, weight)
+            else:
+                multiply(h, g, x, i, j, features, symmetric)
+                if filtered:
+                    read_filter(t, c, row[n], features, b, n)
+                if summed:
+                    _sum(sums, h, t, begin + n, features, x.dtype.type(1))
+                if sloped:
+                    read_filter(slope, c, row[n], features, e, n)
+                    _sum(slopes, h, slope, begin + n, features, weight)
             if len(dc) > 0:
                 _scatter(dc, h, row[n], features, b, n, weight)
             if len(dg) > 0:

@@ -5,15 +5,13 @@ processor.
 """
 
 import numpy as np
-from numba import njit
 from numpy import ndarray
 
 from pyg_schnet.ops.kernels.dense import add_bias, add_dense_backward, dense, shifted_softplus
 from pyg_schnet.ops.kernels.loops import (
     CONTRACT,
-    NOT_FROM_PYTHON,
-    OPTIONS,
     REORDER,
+    both_sums,
     compiled,
     read_filter,
     send,
@@ -63,42 +61,6 @@ def block_forward(
         x[f] += u[f]
 
 
-@njit(fastmath=REORDER, **OPTIONS, **NOT_FROM_PYTHON)
-def _both_sums(
-    t: ndarray,
-    place: tuple[ndarray, int, ndarray, ndarray, int],
-    v: ndarray,
-    h: ndarray,
-    target: int,
-    source: int,
-    symmetric: bool,
-) -> tuple[float, float]:
-    """Write the filter of a pair; sums over its features of products with what both ends send and receive.
-
-    The first is with the derivative of the filter, the second with the filter; both are read at once.
-    """
-    c, row, b, e, n = place
-    width, i, j = np.uintp(len(t)), np.uintp(target), np.uintp(source)
-    k0 = np.uintp(row) * width
-    k1 = k0 + width
-    k2 = k1 + width
-    k3 = k2 + width
-    k4 = k3 + width
-    k5 = k4 + width
-    b0, b1, b2, b3, b4, b5 = b[0, n], b[1, n], b[2, n], b[3, n], b[4, n], b[5, n]
-    e0, e1, e2, e3, e4, e5 = e[0, n], e[1, n], e[2, n], e[3, n], e[4, n], e[5, n]
-    one, two = t.dtype.type(0), t.dtype.type(0)
-    back = t.dtype.type(symmetric)
-    for f in range(width):
-        p, q, r, u, x, y = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
-        product = v[i + f] * h[j + f] + back * v[j + f] * h[i + f]
-        value = b0 * p + b1 * q + b2 * r + b3 * u + b4 * x + b5 * y
-        one += product * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * x + e5 * y)
-        two += product * value
-        t[f] = value
-    return one, two
-
-
 @compiled(REORDER)
 def block_backward(
     g: ndarray,
@@ -129,10 +91,10 @@ def block_backward(
                 total += v[f] * y[f]
                 v[f] *= norm[i]
             of_norm[i] += total
-    t = np.empty(width, h.dtype)
+    t, p = np.empty(width, h.dtype), np.empty(width, h.dtype)
     for n in range(len(target)):
-        i, j = target[n] * width, source[n] * width
-        one, two = _both_sums(t, (c, row[n], b, e, n), v, h, i, j, symmetric)
+        ends = v, h, target[n], source[n], symmetric
+        one, two = both_sums(t, p, (c, row[n], b, e, n), ends, features, (0, width))
         slopes[n] += weight[n] * one
         sums[n] += two
         send(dh, t, v, source[n], target[n], features, weight[n], symmetric)
