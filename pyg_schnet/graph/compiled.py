@@ -19,7 +19,7 @@ from pyg_schnet.graph.edges import Graph, same_place
 from pyg_schnet.graph.lattice import Lattice
 from pyg_schnet.graph.search import MARGIN, candidate_pairs
 
-#: Atoms of open structures up to which all pairs are looked at.
+#: Atoms of the largest structure up to which all pairs are looked at, if all structures are open.
 FEW = 512
 #: Atoms that are searched at a time, and the fewest for which another thread pays.
 ATOMS_PER_PIECE, ATOMS_PER_THREAD = 1 << 16, 1 << 11
@@ -47,7 +47,7 @@ def compiled_graph(
     Raises:
         ValueError: If two atoms are at the same place.
     """
-    if lattice is None and pos.size(0) <= FEW:
+    if lattice is None and (pos.size(0) <= FEW or int(torch.bincount(batch).max()) <= FEW):
         return _of_few(pos, cutoff, batch)
     loops = importlib.import_module("pyg_schnet.graph.numba_bins")
     structures = loops.Structures(*(value.contiguous().numpy() for value in _tensors(pos, batch, batch_size, lattice)))

@@ -1,20 +1,27 @@
-"""The compiled search for a few atoms of open structures: every pair is looked at."""
+"""The compiled search for open structures of a few atoms each: every pair is looked at, twice, instead of kept."""
 
 import numpy as np
 from numpy import ndarray
 
 from pyg_schnet.graph.edges import SAME_PLACE
-from pyg_schnet.graph.numba_bins import compiled
+from pyg_schnet.graph.numba_bins import compiled, part
 
 #: Square of the distance below which two atoms are at the same place.
 SAME_PLACE_SQUARED = SAME_PLACE * SAME_PLACE
+
+
+@part
+def _squared(pos: ndarray, i: int, j: int) -> float:
+    """Squared distance, rounded as ``squared_distance`` rounds it."""
+    x, y, z = pos[j, 0] - pos[i, 0], pos[j, 1] - pos[i, 1], pos[j, 2] - pos[i, 2]
+    return x * x + y * y + z * z
 
 
 @compiled
 def search_all(
     pos: ndarray, batch: ndarray, cutoff: float
 ) -> tuple[ndarray, ndarray, ndarray, ndarray, tuple[int, int]]:
-    """The graph of atoms closer than the cutoff, squared distances rounded as ``squared_distance`` rounds them.
+    """The graph of atoms closer than the cutoff.
 
     Args:
         pos: Positions in Angstrom [N, 3] float64.
@@ -25,35 +32,31 @@ def search_all(
         ``edge_index`` [2, E], ``edge_shift`` [E, 3], ``rowptr`` [N + 1] and ``reverse`` [E] of the graph; two atoms at
         the same place, or -1 twice.
     """
-    atoms, limit, twins = len(batch), cutoff * cutoff, (-1, -1)
-    close, rowptr = np.zeros((atoms, atoms), np.bool_), np.zeros(atoms + 1, np.int64)
+    atoms, limit, twins, first = len(batch), cutoff * cutoff, (-1, -1), 0
+    rowptr = np.zeros(atoms + 1, np.int64)
     for i in range(atoms):
-        for j in range(i - 1, -1, -1):
-            if batch[j] != batch[i]:
-                break
-            x, y, z = pos[j, 0] - pos[i, 0], pos[j, 1] - pos[i, 1], pos[j, 2] - pos[i, 2]
-            squared = x * x + y * y + z * z
+        if batch[i] != batch[first]:
+            first = i
+        for j in range(first, i):
+            squared = _squared(pos, i, j)
             if squared < limit:
-                close[i, j] = close[j, i] = True
                 rowptr[i + 1] += 1
                 rowptr[j + 1] += 1
                 if squared < SAME_PLACE_SQUARED and twins[0] < 0:
                     twins = j, i
     for i in range(atoms):
         rowptr[i + 1] += rowptr[i]
-    edges = rowptr[atoms]
-    edge_index, edge_shift, reverse = (
-        np.empty((2, edges), np.int64),
-        np.zeros((edges, 3), np.int64),
-        np.empty(edges, np.int64),
-    )
+    edges, first = rowptr[atoms], 0
+    edge_index, reverse = np.empty((2, edges), np.int64), np.empty(edges, np.int64)
     place = rowptr.copy()  # where the next edge of each target goes
     for i in range(atoms):
-        for j in range(i):
-            if close[i, j]:
+        if batch[i] != batch[first]:
+            first = i
+        for j in range(first, i):
+            if _squared(pos, i, j) < limit:
                 one, other = place[i], place[j]
                 edge_index[0, one], edge_index[1, one], reverse[one] = j, i, other
                 edge_index[0, other], edge_index[1, other], reverse[other] = i, j, one
                 place[i] += 1
                 place[j] += 1
-    return edge_index, edge_shift, rowptr, reverse, twins
+    return edge_index, np.zeros((edges, 3), np.int64), rowptr, reverse, twins

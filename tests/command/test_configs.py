@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pyg_schnet import models
 from pyg_schnet.models import read_header
 
 CONFIGS = Path(__file__).parents[2] / "examples" / "configs"
@@ -18,10 +19,11 @@ CASES = {
     "c20": f"{FEW} --data.num_test 4 --data.batch_size 4",
     "iso17": f"--data.dataset.name bundled {FEW} --data.tests TESTS",
 }
+BASELINES = {"dtnn": "DTNN", "enn_s2s": "EnnS2S"}
 
 
 def test_every_file_is_tried():
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*CASES, "fast", "short"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*CASES, *BASELINES, "fast", "short"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -39,6 +41,18 @@ def test_trains_on_bundled_data(name, root, call, tmp_path):
     call("test", "--config", run / "config.yaml", "--part", part)
     facts = json.loads((run / part / "report.json").read_text())["facts"]
     assert facts["num_train"] == 8
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_take_the_place_of_schnet(name, root, call, tmp_path):
+    """With nothing left of the settings of the network they replace."""
+    given = [argument for one in ("qm9", name, "short") for argument in ("--config", CONFIGS / f"{one}.yaml")]
+    given += ["--data.dataset.root", root, "--trainer.directory", tmp_path / "run", "--trainer.accelerator", "cpu"]
+    call("fit", *given, *CASES["qm9"].split(), "--trainer.max_steps", 1, "--model.warmup_steps", 0)
+    header = read_header(tmp_path / "run" / "model.safetensors")
+    assert header["model"] == BASELINES[name]
+    expected = getattr(models, BASELINES[name])(zero_output=True).config
+    assert {key: value for key, value in header["config"].items() if value != expected[key]} == {}
 
 
 @pytest.mark.parametrize(
