@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_schnet.graph import may_inspect
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.frozen_plan import plan_of
 from pyg_schnet.ops import trilinear
@@ -65,8 +66,8 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
 def _suits(model: Any, batch: Tensor, edges: Edges) -> bool:
     """Whether atoms are few, and ordinary numbers on a CPU."""
     vec = edges.edge_vec
-    if batch.numel() > SMALL or len(vec) == 0 or vec.device.type != "cpu" or trilinear.cpu_loops() is None:
+    if batch.numel() > SMALL or not may_inspect(vec) or trilinear.cpu_loops() is None:
         return False
     if vec.dtype not in {torch.float32, torch.float64} or vec.dtype != model.filter_tables.dtype:
         return False
-    return type(vec) is Tensor and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
+    return type(vec) is Tensor and not torch.is_autocast_enabled("cpu")
