@@ -256,15 +256,21 @@ def both_sums(
     k5 = k4 + size
     b0, b1, b2, b3, b4, b5 = b[0, n], b[1, n], b[2, n], b[3, n], b[4, n], b[5, n]
     e0, e1, e2, e3, e4, e5 = e[0, n], e[1, n], e[2, n], e[3, n], e[4, n], e[5, n]
-    one = two = zero = t.dtype.type(0)
-    back = t.dtype.type(1) if symmetric else zero
-    for f in range(np.uintp(limits[0]), np.uintp(limits[1])):
-        p, q, r, u, v, w = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
-        product = g[i + f] * x[j + f] + back * (g[j + f] * x[i + f])
-        value = b0 * p + b1 * q + b2 * r + b3 * u + b4 * v + b5 * w
-        one += product * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * v + e5 * w)
-        two += product * value
-        t[f], h[f] = value, product
+    one = two = t.dtype.type(0)
+    if symmetric:
+        for f in range(np.uintp(limits[0]), np.uintp(limits[1])):
+            p, q, r, u, v, w = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
+            h[f] = g[i + f] * x[j + f] + g[j + f] * x[i + f]
+            t[f] = b0 * p + b1 * q + b2 * r + b3 * u + b4 * v + b5 * w
+            one += h[f] * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * v + e5 * w)
+            two += h[f] * t[f]
+    else:  # g has no row for each source
+        for f in range(np.uintp(limits[0]), np.uintp(limits[1])):
+            p, q, r, u, v, w = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
+            h[f] = g[i + f] * x[j + f]
+            t[f] = b0 * p + b1 * q + b2 * r + b3 * u + b4 * v + b5 * w
+            one += h[f] * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * v + e5 * w)
+            two += h[f] * t[f]
     return one, two
 
 

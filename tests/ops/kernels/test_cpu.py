@@ -199,3 +199,16 @@ def test_all_gradients_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for result, value in zip(cpu.gradients(*given), expected, strict=True):
             assert torch.equal(result, value)
+
+
+def test_gradients_read_nothing_behind_the_last_target() -> None:
+    """Sources are numbered beyond the targets, whose memory ends before."""
+    _, x, c, d, s, target, source, *at = form(edges=300)
+    padded = torch.full((2 * len(x), x.size(1)), torch.nan, dtype=x.dtype)
+    g = padded[: int(target.max()) + 1].normal_()
+    assert source.max() >= len(g)
+    leaves = [leaf.requires_grad_() for leaf in (x, c, d, s)]
+    expected = torch.autograd.grad((s * trilinear.edges_twin(g, x, c, d, target, source, *at)).sum(), leaves)
+    results = cpu.gradients(g, x, c, d, s, target, source, *at, (False, True, True, True, True))
+    for result, value in zip(results[1:], expected, strict=True):
+        close(result, value, factor=300.0)
