@@ -246,7 +246,7 @@ def both_sums(
 
     The first sum is with the derivative of the filter, the second with the filter: all is read once.
     """
-    (c, row, b, e, n), (g, x, target, source, symmetric) = table, ends
+    (c, row, b, e, edge), (g, x, target, source, symmetric) = table, ends
     size, first = np.uintp(features[0]), np.uintp(features[1])
     i, j, k0 = np.uintp(target) * size + first, np.uintp(source) * size + first, np.uintp(row) * size + first
     k1 = k0 + size
@@ -254,23 +254,19 @@ def both_sums(
     k3 = k2 + size
     k4 = k3 + size
     k5 = k4 + size
-    b0, b1, b2, b3, b4, b5 = b[0, n], b[1, n], b[2, n], b[3, n], b[4, n], b[5, n]
-    e0, e1, e2, e3, e4, e5 = e[0, n], e[1, n], e[2, n], e[3, n], e[4, n], e[5, n]
-    one = two = t.dtype.type(0)
-    if symmetric:
-        for f in range(np.uintp(limits[0]), np.uintp(limits[1])):
-            p, q, r, u, v, w = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
-            h[f] = g[i + f] * x[j + f] + g[j + f] * x[i + f]
-            t[f] = b0 * p + b1 * q + b2 * r + b3 * u + b4 * v + b5 * w
-            one += h[f] * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * v + e5 * w)
-            two += h[f] * t[f]
-    else:  # g has no row for each source
-        for f in range(np.uintp(limits[0]), np.uintp(limits[1])):
-            p, q, r, u, v, w = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
-            h[f] = g[i + f] * x[j + f]
-            t[f] = b0 * p + b1 * q + b2 * r + b3 * u + b4 * v + b5 * w
-            one += h[f] * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * v + e5 * w)
-            two += h[f] * t[f]
+    b0, b1, b2, b3, b4, b5 = b[0, edge], b[1, edge], b[2, edge], b[3, edge], b[4, edge], b[5, edge]
+    e0, e1, e2, e3, e4, e5 = e[0, edge], e[1, edge], e[2, edge], e[3, edge], e[4, edge], e[5, edge]
+    one = two = zero = t.dtype.type(0)
+    # one loop for both kinds: processors compute several features at a time only in the simplest of loops
+    back = t.dtype.type(1) if symmetric else zero
+    m, n = (j, i) if symmetric else (i, j)  # where g and x surely have a row
+    for f in range(np.uintp(limits[0]), np.uintp(limits[1])):
+        p, q, r, u, v, w = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
+        product = g[i + f] * x[j + f] + back * (g[m + f] * x[n + f])
+        value = b0 * p + b1 * q + b2 * r + b3 * u + b4 * v + b5 * w
+        one += product * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * v + e5 * w)
+        two += product * value
+        t[f], h[f] = value, product
     return one, two
 
 
