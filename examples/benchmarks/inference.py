@@ -254,9 +254,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*", choices=CASES, default=list(CASES), help="systems")
     parser.add_argument("--basis", choices=("pyg", "papers"), default="pyg", help="radial basis of the network")
-    parser.add_argument(
-        "--repeats", type=int, default=10, help="evaluations of each model, of aspirin ten at a time"
-    )
+    parser.add_argument("--repeats", type=int, default=10, help="evaluations of each model, of aspirin ten at a time")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of each process")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall", help="processor on a busy machine")
     parser.add_argument("--scaling", action="store_true", help="boxes of water of several sizes, too")
