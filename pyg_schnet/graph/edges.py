@@ -11,6 +11,7 @@ from pyg_schnet.graph.lattice import Lattice
 
 #: Atoms closer than this, in Angstrom, are at the same place.
 SAME_PLACE = 1e-8
+SAME_PLACE_SQUARED = SAME_PLACE * SAME_PLACE
 #: Largest number that says target, source and image of an edge.
 LARGEST_KEY = (1 << 63) - 1
 
@@ -107,7 +108,7 @@ def squared_distance(pos: Tensor, i: Tensor, j: Tensor, offset: Tensor | None) -
 
 def check_coincident(squared: Tensor, i: Tensor, j: Tensor, pos: Tensor) -> None:
     """Raise a ValueError that names two atoms at the same place (up to rounding), if there are any."""
-    same = squared < SAME_PLACE * SAME_PLACE
+    same = squared < SAME_PLACE_SQUARED
     if same.any():
         pair = int(same.nonzero()[0])
         first, second = sorted((int(i[pair]), int(j[pair])))

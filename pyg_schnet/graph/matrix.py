@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_schnet.graph.edges import SAME_PLACE, Graph, same_place
+from pyg_schnet.graph.edges import SAME_PLACE_SQUARED, Graph, same_place
 from pyg_schnet.graph.lattice import Lattice
 from pyg_schnet.graph.search import candidate_pairs
 
@@ -49,8 +49,8 @@ def matrix_graph(
     if batch_size > 1:
         close &= batch.numpy()[:, None] == batch.numpy()
     target, source = close.nonzero()
-    if (squared[target, source] < SAME_PLACE * SAME_PLACE).any():
-        one, other = np.argwhere(close & (squared < SAME_PLACE * SAME_PLACE))[0].tolist()
+    if (squared[target, source] < SAME_PLACE_SQUARED).any():
+        one, other = np.argwhere(close & (squared < SAME_PLACE_SQUARED))[0].tolist()
         raise ValueError(same_place(one, other, pos))
     edges = len(target)
     number = np.empty((atoms, atoms), np.int64)

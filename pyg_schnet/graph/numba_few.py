@@ -3,11 +3,8 @@
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.graph.edges import SAME_PLACE
+from pyg_schnet.graph.edges import SAME_PLACE_SQUARED
 from pyg_schnet.graph.numba_bins import compiled, part
-
-#: Square of the distance below which two atoms are at the same place.
-SAME_PLACE_SQUARED = SAME_PLACE * SAME_PLACE
 
 
 @part

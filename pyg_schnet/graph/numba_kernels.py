@@ -10,13 +10,11 @@ A neighbour is a key: its number within the structure in the high bits, its imag
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.graph.edges import SAME_PLACE
+from pyg_schnet.graph.edges import SAME_PLACE_SQUARED
 from pyg_schnet.graph.numba_bins import Bins, Grid, Structures, compiled, part
 
 #: Length of the pieces that are sorted by insertion before they are merged.
 SHORT = 8
-#: Square of the distance below which two atoms are at the same place.
-SAME_PLACE_SQUARED = SAME_PLACE * SAME_PLACE
 
 
 @compiled

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyg_schnet.graph.backends import find
 from pyg_schnet.graph.edges import (
-    SAME_PLACE,
+    SAME_PLACE_SQUARED,
     Graph,
     both_directions,
     check_coincident,
@@ -355,7 +355,7 @@ def _within(held: _Held, pos: Tensor, cutoff: float) -> Graph:
     source, target = held.ends
     squared = squared_distance(pos.detach().double(), target, source, held.offset)  # [C / 2]
     close_pair = squared < cutoff * cutoff
-    pairs, coincident = torch.stack([close_pair.sum(), (squared < SAME_PLACE * SAME_PLACE).sum()]).tolist()
+    pairs, coincident = torch.stack([close_pair.sum(), (squared < SAME_PLACE_SQUARED).sum()]).tolist()
     if coincident:
         check_coincident(squared, target, source, pos)
     close = close_pair.index_select(0, held.pair)  # [C]

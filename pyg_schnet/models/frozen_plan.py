@@ -129,6 +129,7 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         cutoff=(_CUTOFFS[type(cutoff)], float(getattr(cutoff, "cutoff", model.cutoff)), getattr(cutoff, "exponent", 0)),
         table=(cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)),
     )
+    watched = [*weights, model.filter_tables]
     holders, names, values = map(list, zip(*_held(model, blocks), strict=True))
     return Plan(
         holders,
@@ -136,8 +137,8 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         values,
         [hooks for module in _called(model, blocks) for hooks in _hooks(module)],
         [block.conv for block in blocks],
-        [*weights, model.filter_tables],
-        [weight.data_ptr() for weight in (*weights, model.filter_tables)],
+        watched,
+        [weight.data_ptr() for weight in watched],
         loops.pass_both_ways,
         network,
     )
