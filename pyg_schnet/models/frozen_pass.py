@@ -1,7 +1,8 @@
-"""Energies and their slopes of a frozen SchNet in one go, for small systems.
+"""Energies and their slopes of a frozen SchNet in one go, for small structures, however many.
 
-With a few hundred pairs, Python and the bookkeeping of autograd take longer than the sums. Here the network is written
-out, forwards and backwards, as compiled loops in a single call. What comes out are the energies and their derivatives
+With a few hundred pairs, Python and the bookkeeping of autograd take longer than the sums; with many, the way of all
+features to memory and back. Here the network is written out, forwards and backwards, as compiled loops in a single
+call, which does a few structures at a time; threads share them. What comes out are the energies and their derivatives
 with respect to the vectors of pairs, of which forces and stresses are sums; whoever needs other derivatives takes the
 ordinary network.
 """
@@ -17,8 +18,10 @@ from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.frozen_plan import plan_of
 from pyg_schnet.ops import trilinear
 
-#: Atoms above which torch's dense layers, which use all threads, save more than this pass.
+#: Atoms of a structure above which torch's dense layers, which use all threads, save more than this pass.
 SMALL = 256
+#: Atoms that are done at once, if structures are smaller: what is kept of them fits the caches of current processors.
+AT_ONCE = 96
 
 
 def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> tuple[Tensor, Tensor] | None:
@@ -51,11 +54,14 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
         shares /= np.bincount(structures)[structures]
     cpu, contributions, slope = trilinear.cpu_loops(), np.empty(atoms), torch.empty_like(vec)
     _, _, target, source = cpu.edges_of(vec[:, 0], None, edges.pair_index[1], edges.pair_index[0], atoms, atoms)
+    groups = plan.groups(structures, target, source, AT_ONCE)
+    if len(groups[0]) < 2:
+        return None
     x, pairs = cpu.flat(torch.embedding(model.embedding.weight.detach(), z)), (cpu.flat(vec), target, source)
     norms = x[:0] if norm is None else cpu.flat(norm)
     of_norm = np.zeros_like(norms)
-    slopes = cpu.flat(slope), of_norm
-    plan.loops(contributions, slopes, x, plan.network, pairs, norms, shares, edges.edge_pair is not None)
+    what = contributions, (cpu.flat(slope), of_norm), x, plan.network, pairs, norms, shares, edges.edge_pair is not None
+    cpu.share_out(lambda *part: plan.loops(*what, groups, part), len(groups[0]) - 1, 1, AT_ONCE * x.shape[0] // atoms)
     if norm is not None and norm.requires_grad:
         radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
         slope += (radial / distance.detach()).unsqueeze(1) * vec
@@ -64,10 +70,12 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
 
 
 def _suits(model: Any, batch: Tensor, edges: Edges) -> bool:
-    """Whether atoms are few, and ordinary numbers on a CPU."""
+    """Whether structures are small, and all are ordinary numbers on a CPU."""
     vec = edges.edge_vec
-    if batch.numel() > SMALL or not may_inspect(vec) or trilinear.cpu_loops() is None:
+    if not may_inspect(vec) or not may_inspect(batch) or trilinear.cpu_loops() is None:
         return False
     if vec.dtype not in {torch.float32, torch.float64} or vec.dtype != model.filter_tables.dtype:
         return False
-    return type(vec) is Tensor and not torch.is_autocast_enabled("cpu")
+    if type(vec) is not Tensor or torch.is_autocast_enabled("cpu"):
+        return False
+    return batch.numel() <= SMALL or int(np.bincount(batch.numpy()).max()) <= SMALL

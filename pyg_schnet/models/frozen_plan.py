@@ -44,6 +44,7 @@ class Plan(NamedTuple):
         weights: All weights and tables.
         addresses: Where they were.
         loops: The compiled loops.
+        groups: Those that group structures.
         network: Addresses and sizes for them.
     """
 
@@ -55,6 +56,7 @@ class Plan(NamedTuple):
     weights: list[Tensor]
     addresses: list[int]
     loops: Any
+    groups: Any
     network: Any
 
 
@@ -140,6 +142,7 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         watched,
         [weight.data_ptr() for weight in watched],
         loops.pass_both_ways,
+        loops.groups_of,
         network,
     )
 

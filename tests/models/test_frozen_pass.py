@@ -1,6 +1,7 @@
 """A few atoms in one pass: the energies and slopes of the ordinary network, and never for what it does not know."""
 
 import copy
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "smooth normalization, shared": {"normalization": "smooth", "shared_interactions": True},
     "polynomial": {"cutoff_function": "polynomial", "act": "ssp-schnetpack"},
     "mollifier": {"cutoff_function": "mollifier", "num_interactions": 3},
+    "sizes that sixteen divides": {"hidden_channels": 32, "num_filters": 48, "normalization": "mean"},
     "two atoms' features": {"hidden_channels": 2, "num_filters": 1, "num_interactions": 1},
 }
 
@@ -82,6 +84,69 @@ def test_equal_to_the_ordinary_network(
         assert not result[name].requires_grad
         error = (result[name] - value).abs().max()
         assert error <= 40 * torch.finfo(dtype).eps * value.abs().max()
+
+
+def many(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Structures of zero to 120 atoms: alone, some together, as many as are done at once."""
+    sizes = torch.tensor([3, 20, 0, 1, 60, 30, 97, 5, 96, 120, 2, 40, 41, 15, 1])
+    count = int(sizes.sum())
+    batch = torch.arange(len(sizes)).repeat_interleave(sizes)
+    return torch.randint(1, 10, (count,)), 4.0 * torch.randn(count, 3, dtype=dtype), batch
+
+
+@pytest.mark.parametrize("normalization", [None, "smooth"])
+@pytest.mark.parametrize("kind", ["open", "periodic", "edges in disorder"])
+def test_many_structures(
+    kind: str, normalization: str | None, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the ordinary network, whichever threads do them."""
+    potential = Potential(make_model(normalization=normalization, cutoff=3.0).freeze(), virials=True)
+    z, pos, batch = many(torch.float64)
+    graph: dict[str, Any] = {"batch_size": 15}
+    if kind != "open":
+        graph |= {
+            "cell": 12.0 * torch.eye(3, dtype=torch.float64).repeat(15, 1, 1),
+            "pbc": torch.ones(15, 3, dtype=torch.bool),
+        }
+    if kind == "edges in disorder":
+        found = radius_graph(pos, 3.0, batch, graph["cell"], graph["pbc"], batch_size=15)
+        order = torch.randperm(found.edge_index.size(1))
+        graph |= {"edge_index": found.edge_index[:, order], "edge_shift": found.edge_shift[order]}
+    result = potential(z, pos, batch, **graph)
+    expected = without_pass(monkeypatch, lambda: potential(z, pos, batch, **graph))
+    for name, value in expected.items():
+        torch.testing.assert_close(result[name], value, rtol=0, atol=1e-12 * float(value.abs().max()))
+    monkeypatch.setattr(trilinear.cpu_loops(), "PRODUCTS_PER_THREAD", 1)
+    for threads in (2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        for name, value in potential(z, pos, batch, **graph).items():
+            assert torch.equal(value, result[name])
+    assert passes == [True] * 3
+
+
+def test_structures_do_not_see_their_company(make_model: MakeModel, passes: list[bool]) -> None:
+    potential = Potential(make_model(cutoff=3.0).freeze())
+    z, pos, batch = many(torch.float64)
+    result = potential(z, pos, batch, batch_size=15)
+    for structure in (1, 4, 6, 9):
+        mine = batch == structure
+        alone = potential(z[mine], pos[mine])
+        torch.testing.assert_close(alone["energy"], result["energy"][structure].unsqueeze(0), rtol=1e-13, atol=0)
+        torch.testing.assert_close(alone["forces"], result["forces"][mine], rtol=0, atol=1e-13)
+    assert all(passes)
+
+
+def test_groups() -> None:
+    """Whole structures, as many as there is room for; pairs of each in their order; none across structures."""
+    groups_of = importlib.import_module("pyg_schnet.ops.kernels.network").groups_of
+    batch = torch.tensor([0, 0, 0, 2, 2, 3, 3, 3, 3, 3, 4, 5]).numpy()
+    target, source = torch.tensor([[11, 0, 6, 4, 1, 9], [11, 1, 5, 3, 2, 8]]).numpy()
+    first_atom, order, first_pair = groups_of(batch, target, source, 5)
+    assert first_atom.tolist() == [0, 5, 10, 12]
+    assert order.tolist() == [1, 3, 4, 2, 5, 0]
+    assert first_pair.tolist() == [0, 3, 5, 6]
+    assert len(groups_of(batch, target, source[::-1].copy(), 5)[0]) == 1
+    assert groups_of(batch[:0], target[:0], source[:0], 5)[0].tolist() == [0]
 
 
 def test_forces_are_those_of_the_energy(make_model: MakeModel, passes: list[bool]) -> None:
@@ -228,7 +293,7 @@ def test_a_network_of_the_users_own_is_evaluated(water: Any, make_model: MakeMod
     assert passes == []
 
 
-def test_derivatives_of_derivatives_and_many_atoms_are_not_passed(
+def test_derivatives_of_derivatives_and_large_structures_are_not_passed(
     water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     potential = Potential(make_model().freeze())

@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from pyg_schnet.ops.filter_table import SUPPORT, pieces_of
+from pyg_schnet.ops.kernels.lanes import LANES
 from pyg_schnet.ops.kernels.loops import (
     PIECE,
     SEGMENT,
@@ -27,8 +28,8 @@ from pyg_schnet.ops.kernels.loops import (
     write_edges,
 )
 
-#: Features that threads do not divide, and the fewest products of edges and features for which another thread pays.
-LANES, PRODUCTS_PER_THREAD = 32, 1 << 17
+#: The fewest products of edges and features for which another thread pays.
+PRODUCTS_PER_THREAD = 1 << 17
 
 
 def nodes(
@@ -45,12 +46,13 @@ def nodes(
     symmetric: bool,
 ) -> Tensor:
     """The sum to nodes, see :func:`pyg_schnet.ops.to_nodes`."""
+    size, (x, c) = x.size(1), map(padded, (x, c))
     y = x.new_zeros(num_targets, x.size(1))
     edges = edges_of(d, s, target, source, num_targets, x.size(0))
     how = place_of(start, spacing, c.size(0)), pieces_at(order, spacing)
     arrays = flat(y), flat(x), flat(c)
-    _each(lambda *part: add_to_nodes(*arrays, edges, *how, (x.size(1), *part), symmetric), x.size(1), LANES, len(d))
-    return y
+    share_out(lambda *part: add_to_nodes(*arrays, edges, *how, (x.size(1), *part), symmetric), x.size(1), LANES, len(d))
+    return y[:, :size].contiguous()
 
 
 def edges(
@@ -66,11 +68,12 @@ def edges(
     symmetric: bool,
 ) -> Tensor:
     """The numbers of edges, see :func:`pyg_schnet.ops.to_edges`."""
+    g, x, c = map(padded, (g, x, c))
     a = x.new_empty(d.size(0))
     edges = edges_of(d, None, target, source, g.size(0), x.size(0))
     how = place_of(start, spacing, c.size(0)), pieces_at(order, spacing)
     arrays = flat(a), flat(g), flat(x), flat(c)
-    _each(lambda *part: write_edges(*arrays, edges, *how, x.size(1), part, symmetric), len(d), PIECE, x.size(1))
+    share_out(lambda *part: write_edges(*arrays, edges, *how, x.size(1), part, symmetric), len(d), PIECE, x.size(1))
     return a
 
 
@@ -88,12 +91,13 @@ def table(
     symmetric: bool,
 ) -> Tensor:
     """The sum to the table, see :func:`pyg_schnet.ops.to_table`."""
+    features, (g, x) = x.size(1), map(padded, (g, x))
     c = x.new_zeros(size, x.size(1))
     edges = edges_of(d, s, target, source, g.size(0), x.size(0))
     how = place_of(start, spacing, size), pieces_at(order, spacing)
     arrays = flat(c), flat(g), flat(x)
-    _each(lambda *part: add_to_table(*arrays, edges, *how, (x.size(1), *part), symmetric), x.size(1), LANES, len(d))
-    return c
+    share_out(lambda *part: add_to_table(*arrays, edges, *how, (x.size(1), *part), symmetric), x.size(1), LANES, len(d))
+    return c[:, :features].contiguous()
 
 
 def gradients(
@@ -111,18 +115,28 @@ def gradients(
     wanted: tuple[bool, bool, bool, bool, bool],
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the form with respect to g, x, c, d and s, those that are wanted, in one go."""
+    features, (g, x, c) = x.size(1), map(padded, (g, x, c))
     edges, size = edges_of(d, s, target, source, g.size(0), x.size(0)), x.size(1)
     how = place_of(start, spacing, c.size(0)), (pieces_at(order, spacing), pieces_at(order + 1, spacing))
     kept = zip((g, x, c), wanted[:3], strict=True)
     results = [torch.zeros_like(one, memory_format=torch.contiguous_format) if need else None for one, need in kept]
     segments = -(-size // SEGMENT)
-    slopes, sums = (x.new_zeros(segments if need else 0, d.size(0)) for need in wanted[3:])
-    none = np.empty(0, flat(d[:0]).dtype)
-    one, two, three = (none if result is None else flat(result) for result in results)
-    outputs = one, two, three, slopes.numpy(), sums.numpy()
+    slopes, sums = (x.new_zeros(segments, d.size(0)) if need else None for need in wanted[3:])
+    outputs = *(None if result is None else flat(result) for result in results), *map(_array, (slopes, sums))
     inputs = flat(g), flat(x), flat(c)
-    _each(lambda *part: add_all(outputs, *inputs, edges, *how, (size, *part), symmetric), size, SEGMENT, len(d))
-    return *results, *(parts.sum(0) if need else None for parts, need in ((slopes, wanted[3]), (sums, wanted[4])))
+    share_out(lambda *part: add_all(*outputs, *inputs, edges, *how, (size, *part), symmetric), size, SEGMENT, len(d))
+    of_edges = (None if parts is None else parts.sum(0) for parts in (slopes, sums))
+    return *(None if result is None else result[:, :features].contiguous() for result in results), *of_edges
+
+
+def _array(tensor: Tensor | None) -> ndarray | None:
+    return None if tensor is None else tensor.numpy()
+
+
+def padded(x: Tensor) -> Tensor:
+    """With zeros for features up to a multiple of what loops take at a time."""
+    missing = -x.size(1) % LANES
+    return torch.nn.functional.pad(x.detach(), (0, missing)) if missing else x
 
 
 def flat(tensor: Tensor) -> ndarray:
@@ -168,8 +182,15 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def _each(function: Callable[[int, int], None], number: int, grain: int, width: int) -> None:
-    """Call a function for ranges of so many items, each of so many products, one range for each thread that pays."""
+def share_out(function: Callable[[int, int], None], number: int, grain: int, width: int) -> None:
+    """Call a function for ranges of so many items, each of so many products, one range for each thread that pays.
+
+    Args:
+        function: Takes the first item and the one behind the last, and lets other threads work meanwhile.
+        number: Number of items.
+        grain: Items that belong together.
+        width: Products of each item.
+    """
     global _pool  # noqa: PLW0603
     threads = min(torch.get_num_threads(), number * width // PRODUCTS_PER_THREAD, -(-number // grain))
     if threads <= 1:

@@ -6,13 +6,13 @@ import numpy as np
 from numpy import ndarray
 
 from pyg_schnet.ops.cutoff import SMALLEST_GAP
-from pyg_schnet.ops.kernels.loops import part
+from pyg_schnet.ops.kernels.jit import part
 
 #: Numbers by which the loops know the functions of :mod:`pyg_schnet.ops.cutoff`.
 NONE, COSINE, MOLLIFIER, POLYNOMIAL = range(4)
 
 
-@part
+@part()
 def write_cutoff(value: ndarray, slope: ndarray, d: ndarray, kind: int, cutoff: float, exponent: int) -> None:
     """Factors of pairs and their derivatives with respect to the distance."""
     for n in range(len(d)):

@@ -1,18 +1,20 @@
-"""Compiled loops of atom-wise layers and the shifted softplus, for a few atoms (extra ``fast``).
+"""Compiled loops of dense layers and the shifted softplus, for a few atoms (extra ``fast``).
 
-Of more atoms the libraries beneath torch make shorter work; for a few, the way to them is longer than the work. Arrays
-are flat and weights [out, in], as torch has them.
+For a few atoms, the way to the libraries beneath torch is longer than the work. Arrays are flat: weights [out, in], as
+torch has them, features [features, atoms], so that sixteen atoms are behind one another.
 """
 
 import math
 from typing import Any
 
 import numpy as np
-from numba import float32, njit
+from numba import float32
 from numba.extending import overload
 from numpy import ndarray
 
-from pyg_schnet.ops.kernels.loops import CONTRACT, NOT_FROM_PYTHON, OPTIONS, REORDER, part
+from pyg_schnet.ops.kernels.jit import CONTRACT, OPTIONS, part
+from pyg_schnet.ops.kernels.lanes import LANES
+from pyg_schnet.ops.kernels.tiles import COLUMNS, ROWS, multiply_narrow, multiply_wide, transpose
 
 #: Added to a number below 2^51, it leaves the nearest integer in the last bits.
 ROUNDER = 1.5 * 2.0**52
@@ -22,7 +24,6 @@ LN_2_REST = 2.3190468138462996e-17
 #: Taylor coefficients of the exponential function and of the logarithm, to the last digit of float64.
 EXP = tuple(1.0 / math.factorial(k) for k in range(14))
 LOG = tuple(2.0 / (2 * k + 1) for k in range(17))
-_TWO, _THREE, _FOUR = np.uintp(2), np.uintp(3), np.uintp(4)
 _CONTRACT: Any = {"fastmath": CONTRACT, **OPTIONS}
 #: The same for float32: what is added to numbers below 2^22, both parts of the logarithm of two, coefficients.
 _ROUNDER, _LOG2_E, _LN_2, _LN_2_REST = map(np.float32, (1.5 * 2.0**23, LOG2_E, 0.693359375, LN_2 - 0.693359375))
@@ -31,79 +32,39 @@ _EXP, _LOG = tuple(map(np.float32, EXP[:8])), tuple(map(np.float32, LOG[:8]))
 _FLAT, _ZERO, _ONE = np.float32(87.0), np.float32(0.0), np.float32(1.0)
 
 
-@njit(fastmath=REORDER, **OPTIONS, **NOT_FROM_PYTHON)
-def dense(y: ndarray, x: ndarray, w: ndarray, atoms: int, inputs: int, outputs: int) -> None:
-    """Y = x w^T for three atoms and four features at a time; at the ends some are computed again."""
-    n, k, m, one = np.uintp(atoms), np.uintp(inputs), np.uintp(outputs), np.uintp(1)
-    zero = x.dtype.type(0)
-    for i in range(np.uintp(0), n, _THREE):
-        i1, i2 = min(i + one, n - one), min(i + _TWO, n - one)
-        x0, x1, x2 = i * k, i1 * k, i2 * k
-        for o in range(np.uintp(0), m, _FOUR):
-            o1, o2, o3 = min(o + one, m - one), min(o + _TWO, m - one), min(o + _THREE, m - one)
-            w0, w1, w2, w3 = o * k, o1 * k, o2 * k, o3 * k
-            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = c0 = c1 = c2 = c3 = zero
-            for f in range(k):
-                p, q, r = x[x0 + f], x[x1 + f], x[x2 + f]
-                s, t, u, v = w[w0 + f], w[w1 + f], w[w2 + f], w[w3 + f]
-                a0, a1, a2, a3 = a0 + p * s, a1 + p * t, a2 + p * u, a3 + p * v
-                b0, b1, b2, b3 = b0 + q * s, b1 + q * t, b2 + q * u, b3 + q * v
-                c0, c1, c2, c3 = c0 + r * s, c1 + r * t, c2 + r * u, c3 + r * v
-            y0, y1, y2 = i * m, i1 * m, i2 * m
-            y[y0 + o], y[y0 + o1], y[y0 + o2], y[y0 + o3] = a0, a1, a2, a3
-            y[y1 + o], y[y1 + o1], y[y1 + o2], y[y1 + o3] = b0, b1, b2, b3
-            y[y2 + o], y[y2 + o1], y[y2 + o2], y[y2 + o3] = c0, c1, c2, c3
+@part()
+def add_dense(y: ndarray, x: ndarray, w: ndarray, columns: int, inputs: int, outputs: int) -> None:
+    """Y += w x for x [inputs, columns] and y [outputs, columns]; outputs come by eight, columns by sixteen."""
+    _multiply(y, x, w, columns, (outputs, inputs, 1, inputs))
 
 
-@part
-def add_dense_backward(g: ndarray, v: ndarray, w: ndarray, atoms: int, inputs: int, outputs: int) -> None:
-    """G += v w, the gradient through :func:`dense`, for four atoms and four features at a time."""
-    n, k, m, one = np.uintp(atoms), np.uintp(inputs), np.uintp(outputs), np.uintp(1)
-    zero = v.dtype.type(0)
-    for i in range(np.uintp(0), n, _FOUR):
-        rest = n - i
-        g0, g1, g2, g3 = i * k, (i + one) * k, (i + _TWO) * k, (i + _THREE) * k
-        for o in range(np.uintp(0), m, _FOUR):
-            o1, o2, o3 = min(o + one, m - one), min(o + _TWO, m - one), min(o + _THREE, m - one)
-            e1, e2, e3 = o + one < m, o + _TWO < m, o + _THREE < m
-            w0, w1, w2, w3 = o * k, o1 * k, o2 * k, o3 * k
-            if rest > _THREE:
-                v0 = i * m
-                v1, v2, v3 = v0 + m, v0 + m + m, v0 + m + m + m
-                a0, b0, c0, d0 = v[v0 + o], v[v1 + o], v[v2 + o], v[v3 + o]
-                a1, b1, c1, d1 = v[v0 + o1], v[v1 + o1], v[v2 + o1], v[v3 + o1]
-                a2, b2, c2, d2 = v[v0 + o2], v[v1 + o2], v[v2 + o2], v[v3 + o2]
-                a3, b3, c3, d3 = v[v0 + o3], v[v1 + o3], v[v2 + o3], v[v3 + o3]
-                if not e1:
-                    a1 = b1 = c1 = d1 = zero
-                if not e2:
-                    a2 = b2 = c2 = d2 = zero
-                if not e3:
-                    a3 = b3 = c3 = d3 = zero
-                for f in range(k):
-                    p, q, r, s = w[w0 + f], w[w1 + f], w[w2 + f], w[w3 + f]
-                    g[g0 + f] += a0 * p + a1 * q + a2 * r + a3 * s
-                    g[g1 + f] += b0 * p + b1 * q + b2 * r + b3 * s
-                    g[g2 + f] += c0 * p + c1 * q + c2 * r + c3 * s
-                    g[g3 + f] += d0 * p + d1 * q + d2 * r + d3 * s
-            else:
-                for j in range(i, n):
-                    gj, vj = j * k, j * m
-                    a0 = v[vj + o]
-                    a1 = v[vj + o1] if e1 else zero
-                    a2 = v[vj + o2] if e2 else zero
-                    a3 = v[vj + o3] if e3 else zero
-                    for f in range(k):
-                        g[gj + f] += a0 * w[w0 + f] + a1 * w[w1 + f] + a2 * w[w2 + f] + a3 * w[w3 + f]
+@part()
+def add_dense_backward(g: ndarray, v: ndarray, w: ndarray, columns: int, inputs: int, outputs: int) -> None:
+    """G += w^T v, the gradient through :func:`add_dense`; inputs come by eight."""
+    _multiply(g, v, w, columns, (inputs, 1, inputs, outputs))
 
 
-@part
-def add_bias(y: ndarray, b: ndarray, atoms: int) -> None:
-    """Add b to the row of each atom: y += b."""
-    size = len(b)
-    for i in range(atoms):
-        for f in range(size):
-            y[i * size + f] += b[f]
+@part()
+def _multiply(y: ndarray, x: ndarray, w: ndarray, columns: int, weights: tuple[int, int, int, int]) -> None:
+    """Add products with weights: rows of y, from one weight to that of the next row, of the next summand, summands."""
+    size, (rows, row, column, count) = np.uintp(columns), weights
+    step = np.uintp(row), np.uintp(column), np.uintp(count)
+    wide, ends = np.uintp(columns // (COLUMNS * LANES) * COLUMNS * LANES), np.uintp(rows)
+    for n in range(np.uintp(0), wide, np.uintp(COLUMNS * LANES)):
+        for r in range(np.uintp(0), ends, np.uintp(ROWS)):
+            multiply_wide(y, r * size + n, x, n, size, w, r * step[0], step)
+    for n in range(wide, size, np.uintp(LANES)):
+        for r in range(np.uintp(0), ends, np.uintp(ROWS)):
+            multiply_narrow(y, r * size + n, x, n, size, w, r * step[0], step)
+
+
+@part()
+def turn(y: ndarray, x: ndarray, rows: int, columns: int) -> None:
+    """Y [columns, rows] = x^T for x [rows, columns], sixteen times sixteen at a time."""
+    m, n, lanes = np.uintp(rows), np.uintp(columns), np.uintp(LANES)
+    for i in range(np.uintp(0), m, lanes):
+        for k in range(np.uintp(0), n, lanes):
+            transpose(y, k * m + i, m, x, i * n + k, n)
 
 
 def shifted_softplus(y: ndarray, slope: ndarray, u: ndarray, shift: float, linear_from: float) -> None:

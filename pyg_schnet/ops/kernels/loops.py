@@ -1,135 +1,97 @@
 """Compiled loops of the trilinear family (extra ``fast``).
 
-Edges are read in the given order, a few hundred at a time: first the six spline values of each, then features, a whole
-row at a time, so that processors take as many of them at once as they can. Features and tables are flat, and indices
-into them unsigned: signed ones may be negative in Python, and the test for it keeps compilers from doing so. Loops
-start no threads: they do the features from ``features[1]`` to ``features[2]``, ``features[0]`` is the number of all.
+Edges are read in the given order, a few hundred at a time: first the six spline values of each, then sixteen features
+of both ends and of the table at a time, which stay in registers until their sums are written. Features and tables are
+flat, with a multiple of sixteen features, and indices into them unsigned: signed ones may be negative in Python, and
+each test for it takes time. Loops start no threads: they do the features from ``features[1]`` to ``features[2]``,
+``features[0]`` is the number of all.
 
 Of edges they take distances, weights (empty for ones), targets and sources; of the table, as ``place``, its first knot,
 the inverse of its spacing and the last row where six begin.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
 from pyg_schnet.ops.filter_table import SUPPORT
-
-try:
-    from numba import njit
-except ImportError as error:
-    raise ImportError('the compiled convolution needs numba; install it with pip install "pyg_schnet[fast]"') from error
+from pyg_schnet.ops.kernels.jit import CONTRACT, REORDER, compiled, part
+from pyg_schnet.ops.kernels.lanes import LANES, load, splat, store, total
 
 #: Edges whose splines are computed at a time, and features that are summed at a time beside other gradients.
 PIECE, SEGMENT = 256, 64
-#: A product and a sum may be rounded once; only sums over features, which one thread does, may change their order.
-CONTRACT, REORDER = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-#: Saves the time to compile what only Python would need.
-NOT_FROM_PYTHON: dict[str, Any] = {"no_cpython_wrapper": True, "forceinline": True}
 Edges = tuple[ndarray, ndarray, ndarray, ndarray]
 Place = tuple[float, float, int]
 Features = tuple[int, int, int]
+#: Sixteen numbers, and six times so many; in Python they are nothing.
+Lanes = Any
+Six = tuple[Lanes, Lanes, Lanes, Lanes, Lanes, Lanes]
+_LANES = np.uintp(LANES)
 
 
-def compiled(fastmath: set[str]) -> Callable[[Callable], Callable]:
-    """Compile at the first call and keep the machine code beside this file, or elsewhere, or not at all."""
-
-    def decorate(function: Callable) -> Callable:
-        try:
-            return njit(cache=True, fastmath=fastmath, **OPTIONS)(function)
-        except RuntimeError:  # no folder can be written to
-            return njit(fastmath=fastmath, **OPTIONS)(function)
-
-    return decorate
-
-
-def part(function: Callable) -> Callable:
-    """Compile what only the loops of this file call."""
-    return njit(fastmath=CONTRACT, **OPTIONS, **NOT_FROM_PYTHON)(function)
-
-
-@part
-def splines(
-    d: ndarray,
-    s: ndarray,
-    begin: int,
-    count: int,
-    place: Place,
-    pieces: ndarray,
-    row: ndarray,
-    b: ndarray,
-) -> None:
-    """First row and six spline values of some edges, times their weights."""
+@part()
+def find(u: ndarray, row: ndarray, d: ndarray, begin: int, count: int, place: Place) -> None:
+    """First row of some edges, and their position between two knots."""
     start, inverse, last = place
-    for n in range(count):
-        v = (np.float64(d[begin + n]) - start) * inverse
+    for n in range(np.uintp(count)):
+        v = (np.float64(d[np.uintp(begin) + n]) - start) * inverse
         k = min(max(np.floor(v), 0.0), np.float64(last))  # zero where d is NaN
         row[n] = np.int64(k)
-        u = v - k
-        for m in range(SUPPORT):
-            p = pieces[m]
-            b[m, n] = ((((p[5] * u + p[4]) * u + p[3]) * u + p[2]) * u + p[1]) * u + p[0]
-    if len(s) > 0:
-        for m in range(SUPPORT):
-            for n in range(count):
-                b[m, n] *= s[begin + n]
+        u[n] = v - k
 
 
-@part
-def read_filter(t: ndarray, c: ndarray, row: int, features: Features, b: ndarray, n: int) -> None:
-    """Some features of the table at the place of an edge."""
-    size, end = np.uintp(features[0]), np.uintp(features[2] - features[1])
-    k0 = np.uintp(row) * size + np.uintp(features[1])
-    k1 = k0 + size
+@part()
+def splines(b: ndarray, u: ndarray, count: int, pieces: ndarray) -> None:
+    """Six spline values of some edges, one after the other for all of them [6 * PIECE]."""
+    size = np.uintp(len(b) // SUPPORT)
+    for m in range(SUPPORT):
+        p0, p1, p2, p3, p4, p5 = pieces[m, 0], pieces[m, 1], pieces[m, 2], pieces[m, 3], pieces[m, 4], pieces[m, 5]
+        first = np.uintp(m) * size
+        for n in range(np.uintp(count)):
+            v = u[n]
+            b[first + n] = ((((p5 * v + p4) * v + p3) * v + p2) * v + p1) * v + p0
+
+
+@part()
+def weigh(b: ndarray, s: ndarray, begin: int, count: int) -> None:
+    """Spline values times the weights of the edges."""
+    size = np.uintp(len(b) // SUPPORT)
+    for m in range(SUPPORT):
+        first = np.uintp(m) * size
+        for n in range(np.uintp(count)):
+            b[first + n] *= s[np.uintp(begin) + n]
+
+
+@part()
+def six(b: ndarray, edge: int) -> Six:
+    """The spline values of an edge, each in all lanes."""
+    n, m = np.uintp(edge), np.uintp(len(b) // SUPPORT)
+    b0, b1, b2 = b[n], b[n + m], b[n + np.uintp(2) * m]
+    b3, b4, b5 = b[n + np.uintp(3) * m], b[n + np.uintp(4) * m], b[n + np.uintp(5) * m]
+    return splat(b0), splat(b1), splat(b2), splat(b3), splat(b4), splat(b5)
+
+
+@part()
+def rows(c: ndarray, first: int, size: int) -> Six:
+    """Sixteen features of the six rows of a table that count, from an index on."""
+    k1 = first + size
     k2 = k1 + size
     k3 = k2 + size
     k4 = k3 + size
-    k5 = k4 + size
-    b0, b1, b2, b3, b4, b5 = b[0, n], b[1, n], b[2, n], b[3, n], b[4, n], b[5, n]
-    for f in range(end):
-        t[f] = b0 * c[k0 + f] + b1 * c[k1 + f] + b2 * c[k2 + f] + b3 * c[k3 + f] + b4 * c[k4 + f] + b5 * c[k5 + f]
+    return load(c, first), load(c, k1), load(c, k2), load(c, k3), load(c, k4), load(c, k4 + size)
 
 
-@part
-def multiply(h: ndarray, g: ndarray, x: ndarray, target: int, source: int, features: Features, symmetric: bool) -> None:
-    """Some features of one end of an edge times those of the other."""
-    size, first, end = np.uintp(features[0]), np.uintp(features[1]), np.uintp(features[2] - features[1])
-    i, j = np.uintp(target) * size + first, np.uintp(source) * size + first
-    if symmetric:
-        for f in range(end):
-            h[f] = g[i + f] * x[j + f] + g[j + f] * x[i + f]
-    else:
-        for f in range(end):
-            h[f] = g[i + f] * x[j + f]
+@part()
+def dot(b: Six, c: Six) -> Lanes:
+    """The filter: six rows times their spline values."""
+    return b[0] * c[0] + b[1] * c[1] + b[2] * c[2] + b[3] * c[3] + b[4] * c[4] + b[5] * c[5]
 
 
-@part
-def _scatter(c: ndarray, h: ndarray, row: int, features: Features, b: ndarray, n: int, weight: float) -> None:
-    """Add products to the six rows of the table that count."""
-    size, end = np.uintp(features[0]), np.uintp(features[2] - features[1])
-    k = np.uintp(row) * size + np.uintp(features[1])
-    for m in range(SUPPORT):
-        value = weight * b[m, n]
-        for f in range(end):
-            c[k + f] += value * h[f]
-        k += size
-
-
-@part
-def send(
-    y: ndarray, t: ndarray, x: ndarray, target: int, source: int, features: Features, weight: float, symmetric: bool
-) -> None:
-    """Add the filtered features of the source to those of the target, and the other way round."""
-    size, first, end = np.uintp(features[0]), np.uintp(features[1]), np.uintp(features[2] - features[1])
-    i, j = np.uintp(target) * size + first, np.uintp(source) * size + first
-    for f in range(end):
-        y[i + f] += weight * t[f] * x[j + f]
-    if symmetric:
-        for f in range(end):
-            y[j + f] += weight * t[f] * x[i + f]
+@part()
+def add(y: ndarray, index: int, value: Lanes) -> None:
+    """Add to sixteen numbers."""
+    store(y, index, load(y, index) + value)
 
 
 @compiled(CONTRACT)
@@ -145,37 +107,22 @@ def add_to_nodes(
 ) -> None:
     """Add the filtered features of sources to targets."""
     d, s, target, source = edges
-    row, b = np.empty(PIECE, np.int64), np.empty((SUPPORT, PIECE), x.dtype)
-    t, one = np.empty(features[2] - features[1], x.dtype), x.dtype.type(1)
+    size, low, high = np.uintp(features[0]), np.uintp(features[1]), np.uintp(features[2])
+    row, u, b = np.empty(PIECE, np.int64), np.empty(PIECE, np.float64), np.empty(SUPPORT * PIECE, x.dtype)
     for begin in range(0, len(d), PIECE):
         count = min(PIECE, len(d) - begin)
-        splines(d, s, begin, count, place, pieces, row, b)
+        find(u, row, d, begin, count, place)
+        splines(b, u, count, pieces)
+        if len(s) > 0:
+            weigh(b, s, begin, count)
         for n in range(count):
-            read_filter(t, c, row[n], features, b, n)
-            send(y, t, x, target[begin + n], source[begin + n], features, one, symmetric)
-
-
-@compiled(CONTRACT)
-def add_to_table(
-    c: ndarray,
-    g: ndarray,
-    x: ndarray,
-    edges: Edges,
-    place: Place,
-    pieces: ndarray,
-    features: Features,
-    symmetric: bool,
-) -> None:
-    """Add the products of both ends' features to the six rows of the table that count."""
-    d, s, target, source = edges
-    row, b = np.empty(PIECE, np.int64), np.empty((SUPPORT, PIECE), x.dtype)
-    h, one = np.empty(features[2] - features[1], x.dtype), x.dtype.type(1)
-    for begin in range(0, len(d), PIECE):
-        count = min(PIECE, len(d) - begin)
-        splines(d, s, begin, count, place, pieces, row, b)
-        for n in range(count):
-            multiply(h, g, x, target[begin + n], source[begin + n], features, symmetric)
-            _scatter(c, h, row[n], features, b, n, one)
+            values, k = six(b, n), np.uintp(row[n]) * size
+            i, j = np.uintp(target[begin + n]) * size, np.uintp(source[begin + n]) * size
+            for f in range(low, high, _LANES):
+                t = dot(values, rows(c, k + f, size))
+                add(y, i + f, t * load(x, j + f))
+                if symmetric:
+                    add(y, j + f, t * load(x, i + f))
 
 
 @compiled(REORDER)
@@ -192,108 +139,80 @@ def write_edges(
     symmetric: bool,
 ) -> None:
     """Sums over the features of some edges."""
-    d, s, target, source = edges
-    end, zero = np.uintp(size), x.dtype.type(0)
-    row, b = np.empty(PIECE, np.int64), np.empty((SUPPORT, PIECE), x.dtype)
+    d, _, target, source = edges
+    end = np.uintp(size)
+    row, u, b = np.empty(PIECE, np.int64), np.empty(PIECE, np.float64), np.empty(SUPPORT * PIECE, x.dtype)
     for begin in range(limits[0], limits[1], PIECE):
         count = min(PIECE, limits[1] - begin)
-        splines(d, s, begin, count, place, pieces, row, b)
+        find(u, row, d, begin, count, place)
+        splines(b, u, count, pieces)
         for n in range(count):
+            values, k = six(b, n), np.uintp(row[n]) * end
             i, j = np.uintp(target[begin + n]) * end, np.uintp(source[begin + n]) * end
-            k0 = np.uintp(row[n]) * end
-            k1 = k0 + end
-            k2 = k1 + end
-            k3 = k2 + end
-            k4 = k3 + end
-            k5 = k4 + end
-            b0, b1, b2, b3, b4, b5 = b[0, n], b[1, n], b[2, n], b[3, n], b[4, n], b[5, n]
-            total = zero
-            if symmetric:
-                for f in range(end):
-                    t = b0 * c[k0 + f] + b1 * c[k1 + f] + b2 * c[k2 + f]
-                    t += b3 * c[k3 + f] + b4 * c[k4 + f] + b5 * c[k5 + f]
-                    total += (g[i + f] * x[j + f] + g[j + f] * x[i + f]) * t
-            else:
-                for f in range(end):
-                    t = b0 * c[k0 + f] + b1 * c[k1 + f] + b2 * c[k2 + f]
-                    t += b3 * c[k3 + f] + b4 * c[k4 + f] + b5 * c[k5 + f]
-                    total += g[i + f] * x[j + f] * t
-            a[begin + n] = total
+            value = splat(x.dtype.type(0))
+            for f in range(np.uintp(0), end, _LANES):
+                value += dot(values, rows(c, k + f, end)) * product(g, x, i + f, j + f, symmetric)
+            a[begin + n] = total(value)
 
 
-@njit(fastmath=REORDER, **OPTIONS, **NOT_FROM_PYTHON)
-def _sum(sums: ndarray, h: ndarray, t: ndarray, edge: int, features: Features, weight: float) -> None:
-    """Sums of products over segments of features, of one edge."""
-    low, end, segment = np.uintp(0), np.uintp(features[2] - features[1]), features[1] // SEGMENT
-    while low < end:
-        high, total = min(low + np.uintp(SEGMENT), end), h.dtype.type(0)
-        for f in range(low, high):
-            total += h[f] * t[f]
-        sums[segment, edge] = weight * total
-        low, segment = high, segment + 1
+@part()
+def product(g: ndarray, x: ndarray, i: int, j: int, symmetric: bool) -> Lanes:
+    """Sixteen features of one end of an edge times those of the other."""
+    if symmetric:  # a variable that is set twice would leave its register
+        return load(g, i) * load(x, j) + load(g, j) * load(x, i)
+    return load(g, i) * load(x, j)
 
 
-@njit(fastmath=REORDER, **OPTIONS, **NOT_FROM_PYTHON)
-def both_sums(
-    t: ndarray,
-    h: ndarray,
-    table: tuple[ndarray, int, ndarray, ndarray, int],
-    ends: tuple[ndarray, ndarray, int, int, bool],
-    features: Features,
-    limits: tuple[int, int],
-) -> tuple[float, float]:
-    """Write the filter of an edge and the products of its ends, for features within limits; sums of their products.
-
-    The first sum is with the derivative of the filter, the second with the filter: all is read once.
-    """
-    (c, row, b, e, edge), (g, x, target, source, symmetric) = table, ends
-    size, first = np.uintp(features[0]), np.uintp(features[1])
-    i, j, k0 = np.uintp(target) * size + first, np.uintp(source) * size + first, np.uintp(row) * size + first
-    k1 = k0 + size
+@part()
+def _add_to_rows(c: ndarray, first: int, size: int, b: Six, value: Lanes) -> None:
+    """Add sixteen features to the six rows of a table that count."""
+    k1 = first + size
     k2 = k1 + size
     k3 = k2 + size
     k4 = k3 + size
-    k5 = k4 + size
-    b0, b1, b2, b3, b4, b5 = b[0, edge], b[1, edge], b[2, edge], b[3, edge], b[4, edge], b[5, edge]
-    e0, e1, e2, e3, e4, e5 = e[0, edge], e[1, edge], e[2, edge], e[3, edge], e[4, edge], e[5, edge]
-    one = two = zero = t.dtype.type(0)
-    # one loop for both kinds: processors compute several features at a time only in the simplest of loops
-    back = t.dtype.type(1) if symmetric else zero
-    m, n = (j, i) if symmetric else (i, j)  # where g and x surely have a row
-    for f in range(np.uintp(limits[0]), np.uintp(limits[1])):
-        p, q, r, u, v, w = c[k0 + f], c[k1 + f], c[k2 + f], c[k3 + f], c[k4 + f], c[k5 + f]
-        product = g[i + f] * x[j + f] + back * (g[m + f] * x[n + f])
-        value = b0 * p + b1 * q + b2 * r + b3 * u + b4 * v + b5 * w
-        one += product * (e0 * p + e1 * q + e2 * r + e3 * u + e4 * v + e5 * w)
-        two += product * value
-        t[f], h[f] = value, product
-    return one, two
+    add(c, first, b[0] * value)
+    add(c, k1, b[1] * value)
+    add(c, k2, b[2] * value)
+    add(c, k3, b[3] * value)
+    add(c, k4, b[4] * value)
+    add(c, k4 + size, b[5] * value)
 
 
-@njit(fastmath=REORDER, **OPTIONS, **NOT_FROM_PYTHON)
-def _write_sums(
-    slopes: ndarray,
-    sums: ndarray,
-    t: ndarray,
-    h: ndarray,
-    table: tuple[ndarray, int, ndarray, ndarray, int],
-    ends: tuple[ndarray, ndarray, int, int, bool],
+@compiled(CONTRACT)
+def add_to_table(
+    c: ndarray,
+    g: ndarray,
+    x: ndarray,
+    edges: Edges,
+    place: Place,
+    pieces: ndarray,
     features: Features,
-    edge: int,
-    weight: float,
+    symmetric: bool,
 ) -> None:
-    """Both sums of an edge over segments of features."""
-    low, end, segment = 0, features[2] - features[1], features[1] // SEGMENT
-    while low < end:
-        high = min(low + SEGMENT, end)
-        one, two = both_sums(t, h, table, ends, features, (low, high))
-        slopes[segment, edge], sums[segment, edge] = weight * one, two
-        low, segment = high, segment + 1
+    """Add the products of both ends' features to the six rows of the table that count."""
+    d, s, target, source = edges
+    size, low, high = np.uintp(features[0]), np.uintp(features[1]), np.uintp(features[2])
+    row, u, b = np.empty(PIECE, np.int64), np.empty(PIECE, np.float64), np.empty(SUPPORT * PIECE, x.dtype)
+    for begin in range(0, len(d), PIECE):
+        count = min(PIECE, len(d) - begin)
+        find(u, row, d, begin, count, place)
+        splines(b, u, count, pieces)
+        if len(s) > 0:
+            weigh(b, s, begin, count)
+        for n in range(count):
+            values, k = six(b, n), np.uintp(row[n]) * size
+            i, j = np.uintp(target[begin + n]) * size, np.uintp(source[begin + n]) * size
+            for f in range(low, high, _LANES):
+                _add_to_rows(c, k + f, size, values, product(g, x, i + f, j + f, symmetric))
 
 
 @compiled(REORDER)
 def add_all(
-    results: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
+    dg: ndarray | None,
+    dx: ndarray | None,
+    dc: ndarray | None,
+    slopes: ndarray | None,
+    sums: ndarray | None,
     g: ndarray,
     x: ndarray,
     c: ndarray,
@@ -303,42 +222,53 @@ def add_all(
     features: Features,
     symmetric: bool,
 ) -> None:
-    """All gradients of the form in one go: with respect to g, x, c, distances and weights; empty ones are not wanted.
+    """All gradients of the form in one go: with respect to g, x, c, distances and weights; ``None`` is not wanted.
 
-    Sums over the features of an edge are left in segments [F / SEGMENT, E], so that threads share none.
+    What is not wanted is known to the compiler and takes no register. Sums over the features of an edge are left in
+    segments [F / SEGMENT, E], so that threads share none.
     """
-    (dg, dx, dc, slopes, sums), (d, s, target, source) = results, edges
-    sloped, summed, weight, no_weights = len(slopes) > 0, len(sums) > 0, x.dtype.type(1), s[:0]
-    row, b, e = np.empty(PIECE, np.int64), np.empty((SUPPORT, PIECE), x.dtype), np.empty((SUPPORT, PIECE), x.dtype)
-    width, filtered = features[2] - features[1], len(dg) + len(dx) > 0 or summed
-    t, slope, h = np.empty(width, x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
+    d, s, target, source = edges
+    size, low, high = np.uintp(features[0]), np.uintp(features[1]), np.uintp(features[2])
+    row, u, weight = np.empty(PIECE, np.int64), np.empty(PIECE, np.float64), x.dtype.type(1)
+    b, e = np.empty(SUPPORT * PIECE, x.dtype), np.empty(SUPPORT * PIECE, x.dtype)
     for begin in range(0, len(d), PIECE):
         count = min(PIECE, len(d) - begin)
-        splines(d, no_weights, begin, count, place, pieces[0], row, b)
-        if sloped:
-            splines(d, no_weights, begin, count, place, pieces[1], row, e)
+        find(u, row, d, begin, count, place)
+        splines(b, u, count, pieces[0])
+        splines(e, u, count, pieces[1])
         for n in range(count):
-            i, j = target[begin + n], source[begin + n]
             if len(s) > 0:
                 weight = s[begin + n]
-            if sloped and summed:
-                table, ends = (c, row[n], b, e, n), (g, x, i, j, symmetric)
-                _write_sums(slopes, sums, t, h, table, ends, features, begin + n, weight)
-            else:
-                multiply(h, g, x, i, j, features, symmetric)
-                if filtered:
-                    read_filter(t, c, row[n], features, b, n)
-                if summed:
-                    _sum(sums, h, t, begin + n, features, x.dtype.type(1))
-                if sloped:
-                    read_filter(slope, c, row[n], features, e, n)
-                    _sum(slopes, h, slope, begin + n, features, weight)
-            if len(dc) > 0:
-                _scatter(dc, h, row[n], features, b, n, weight)
-            if len(dg) > 0:
-                send(dg, t, x, i, j, features, weight, symmetric)
-            if len(dx) > 0:
-                send(dx, t, g, j, i, features, weight, symmetric)
+            values, steps, w, k = six(b, n), six(e, n), splat(weight), np.uintp(row[n]) * size
+            i, j = np.uintp(target[begin + n]) * size, np.uintp(source[begin + n]) * size
+            for first in range(low, high, np.uintp(SEGMENT)):
+                slope = value = splat(x.dtype.type(0))
+                for f in range(first, min(first + np.uintp(SEGMENT), high), _LANES):
+                    six_rows, both = rows(c, k + f, size), product(g, x, i + f, j + f, symmetric)
+                    t = dot(values, six_rows)
+                    value += both * t
+                    t = w * t
+                    if slopes is not None:
+                        slope += both * dot(steps, six_rows)
+                    if dc is not None:
+                        _add_to_rows(dc, k + f, size, values, w * both)
+                    if dg is not None:
+                        send(dg, x, t, i + f, j + f, symmetric)
+                    if dx is not None:
+                        send(dx, g, t, j + f, i + f, symmetric)
+                segment = np.int64(first // np.uintp(SEGMENT))
+                if slopes is not None:
+                    slopes[segment, begin + n] = weight * total(slope)
+                if sums is not None:
+                    sums[segment, begin + n] = total(value)
+
+
+@part()
+def send(y: ndarray, x: ndarray, t: Lanes, i: int, j: int, symmetric: bool) -> None:
+    """Add the filtered features of the source to those of the target, and the other way round."""
+    add(y, i, t * load(x, j))
+    if symmetric:
+        add(y, j, t * load(x, i))
 
 
 @compiled(CONTRACT)

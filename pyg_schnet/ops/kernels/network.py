@@ -2,6 +2,8 @@
 
 Python and compiled loops meet once, because to hand over an array takes as long as some thousand products. So weights
 are found by their addresses; whoever gives them keeps the weights where they are until the loops are done.
+
+Many small structures are done some at a time, so few that all that is kept of them stays close to the processor.
 """
 
 import math
@@ -16,8 +18,12 @@ from numpy import ndarray
 
 from pyg_schnet.ops.filter_table import SUPPORT
 from pyg_schnet.ops.kernels.cutoff import write_cutoff
-from pyg_schnet.ops.kernels.loops import CONTRACT, Place, compiled, part, splines
-from pyg_schnet.ops.kernels.small import Layers, block_backward, block_forward, output_both_ways
+from pyg_schnet.ops.kernels.dense import turn
+from pyg_schnet.ops.kernels.jit import CONTRACT, compiled, part
+from pyg_schnet.ops.kernels.lanes import LANES
+from pyg_schnet.ops.kernels.loops import Place, find, splines
+from pyg_schnet.ops.kernels.small import Last, Layers, block_backward, block_forward, output_both_ways
+from pyg_schnet.ops.kernels.tiles import ROWS
 
 
 class Network(NamedTuple):
@@ -55,23 +61,110 @@ def _typed(context: Any, address: Any) -> Any:
 _pointer: Any = intrinsic(_typed)
 
 
-@part
+@part()
 def _array(address: int, count: int, like: ndarray) -> ndarray:
     """So many numbers from an address on."""
     return carray(_pointer(address), (count,), like.dtype)
 
 
-@part
+@part()
+def up(number: int, multiple: int) -> int:
+    """The next multiple."""
+    return (number + multiple - 1) // multiple * multiple
+
+
+@part()
+def _matrix(address: int, shape: tuple[int, int], wide: tuple[int, int], like: ndarray) -> ndarray:
+    """Weights from an address on; a copy with zeros at its ends if loops need more rows or columns."""
+    (rows, columns), given = shape, _array(address, shape[0] * shape[1], like)
+    if wide == shape:
+        return given
+    copy = np.zeros(wide[0] * wide[1], like.dtype)
+    for row in range(rows):
+        copy[row * wide[1] : row * wide[1] + columns] = given[row * columns : (row + 1) * columns]
+    return copy
+
+
+@part()
 def _block(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Layers:
     size, width, rows, _ = sizes
+    a, f = up(size, LANES), up(width, LANES)
     return (
-        _array(addresses[0], width * size, like),
-        _array(addresses[1], size * width, like),
-        _array(addresses[2], size, like),
-        _array(addresses[3], size * size, like),
-        _array(addresses[4], size, like),
-        _array(addresses[5], rows * width, like),
+        _matrix(addresses[0], (width, size), (f, a), like),
+        _matrix(addresses[1], (size, width), (a, f), like),
+        _matrix(addresses[2], (1, size), (1, a), like),
+        _matrix(addresses[3], (size, size), (a, a), like),
+        _matrix(addresses[4], (1, size), (1, a), like),
+        _matrix(addresses[5], (rows, width), (rows, f), like),
     )
+
+
+@part()
+def _last(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Last:
+    size, _, _, half = sizes
+    a, h = up(size, LANES), up(half, ROWS)
+    return (
+        _matrix(addresses[0], (half, size), (h, a), like),
+        _matrix(addresses[1], (1, half), (1, h), like),
+        _matrix(addresses[2], (1, half), (1, h), like),
+        _array(addresses[3], 1, like),
+    )
+
+
+@part()
+def _by_row(row: ndarray, last: int) -> ndarray:
+    """Order of pairs by the rows of the table that they read."""
+    first, order = np.zeros(last + 2, np.int64), np.empty(len(row), np.int64)
+    for k in row:
+        first[k + 1] += 1
+    for k in range(last + 1):
+        first[k + 1] += first[k]
+    for n in range(len(row)):
+        order[first[row[n]]] = n
+        first[row[n]] += 1
+    return order
+
+
+@compiled(CONTRACT)
+def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tuple[ndarray, ndarray, ndarray]:
+    """Structures that are done at once: as many as have so many atoms, one at least.
+
+    Args:
+        batch: Structure of each atom [N], sorted.
+        target: Target of each pair [P].
+        source: Its source [P].
+        most: Atoms of a group of several structures.
+
+    Returns:
+        First atom of each group [C + 1], pairs of one group after the other [P] and the first of these of each group
+        [C + 1]; no groups if a pair belongs to two structures.
+    """
+    first_atom, group_of, groups, begin = np.zeros(len(batch) + 2, np.int64), np.empty(len(batch), np.int64), 0, 0
+    for i in range(len(batch)):
+        if i > 0 and batch[i] != batch[i - 1]:
+            begin = i
+        if i == begin or groups == 0:  # a structure begins: does it still belong to the group?
+            end = i
+            while end < len(batch) and batch[end] == batch[i]:
+                end += 1
+            if groups == 0 or end - first_atom[groups - 1] > most:
+                first_atom[groups] = i
+                groups += 1
+        group_of[i] = groups - 1
+    first_atom[groups] = len(batch)
+    first_pair, order = np.zeros(groups + 1, np.int64), np.empty(len(target), np.int64)
+    for n in range(len(target)):
+        if batch[target[n]] != batch[source[n]]:
+            return first_atom[:1], order, first_pair[:1]
+        first_pair[group_of[target[n]] + 1] += 1
+    for group in range(groups):
+        first_pair[group + 1] += first_pair[group]
+    place = first_pair.copy()
+    for n in range(len(target)):
+        group = group_of[target[n]]
+        order[place[group]] = n
+        place[group] += 1
+    return first_atom[: groups + 1], order, first_pair
 
 
 @compiled(CONTRACT)
@@ -84,6 +177,8 @@ def pass_both_ways(
     norm: ndarray,
     shares: ndarray,
     symmetric: bool,
+    groups: tuple[ndarray, ndarray, ndarray],
+    limits: tuple[int, int],
 ) -> None:
     """Contributions of the atoms to the energies, and derivatives of their sum.
 
@@ -91,45 +186,77 @@ def pass_both_ways(
         contributions: To be written, contributions times shares [N] float64.
         slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3], and to
             the normalisation [N], empty without.
-        x: First features of the atoms [N * A], which are overwritten.
+        x: First features of the atoms [N * A].
         network: The network.
         pairs: Vectors [P * 3], targets and sources [P].
         norm: Factor of each atom [N]; empty for ones.
         shares: Share of each atom's contribution in the energy [N] float64.
         symmetric: Whether each pair stands for its opposite, too.
+        groups: Structures that are done at once, in groups: first atom of each [C + 1], pairs of one group after the
+            other [P], first of these of each group [C + 1].
+        limits: First group and the one behind the last.
     """
-    (vec, target, source), number, atoms = pairs, len(pairs[1]), len(shares)
-    (size, width, _, half), blocks = network.sizes, network.blocks
-    distance = np.empty(number, x.dtype)
+    first_atom, order, first_pair = groups
+    size = network.sizes[0]
+    for group in range(limits[0], limits[1]):
+        a, b = first_atom[group], first_atom[group + 1]
+        of_norm = slopes[1][a:b] if len(norm) > 0 else slopes[1]
+        factors = norm[a:b] if len(norm) > 0 else norm
+        mine = order[first_pair[group] : first_pair[group + 1]]
+        some = contributions[a:b], x[a * size : b * size], shares[a:b], factors, of_norm
+        _group(some, slopes[0], network, pairs, mine, a, symmetric)
+
+
+@part()
+def _group(
+    some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
+    slopes: ndarray,
+    network: Network,
+    pairs: tuple[ndarray, ndarray, ndarray],
+    mine: ndarray,
+    first: int,
+    symmetric: bool,
+) -> None:
+    """The pass for some atoms, from the first on, and their pairs."""
+    (contributions, x, shares, norm, of_norm), (vec, target, source), number = some, pairs, len(mine)
+    size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
+    blocks, true_size = network.blocks, network.sizes[0]
+    place, pieces, derivatives = network.table
+    d, u, row = np.empty(number, x.dtype), np.empty(number, np.float64), np.empty(number, np.int64)
     for n in range(number):
-        distance[n] = math.sqrt(vec[3 * n] ** 2 + vec[3 * n + 1] ** 2 + vec[3 * n + 2] ** 2)
-    order = np.argsort(distance)
-    d, i, j, row = distance[order], target[order], source[order], np.empty(number, np.int64)
+        k = 3 * mine[n]
+        d[n] = math.sqrt(vec[k] ** 2 + vec[k + 1] ** 2 + vec[k + 2] ** 2)
+    find(u, row, d, 0, number, place)
+    by_row = _by_row(row, place[2])
+    mine, d, u, row = mine[by_row], d[by_row], u[by_row], row[by_row]
+    i, j = target[mine] - first, source[mine] - first
     weight, decline = np.empty(number, x.dtype), np.empty(number, x.dtype)
     write_cutoff(weight, decline, d, *network.cutoff)
-    b, e = np.empty((SUPPORT, number), x.dtype), np.empty((SUPPORT, number), x.dtype)
-    place, pieces, derivatives = network.table
-    splines(d, d[:0], 0, number, place, pieces, row, b)
-    splines(d, d[:0], 0, number, place, derivatives, row, e)
+    b, e = np.empty(SUPPORT * number, x.dtype), np.empty(SUPPORT * number, x.dtype)
+    splines(b, u, number, pieces)
+    splines(e, u, number, derivatives)
     sorted_pairs, sizes = (i, j, weight, row, b, e), (atoms, size, width)
     h, y = np.empty((len(blocks), atoms * width), x.dtype), np.empty((len(blocks), atoms * width), x.dtype)
     slope = np.empty((len(blocks), atoms * size), x.dtype)
+    padded, features, g = (
+        np.zeros(atoms * size, x.dtype),
+        np.empty(atoms * size, x.dtype),
+        np.zeros(atoms * size, x.dtype),
+    )
+    for n in range(len(shares)):
+        padded[n * size : n * size + true_size] = x[n * true_size : (n + 1) * true_size]
+    turn(features, padded, atoms, size)
     for t in range(len(blocks)):
         kept, layers = (h[t], y[t], slope[t]), _block(blocks[t], network.sizes, x)
-        block_forward(x, kept, layers, sorted_pairs, norm, network.activation, sizes, symmetric)
-    g = np.zeros_like(x)
-    last = (
-        _array(network.output[0], half * size, x),
-        _array(network.output[1], half, x),
-        _array(network.output[2], half, x),
-        _array(network.output[3], 1, x),
-    )
-    output_both_ways(contributions, g, x, last, shares, network.activation, size)
+        block_forward(features, kept, layers, sorted_pairs, norm, network.activation, sizes, symmetric)
+    last = _last(network.output, network.sizes, x)
+    output_both_ways(contributions, g, features, last, shares, network.activation, (atoms, size))
     of_distance, of_weight = np.zeros(number, x.dtype), np.zeros(number, x.dtype)
     for t in range(len(blocks) - 1, -1, -1):
         kept, layers = (h[t], y[t], slope[t]), _block(blocks[t], network.sizes, x)
-        block_backward(g, (of_distance, of_weight, slopes[1]), kept, layers, sorted_pairs, norm, sizes, symmetric)
+        gradients = of_distance, of_weight, of_norm
+        block_backward(g, gradients, kept, layers, sorted_pairs, norm, sizes, symmetric, t == 0)
     for n in range(number):
-        radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * order[n]
+        radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * mine[n]
         for axis in range(k, k + 3):
-            slopes[0][axis] = radial * vec[axis]
+            slopes[axis] = radial * vec[axis]

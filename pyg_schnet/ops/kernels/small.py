@@ -1,26 +1,77 @@
 """Compiled loops of interaction blocks and the output network for a few atoms, both ways (extra ``fast``).
 
-Pairs are sorted by distance: one behind the other they read nearly the same rows of the table, which stay close to the
-processor.
+Dense layers want sixteen atoms behind one another, convolutions sixteen features: arrays are [features, atoms] for the
+former, [atoms, features] for the latter, and turned between them. The number of atoms is rounded up to a multiple of
+sixteen; no real atom sees those that are added. Pairs are sorted by their place in the table: one behind the other they
+read nearly the same rows, which stay close to the processor.
 """
 
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.ops.kernels.dense import add_bias, add_dense_backward, dense, shifted_softplus
-from pyg_schnet.ops.kernels.loops import (
-    CONTRACT,
-    REORDER,
-    both_sums,
-    compiled,
-    read_filter,
-    send,
-)
+from pyg_schnet.ops.kernels.dense import add_dense, add_dense_backward, shifted_softplus, turn
+from pyg_schnet.ops.kernels.jit import CONTRACT, REORDER, compiled, part
+from pyg_schnet.ops.kernels.lanes import LANES, splat, total
+from pyg_schnet.ops.kernels.loops import dot, product, rows, send, six
 
-#: Targets, sources, weights, first rows, and six spline values and derivatives [6, P] of the pairs.
+#: Targets, sources, weights, first rows, and six spline values and derivatives [6 * P] of the pairs.
 Pairs = tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]
 #: Weights of the first layer of a block, weights and biases of the second and the third, filter table.
 Layers = tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]
+#: Weights and biases of both layers of the output network.
+Last = tuple[ndarray, ndarray, ndarray, ndarray]
+_LANES = np.uintp(LANES)
+
+
+@part()
+def fill(y: ndarray, b: ndarray, columns: int) -> None:
+    """Begin each row with its bias: y [outputs, columns]."""
+    for o in range(len(b)):
+        y[o * columns : (o + 1) * columns] = b[o]
+
+
+@compiled(CONTRACT)
+def convolve(y: ndarray, h: ndarray, c: ndarray, pairs: Pairs, width: int, symmetric: bool) -> None:
+    """Add the filtered features of sources to targets; h and y are [N, F]."""
+    (target, source, weight, row, b, _), size = pairs, np.uintp(width)
+    for n in range(len(target)):
+        values, w, k = six(b, n), splat(weight[n]), np.uintp(row[n]) * size
+        i, j = np.uintp(target[n]) * size, np.uintp(source[n]) * size
+        for f in range(np.uintp(0), size, _LANES):
+            send(y, h, w * dot(values, rows(c, k + f, size)), i + f, j + f, symmetric)
+
+
+@compiled(REORDER)
+def convolve_backward(
+    dh: ndarray,
+    slopes: ndarray,
+    sums: ndarray,
+    v: ndarray,
+    h: ndarray,
+    c: ndarray,
+    pairs: Pairs,
+    width: int,
+    symmetric: bool,
+    first: bool,
+) -> None:
+    """Add the gradients of :func:`convolve` with respect to features, distances and weights, for those v of its y.
+
+    Nobody needs those of the ``first`` block's features.
+    """
+    (target, source, weight, row, b, e), size = pairs, np.uintp(width)
+    for n in range(len(target)):
+        values, steps, w, k = six(b, n), six(e, n), splat(weight[n]), np.uintp(row[n]) * size
+        i, j = np.uintp(target[n]) * size, np.uintp(source[n]) * size
+        slope = value = splat(v.dtype.type(0))
+        for f in range(np.uintp(0), size, _LANES):
+            six_rows, both = rows(c, k + f, size), product(v, h, i + f, j + f, symmetric)
+            t = dot(values, six_rows)
+            value += both * t
+            slope += both * dot(steps, six_rows)
+            if not first:
+                send(dh, v, w * t, j + f, i + f, symmetric)
+        slopes[n] += weight[n] * total(slope)
+        sums[n] += total(value)
 
 
 @compiled(CONTRACT)
@@ -34,31 +85,30 @@ def block_forward(
     sizes: tuple[int, int, int],
     symmetric: bool,
 ) -> None:
-    """Add what the block computes to x [N, A].
+    """Add what the block computes to x [A, N].
 
-    Kept are the features that are sent and what is received [N, F], and the derivative of the activation [N, A].
+    Kept are the features that are sent and what is received [N, F], and the derivative of the activation [A, N].
     """
-    (h, y, slope), (w1, w2, b2, w3, b3, c), (target, source, weight, row, b, _) = kept, layers, pairs
-    atoms, size, width = sizes
-    features, t = (width, 0, width), np.empty(width, x.dtype)
-    dense(h, x, w1, atoms, size, width)
+    (h, y, slope), (w1, w2, b2, w3, b3, c), (atoms, size, width) = kept, layers, sizes
+    turned, u, a = np.zeros_like(h), np.empty_like(x), np.empty_like(x)
+    add_dense(turned, x, w1, atoms, size, width)
+    turn(h, turned, width, atoms)
     y[:] = 0
-    for n in range(len(target)):
-        read_filter(t, c, row[n], features, b, n)
-        send(y, t, h, target[n], source[n], features, weight[n], symmetric)
-    v, u, a = y, np.empty_like(x), np.empty_like(x)
+    convolve(y, h, c, pairs, width, symmetric)
+    v = y
     if len(norm) > 0:
-        v = np.empty_like(y)
-        for i in range(atoms):
+        v = np.zeros_like(y)
+        for i in range(len(norm)):
             for f in range(i * width, (i + 1) * width):
                 v[f] = norm[i] * y[f]
-    dense(u, v, w2, atoms, width, size)
-    add_bias(u, b2, atoms)
+    turn(turned, v, atoms, width)
+    fill(u, b2, atoms)
+    add_dense(u, turned, w2, atoms, width, size)
     shifted_softplus(a, slope, u, *activation)
-    dense(u, a, w3, atoms, size, size)
-    add_bias(u, b3, atoms)
-    for f in range(len(x)):
-        x[f] += u[f]
+    for o in range(size):
+        for i in range(o * atoms, (o + 1) * atoms):
+            x[i] += b3[o]
+    add_dense(x, a, w3, atoms, size, size)
 
 
 @compiled(REORDER)
@@ -71,34 +121,31 @@ def block_backward(
     norm: ndarray,
     sizes: tuple[int, int, int],
     symmetric: bool,
+    first: bool,
 ) -> None:
-    """Take the gradient g from the features after the block to those before.
+    """Take the gradient g [A, N] from the features after the block to those before.
 
-    Those of distances and weights of pairs, and of the normalisation of atoms, are added up.
+    Those of distances and weights of pairs, and of the normalisation of atoms, are added up. Before the ``first`` block
+    no gradient is needed.
     """
-    (h, y, slope), (w1, w2, _, w3, _, c), (target, source, weight, row, b, e) = kept, layers, pairs
-    (slopes, sums, of_norm), (atoms, size, width) = gradients, sizes
-    features, zero = (width, 0, width), h.dtype.type(0)
-    a, v, dh = np.zeros_like(g), np.zeros_like(h), np.zeros_like(h)
+    (h, y, slope), (w1, w2, _, w3, _, c), (atoms, size, width) = kept, layers, sizes
+    (slopes, sums, of_norm), zero = gradients, h.dtype.type(0)
+    a, v, dh, turned = np.zeros_like(g), np.empty_like(h), np.zeros_like(h), np.zeros_like(h)
     add_dense_backward(a, g, w3, atoms, size, size)
     for f in range(len(a)):
         a[f] *= slope[f]
-    add_dense_backward(v, a, w2, atoms, width, size)
-    if len(norm) > 0:
-        for i in range(atoms):
-            total = zero
-            for f in range(i * width, (i + 1) * width):
-                total += v[f] * y[f]
-                v[f] *= norm[i]
-            of_norm[i] += total
-    t, p = np.empty(width, h.dtype), np.empty(width, h.dtype)
-    for n in range(len(target)):
-        ends = v, h, target[n], source[n], symmetric
-        one, two = both_sums(t, p, (c, row[n], b, e, n), ends, features, (0, width))
-        slopes[n] += weight[n] * one
-        sums[n] += two
-        send(dh, t, v, source[n], target[n], features, weight[n], symmetric)
-    add_dense_backward(g, dh, w1, atoms, size, width)
+    add_dense_backward(turned, a, w2, atoms, width, size)
+    turn(v, turned, width, atoms)
+    for i in range(len(norm)):
+        summed = zero
+        for f in range(i * width, (i + 1) * width):
+            summed += v[f] * y[f]
+            v[f] *= norm[i]
+        of_norm[i] += summed
+    convolve_backward(dh, slopes, sums, v, h, c, pairs, width, symmetric, first)
+    if not first:
+        turn(turned, dh, atoms, width)
+        add_dense_backward(g, turned, w1, atoms, size, width)
 
 
 @compiled(CONTRACT)
@@ -106,22 +153,23 @@ def output_both_ways(
     contributions: ndarray,
     g: ndarray,
     x: ndarray,
-    layers: tuple[ndarray, ndarray, ndarray, ndarray],
+    layers: Last,
     shares: ndarray,
     activation: tuple[float, float],
-    size: int,
+    sizes: tuple[int, int],
 ) -> None:
-    """The last two layers of each atom [N], times its share, and the gradient of their sum with respect to x [N, A]."""
-    (w1, b1, w2, b2), atoms, half = layers, len(shares), len(layers[2])
-    u, slope = np.empty(atoms * half, x.dtype), np.empty(atoms * half, x.dtype)
-    a = np.empty_like(u)
-    dense(u, x, w1, atoms, size, half)
-    add_bias(u, b1, atoms)
+    """The last two layers of each atom, times its share [N]; the gradient of their sum is added to g, like x [A, N]."""
+    (w1, b1, w2, b2), (atoms, size), half = layers, sizes, len(layers[1])
+    u, a, slope = (np.empty(half * atoms, x.dtype), np.empty(half * atoms, x.dtype), np.empty(half * atoms, x.dtype))
+    sums, factors = np.zeros(atoms, np.float64), np.zeros(atoms, x.dtype)
+    fill(u, b1, atoms)
+    add_dense(u, x, w1, atoms, size, half)
     shifted_softplus(a, slope, u, *activation)
-    for i in range(atoms):
-        total, share = np.float64(b2[0]), x.dtype.type(shares[i])
-        for f in range(half):
-            total += np.float64(a[i * half + f]) * w2[f]
-            slope[i * half + f] *= share * w2[f]
-        contributions[i] = total * shares[i]
+    factors[: len(shares)] = shares
+    for o in range(half):
+        for i in range(atoms):
+            sums[i] += np.float64(a[o * atoms + i]) * w2[o]
+            slope[o * atoms + i] *= factors[i] * w2[o]
+    for i in range(len(shares)):
+        contributions[i] = (sums[i] + b2[0]) * shares[i]
     add_dense_backward(g, slope, w1, atoms, size, half)

@@ -19,33 +19,50 @@ def call() -> Any:
     """The loops, which only other loops can call, from Python."""
 
     @numba.njit
-    def forward(y, x, w, atoms, inputs, outputs):
-        loops.dense(y, x, w, atoms, inputs, outputs)
+    def forward(y, x, w, columns, inputs, outputs):
+        loops.add_dense(y, x, w, columns, inputs, outputs)
 
     @numba.njit
-    def backward(g, v, w, atoms, inputs, outputs):
-        loops.add_dense_backward(g, v, w, atoms, inputs, outputs)
+    def backward(g, v, w, columns, inputs, outputs):
+        loops.add_dense_backward(g, v, w, columns, inputs, outputs)
+
+    @numba.njit
+    def turn(y, x, rows, columns):
+        loops.turn(y, x, rows, columns)
 
     @numba.njit
     def softplus(y, slope, u, shift, linear_from):
         loops.shifted_softplus(y, slope, u, shift, linear_from)
 
-    return {"forward": forward, "backward": backward, "softplus": softplus}
+    return {"forward": forward, "backward": backward, "turn": turn, "softplus": softplus}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("atoms", "inputs", "outputs"), [(1, 1, 1), (2, 3, 5), (3, 4, 4), (4, 9, 6), (5, 2, 7), (22, 33, 18)]
+    ("columns", "inputs", "outputs"), [(16, 8, 8), (32, 16, 24), (48, 24, 16), (16, 40, 8), (80, 128, 64), (0, 8, 8)]
 )
-def test_dense(atoms: int, inputs: int, outputs: int, call: Any) -> None:
-    rng = np.random.default_rng(0)
-    x, w, v = rng.normal(size=(atoms, inputs)), rng.normal(size=(outputs, inputs)), rng.normal(size=(atoms, outputs))
-    y, g = np.full((atoms, outputs), np.nan), rng.normal(size=(atoms, inputs))
-    expected = g + v @ w
-    sizes = atoms, inputs, outputs
+def test_dense(columns: int, inputs: int, outputs: int, dtype: str, call: Any) -> None:
+    """Added to what is there; nothing behind the ends is written."""
+    rng, eps = np.random.default_rng(0), np.finfo(dtype).eps
+    shapes = [(outputs, inputs), (inputs, columns), (outputs, columns), (outputs + 1, columns), (inputs + 1, columns)]
+    w, x, v, y, g = (rng.normal(size=shape).astype(dtype) for shape in shapes)
+    expected = y.copy(), g.copy()
+    expected[0][:-1] += w @ x
+    expected[1][:-1] += w.T @ v
+    sizes = columns, inputs, outputs
     call["forward"](y.reshape(-1), x.reshape(-1), w.reshape(-1), *sizes)
     call["backward"](g.reshape(-1), v.reshape(-1), w.reshape(-1), *sizes)
-    np.testing.assert_allclose(y, x @ w.T, rtol=0, atol=1e-13)
-    np.testing.assert_allclose(g, expected, rtol=0, atol=1e-13)
+    for result, value in zip((y, g), expected, strict=True):
+        np.testing.assert_allclose(result, value, rtol=0, atol=200 * eps)  # up to 128 products of size one
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("rows", "columns"), [(16, 16), (32, 48), (48, 16)])
+def test_turn(rows: int, columns: int, dtype: str, call: Any) -> None:
+    x = np.arange(rows * columns, dtype=dtype).reshape(rows, columns)
+    y = np.full((columns, rows), np.nan, dtype)
+    call["turn"](y.reshape(-1), x.reshape(-1), rows, columns)
+    assert np.array_equal(y, x.T)
 
 
 @pytest.mark.parametrize("linear_from", [20.0, 40.0])
