@@ -4,6 +4,7 @@ Atoms are searched in pieces, by several threads if the batch is large. Which th
 the atoms are cut, changes nothing of the result.
 """
 
+import functools
 import importlib
 import itertools
 from collections.abc import Callable
@@ -62,6 +63,34 @@ def compiled_graph(
     threads = max(1, min(torch.get_num_threads(), pos.size(0) // ATOMS_PER_THREAD))
     graph = _graph(pos, cutoff, (structures, grid, bins, wrap), threads)
     return candidate_pairs(pos, cutoff, batch, batch_size, lattice) if graph is None else graph
+
+
+def pairs_of_few(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int) -> ndarray | None:
+    """Pairs of atoms of open structures of a few atoms each, where all is as it should be.
+
+    Args:
+        pos: Positions in Angstrom [N, 3], on the CPU.
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N].
+        batch_size: Number of structures.
+
+    Returns:
+        One edge of each two opposite ones of :func:`pyg_schnet.radius_graph`, targets and sources [2, P]; ``None``
+        where that would raise an error or a structure has many atoms, and without Numba.
+    """
+    loops = _few_loops()
+    if loops is None:
+        return None
+    pairs, usual = loops.search_pairs(pos.detach().numpy(), batch.numpy(), batch_size, FEW, cutoff)
+    return pairs if usual else None
+
+
+@functools.cache
+def _few_loops() -> Any:
+    try:
+        return importlib.import_module("pyg_schnet.graph.numba_few")
+    except ImportError:
+        return None
 
 
 def _of_few(pos: Tensor, cutoff: float, batch: Tensor) -> Graph:

@@ -1,4 +1,4 @@
-"""The compiled search for open structures of a few atoms each: every pair is looked at, twice, instead of kept."""
+"""The compiled searches for open structures of a few atoms each: every pair is looked at, twice, instead of kept."""
 
 import numpy as np
 from numpy import ndarray
@@ -10,7 +10,9 @@ from pyg_schnet.graph.numba_bins import compiled, part
 @part
 def _squared(pos: ndarray, i: int, j: int) -> float:
     """Squared distance, rounded as ``squared_distance`` rounds it."""
-    x, y, z = pos[j, 0] - pos[i, 0], pos[j, 1] - pos[i, 1], pos[j, 2] - pos[i, 2]
+    x = np.float64(pos[j, 0]) - np.float64(pos[i, 0])
+    y = np.float64(pos[j, 1]) - np.float64(pos[i, 1])
+    z = np.float64(pos[j, 2]) - np.float64(pos[i, 2])
     return x * x + y * y + z * z
 
 
@@ -57,3 +59,41 @@ def search_all(
                 place[i] += 1
                 place[j] += 1
     return edge_index, np.zeros((edges, 3), np.int64), rowptr, reverse, twins
+
+
+@compiled
+def search_pairs(pos: ndarray, batch: ndarray, batch_size: int, most: int, cutoff: float) -> tuple[ndarray, bool]:
+    """One edge of each two opposite ones, without the rest of a graph.
+
+    Args:
+        pos: Positions in Angstrom [N, 3].
+        batch: Structure of each atom [N].
+        batch_size: Number of structures.
+        most: Atoms of a structure, at most.
+        cutoff: Cutoff distance in Angstrom.
+
+    Returns:
+        Targets and sources [2, P]; whether all is as usual: positions finite, structures in ascending order and not
+        larger, no two atoms at the same place. If not, pairs mean nothing.
+    """
+    limit, first, count, none = cutoff * cutoff, 0, 0, np.empty((2, 0), np.int64)
+    for i in range(len(batch)):
+        if batch[i] != batch[first]:
+            first = i
+        sorted_so_far = batch[i] >= (batch[i - 1] if i > 0 else 0) and batch[i] < batch_size
+        if not sorted_so_far or i - first >= most or not np.isfinite(pos[i, 0] + pos[i, 1] + pos[i, 2]):
+            return none, False
+        for j in range(first, i):
+            squared = _squared(pos, i, j)
+            if squared < SAME_PLACE_SQUARED:
+                return none, False
+            count += squared < limit
+    pairs, first, count = np.empty((2, count), np.int64), 0, 0
+    for i in range(len(batch)):
+        if batch[i] != batch[first]:
+            first = i
+        for j in range(first, i):
+            if _squared(pos, i, j) < limit:
+                pairs[0, count], pairs[1, count] = i, j
+                count += 1
+    return pairs, True

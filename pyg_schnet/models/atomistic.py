@@ -251,6 +251,21 @@ class AtomisticModel(nn.Module):
         """
         return None
 
+    def energies_and_forces(self, z: Any, pos: Any, batch: Any, batch_size: int | None) -> tuple[Tensor, Tensor] | None:
+        """A faster way from open structures to energies and forces, if a subclass has one for this input.
+
+        Args:
+            z: Atomic numbers [N], not checked yet, like all arguments.
+            pos: Positions in Angstrom [N, 3].
+            batch: Structure of each atom [N], or ``None``.
+            batch_size: Number of structures, or ``None``.
+
+        Returns:
+            Energies [B] float64, references included, and forces [N, 3], not differentiable; ``None`` for the usual
+            way, wherever that would raise an error, too.
+        """
+        return None
+
     def total(self, residual: Tensor, z: Tensor, batch: Tensor, batch_size: int) -> Tensor:
         """Add the references of each structure.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor
 
 from pyg_schnet.graph import may_inspect
@@ -49,9 +50,7 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
             distance = vec.norm(dim=1).requires_grad_()
             norm = conv.normalize(edges.edge_index, distance, edges.edge_pair, atoms)
     structures = batch.numpy()
-    shares = np.full(atoms, float(model.reference.std))
-    if model.readout.reference == "mean":
-        shares /= np.bincount(structures)[structures]
+    shares = shares_of(model, structures)
     cpu, contributions, slope = trilinear.cpu_loops(), np.empty(atoms), torch.empty_like(vec)
     _, _, target, source = cpu.edges_of(vec[:, 0], None, edges.pair_index[1], edges.pair_index[0], atoms, atoms)
     groups = plan.groups(structures, target, source, AT_ONCE)
@@ -67,6 +66,14 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
         slope += (radial / distance.detach()).unsqueeze(1) * vec
     energy = np.bincount(structures, contributions, batch_size)[:, None]
     return torch.from_numpy(energy), slope
+
+
+def shares_of(model: Any, structures: ndarray) -> ndarray:
+    """What each atom's contribution counts in the energy of its structure [N] float64."""
+    shares = np.full(len(structures), float(model.reference.std))
+    if model.readout.reference == "mean":
+        shares /= np.bincount(structures)[structures]
+    return shares
 
 
 def _suits(model: Any, batch: Tensor, edges: Edges) -> bool:

@@ -44,6 +44,7 @@ class Plan(NamedTuple):
         weights: All weights and tables.
         addresses: Where they were.
         loops: The compiled loops.
+        molecules: Those of open structures, search of the pairs excepted.
         groups: Those that group structures.
         network: Addresses and sizes for them.
     """
@@ -56,6 +57,7 @@ class Plan(NamedTuple):
     weights: list[Tensor]
     addresses: list[int]
     loops: Any
+    molecules: Any
     groups: Any
     network: Any
 
@@ -117,13 +119,16 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
     shape_of_block = [(width, size), (size, width), (size,), (size, size), (size,), (rows, width)]
     shapes = [*(len(blocks) * shape_of_block), (half, size), (half,), (1, half), (1,)]
     weights = [*(weight for part in of_blocks for weight in part), *output]
-    if [tuple(weight.shape) for weight in weights] != shapes or not _alike([model.filter_tables, *weights]):
+    watched = [*weights, model.filter_tables, model.embedding.weight]
+    if [tuple(weight.shape) for weight in weights] != shapes or not _alike(watched):
         return None
     places = [[weight.data_ptr() for weight in part] for part in of_blocks]
     repeated = [places[block % len(blocks)] for block in range(model.num_interactions)]
     act = model.output.act
     cutoff = blocks[0].conv.cutoff  # one for all
+    embedding = model.embedding.weight
     network = loops.Network(
+        embedding=(embedding.data_ptr(), embedding.size(0)),
         blocks=np.array(repeated),
         output=np.array([weight.data_ptr() for weight in output]),
         sizes=(size, width, rows, half),
@@ -131,7 +136,6 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         cutoff=(_CUTOFFS[type(cutoff)], float(getattr(cutoff, "cutoff", model.cutoff)), getattr(cutoff, "exponent", 0)),
         table=(cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)),
     )
-    watched = [*weights, model.filter_tables]
     holders, names, values = map(list, zip(*_held(model, blocks), strict=True))
     return Plan(
         holders,
@@ -142,6 +146,7 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         watched,
         [weight.data_ptr() for weight in watched],
         loops.pass_both_ways,
+        loops.molecules_both_ways,
         loops.groups_of,
         network,
     )

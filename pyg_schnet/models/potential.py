@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_schnet.graph import check_structures
+from pyg_schnet.graph import check_structures, may_inspect
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.inputs import check_volume, tensors_of
@@ -106,6 +106,10 @@ class Potential(nn.Module):
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
+            if not (differentiable or stress or virials) and _is_open(inputs[3]):
+                found = self.model.energies_and_forces(*inputs[:2], inputs[3]["batch"], inputs[2])
+                if found is not None:
+                    return {"energy": found[0], "forces": found[1]}
             point = self._evaluate(*inputs, differentiable, first_only=not differentiable)
             if stress:
                 check_volume(point.cell)
@@ -371,6 +375,19 @@ def _check_vector(vector: Any, num_atoms: int, dtype: torch.dtype) -> None:
         raise TypeError(f"`vector` must be a {dtype} tensor [N, 3] like `pos`, got {kind}")
     if vector.shape != (num_atoms, 3):
         raise ValueError(f"`vector` must have shape [{num_atoms}, 3] like `pos`, got {list(vector.shape)}")
+
+
+def _is_open(given: dict[str, Tensor | None]) -> bool:
+    """Whether structures surely have no periodic axes, and their edges are still to be found."""
+    cell, pbc = given["cell"], given["pbc"]
+    if given["edge_index"] is not None or given["edge_shift"] is not None:
+        return False
+    if cell is None and pbc is None:
+        return True
+    if not isinstance(cell, Tensor) or not isinstance(pbc, Tensor) or not may_inspect(pbc):
+        return False
+    fits = pbc.dim() == 2 and pbc.size(1) == 3 and cell.shape == (pbc.size(0), 3, 3) and pbc.dtype == torch.bool
+    return fits and pbc.size(0) == 1 and not pbc.any()
 
 
 def usable(tensor: Any) -> Any:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pyg_schnet.models.atomistic import check_sizes
 from pyg_schnet.models.edges import Edges
+from pyg_schnet.models.frozen_molecules import frozen_molecules
 from pyg_schnet.models.frozen_pass import frozen_pass
 from pyg_schnet.models.presets import preset_arguments
 from pyg_schnet.models.tabulated import TabulatedModel
@@ -201,12 +202,19 @@ class SchNet(TabulatedModel):
     def energies_and_slopes(
         self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges
     ) -> tuple[Tensor, Tensor] | None:
-        """Those of a few atoms by a frozen model, see :mod:`pyg_schnet.models.frozen_pass`."""
-        names = {"represent", "predict"}
-        own = (
-            all(getattr(type(self), name) is getattr(SchNet, name) for name in names) and not names & vars(self).keys()
-        )
-        return frozen_pass(self, z, batch, batch_size, edges) if self.frozen and own else None
+        """Those of small structures by a frozen model, see :mod:`pyg_schnet.models.frozen_pass`."""
+        return frozen_pass(self, z, batch, batch_size, edges) if self.frozen and self._is_plain() else None
+
+    def energies_and_forces(self, z: Any, pos: Any, batch: Any, batch_size: int | None) -> tuple[Tensor, Tensor] | None:
+        """Those of small molecules by a frozen model, see :mod:`pyg_schnet.models.frozen_molecules`."""
+        return frozen_molecules(self, z, pos, batch, batch_size) if self.frozen and self._is_plain() else None
+
+    def _is_plain(self) -> bool:
+        """Whether nobody has put a method of his own in the place of one that short cuts leave out."""
+        names, kind = ("edges", "represent", "predict", "total"), type(self)
+        if kind is not SchNet and any(getattr(kind, name) is not getattr(SchNet, name) for name in names):
+            return False
+        return not any(name in self.__dict__ for name in names)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:

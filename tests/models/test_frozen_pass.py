@@ -40,6 +40,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
         return found
 
     monkeypatch.setattr(room, "frozen_pass", watched)
+    monkeypatch.setattr(room, "frozen_molecules", lambda *_: None)  # which would not ask
     return taken
 
 

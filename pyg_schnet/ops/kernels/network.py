@@ -30,6 +30,7 @@ class Network(NamedTuple):
     """Where the weights are, and how many.
 
     Attributes:
+        embedding: Address of the first features of all elements, and their number.
         blocks: Addresses of the weights of the first layer, weights and biases of the second and the third, and of the
             filter table of each interaction [T, 6] int64.
         output: Addresses of weights and biases of both layers of the output network [4] int64.
@@ -39,6 +40,7 @@ class Network(NamedTuple):
         table: Where the knots of the tables are; polynomials of their splines and of the derivatives.
     """
 
+    embedding: tuple[int, int]
     blocks: ndarray
     output: ndarray
     sizes: tuple[int, int, int, int]
@@ -205,6 +207,56 @@ def pass_both_ways(
         mine = order[first_pair[group] : first_pair[group + 1]]
         some = contributions[a:b], x[a * size : b * size], shares[a:b], factors, of_norm
         _group(some, slopes[0], network, pairs, mine, a, symmetric)
+
+
+@compiled(CONTRACT)
+def molecules_both_ways(
+    energies: ndarray,
+    forces: ndarray,
+    z: ndarray,
+    pos: ndarray,
+    batch: ndarray,
+    network: Network,
+    pairs: ndarray,
+    shares: ndarray,
+    groups: tuple[ndarray, ndarray, ndarray],
+    limits: tuple[int, int],
+) -> None:
+    """Energies of open structures and forces on their atoms.
+
+    Args:
+        energies: To be written, without references [B] float64; zeros.
+        forces: To be written, energies per Angstrom [N, 3]; zeros.
+        z: Atomic numbers that the network knows [N].
+        pos: Positions in Angstrom [N, 3].
+        batch: Structure of each atom [N].
+        network: The network.
+        pairs: Targets and sources of pairs, each of which stands for its opposite, too [2, P].
+        shares: Share of each atom's contribution in the energy [N] float64.
+        groups: As in :func:`pass_both_ways`.
+        limits: First group and the one behind the last.
+    """
+    (first_atom, order, first_pair), size = groups, network.sizes[0]
+    weights = _array(network.embedding[0], network.embedding[1] * size, pos)
+    contributions, none = np.empty(len(z), np.float64), np.empty(0, pos.dtype)
+    for group in range(limits[0], limits[1]):
+        a, b = first_atom[group], first_atom[group + 1]
+        mine = order[first_pair[group] : first_pair[group + 1]]
+        x, vec = np.empty((b - a) * size, pos.dtype), np.empty(3 * len(mine), pos.dtype)
+        for i in range(a, b):
+            x[(i - a) * size : (i - a + 1) * size] = weights[z[i] * size : (z[i] + 1) * size]
+        target, source = pairs[0][mine], pairs[1][mine]
+        for n in range(len(mine)):
+            for axis in range(3):
+                vec[3 * n + axis] = pos[source[n], axis] - pos[target[n], axis]
+        slopes, some = np.empty_like(vec), (contributions[a:b], x, shares[a:b], none, none)
+        _group(some, slopes, network, (vec, target, source), np.arange(len(mine)), a, True)
+        for i in range(a, b):
+            energies[batch[i]] += contributions[i]
+        for n in range(len(mine)):
+            for axis in range(3):
+                forces[target[n], axis] += slopes[3 * n + axis]
+                forces[source[n], axis] -= slopes[3 * n + axis]
 
 
 @part()
