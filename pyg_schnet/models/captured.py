@@ -13,7 +13,7 @@ from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.ghosts import ghosts_for
 from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
 from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives
-from pyg_schnet.models.replay import Places, Replay
+from pyg_schnet.models.replay import Addresses, Replay
 from pyg_schnet.models.skin_pairs import Moving, SkinPairs, edges_and_stale, fill, moving, new_pairs, places_for, search
 
 
@@ -23,7 +23,7 @@ class _Session(NamedTuple):
     atoms: Moving
     pairs: SkinPairs
     replay: Replay[dict[str, Tensor]]
-    weights: Places
+    weights: Addresses
 
 
 class CapturedPotential:
@@ -92,14 +92,15 @@ class CapturedPotential:
         at_rest = torch.zeros(z.numel(), 3, dtype=weight.dtype, device=weight.device)
         check_atoms(z, at_rest, weight.dtype)
         check_cell(cell, at_rest)
-        self._z, self._like = z.detach().to(weight.device), at_rest
+        self._z, self._like = z.detach().to(weight.device, copy=True), at_rest
         self.model.embedding(self._z)  # refuses elements that it does not know
-        batch = None if batch is None else batch.to(weight.device)
-        self._batch, self._batch_size = check_structures(at_rest, batch, batch_size)
+        batch, self._batch_size = check_structures(at_rest, batch, batch_size)
         lattice_of(cell, pbc, self._batch_size, weight.device)
         if stress:
             check_volume(cell)
-        self._cell, self._pbc = (None if one is None else one.detach().to(weight.device) for one in (cell, pbc))
+        self._batch = batch.to(weight.device, copy=True)
+        own = (None if one is None else one.detach().to(weight.device, copy=True) for one in (cell, pbc))
+        self._cell, self._pbc = own
         self.rebuilds, self.recordings = 0, 0
         self._session: _Session | None = None
 
@@ -122,7 +123,7 @@ class CapturedPotential:
         self._check(pos, cell)
         with torch.inference_mode(False), torch.no_grad():
             if cell is not None:
-                self._cell = cell.detach().clone()
+                self._cell = cell.detach().to(pos.device, copy=True)
             out = self._played(pos) or self._searched(pos)
             return {name: value.clone() for name, value in out.items() if name != "stale"}
 
@@ -167,7 +168,7 @@ class CapturedPotential:
         held = new_pairs(atoms, pos.size(0), places)
         self.recordings += 1
         replay = Replay(lambda: self._step(atoms, held), pos.device)
-        return _Session(atoms, held, replay, Places(self.model))
+        return _Session(atoms, held, replay, Addresses(self.model))
 
     def _step(self, atoms: Moving, pairs: SkinPairs) -> dict[str, Tensor]:
         """From positions to results; all that happens here may be recorded."""

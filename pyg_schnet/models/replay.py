@@ -91,7 +91,7 @@ class Replay(Generic[Result]):
         return graph, result
 
 
-class Places:
+class Addresses:
     """Where the weights of a model are in memory, which is what a recording remembers of them.
 
     Values may change, they are read where they are. Whoever replaces a parameter, buffer or layer, or moves them, makes
@@ -102,12 +102,12 @@ class Places:
 
     Example:
         >>> layer = nn.Linear(2, 2)
-        >>> places = Places(layer)
-        >>> layer.weight.data.zero_(), places.hold()
+        >>> weights = Addresses(layer)
+        >>> layer.weight.data.zero_(), weights.hold()
         (tensor([[0., 0.],
                 [0., 0.]]), True)
         >>> layer.weight = nn.Parameter(torch.ones(2, 2))
-        >>> places.hold()
+        >>> weights.hold()
         False
     """
 
