@@ -153,6 +153,11 @@ class Tape(TorchDispatchMode):
                     if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
                         old.detach().copy_(new.detach())
 
+    @property
+    def constants(self) -> int:
+        """Numbers from Python, which would have to be copied to a GPU."""
+        return sum("lift_fresh" in str(func) for func, *_ in self.calls)
+
     @staticmethod
     def _storages(tree: Any) -> list[Any]:
         tensors = (one for one in tree_leaves(tree) if isinstance(one, Tensor))

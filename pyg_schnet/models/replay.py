@@ -83,10 +83,12 @@ class Replay(Generic[Result]):
             # threads that load data may use the GPU meanwhile
             with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 result = self.step()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise RuntimeError(
-                f"the step cannot be recorded, something in it waits for the GPU ({str(error).splitlines()[0]}); "
-                "use the ordinary Potential or training step with this model"
+                f"the step cannot be recorded as a CUDA graph: {str(error).splitlines()[0]}; take the ordinary "
+                "Potential or training step for this model (tables of filters need Triton, the extra gpu)"
             ) from error
         return graph, result
 

@@ -252,8 +252,7 @@ def test_recorded_steps(make_model: MakeModel, stage: Any, scramble: Callable[[n
         same(captured(pos), potential(z, pos, batch))
     assert captured.rebuilds > 3
     assert len(stage.tapes) == captured.recordings == 1
-    constants = [func for func, *_ in stage.tapes[0].calls if "lift_fresh" in str(func) or "_to_copy" in str(func)]
-    assert not [func for func in constants if "lift_fresh" in str(func)]  # would be copied from the CPU
+    assert stage.tapes[0].constants == 0
     model.interactions[0] = make_model().interactions[1]
     for _ in range(5):
         same(captured(pos), potential(z, pos, batch))
@@ -285,6 +284,7 @@ def test_recorded_steps_of_other_models(make_model: MakeModel, stage: Any, varia
             same(out, Potential(model, **arguments)(z, pos, batch, **periodic))
     assert len(stage.tapes) == 1
     assert stage.tapes[0].played > 8
+    assert stage.tapes[0].constants == 0 or variant in {"tables", "frozen"}  # there by plain twins, on a GPU by kernels
 
 
 def test_sizes_of_buckets() -> None:

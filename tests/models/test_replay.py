@@ -38,10 +38,22 @@ def test_a_look_at_values_cannot_be_recorded(stage: Any) -> None:
     replay = Replay(lambda: float(torch.ones(1)), CUDA)
     for _ in range(3):
         replay()
-    with pytest.raises(RuntimeError, match="the step cannot be recorded, something in it waits for the GPU"):
+    with pytest.raises(RuntimeError, match="the step cannot be recorded as a CUDA graph: aten._local_scalar_dense"):
         replay()
     assert not replay.recorded
     assert may_inspect(torch.ones(1))
+
+
+def test_too_little_memory_is_what_it_is(stage: Any) -> None:
+    def step() -> None:
+        if stage.tapes:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    replay = Replay(step, CUDA)
+    for _ in range(3):
+        replay()
+    with pytest.raises(torch.OutOfMemoryError, match="^CUDA out of memory"):
+        replay()
 
 
 def test_on_a_cpu_every_call_is_a_call() -> None:
