@@ -31,11 +31,11 @@ class CapturedPotential:
 
     Small systems are bound by the time in which kernels are launched. On a GPU, everything from positions to forces is
     therefore recorded once as a CUDA graph and then played again, which is a single launch. Pairs within cutoff + skin
-    are kept in a fixed number of places; which of them are closer than the cutoff, and whether an atom has moved so far
-    (by half the skin) that pairs may be missing, is found out on the device within the step. The host reads this one
-    flag; if it is set, pairs are searched again and the step is repeated, so results are always exact. An atom that is
-    wrapped into the cell has moved, and a lattice vector that changed at all sets the flag. If there are too few
-    places, there are more from then on, and a new recording. On a CPU the same function is called instead.
+    are kept in a fixed number of places; which of them are closer than the cutoff, and whether atoms have moved or the
+    cell has changed so far that pairs may be missing (see :mod:`pyg_schnet.models.skin_pairs`), is found out on the
+    device within the step. The host reads this one flag; if it is set, pairs are searched again and the step is
+    repeated, so results are always exact. An atom that is wrapped into the cell has moved. If there are too few places,
+    there are more from then on, and a new recording. On a CPU the same function is called instead.
 
     Values of weights are read at every step. If layers, parameters or frozen tables are replaced, a GPU plays one step
     in vain and makes a new recording; options of the model that are no tensors are those of the recording, call
@@ -124,8 +124,7 @@ class CapturedPotential:
         with torch.inference_mode(False), torch.no_grad():
             if cell is not None:
                 self._cell = cell.detach().to(pos.device, copy=True)
-            out = self._played(pos) or self._searched(pos)
-            return {name: value.clone() for name, value in out.items() if name != "stale"}
+            return self._played(pos) or self._searched(pos)
 
     def reset(self) -> None:
         """Forget pairs and recording; the next step makes new ones."""
@@ -144,11 +143,11 @@ class CapturedPotential:
         session.atoms.pos[: pos.size(0)].copy_(pos)
         if session.atoms.cell is not None and self._cell is not None:
             session.atoms.cell[:-1].copy_(self._cell)
-        out = session.replay()
+        out = _own(session.replay())
         if session.replay.recorded and not session.weights.hold():  # looked up while the device computes
             self._session = None
             return None
-        return None if bool(out["stale"]) else out  # here alone the host waits
+        return None if bool(out.pop("stale")) else out  # here alone the host waits
 
     def _searched(self, pos: Tensor) -> dict[str, Tensor]:
         """A step after a new search."""
@@ -159,7 +158,9 @@ class CapturedPotential:
         if session is None or self.places < index.size(1):
             self._session = session = self._started(pos, index.size(1))
         fill(session.pairs, session.atoms, index, shift)
-        return session.replay()
+        out = _own(session.replay())
+        del out["stale"]
+        return out
 
     def _started(self, pos: Tensor, pairs: int) -> _Session:
         """Tensors for so many pairs, and what will be recorded of them."""
@@ -223,6 +224,11 @@ def recordable(model: Any) -> AtomisticModel:
             f"{type(own).__name__} cannot be recorded: it looks at values of its input; use the ordinary Potential"
         )
     return own
+
+
+def _own(out: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, which the next step does not overwrite."""
+    return {name: value.clone() for name, value in out.items()}
 
 
 def _checked_skin(skin: float) -> float:

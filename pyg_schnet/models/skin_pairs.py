@@ -1,4 +1,15 @@
-"""Pairs of moving atoms in places of fixed number, and on their device the answer whether they are still all there."""
+r"""Pairs of moving atoms in places of fixed number, and on their device the answer whether they are still all there.
+
+All pairs within :math:`R = r_c + r_{skin}` of where atoms were, :math:`r^0`, with lattice vectors :math:`L^0`, are
+kept. Since then the cell was strained, and atoms moved beside:
+
+.. math:: L = L^0 (1 + \varepsilon), \quad r_i = r_i^0 (1 + \varepsilon) + u_i \quad\Rightarrow\quad
+    d_{ij} \ge d_{ij}^0 (1 - \|\varepsilon\|) - |u_i| - |u_j|
+
+so no other pair is closer than the cutoff as long as :math:`2 |u_i| + R\, \|\varepsilon\| \le r_{skin}` for all atoms
+of a structure, with the Frobenius norm of the strain. This is Verlet's rule, Phys. Rev. 159, 98 (1967), for cells that
+change.
+"""
 
 from typing import NamedTuple
 
@@ -7,6 +18,7 @@ from torch import Tensor
 
 from pyg_schnet.graph import neighbor_pairs, within_cutoff
 from pyg_schnet.graph.edges import SAME_PLACE
+from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.graph.structure import check_finite
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.ghosts import ghost_ends, ghosts_for, room_for, with_ghosts
@@ -50,7 +62,8 @@ class SkinPairs(NamedTuple):
         there: Whether there is a pair in each place [C].
         ends: Ghosts of the places, see :func:`~pyg_schnet.models.ghosts.ghost_ends` [C].
         reference: Positions in float64 when the pairs were searched [N, 3].
-        lattice: Lattice vectors at that time [B + 1, 3, 3]; ``None`` without a cell.
+        lattice: Lattice vectors in float64 at that time [B + 1, 3, 3]; ``None`` without a cell.
+        inverse: Their inverse, open axes completed [B + 1, 3, 3]; ``None`` without a cell.
     """
 
     pair_index: Tensor
@@ -59,6 +72,7 @@ class SkinPairs(NamedTuple):
     ends: Tensor
     reference: Tensor
     lattice: Tensor | None
+    inverse: Tensor | None
 
 
 def moving(
@@ -146,7 +160,8 @@ def new_pairs(atoms: Moving, num_atoms: int, places: int) -> SkinPairs:
         torch.zeros_like(ends, dtype=torch.bool),
         ends,
         atoms.pos[:num_atoms].double().clone(),
-        None if lattice is None else lattice.clone(),
+        None if lattice is None else lattice.double(),
+        None if lattice is None else torch.zeros_like(lattice, dtype=torch.float64),
     )
 
 
@@ -167,16 +182,18 @@ def fill(pairs: SkinPairs, atoms: Moving, index: Tensor, shift: Tensor) -> None:
     pairs.there[:taken] = True
     pairs.there[taken:] = False
     pairs.reference.copy_(atoms.pos[: pairs.reference.size(0)])
-    lattice = atoms.lattice
-    if pairs.lattice is not None and lattice is not None:
-        pairs.lattice.copy_(lattice)
+    if atoms.lattice is not None and pairs.lattice is not None and pairs.inverse is not None:
+        pairs.lattice.copy_(atoms.lattice)
+        full = lattice_of(atoms.cell, atoms.pbc, pairs.lattice.size(0), pairs.lattice.device)
+        if full is not None:
+            pairs.inverse.copy_(full.inverse)
 
 
 def edges_and_stale(pairs: SkinPairs, atoms: Moving, cutoff: float, skin: float) -> tuple[Edges, Tensor]:
     """The edges within the cutoff, and whether pairs must be searched again before these count.
 
-    They must if an atom is farther than half the skin from where it was, if a lattice vector has changed at all, and
-    if two atoms are at the same place, for the search to say so.
+    They must if atoms have moved, or cells have changed, too far, and if two atoms are at the same place, for the
+    search to say so.
 
     Args:
         pairs: The pairs in their places.
@@ -191,8 +208,16 @@ def edges_and_stale(pairs: SkinPairs, atoms: Moving, cutoff: float, skin: float)
     counts = pairs.there & within_cutoff(atoms.pos, *graph, lattice, atoms.batch, cutoff)
     edge_vec = edge_vectors(atoms.pos, *graph, lattice, atoms.batch)
     edges = with_ghosts(pairs.pair_index, edge_vec, counts, pairs.ends, cutoff)
-    moved = (atoms.pos[: pairs.reference.size(0)].double() - pairs.reference).square().sum(1)
-    stale = ~(moved <= (skin / 2) ** 2).all() | (edges.edge_weight < SAME_PLACE).any()  # NaN too
-    if lattice is not None and pairs.lattice is not None:
-        stale = stale | (lattice != pairs.lattice).any()
-    return edges, stale
+    near = _slack(pairs, atoms, lattice, cutoff, skin) >= 0  # false for NaN, too
+    return edges, ~near.all() | (edges.edge_weight < SAME_PLACE).any()
+
+
+def _slack(pairs: SkinPairs, atoms: Moving, lattice: Tensor | None, cutoff: float, skin: float) -> Tensor:
+    """How much of the skin is left for each atom, in Angstrom [N] float64."""
+    num_atoms = pairs.reference.size(0)
+    displacement = atoms.pos[:num_atoms].double() - pairs.reference  # [N, 3]
+    if lattice is None or pairs.lattice is None or pairs.inverse is None:
+        return skin - 2 * displacement.norm(dim=1)
+    strain = (pairs.inverse @ (lattice.double() - pairs.lattice)).index_select(0, atoms.batch[:num_atoms])  # [N, 3, 3]
+    displacement = displacement - (pairs.reference.unsqueeze(2) * strain).sum(1)
+    return skin - 2 * displacement.norm(dim=1) - (cutoff + skin) * MARGIN * strain.flatten(1).norm(dim=1)
