@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -168,19 +169,11 @@ class CapturedPotential:
         atoms = moving(self._z, self._batch, self._batch_size, pos, self._cell, self._pbc, ghosts_for(places))
         held = new_pairs(atoms, pos.size(0), places)
         self.recordings += 1
-        replay = Replay(lambda: self._step(atoms, held), pos.device)
-        return _Session(atoms, held, replay, Addresses(self.model))
+        step = partial(_step, self.model, atoms, held, self._batch_size, self.skin, self.stress, self.virials)
+        return _Session(atoms, held, Replay(step, pos.device), Addresses(self.model))
 
-    def _step(self, atoms: Moving, pairs: SkinPairs) -> dict[str, Tensor]:
-        """From positions to results; all that happens here may be recorded."""
-        model, batch_size, num_atoms = self.model, self._batch_size, self._z.numel()
-        edges, stale = edges_and_stale(pairs, atoms, model.cutoff, self.skin)
-        with torch.enable_grad():
-            structures = atoms.z, atoms.pos, atoms.batch, batch_size + 1
-            point = evaluate_on(model, *structures, edges, atoms.cell, differentiable=False, first_only=True)
-            out = first_derivatives(point, self.stress, self.virials, differentiable=False)
-        sizes = {"energy": batch_size, "forces": num_atoms, "stress": batch_size, "virials": num_atoms}
-        return {name: value[: sizes[name]] for name, value in out.items()} | {"stale": stale}
+    def __getstate__(self) -> dict[str, Any]:  # a copy makes recordings of its own
+        return self.__dict__ | {"_session": None}
 
     def _check(self, pos: Tensor, cell: Tensor | None) -> None:
         if not isinstance(pos, Tensor):
@@ -203,6 +196,20 @@ class CapturedPotential:
             raise ValueError(f"`cell` must have {expected}, got {list(cell.shape)}")
         if cell is not None and self.stress:
             check_volume(cell)
+
+
+def _step(
+    model: Any, atoms: Moving, pairs: SkinPairs, batch_size: int, skin: float, stress: bool, virials: bool
+) -> dict[str, Tensor]:
+    """From positions to results; all that happens here may be recorded."""
+    num_atoms = pairs.reference.size(0)
+    edges, stale = edges_and_stale(pairs, atoms, model.cutoff, skin)
+    with torch.enable_grad():
+        structures = atoms.z, atoms.pos, atoms.batch, batch_size + 1
+        point = evaluate_on(model, *structures, edges, atoms.cell, differentiable=False, first_only=True)
+        out = first_derivatives(point, stress, virials, differentiable=False)
+    sizes = {"energy": batch_size, "forces": num_atoms, "stress": batch_size, "virials": num_atoms}
+    return {name: value[: sizes[name]] for name, value in out.items()} | {"stale": stale}
 
 
 def recordable(model: Any) -> AtomisticModel:

@@ -74,11 +74,12 @@ class TabulatedModel(AtomisticModel):
 
     def _tables_of_all_distances(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """In a compiler, or where values are unseen, nobody may look at distances, nor at learned widths."""
-        hidden = self.config["trainable_basis"] or (values_unseen() and isinstance(self.basis, BesselBasis))
+        compiling = torch.compiler.is_compiling()
+        hidden = self.config["trainable_basis"] or (isinstance(self.basis, BesselBasis) and not compiling)
         if self.filters != "table" or (self.knot_spacing is None and hidden):
             return None
         spacing, device = self._spacing(), edge_weight.device
-        if torch.compiler.is_compiling():
+        if compiling:
             knots, matrix = self._all_knots().to(device), self._interpolation_of_all_knots().to(device)
         else:
             knots, matrix = _knots_in_place(self.cutoff, spacing, device)

@@ -1,7 +1,8 @@
 """Steps of training that a GPU plays as one recording, one for each of a few shapes of mini-batches."""
 
 from collections import OrderedDict
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -113,27 +114,30 @@ class CapturedTraining:
             bucket = None
         if bucket is None:
             self.recordings += 1
-            replay = Replay(lambda: self._step(batch), batch.pos.device)
+            replay = Replay(partial(_step, self.task, self.optimizer, batch), batch.pos.device)
             bucket = _Bucket(batch, replay, Addresses(self.model))
         self._buckets[batch.shape] = bucket
         while len(self._buckets) > self.max_shapes:
             self._buckets.popitem(last=False)
         return bucket
 
-    def _step(self, batch: Padded) -> Tensor:
-        """From the edges to new weights; all that happens here may be recorded."""
-        task, structures = self.task, batch.energy.size(0)
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            atoms = batch.z, batch.pos, batch.batch, structures
-            point = evaluate_on(self.model, *atoms, batch.edges, batch.cell, differentiable=True)
-            out = {"energy": point.energy}
-            if task.hparams["forces"]:
-                out = first_derivatives(point, False, batch.stress is not None, differentiable=True)
-            loss = task.loss_of(out, batch.labels) * batch.share
-        loss.backward()
-        self.optimizer.step()
-        return loss.detach()
+    def __getstate__(self) -> dict[str, Any]:  # a copy makes recordings of its own
+        return self.__dict__ | {"_buckets": OrderedDict()}
+
+
+def _step(task: PotentialTask, optimizer: Optimizer, batch: Padded) -> Tensor:
+    """From the edges to new weights; all that happens here may be recorded."""
+    optimizer.zero_grad(set_to_none=True)
+    with torch.enable_grad():
+        atoms = batch.z, batch.pos, batch.batch, batch.energy.size(0)
+        point = evaluate_on(task.model, *atoms, batch.edges, batch.cell, differentiable=True)
+        out = {"energy": point.energy}
+        if task.hparams["forces"]:
+            out = first_derivatives(point, False, batch.stress is not None, differentiable=True)
+        loss = task.loss_of(out, batch.labels) * batch.share
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:

@@ -1,5 +1,6 @@
 """Steps of fixed shape: the results of the ordinary potential, step after step, and a search exactly when it is due."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -260,6 +261,16 @@ def test_results_are_the_callers_own(make_model: MakeModel) -> None:
     captured.reset()
     assert captured.places == 0
     same(captured(pos), kept)
+
+
+def test_a_copy_has_tensors_of_its_own(make_model: MakeModel) -> None:
+    z, pos, batch = atoms(torch.float64)
+    captured = CapturedPotential(make_model(cutoff=3.0), z, batch)
+    captured(pos)
+    copied = copy.deepcopy(captured)
+    same(copied(0.98 * pos), Potential(captured.model)(z, 0.98 * pos, batch))
+    same(captured(pos), Potential(captured.model)(z, pos, batch))
+    assert copied.model is not captured.model
 
 
 def test_new_weights_are_seen(make_model: MakeModel, scramble: Callable[[nn.Module], nn.Module]) -> None:

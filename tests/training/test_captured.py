@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data
 
 from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.training import CapturedTraining, PotentialTask, PropertyTask
-from pyg_schnet.training.captured import make_capturable
+from pyg_schnet.training.captured import _step, make_capturable
 from pyg_schnet.training.padding import padded
 from pyg_schnet.transforms import RadiusGraph
 
@@ -144,7 +144,7 @@ def test_what_fills_up_has_no_effect_whatever_it_is(make_model: MakeModel) -> No
     filled.pair_index[:, pairs:] = atoms
     both = len(filled.edge_vec)
     filled.edge_index[:, pairs:both], filled.edge_index[:, both + pairs :] = atoms + 1, atoms
-    assert torch.equal(captured._step(filled), expected)
+    assert torch.equal(_step(task, captured.optimizer, filled), expected)
     for parameter, gradient in zip(task.parameters(), gradients, strict=True):
         if gradient is not None:
             torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-14)
@@ -193,6 +193,17 @@ def test_recorded_steps(make_model: MakeModel, stage: Any, variant: str) -> None
     one.model.interactions[0] = copy.deepcopy(one.model.interactions[0])
     captured(batch)
     assert len(captured._buckets) == 1  # recordings of the old layer are gone
+
+
+def test_a_copy_trains_its_own_weights(make_model: MakeModel) -> None:
+    task, (batch,) = PotentialTask(make_model(cutoff=3.0)), batches([[3, 7]])
+    captured = CapturedTraining(task, adam(task))
+    captured(batch)
+    copied = copy.deepcopy(captured)
+    before, expected = [one.clone() for one in task.parameters()], copied(batch)
+    assert all(map(torch.equal, before, task.parameters()))
+    assert torch.equal(captured(batch), expected)
+    same_weights(task, copied.task, 0.0)
 
 
 def test_optimizers_for_recordings() -> None:
