@@ -24,12 +24,17 @@ class Sizes(NamedTuple):
     atoms: int
     structures: int
 
+    def room(self) -> "Sizes":
+        """Places for so many, a structure and atoms to fill up with."""
+        pairs = room_for(self.pairs)
+        return Sizes(pairs, room_for(self.atoms + ghosts_for(pairs)), room_for(self.structures + 1))
+
     def fit(self, needed: "Sizes") -> bool:
-        """Whether there is room for so many, with a structure and enough atoms of it to fill up, and not too much."""
-        enough = self.pairs >= needed.pairs and self.structures > needed.structures
-        enough = enough and self.atoms >= needed.atoms + ghosts_for(self.pairs - needed.pairs + 1)
-        smallest = max(8, self.pairs * SMALLEST_PART), max(8, self.atoms * SMALLEST_PART)
-        return enough and room_for(needed.pairs) >= smallest[0] and room_for(needed.atoms + 1) >= smallest[1]
+        """Whether these places are enough for so many, and not far too many."""
+        least, ghosts = needed.room(), ghosts_for(self.pairs - needed.pairs + 1)
+        enough = self.pairs >= needed.pairs and self.atoms >= needed.atoms + ghosts
+        moderate = least.pairs >= SMALLEST_PART * self.pairs and least.atoms >= SMALLEST_PART * self.atoms
+        return enough and moderate and self.structures > needed.structures
 
 
 def sizes_for(needed: Sizes, known: Iterable[Sizes]) -> Sizes:
@@ -48,10 +53,7 @@ def sizes_for(needed: Sizes, known: Iterable[Sizes]) -> Sizes:
         (Sizes(pairs=112, atoms=24, structures=8), True)
     """
     fitting = [sizes for sizes in known if sizes.fit(needed)]
-    if fitting:
-        return min(fitting)
-    pairs = room_for(needed.pairs)
-    return Sizes(pairs, room_for(needed.atoms + ghosts_for(pairs)), room_for(needed.structures + 1))
+    return min(fitting, default=needed.room())
 
 
 class Padded(NamedTuple):

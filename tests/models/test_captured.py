@@ -209,6 +209,19 @@ def test_places_grow_and_stay(make_model: MakeModel) -> None:
     assert (captured.rebuilds, captured.recordings) == (4, 3)
 
 
+def test_recordings_of_more_places(make_model: MakeModel, stage: Any) -> None:
+    grid = torch.cartesian_prod(*[torch.arange(3.0, dtype=torch.float64)] * 3)
+    z = torch.ones(27, dtype=torch.long)
+    captured = CapturedPotential(make_model(cutoff=2.0), z, skin=0.2)
+    for spacing in (3.0, 1.8, 1.0, 2.5, 1.8):
+        for step in range(5):
+            pos = spacing * grid + 0.01 * step
+            same(captured(pos), Potential(captured.model)(z, pos))
+    assert captured.rebuilds == 5
+    assert len(stage.tapes) == captured.recordings == 3
+    assert stage.tapes[-1].played >= 12
+
+
 def test_empty_places_have_no_effect_whatever_is_in_them(make_model: MakeModel) -> None:
     model = make_model(cutoff=3.0, cutoff_function=None, normalization="mean")
     z, pos, batch = atoms(torch.float64)

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.training import CapturedTraining, PotentialTask, PropertyTask
 from pyg_schnet.training.captured import _step, make_capturable
-from pyg_schnet.training.padding import padded
+from pyg_schnet.training.padding import Sizes, padded, sizes_for
 from pyg_schnet.transforms import RadiusGraph
 
 MakeModel = Callable[..., Any]
@@ -163,6 +165,34 @@ def test_shapes_are_kept_and_forgotten(make_model: MakeModel) -> None:
     captured(large)
     assert captured.recordings == 4
     assert len(captured._buckets) == 2
+
+
+number = st.integers(0, 5000)
+
+
+@given(st.lists(st.tuples(number, st.integers(1, 900), st.integers(1, 64)), min_size=1, max_size=20))
+def test_there_is_room_and_not_too_much(numbers: list[tuple[int, int, int]]) -> None:
+    """Whatever was there before: a structure and atoms to fill up with, few pairs for each of them, a bounded waste."""
+    known: list[Sizes] = []
+    for needed in (Sizes(*one) for one in numbers):
+        sizes = sizes_for(needed, known)
+        assert sizes.fit(needed)
+        assert sizes.structures > needed.structures
+        ghosts, empty = sizes.atoms - needed.atoms, sizes.pairs - needed.pairs
+        assert empty >= 0
+        assert ghosts >= 1
+        assert empty <= 64 * ghosts
+        assert sizes.pairs <= max(8, 2.1 * needed.pairs)
+        known.append(sizes)
+
+
+def test_batches_of_many_sizes_have_few_shapes() -> None:
+    """Thirty-two molecules of 18 atoms, three more or less."""
+    known: dict[Sizes, None] = {}
+    for _ in range(300):
+        atoms = (18 + 3 * torch.randn(32)).round().long()
+        known[sizes_for(Sizes(int((atoms * (atoms - 1) // 2).sum()), int(atoms.sum()), 32), known)] = None
+    assert len(known) <= 4
 
 
 @pytest.mark.parametrize("variant", ["exact", "counted", "tables", "stress"])
