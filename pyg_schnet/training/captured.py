@@ -158,7 +158,7 @@ def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
             )
         group["capturable"] = True
         group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
-    vars(optimizer)["_warned_capturable_if_run_uncaptured"] = True  # the first steps do, on purpose
+    vars(optimizer)["_warned_capturable_if_run_uncaptured"] = True  # no warning: first steps do
     for state in optimizer.state.values():
         if "step" in state:
             state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).to(device)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet.graph import unseen
 from pyg_schnet.models import DTNN, CapturedPotential, EnnS2S
+from pyg_schnet.models.captured import _step
 from pyg_schnet.models.ghosts import ghosts_for, room_for
 
 MakeModel = Callable[..., SchNet]
@@ -184,6 +186,22 @@ def test_search_exactly_when_it_is_due(walk: list[Any], skin: float) -> None:
         assert needed <= listed | {(j, i) for i, j in listed}
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_the_cutoff_to_the_last_bit(make_model: MakeModel, dtype: torch.dtype) -> None:
+    """A pair at the cutoff has no influence, not even on numbers of neighbours; one just below it has."""
+    model = make_model(cutoff=3.0, cutoff_function=None, normalization="mean").to(dtype)
+    z, at = torch.tensor([1, 6, 8]), torch.tensor(3.0, dtype=dtype)
+    captured, potential, energies = CapturedPotential(model, z), Potential(model), []
+    for distance in (at, torch.nextafter(at, at - 1), torch.nextafter(at, at + 1)):
+        pos = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 0, float(distance)]], dtype=dtype)
+        out = captured(pos)
+        same(out, potential(z, pos))
+        energies.append(float(out["energy"]))
+    assert captured.rebuilds == 1
+    assert energies[0] == energies[2]
+    assert abs(energies[1] - energies[0]) > 1e-3
+
+
 def test_wrapped_atoms_count_as_moved(make_model: MakeModel) -> None:
     z, pos, periodic = crystal(torch.float64)
     first = {name: value[:1] for name, value in periodic.items()}
@@ -341,6 +359,30 @@ def test_recorded_steps_of_other_models(make_model: MakeModel, stage: Any, varia
     assert len(stage.tapes) == 1
     assert stage.tapes[0].played > 8
     assert stage.tapes[0].constants == 0 or variant in {"tables", "frozen"}  # there by plain twins, on a GPU by kernels
+
+
+@pytest.mark.parametrize(
+    "model", [SchNet(8, 8, 2, 10, cutoff=3.0, filters="table"), DTNN(8, cutoff=3.0)], ids=["SchNet", "DTNN"]
+)
+def test_everything_is_on_the_device_of_the_model(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one without values, where nobody can look at them and no tensor of a CPU may take part."""
+    z, pos, periodic = crystal(torch.float32)
+    captured = CapturedPotential(model, z, torch.arange(3).repeat_interleave(3), **periodic)
+    captured(pos)
+    session = captured._session
+    assert session is not None
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # does not know this device
+    tensors = (type(part)(*(one.to("meta") for one in part)) for part in (session.atoms, session.pairs))
+    with unseen():
+        out = _step(model.to("meta"), *tensors, batch_size=3, skin=0.5, stress=True, virials=True)
+    assert {name: list(value.shape) for name, value in out.items()} == {
+        "energy": [3],
+        "forces": [9, 3],
+        "virials": [9, 3, 3],
+        "stress": [3, 3, 3],
+        "stale": [],
+    }
+    assert all(value.is_meta for value in out.values())
 
 
 def test_sizes_of_buckets() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
+from pyg_schnet.graph import unseen
 from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.training import CapturedTraining, PotentialTask, PropertyTask
 from pyg_schnet.training.captured import _step, make_capturable
-from pyg_schnet.training.padding import Sizes, padded, sizes_for
+from pyg_schnet.training.padding import Padded, Sizes, padded, sizes_for
 from pyg_schnet.transforms import RadiusGraph
 
 MakeModel = Callable[..., Any]
@@ -234,6 +236,22 @@ def test_a_copy_trains_its_own_weights(make_model: MakeModel) -> None:
     assert all(map(torch.equal, before, task.parameters()))
     assert torch.equal(captured(batch), expected)
     same_weights(task, copied.task, 0.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"filters": "table"}, {"normalization": "mean"}], ids=str)
+def test_everything_is_on_the_device_of_the_model(
+    make_model: MakeModel, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On one without values, where nobody can look at them and no tensor of a CPU may take part."""
+    task = PotentialTask(make_model(cutoff=3.0, **options), rho_stress=1.0)
+    batch = padded(task, batches([[4, 3]], crystal=True)[0])
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # does not know this device
+    optimizer: Any = SimpleNamespace(zero_grad=lambda **_: None, step=lambda: None)
+    task.to("meta")
+    with unseen():
+        loss = _step(task, optimizer, Padded(*(None if one is None else one.to("meta") for one in batch)))
+    assert loss.is_meta
+    assert all(parameter.grad is None or parameter.grad.is_meta for parameter in task.parameters())
 
 
 def test_optimizers_for_recordings() -> None:
