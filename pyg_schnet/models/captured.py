@@ -123,9 +123,10 @@ class CapturedPotential:
         """
         self._check(pos, cell)
         with torch.inference_mode(False), torch.no_grad():
-            if cell is not None:
-                self._cell = cell.detach().to(pos.device, copy=True)
-            return self._played(pos) or self._searched(pos)
+            cell = self._cell if cell is None else cell.detach().to(pos.device, copy=True)
+            out = self._played(pos, cell) or self._searched(pos, cell)
+            self._cell = cell
+            return out
 
     def reset(self) -> None:
         """Forget pairs and recording; the next step makes new ones."""
@@ -136,37 +137,37 @@ class CapturedPotential:
         """Number of places for pairs; 0 before the first step."""
         return 0 if self._session is None else self._session.pairs.there.numel()
 
-    def _played(self, pos: Tensor) -> dict[str, Tensor] | None:
+    def _played(self, pos: Tensor, cell: Tensor | None) -> dict[str, Tensor] | None:
         """A step with the pairs there are; ``None`` if that is not enough."""
         session = self._session
         if session is None:
             return None
         session.atoms.pos[: pos.size(0)].copy_(pos)
-        if session.atoms.cell is not None and self._cell is not None:
-            session.atoms.cell[:-1].copy_(self._cell)
+        if session.atoms.cell is not None and cell is not None:
+            session.atoms.cell[:-1].copy_(cell)
         out = _own(session.replay())
         if session.replay.recorded and not session.weights.hold():  # looked up while the device computes
             self._session = None
             return None
         return None if bool(out.pop("stale")) else out  # here alone the host waits
 
-    def _searched(self, pos: Tensor) -> dict[str, Tensor]:
+    def _searched(self, pos: Tensor, cell: Tensor | None) -> dict[str, Tensor]:
         """A step after a new search."""
-        structures = self._batch, self._batch_size, self._cell, self._pbc
+        structures = self._batch, self._batch_size, cell, self._pbc
         index, shift = search(pos, *structures, self.model.cutoff + self.skin)
         self.rebuilds += 1
         session = self._session
         if session is None or self.places < index.size(1):
-            self._session = session = self._started(pos, index.size(1))
+            self._session = session = self._started(pos, cell, index.size(1))
         fill(session.pairs, session.atoms, index, shift)
         out = _own(session.replay())
         del out["stale"]
         return out
 
-    def _started(self, pos: Tensor, pairs: int) -> _Session:
+    def _started(self, pos: Tensor, cell: Tensor | None, pairs: int) -> _Session:
         """Tensors for so many pairs, and what will be recorded of them."""
         places = places_for(pairs)
-        atoms = moving(self._z, self._batch, self._batch_size, pos, self._cell, self._pbc, ghosts_for(places))
+        atoms = moving(self._z, self._batch, self._batch_size, pos, cell, self._pbc, ghosts_for(places))
         held = new_pairs(atoms, pos.size(0), places)
         self.recordings += 1
         step = partial(_step, self.model, atoms, held, self._batch_size, self.skin, self.stress, self.virials)

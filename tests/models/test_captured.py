@@ -424,6 +424,8 @@ BAD_STEP: list[tuple[tuple[Any, ...], type[Exception], str]] = [
     ((POS + torch.nan,), ValueError, "`pos` must be finite"),
     ((POS, 2 * BOX["cell"][0]), ValueError, r"`cell` must have shape \[1, 3, 3\], got \[3, 3\]"),
     ((POS, BOX["cell"].double()), TypeError, "`cell` is torch.float64"),
+    ((POS, 0 * BOX["cell"]), ValueError, "span no volume"),
+    ((POS, torch.nan * BOX["cell"]), ValueError, "span no volume"),
 ]
 
 
