@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from pyg_schnet.models.captured import recordable
 from pyg_schnet.models.potential import evaluate_on, first_derivatives
 from pyg_schnet.models.replay import Addresses, Replay
+from pyg_schnet.training.capturable import Capturable
 from pyg_schnet.training.padding import Padded, padded
 from pyg_schnet.training.potential_task import PotentialTask
 
@@ -35,10 +36,11 @@ class CapturedTraining:
     is called instead.
 
     Gradients are those of one mini-batch: they are neither accumulated nor clipped, and on a GPU ``parameter.grad`` is
-    not for reading. There, the optimizer is made capturable and its learning rate a tensor: schedules of torch change
-    it in place, whoever assigns a number in its place is not heard. Weights may be changed in place between steps. If
-    they are replaced, all recordings are made anew; the optimizer must then know the new ones. Averages of the weights
-    are taken outside, between steps. ``filters="table"`` makes tables of all distances, and ``"auto"`` is exact.
+    not for reading. There, the optimizer is made capturable and its learning rate a tensor, which schedules of torch
+    change in place; other options of the optimizer and of the model are those of the recording. Weights may be changed
+    in place between steps. If they or the state of the optimizer are replaced, recordings are made anew; the optimizer
+    must then know the new weights. Averages of the weights are taken outside, between steps. ``filters="table"`` makes
+    tables of all distances, and ``"auto"`` is exact.
 
     Args:
         task: What is learnt; its references are not set here, see
@@ -78,9 +80,7 @@ class CapturedTraining:
         self.task, self.optimizer, self.max_shapes = task, optimizer, max_shapes
         self.recordings = 0
         self._buckets: OrderedDict[tuple[object, ...], _Bucket] = OrderedDict()
-        device = self.model.embedding.weight.device
-        if device.type == "cuda":
-            make_capturable(optimizer, device)
+        self._capturable = Capturable(optimizer, self.model.embedding.weight.device)
 
     def __call__(self, data: Data) -> Tensor:
         """One step of training.
@@ -104,10 +104,14 @@ class CapturedTraining:
             for held, new in zip(bucket.batch, batch, strict=True):
                 if held is not None and new is not None:
                     held.copy_(new)
-        return bucket.replay().clone()
+        loss = bucket.replay().clone()
+        self._capturable.remember()
+        return loss
 
     def _bucket(self, batch: Padded) -> _Bucket:
         """What is kept of the shape of a batch."""
+        if not self._capturable.prepare():
+            self._buckets.clear()
         bucket = self._buckets.pop(batch.shape, None)
         if bucket is not None and bucket.replay.recorded and not bucket.weights.hold():
             self._buckets.clear()
@@ -122,7 +126,7 @@ class CapturedTraining:
         return bucket
 
     def __getstate__(self) -> dict[str, Any]:  # a copy makes recordings of its own
-        return self.__dict__ | {"_buckets": OrderedDict()}
+        return self.__dict__ | {"_buckets": OrderedDict[tuple[object, ...], _Bucket]()}
 
 
 def _step(task: PotentialTask, optimizer: Optimizer, batch: Padded) -> Tensor:
@@ -138,27 +142,3 @@ def _step(task: PotentialTask, optimizer: Optimizer, batch: Padded) -> Tensor:
     loss.backward()
     optimizer.step()
     return loss.detach()
-
-
-def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
-    """Let an optimizer be recorded: its counters and learning rates become tensors on the device.
-
-    Args:
-        optimizer: The optimizer.
-        device: Where the weights are.
-
-    Raises:
-        ValueError: If it does not know of recordings.
-    """
-    for group in optimizer.param_groups:
-        if "capturable" not in group:
-            raise ValueError(
-                f"{type(optimizer).__name__} cannot be recorded on a GPU; expected an optimizer with the argument "
-                "`capturable`, for example torch.optim.Adam"
-            )
-        group["capturable"] = True
-        group["lr"] = torch.as_tensor(group["lr"], dtype=torch.float32).to(device)
-    vars(optimizer)["_warned_capturable_if_run_uncaptured"] = True  # no warning: first steps do
-    for state in optimizer.state.values():
-        if "step" in state:
-            state["step"] = torch.as_tensor(state["step"], dtype=torch.float32).to(device)

@@ -15,7 +15,8 @@ from torch_geometric.data import Batch, Data
 from pyg_schnet.graph import unseen
 from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.training import CapturedTraining, PotentialTask, PropertyTask
-from pyg_schnet.training.captured import _step, make_capturable
+from pyg_schnet.training.capturable import Capturable
+from pyg_schnet.training.captured import _step
 from pyg_schnet.training.padding import Padded, Sizes, padded, sizes_for
 from pyg_schnet.transforms import RadiusGraph
 
@@ -254,24 +255,51 @@ def test_everything_is_on_the_device_of_the_model(
     assert all(parameter.grad is None or parameter.grad.is_meta for parameter in task.parameters())
 
 
-def test_optimizers_for_recordings() -> None:
-    parameter, device = nn.Parameter(torch.ones(2)), torch.device("cpu")
+def test_another_state_of_the_optimizer(make_model: MakeModel, stage: Any) -> None:
+    """A run that goes back to an earlier state of weights and optimizer takes the same steps again."""
+    task, (batch,) = PotentialTask(make_model(cutoff=3.0)), batches([[3, 7]])
+    optimizer = adam(task)
+    captured = CapturedTraining(task, optimizer)
+    for _ in range(5):
+        captured(batch)
+    weights, state = copy.deepcopy(task.state_dict()), copy.deepcopy(optimizer.state_dict())
+    first = [captured(batch).item() for _ in range(6)]
+    task.load_state_dict(weights)  # in place
+    optimizer.load_state_dict(state)  # not
+    assert [captured(batch).item() for _ in range(6)] == pytest.approx(first, rel=1e-11)
+    assert len(stage.tapes) == 2
+
+
+def test_optimizers_for_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates and counters are tensors that stay where they are, whatever a schedule or somebody else does to them."""
+    parameter, device = nn.Parameter(torch.ones(2)), torch.device("cuda")
+    moved = Tensor.to
+
+    def to(self: Tensor, *where: Any, **how: Any) -> Tensor:
+        return moved(self, *("cpu" if one == device else one for one in where), **how)
+
+    monkeypatch.setattr(Tensor, "to", to)
     optimizer = torch.optim.Adam([parameter], lr=1e-3)
     parameter.sum().backward()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     optimizer.step()
-    make_capturable(optimizer, device)
+    capturable = Capturable(optimizer, device)
     (group,) = optimizer.param_groups
     rate = group["lr"]
-    make_capturable(optimizer, device)
-    assert group["lr"] is rate  # where a recording reads it
     assert group["capturable"]
     assert torch.is_tensor(optimizer.state[parameter]["step"])
     schedule.step()
-    assert group["lr"] is rate
     assert float(rate) == pytest.approx(5e-4)
+    capturable.remember()
+    group["lr"] = 0.25
+    assert capturable.prepare()
+    assert group["lr"] is rate
+    assert float(rate) == 0.25
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    assert not capturable.prepare()
+    assert optimizer.param_groups[0]["lr"] is rate
     with pytest.raises(ValueError, match="SGD cannot be recorded on a GPU; expected an optimizer with the argument"):
-        make_capturable(torch.optim.SGD([parameter], lr=0.1), device)
+        Capturable(torch.optim.SGD([parameter], lr=0.1), device)
 
 
 def test_bad_input(make_model: MakeModel) -> None:
