@@ -1,8 +1,10 @@
 """Fixtures shared by all tests: seeds, molecules, models, the mirror of real data."""
 
+import contextlib
+import importlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +12,13 @@ import hypothesis
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch_geometric.data import Data
 
 from pyg_schnet import SchNet
+from pyg_schnet.models.replay import Replay
+from pyg_schnet.ops import trilinear
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("fixed")
@@ -103,3 +109,99 @@ def rotation() -> Tensor:
     """A random proper rotation [3, 3] float64."""
     q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))
     return q * torch.linalg.det(q)
+
+
+class Tape(TorchDispatchMode):
+    """What a CUDA graph does, on a CPU: operations on tensors that stay where they are, recorded and played again.
+
+    Memory from outside is after the recording as it was before. Looking at values stops the recording.
+    """
+
+    looks = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal.default", "_unique", "item")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.outside: dict[int, tuple[Any, Any]] = {}
+        self.inside: list[Any] = []  # kept, lest their memory is used again
+        self.played = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(look in str(func) for look in self.looks):
+            raise RuntimeError(f"{func} while recording")
+        known = {storage.data_ptr() for storage in self.inside}
+        for storage in self._storages((args, kwargs)):
+            if storage.data_ptr() not in known:
+                self.outside.setdefault(storage.data_ptr(), (storage, storage.clone()))
+        out = func(*args, **(kwargs or {}))
+        self.inside += [one for one in self._storages(out) if one.data_ptr() not in self.outside]
+        self.calls.append((func, args, kwargs or {}, out))
+        return out
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        for storage, before in self.outside.values():
+            storage.copy_(before)
+
+    def replay(self) -> None:
+        """Play all of it again."""
+        self.played += 1
+        with torch.no_grad():
+            for func, args, kwargs, out in self.calls:
+                again = func(*args, **kwargs)
+                for old, new in zip(tree_leaves(out), tree_leaves(again), strict=True):
+                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
+                        old.detach().copy_(new.detach())
+
+    @property
+    def constants(self) -> int:
+        """Numbers from Python, which would have to be copied to a GPU."""
+        return sum("lift_fresh" in str(func) for func, *_ in self.calls)
+
+    @staticmethod
+    def _storages(tree: Any) -> list[Any]:
+        tensors = (one for one in tree_leaves(tree) if isinstance(one, Tensor))
+        return [one.untyped_storage() for one in tensors if one.numel() > 0]
+
+
+class Stage:
+    """A GPU that there is not: which streams, recordings and replays there were, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.tapes: list[Tape] = []
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """Steps are recorded and played on the CPU as they would be on a GPU."""
+    stage = Stage()
+
+    class Stream:
+        def __init__(self, device: Any = None, name: str = "side") -> None:
+            self.name = name
+
+        def wait_stream(self, other: "Stream") -> None:
+            stage.events.append(f"{self.name} waits for {other.name}")
+
+    @contextlib.contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        stage.events.append(f"on {stream.name}")
+        yield
+
+    @contextlib.contextmanager
+    def graph(tape: Tape, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+        stage.events.append(f"record on {stream.name}")
+        stage.tapes.append(tape)
+        with tape:
+            yield
+
+    for name, stand_in in (("Stream", Stream), ("stream", on), ("CUDAGraph", Tape), ("graph", graph)):
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream(name="main"))
+    monkeypatch.setattr(trilinear, "_looped", lambda _: None)  # a tape does not see compiled loops
+    for module in ("pyg_schnet.models.captured", "pyg_schnet.training.captured"):
+        with contextlib.suppress(ImportError):
+            imported = importlib.import_module(module)
+            monkeypatch.setattr(imported, "Replay", lambda step, _: Replay(step, torch.device("cuda")))
+    return stage

@@ -3,7 +3,7 @@
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.neighbors import check_cutoff, radius_graph, within_cutoff
 from pyg_schnet.graph.pairs import neighbor_pairs
-from pyg_schnet.graph.structure import check_structures, may_inspect
+from pyg_schnet.graph.structure import check_structures, may_inspect, unseen, values_unseen
 from pyg_schnet.graph.verlet import VerletList
 
 __all__ = [
@@ -14,5 +14,7 @@ __all__ = [
     "may_inspect",
     "neighbor_pairs",
     "radius_graph",
+    "unseen",
+    "values_unseen",
     "within_cutoff",
 ]

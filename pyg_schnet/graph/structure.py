@@ -1,8 +1,39 @@
 """What a batch of structures must look like, checked once where it enters."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
+
+_thread = threading.local()
+
+
+@contextlib.contextmanager
+def unseen() -> Iterator[None]:
+    """Inside, nobody looks at values: shapes and what is computed are the same for all values, on every device.
+
+    What is done inside may thus be recorded once and played again with other values, see
+    :mod:`pyg_schnet.models.replay`.
+
+    Example:
+        >>> with unseen():
+        ...     may_inspect(torch.zeros(1))
+        False
+    """
+    before = values_unseen()
+    _thread.unseen = True
+    try:
+        yield
+    finally:
+        _thread.unseen = before
+
+
+def values_unseen() -> bool:
+    """Whether this is inside of :func:`unseen`."""
+    return getattr(_thread, "unseen", False)
 
 
 def may_inspect(tensor: Tensor) -> bool:
@@ -12,14 +43,15 @@ def may_inspect(tensor: Tensor) -> bool:
         tensor: Any tensor.
 
     Returns:
-        True for tensors with elements on the CPU outside of compilation and of the transforms of ``torch.func``.
+        True for tensors with elements on the CPU outside of compilation, of the transforms of ``torch.func`` and of
+        :func:`unseen`.
 
     Example:
         >>> may_inspect(torch.zeros(1)), may_inspect(torch.zeros(0))
         (True, False)
     """
     plain = tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
-    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor) and not values_unseen()
 
 
 def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:

@@ -38,6 +38,9 @@ class AtomisticModel(nn.Module):
         ValueError: If an argument is out of its range.
     """
 
+    #: Whether the network can be recorded: it computes the same for all values of its input, see
+    #: :mod:`pyg_schnet.models.replay`.
+    recordable = True
     readout: Any
     reference: Reference
 

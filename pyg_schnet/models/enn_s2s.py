@@ -80,6 +80,8 @@ class EnnS2S(AtomisticModel):
         torch.Size([1, 1])
     """
 
+    recordable = False  # the table of neighbours is as wide as their largest number
+
     def __init__(
         self,
         hidden_channels: int = 50,

@@ -64,7 +64,7 @@ class SchNet(TabulatedModel):
         filters: ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
             from which the pairs read them (1e-6 of the energies, also in training on forces); ``"auto"``: from a table
             on a CPU where that is faster. The weights are the same; for inference :meth:`freeze` the tables. In
-            ``torch.compile``, ``"table"`` makes tables of all distances, and ``"auto"`` is exact.
+            ``torch.compile`` and in recorded steps, ``"table"`` makes tables of all distances, and ``"auto"`` is exact.
         knot_spacing: Distance between the knots of tables in Angstrom; errors of energies grow with its sixth, of
             forces with its fifth power. ``None`` for a tenth of the width of the Gaussians, see
             :func:`~pyg_schnet.ops.knot_spacing`.

@@ -1,11 +1,13 @@
 """Models whose filters may come from tables: frozen ones, or those of a batch."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.graph import values_unseen
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.filter_tables import (
     FILTERS,
@@ -60,7 +62,7 @@ class TabulatedModel(AtomisticModel):
             return frozen_tables(self.filter_tables, self.cutoff)
         if self.filters == "exact":
             return None
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or values_unseen():
             return self._tables_of_all_distances(edge_weight)
         spacing = self._spacing()
         if edge_weight.size(0) == 0 or (self.filters == "auto" and not worth_a_table(edge_weight, spacing)):
@@ -71,11 +73,16 @@ class TabulatedModel(AtomisticModel):
         return filter_tables(self.basis, self.interactions, knots, matrix, (start, spacing), edge_weight)
 
     def _tables_of_all_distances(self, edge_weight: Tensor) -> list[FilterTable] | None:
-        """In a compiler nobody may look at distances, nor at learned widths."""
-        if self.filters != "table" or (self.knot_spacing is None and self.config["trainable_basis"]):
+        """In a compiler, or where values are unseen, nobody may look at distances, nor at learned widths."""
+        compiling = torch.compiler.is_compiling()
+        hidden = self.config["trainable_basis"] or (isinstance(self.basis, BesselBasis) and not compiling)
+        if self.filters != "table" or (self.knot_spacing is None and hidden):
             return None
         spacing, device = self._spacing(), edge_weight.device
-        knots, matrix = self._all_knots().to(device), self._interpolation_of_all_knots().to(device)
+        if compiling:
+            knots, matrix = self._all_knots().to(device), self._interpolation_of_all_knots().to(device)
+        else:
+            knots, matrix = _knots_in_place(self.cutoff, spacing, device)
         return filter_tables(self.basis, self.interactions, knots, matrix, (-MARGIN * spacing, spacing), edge_weight)
 
     @torch.compiler.assume_constant_result
@@ -167,6 +174,14 @@ class TabulatedModel(AtomisticModel):
         if tables is not None and self.embedding.weight.dtype != tables.dtype:
             self.freeze()  # rounded once, from float64 to the new kind
         return self
+
+
+@functools.cache  # never forgotten: a recorded step reads them where they are, and cannot copy them from the CPU
+def _knots_in_place(cutoff: float, spacing: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """All knots up to the cutoff and their interpolation, on a device."""
+    with torch.inference_mode(False):
+        knots = knots_of(0.0, cutoff, spacing)[1]
+        return knots.to(device), interpolation(knots.size(0)).to(device)
 
 
 def _leave_tables(model: TabulatedModel, state: dict[str, Any], prefix: str, *_: Any) -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_schnet.models import Committee, CommitteePotential, Potential, load
+from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, Potential, load
+from pyg_schnet.models.captured import recordable
 from pyg_schnet.models.checkpoint import to_device
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.units import ENERGY
@@ -72,12 +73,14 @@ class SchNetCalculator(Calculator):
         dtype: Floating-point type to evaluate in, float32 or float64; ``None`` for the model's own.
         energy_unit: Unit of the model's energies, from which they are converted to eV; ``None`` for what the model or
             its file says (``model.units``), eV if they say nothing.
+        captured: Whether steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small
+            systems in dynamics, see :class:`~pyg_schnet.models.CapturedPotential`.
         **kwargs: Passed to ASE's ``Calculator``: ``atoms``, ``label``, ``directory``, ``restart``.
 
     Raises:
         TypeError: If ``model`` is none of these or an argument is not known.
-        ValueError: If it predicts a mean over the atoms or anything else than an energy, the unit is none of energy, or
-            there is no such device.
+        ValueError: If it predicts a mean over the atoms or anything else than an energy, the unit is none of energy,
+            there is no such device, or steps cannot be recorded, as those of a committee.
 
     Example:
         >>> from ase.build import molecule
@@ -103,6 +106,7 @@ class SchNetCalculator(Calculator):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         energy_unit: str | None = None,
+        captured: bool = False,
         **kwargs: Any,
     ) -> None:
         for argument in kwargs.keys() - {"atoms", "label", "directory", "restart"}:
@@ -118,6 +122,8 @@ class SchNetCalculator(Calculator):
         if unit not in ENERGY:
             raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
         self.unit_factor = ENERGY[unit]
+        if captured:
+            _check_captured(potential)
         own = _potential_of(copy.deepcopy(potential.model)).eval().requires_grad_(False)
         self.potential = to_device(own, device, dtype)
         if isinstance(potential, CommitteePotential):
@@ -125,6 +131,8 @@ class SchNetCalculator(Calculator):
         self._has_energies = bare.config["readout"] in {"add", "sum"}
         first = next(self.potential.parameters())
         self.device, self.dtype = first.device, first.dtype
+        self.captured = captured
+        self._steps: tuple[tuple[Any, ...], CapturedPotential] | None = None
 
     def calculate(
         self,
@@ -145,7 +153,8 @@ class SchNetCalculator(Calculator):
         data = atoms_to_data(structure, self.dtype, self.device)
         spanned = _spans_volume(structure)
         # virials cost next to nothing beside the forces, a second evaluation when ASE asks for the stress does
-        out = self.potential(data, stress=spanned, virials=spanned)
+        evaluate = self._captured if self.captured else self.potential
+        out = evaluate(data, stress=spanned, virials=spanned)
         out = {name: self.unit_factor * value for name, value in out.items()}
         energy = float(out["energy"])
         self.results = {"energy": energy, "free_energy": energy, "forces": out["forces"].cpu().numpy()}
@@ -160,6 +169,16 @@ class SchNetCalculator(Calculator):
                 self.results["stress_std"] = full_3x3_to_voigt_6_stress(out["stress_std"][0].cpu().numpy())
         if self._has_energies and not {"energies", "energies_std"}.isdisjoint(properties):
             self._add_energies(data)
+
+    def _captured(self, data: Data, *, stress: bool, virials: bool) -> dict[str, Tensor]:
+        """A step of the same atoms as last time, or the first one of others."""
+        atoms: Any = self.atoms
+        periodic = {"cell": data.cell, "pbc": data.pbc} if stress or atoms.pbc.any() else {}
+        same = atoms.numbers.tobytes(), atoms.pbc.tobytes(), stress
+        if self._steps is None or self._steps[0] != same:
+            model = self.potential.model
+            self._steps = same, CapturedPotential(model, data.z, **periodic, stress=stress, virials=virials)
+        return self._steps[1](data.pos, periodic.get("cell"))
 
     def _add_energies(self, data: Data) -> None:
         with torch.no_grad():
@@ -183,6 +202,12 @@ def _potential_of(model: Any) -> Potential | CommitteePotential:
     if isinstance(model, (Potential, CommitteePotential)):
         return model
     return CommitteePotential(model) if isinstance(model, Committee) else Potential(model)
+
+
+def _check_captured(potential: Potential | CommitteePotential) -> None:
+    if isinstance(potential, CommitteePotential):
+        raise ValueError("the steps of a committee cannot be recorded; leave out captured=True or pass one model")
+    recordable(potential)
 
 
 def _spans_volume(atoms: Atoms) -> bool:

@@ -5,6 +5,7 @@ try:
 except ImportError as error:
     raise ImportError('training needs Lightning; install it with pip install "pyg_schnet[train]"') from error
 
+from pyg_schnet.training.captured import CapturedTraining
 from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.fit import fit
 from pyg_schnet.training.loss import absolute_loss, energy_forces_loss, squared_loss
@@ -15,6 +16,7 @@ from pyg_schnet.training.result import FitResult, read_checkpoint
 from pyg_schnet.training.trainer import RunTrainer
 
 __all__ = [
+    "CapturedTraining",
     "FitResult",
     "PotentialTask",
     "PropertyTask",

@@ -1,6 +1,6 @@
 """Training a potential."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -163,30 +163,76 @@ class PotentialTask(TrainingTask):
         self.errors.reset()
         self.end_validation()
 
-    def _loss(self, batch: Data, with_forces: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
-        _check_labels(batch, self.hparams["forces"])
+    def labels(self, batch: Data) -> "Labels":
+        """What is to be learnt from a mini-batch, checked.
+
+        Args:
+            batch: Structures.
+
+        Returns:
+            Their labels.
+
+        Raises:
+            ValueError: If one is missing or has another shape than the structures.
+        """
+        forces, rho_stress = self.hparams["forces"], self.hparams["rho_stress"]
+        _check_labels(batch, forces)
         energy = Target("energy", "energy", None, "eV").values(batch)
-        out = self.potential(batch) if with_forces else {"energy": properties(self.model, batch).squeeze(1)}
+        target = _stress_target(batch, rho_stress) if forces and rho_stress > 0 else None
+        cell = batch.get("cell")
+        if target is not None and cell is None:
+            cell = torch.zeros_like(target)
+        return Labels(energy, batch.get("forces"), target, cell, batch.get("batch"))
+
+    def loss_of(self, out: dict[str, Tensor], labels: "Labels") -> Tensor:
+        """Loss of predictions.
+
+        Args:
+            out: ``energy``, if forces are learnt ``forces`` and if stresses are learnt ``virials``, in the place of
+                which ``stress`` is put.
+            labels: What :meth:`labels` returned.
+
+        Returns:
+            The loss, a scalar in the dtype of the model.
+        """
         if not self.hparams["forces"]:
-            return squared_loss(out["energy"], energy).to(self.model.embedding.weight.dtype), out
-        rho, rho_stress = self.hparams["rho"], self.hparams["rho_stress"]
-        target = None
-        if rho_stress > 0:
-            target = _stress_target(batch, rho_stress)
-            cell = torch.zeros_like(target) if batch.get("cell") is None else batch.cell
-            out["stress"] = stress_from_virials(out.pop("virials"), cell, batch.batch)
-        loss = energy_forces_loss(
+            return squared_loss(out["energy"], labels.energy).to(self.model.embedding.weight.dtype)
+        if labels.stress is not None:
+            out["stress"] = stress_from_virials(out.pop("virials"), labels.cell, labels.batch)
+        return energy_forces_loss(
             out["energy"],
             out["forces"],
-            energy,
-            batch.forces,
-            batch.batch,
-            rho,
+            labels.energy,
+            labels.forces,
+            labels.batch,
+            self.hparams["rho"],
             stress=out.get("stress"),
-            stress_target=target,
-            rho_stress=rho_stress,
+            stress_target=labels.stress,
+            rho_stress=self.hparams["rho_stress"],
         )
-        return loss, out
+
+    def _loss(self, batch: Data, with_forces: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+        labels = self.labels(batch)
+        out = self.potential(batch) if with_forces else {"energy": properties(self.model, batch).squeeze(1)}
+        return self.loss_of(out, labels), out
+
+
+class Labels(NamedTuple):
+    """What is to be learnt from structures.
+
+    Attributes:
+        energy: Energies in eV [B], NaN where they are not known.
+        forces: Forces in eV/Angstrom [N, 3], NaN where they are not known; ``None`` if they are not learnt.
+        stress: Stresses in eV/Angstrom^3 [B, 3, 3], NaN where they are not known; ``None`` if they are not learnt.
+        cell: Lattice vectors in Angstrom [B, 3, 3], needed beside stresses.
+        batch: Structure of each atom [N].
+    """
+
+    energy: Tensor
+    forces: Any
+    stress: Tensor | None
+    cell: Any
+    batch: Any
 
 
 def _check_labels(batch: Data, forces: bool) -> None:

@@ -1,12 +1,13 @@
 """What a batch of structures must look like, and what is said when it does not."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 
-from pyg_schnet.graph import check_structures
+from pyg_schnet.graph import check_structures, may_inspect, unseen, values_unseen
 
 POS = torch.arange(9.0).view(3, 3)
 
@@ -85,3 +86,18 @@ def test_impossible_positions_are_refused(pos: Any, error: type[Exception], mess
 def test_impossible_batch_is_refused(batch: Any, batch_size: int | None, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         check_structures(POS, batch, batch_size)
+
+
+def test_unseen_values_are_those_of_one_thread_until_the_end() -> None:
+    """Nested, and after an error too."""
+    with unseen():
+        with unseen():
+            assert not may_inspect(POS)
+        assert values_unseen()
+        check_structures(spoiled(math.nan))  # nobody looks
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(may_inspect, POS).result()
+    with pytest.raises(KeyError), unseen():
+        raise KeyError
+    assert may_inspect(POS)
+    assert not values_unseen()

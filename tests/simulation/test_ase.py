@@ -17,7 +17,7 @@ from ase.optimize import BFGS
 
 from pyg_schnet import Potential, SchNet, load, save
 from pyg_schnet.analysis import energy_drift
-from pyg_schnet.models import DTNN, AtomisticModel, Committee, CommitteePotential
+from pyg_schnet.models import DTNN, AtomisticModel, Committee, CommitteePotential, EnnS2S
 from pyg_schnet.simulation.ase import SchNetCalculator
 
 
@@ -154,6 +154,40 @@ def test_energy_is_conserved(model):
     drift = energy_drift(np.arange(200) * 0.00025, energies, len(atoms))
     assert abs(drift) < 1e-3
     assert np.ptp(energies) < 0.1 * np.ptp([0, atoms.get_kinetic_energy()])
+
+
+def test_captured_dynamics(model):
+    """Molecule, crystal, crystal with another cell, molecule: the same results, searched anew only where it is due."""
+    captured, ordinary = (SchNetCalculator(model, dtype=torch.float64, captured=yes) for yes in (True, False))
+    crystal, other = bulk("Fe") * (2, 1, 1), bulk("Fe") * (2, 1, 1)
+    other.set_cell(1.02 * other.cell.array, scale_atoms=True)
+    slab = fcc111("Cu", (1, 1, 2), vacuum=5.0)
+    for atoms in (molecule("CH3CH2OH"), crystal, other, slab, molecule("CH3CH2OH"), molecule("H2O")):
+        for step in range(5):
+            atoms.rattle(0.01, seed=step)
+            for name in ("energy", "forces", "stress") if atoms.cell.rank == 3 else ("energy", "forces"):
+                expected = ordinary.get_property(name, atoms)
+                np.testing.assert_allclose(captured.get_property(name, atoms), expected, rtol=1e-10, atol=1e-12)
+    assert captured._steps[1].rebuilds == 1
+
+
+def test_captured_dynamics_conserve_energy(model):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = SchNetCalculator(model.freeze(), dtype=torch.float64, captured=True)
+    thermalize_momenta(atoms, temperature_K=50, rng=np.random.default_rng(0))
+    dynamics, energies = VelocityVerlet(atoms, 0.25 * units.fs), []
+    for _ in range(100):
+        dynamics.run(1)
+        energies.append(atoms.get_total_energy())
+    assert np.ptp(energies) < 1e-3
+    assert atoms.calc._steps[1].rebuilds < 20
+
+
+def test_what_cannot_be_captured(committee):
+    with pytest.raises(ValueError, match="the steps of a committee cannot be recorded; leave out captured=True"):
+        SchNetCalculator(committee, captured=True)
+    with pytest.raises(ValueError, match="EnnS2S cannot be recorded"):
+        SchNetCalculator(EnnS2S(), captured=True)
 
 
 def test_single_atom(model):
