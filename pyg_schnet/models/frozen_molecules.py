@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.compiled import pairs_of_few
-from pyg_schnet.models.frozen_pass import AT_ONCE, SMALL, shares_of
+from pyg_schnet.models.frozen_pass import AT_ONCE, SMALL, products_of, shares_of
 from pyg_schnet.models.frozen_plan import plan_of
 from pyg_schnet.ops import trilinear
 
@@ -48,8 +48,8 @@ def frozen_molecules(model: Any, z: Any, pos: Any, batch: Any, batch_size: int |
         return None
     energy, forces = np.zeros(batch_size), torch.zeros_like(pos, requires_grad=False).numpy()
     what = energy, forces, numbers, pos.detach().numpy(), structures, plan.network, pairs, shares_of(model, structures)
-    products = AT_ONCE * plan.network.sizes[0]
-    trilinear.cpu_loops().share_out(lambda *part: plan.molecules(*what, groups, part), len(groups[0]) - 1, 1, products)
+    number, products = len(groups[0]) - 1, products_of(plan.network)
+    trilinear.cpu_loops().share_out(lambda *part: plan.molecules(*what, groups, part), number, 1, products)
     return model.total(torch.from_numpy(energy[:, None]), z, batch, batch_size).squeeze(-1), torch.from_numpy(forces)
 
 

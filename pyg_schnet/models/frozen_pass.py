@@ -26,7 +26,7 @@ AT_ONCE = 96
 
 
 def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> tuple[Tensor, Tensor] | None:
-    """Energies without their references, and slopes, of a few atoms.
+    """Energies without their references, and slopes, of small structures.
 
     Args:
         model: A frozen SchNet.
@@ -38,7 +38,7 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
     Returns:
         Energies [B, 1] float64, and the derivatives of their sum with respect to ``edges.edge_vec`` [P, 3]; ``None``
         unless the model has the papers' layers, one target and a sum or mean over atoms, on a CPU with the compiled
-        loops, and atoms are few.
+        loops, and structures are small.
     """
     plan = plan_of(model) if _suits(model, batch, edges) else None
     if plan is None:
@@ -60,12 +60,18 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
     norms = x[:0] if norm is None else cpu.flat(norm)
     of_norm = np.zeros_like(norms)
     what = contributions, (cpu.flat(slope), of_norm), x, plan.network, pairs, norms, shares, edges.edge_pair is not None
-    cpu.share_out(lambda *part: plan.loops(*what, groups, part), len(groups[0]) - 1, 1, AT_ONCE * x.shape[0] // atoms)
+    cpu.share_out(lambda *part: plan.loops(*what, groups, part), len(groups[0]) - 1, 1, products_of(plan.network))
     if norm is not None and norm.requires_grad:
         radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
         slope += (radial / distance.detach()).unsqueeze(1) * vec
     energy = np.bincount(structures, contributions, batch_size)[:, None]
     return torch.from_numpy(energy), slope
+
+
+def products_of(network: Any) -> int:
+    """What the atoms that are done at once cost, in products of a convolution."""
+    size, width, *_ = network.sizes
+    return int(AT_ONCE * len(network.blocks) * size * width) // 2
 
 
 def shares_of(model: Any, structures: ndarray) -> ndarray:

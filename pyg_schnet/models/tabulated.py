@@ -109,7 +109,7 @@ class TabulatedModel(AtomisticModel):
         forces, stresses and Hessians are derivatives of one another to round-off, and those of the exact model to the
         accuracy that :func:`~pyg_schnet.models.accuracy.table_accuracy` tells. The weights stay, and so do their
         gradients except for those of the basis and the filter networks, which are not evaluated. On a CPU with the
-        extra ``fast``, energies, forces and stresses of a few atoms are computed in one pass without autograd, see
+        extra ``fast``, energies, forces and stresses of small structures are computed in one pass without autograd, see
         :mod:`pyg_schnet.models.frozen_pass`.
 
         The model goes to evaluation mode, and ``train()`` is refused until :meth:`unfreeze`. New weights through

@@ -28,8 +28,8 @@ from pyg_schnet.ops.kernels.loops import (
     write_edges,
 )
 
-#: The fewest products of edges and features for which another thread pays.
-PRODUCTS_PER_THREAD = 1 << 17
+#: The fewest products of edges and features for which another thread pays: it takes a while to wake up.
+PRODUCTS_PER_THREAD = 1 << 20
 
 
 def nodes(

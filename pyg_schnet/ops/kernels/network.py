@@ -1,4 +1,4 @@
-"""A network of tabulated interactions on a few atoms: energies, and their derivatives by one pass backwards.
+"""A network of tabulated interactions on small structures: energies, and their derivatives by one pass backwards.
 
 Python and compiled loops meet once, because to hand over an array takes as long as some thousand products. So weights
 are found by their addresses; whoever gives them keeps the weights where they are until the loops are done.
