@@ -14,9 +14,17 @@ from numba.extending import intrinsic
 
 from pyg_schnet.ops.kernels.lanes import LANES, Lanes, pointer, spread
 
-_WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+
+def _has_wide_registers() -> bool:
+    """Whether sixteen float32 fit one register, of which there are then 32."""
+    try:
+        return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+    except RuntimeError:  # LLVM does not know
+        return False
+
+
 #: Rows that are computed together, and how many times sixteen columns: as many sums as there is room for in registers.
-ROWS, COLUMNS = (8, 2) if _WIDE else (4, 1)
+ROWS, COLUMNS = (8, 2) if _has_wide_registers() else (4, 1)
 _ROUND_ONCE = ("contract", "nsz")
 
 
