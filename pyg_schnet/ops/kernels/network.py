@@ -139,7 +139,7 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
 
     Returns:
         First atom of each group [C + 1], pairs of one group after the other [P] and the first of these of each group
-        [C + 1]; no groups if a pair belongs to two structures.
+        [C + 1]; no groups if a pair belongs to two of them.
     """
     first_atom, group_of, groups, begin = np.zeros(len(batch) + 2, np.int64), np.empty(len(batch), np.int64), 0, 0
     for i in range(len(batch)):
@@ -156,9 +156,10 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
     first_atom[groups] = len(batch)
     first_pair, order = np.zeros(groups + 1, np.int64), np.empty(len(target), np.int64)
     for n in range(len(target)):
-        if batch[target[n]] != batch[source[n]]:
+        group = group_of[target[n]]
+        if group_of[source[n]] != group:  # one would be outside of what is at hand of the other's
             return first_atom[:1], order, first_pair[:1]
-        first_pair[group_of[target[n]] + 1] += 1
+        first_pair[group + 1] += 1
     for group in range(groups):
         first_pair[group + 1] += first_pair[group]
     place = first_pair.copy()
