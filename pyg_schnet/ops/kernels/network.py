@@ -83,7 +83,8 @@ def _matrix(address: int, shape: tuple[int, int], wide: tuple[int, int], like: n
         return given
     copy = np.zeros(wide[0] * wide[1], like.dtype)
     for row in range(rows):
-        copy[row * wide[1] : row * wide[1] + columns] = given[row * columns : (row + 1) * columns]
+        for column in range(columns):
+            copy[row * wide[1] + column] = given[row * columns + column]
     return copy
 
 
@@ -111,6 +112,12 @@ def _last(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -
         _matrix(addresses[2], (1, half), (1, h), like),
         _array(addresses[3], 1, like),
     )
+
+
+@part()
+def _length(vec: ndarray, pair: int) -> float:
+    """Length of the vector of a pair."""
+    return math.sqrt(vec[3 * pair] ** 2 + vec[3 * pair + 1] ** 2 + vec[3 * pair + 2] ** 2)
 
 
 @part()
@@ -245,13 +252,15 @@ def molecules_both_ways(
         mine = order[first_pair[group] : first_pair[group + 1]]
         x, vec = np.empty((b - a) * size, pos.dtype), np.empty(3 * len(mine), pos.dtype)
         for i in range(a, b):
-            x[(i - a) * size : (i - a + 1) * size] = weights[z[i] * size : (z[i] + 1) * size]
-        target, source = pairs[0][mine], pairs[1][mine]
+            for f in range(size):
+                x[(i - a) * size + f] = weights[z[i] * size + f]
+        target, source, every = np.empty_like(mine), np.empty_like(mine), np.empty_like(mine)
         for n in range(len(mine)):
+            target[n], source[n], every[n] = pairs[0, mine[n]], pairs[1, mine[n]], n
             for axis in range(3):
                 vec[3 * n + axis] = pos[source[n], axis] - pos[target[n], axis]
         slopes, some = np.empty_like(vec), (contributions[a:b], x, shares[a:b], none, none)
-        _group(some, slopes, network, (vec, target, source), np.arange(len(mine)), a, True)
+        _group(some, slopes, network, (vec, target, source), every, a, True)
         for i in range(a, b):
             energies[batch[i]] += contributions[i]
         for n in range(len(mine)):
@@ -277,12 +286,13 @@ def _group(
     place, pieces, derivatives = network.table
     d, u, row = np.empty(number, x.dtype), np.empty(number, np.float64), np.empty(number, np.int64)
     for n in range(number):
-        k = 3 * mine[n]
-        d[n] = math.sqrt(vec[k] ** 2 + vec[k + 1] ** 2 + vec[k + 2] ** 2)
+        d[n] = _length(vec, mine[n])
     find(u, row, d, 0, number, place)
-    by_row = _by_row(row, place[2])
-    mine, d, u, row = mine[by_row], d[by_row], u[by_row], row[by_row]
-    i, j = target[mine] - first, source[mine] - first
+    order, i, j = _by_row(row, place[2]), np.empty(number, np.int64), np.empty(number, np.int64)
+    for n in range(number):
+        order[n] = mine[order[n]]
+        d[n], i[n], j[n] = _length(vec, order[n]), target[order[n]] - first, source[order[n]] - first
+    find(u, row, d, 0, number, place)
     weight, decline = np.empty(number, x.dtype), np.empty(number, x.dtype)
     write_cutoff(weight, decline, d, *network.cutoff)
     b, e = np.empty(SUPPORT * number, x.dtype), np.empty(SUPPORT * number, x.dtype)
@@ -297,7 +307,8 @@ def _group(
         np.zeros(atoms * size, x.dtype),
     )
     for n in range(len(shares)):
-        padded[n * size : n * size + true_size] = x[n * true_size : (n + 1) * true_size]
+        for f in range(true_size):
+            padded[n * size + f] = x[n * true_size + f]
     turn(features, padded, atoms, size)
     for t in range(len(blocks)):
         kept, layers = (h[t], y[t], slope[t]), _block(blocks[t], network.sizes, x)
@@ -310,6 +321,6 @@ def _group(
         gradients = of_distance, of_weight, of_norm
         block_backward(g, gradients, kept, layers, sorted_pairs, norm, sizes, symmetric, t == 0)
     for n in range(number):
-        radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * mine[n]
+        radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * order[n]
         for axis in range(k, k + 3):
             slopes[axis] = radial * vec[axis]

@@ -165,7 +165,8 @@ def output_both_ways(
     fill(u, b1, atoms)
     add_dense(u, x, w1, atoms, size, half)
     shifted_softplus(a, slope, u, *activation)
-    factors[: len(shares)] = shares
+    for i in range(len(shares)):
+        factors[i] = shares[i]
     for o in range(half):
         for i in range(atoms):
             sums[i] += np.float64(a[o * atoms + i]) * w2[o]
