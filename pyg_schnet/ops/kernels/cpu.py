@@ -28,7 +28,7 @@ from pyg_schnet.ops.kernels.loops import (
     write_edges,
 )
 
-#: The fewest products of edges and features for which another thread pays: it takes a while to wake up.
+#: The fewest products of edges and features for which another thread pays, measured in steps of training.
 PRODUCTS_PER_THREAD = 1 << 20
 
 
