@@ -4,7 +4,6 @@ Atoms are searched in pieces, by several threads if the batch is large. Which th
 the atoms are cut, changes nothing of the result.
 """
 
-import functools
 import importlib
 import itertools
 from collections.abc import Callable
@@ -65,7 +64,7 @@ def compiled_graph(
     return candidate_pairs(pos, cutoff, batch, batch_size, lattice) if graph is None else graph
 
 
-def pairs_of_few(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int) -> ndarray | None:
+def pairs_of_few(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, most: int) -> ndarray | None:
     """Pairs of atoms of open structures of a few atoms each, where all is as it should be.
 
     Args:
@@ -73,24 +72,15 @@ def pairs_of_few(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int) -> 
         cutoff: Cutoff distance in Angstrom.
         batch: Structure of each atom [N].
         batch_size: Number of structures.
+        most: Atoms of a structure, at most.
 
     Returns:
         One edge of each two opposite ones of :func:`pyg_schnet.radius_graph`, targets and sources [2, P]; ``None``
-        where that would raise an error or a structure has many atoms, and without Numba.
+        where that would raise an error or a structure has more atoms.
     """
-    loops = _few_loops()
-    if loops is None:
-        return None
-    pairs, usual = loops.search_pairs(pos.detach().numpy(), batch.numpy(), batch_size, FEW, cutoff)
+    loops = importlib.import_module("pyg_schnet.graph.numba_few")
+    pairs, usual = loops.search_pairs(pos.detach().numpy(), batch.numpy(), batch_size, most, cutoff)
     return pairs if usual else None
-
-
-@functools.cache
-def _few_loops() -> Any:
-    try:
-        return importlib.import_module("pyg_schnet.graph.numba_few")
-    except ImportError:
-        return None
 
 
 def _of_few(pos: Tensor, cutoff: float, batch: Tensor) -> Graph:

@@ -40,16 +40,14 @@ def frozen_molecules(model: Any, z: Any, pos: Any, batch: Any, batch_size: int |
     elif batch_size is None:
         batch_size = int(batch[-1]) + 1
     numbers, structures = z.numpy(), batch.numpy()
-    pairs = pairs_of_few(pos, model.cutoff, batch, batch_size)
+    pairs = pairs_of_few(pos, model.cutoff, batch, batch_size, SMALL)
     if pairs is None or not pairs.size or numbers.min() < 0 or numbers.max() >= plan.network.embedding[1]:
         return None
-    groups = plan.groups(structures, pairs[0], pairs[1], AT_ONCE)
-    if int(np.diff(groups[0]).max()) > max(SMALL, AT_ONCE):
-        return None
+    groups = plan.loops.groups_of(structures, pairs[0], pairs[1], AT_ONCE)
     energy, forces = np.zeros(batch_size), torch.zeros_like(pos, requires_grad=False).numpy()
     what = energy, forces, numbers, pos.detach().numpy(), structures, plan.network, pairs, shares_of(model, structures)
-    number, products = len(groups[0]) - 1, products_of(plan.network)
-    trilinear.cpu_loops().share_out(lambda *part: plan.molecules(*what, groups, part), number, 1, products)
+    number, products, loops = len(groups[0]) - 1, products_of(plan.network), plan.loops
+    trilinear.cpu_loops().share_out(lambda *part: loops.molecules_both_ways(*what, groups, part), number, 1, products)
     return model.total(torch.from_numpy(energy[:, None]), z, batch, batch_size).squeeze(-1), torch.from_numpy(forces)
 
 

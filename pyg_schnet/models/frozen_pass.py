@@ -53,14 +53,15 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
     shares = shares_of(model, structures)
     cpu, contributions, slope = trilinear.cpu_loops(), np.empty(atoms), torch.empty_like(vec)
     _, _, target, source = cpu.edges_of(vec[:, 0], None, edges.pair_index[1], edges.pair_index[0], atoms, atoms)
-    groups = plan.groups(structures, target, source, AT_ONCE)
+    groups = plan.loops.groups_of(structures, target, source, AT_ONCE)
     if len(groups[0]) < 2:
         return None
     x, pairs = cpu.flat(torch.embedding(model.embedding.weight.detach(), z)), (cpu.flat(vec), target, source)
     norms = x[:0] if norm is None else cpu.flat(norm)
     of_norm = np.zeros_like(norms)
     what = contributions, (cpu.flat(slope), of_norm), x, plan.network, pairs, norms, shares, edges.edge_pair is not None
-    cpu.share_out(lambda *part: plan.loops(*what, groups, part), len(groups[0]) - 1, 1, products_of(plan.network))
+    number, products, loops = len(groups[0]) - 1, products_of(plan.network), plan.loops
+    cpu.share_out(lambda *part: loops.pass_both_ways(*what, groups, part), number, 1, products)
     if norm is not None and norm.requires_grad:
         radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
         slope += (radial / distance.detach()).unsqueeze(1) * vec

@@ -43,9 +43,7 @@ class Plan(NamedTuple):
         convolutions: Layers that must not be asked to explain themselves.
         weights: All weights and tables.
         addresses: Where they were.
-        loops: The compiled loops.
-        molecules: Those of open structures, search of the pairs excepted.
-        groups: Those that group structures.
+        loops: The compiled loops, :mod:`pyg_schnet.ops.kernels.network`.
         network: Addresses and sizes for them.
     """
 
@@ -57,8 +55,6 @@ class Plan(NamedTuple):
     weights: list[Tensor]
     addresses: list[int]
     loops: Any
-    molecules: Any
-    groups: Any
     network: Any
 
 
@@ -145,9 +141,7 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         [block.conv for block in blocks],
         watched,
         [weight.data_ptr() for weight in watched],
-        loops.pass_both_ways,
-        loops.molecules_both_ways,
-        loops.groups_of,
+        loops,
         network,
     )
 

@@ -16,7 +16,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 
 #: Numbers at a time.
 LANES = 16
-_ROUND_ONCE, _ANY_ORDER = ("contract", "nsz"), ("contract", "nsz", "reassoc")
+#: What compilers may do to products and sums: round a product and its sum once, and add up in any order.
+ROUND_ONCE, ANY_ORDER = ("contract", "nsz"), ("contract", "nsz", "reassoc")
 
 
 class Lanes(types.Type):
@@ -85,7 +86,7 @@ def _total(typing: Any, value: Any) -> Any:
         kind = lanes.type.element
         name = f"llvm.vector.reduce.fadd.v{LANES}f{value.kind.bitwidth}"
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, lanes.type]), name)
-        return builder.call(function, [kind(0.0), lanes], fastmath=_ANY_ORDER)
+        return builder.call(function, [kind(0.0), lanes], fastmath=ANY_ORDER)
 
     return value.kind(value), build
 
@@ -111,7 +112,7 @@ def _define(operation: Any, instruction: str) -> None:
     @lower_builtin(operation, Lanes, Lanes)
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         del context, signature
-        return getattr(builder, instruction)(*arguments, flags=_ROUND_ONCE)
+        return getattr(builder, instruction)(*arguments, flags=ROUND_ONCE)
 
     del typed, build
 

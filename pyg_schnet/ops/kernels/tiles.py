@@ -12,7 +12,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pyg_schnet.ops.kernels.lanes import LANES, Lanes, pointer, spread
+from pyg_schnet.ops.kernels.lanes import LANES, ROUND_ONCE, Lanes, pointer, spread
 
 
 def _has_wide_registers() -> bool:
@@ -25,7 +25,6 @@ def _has_wide_registers() -> bool:
 
 #: Rows that are computed together, and how many times sixteen columns: as many sums as there is room for in registers.
 ROWS, COLUMNS = (8, 2) if _has_wide_registers() else (4, 1)
-_ROUND_ONCE = ("contract", "nsz")
 
 
 def _multiplication(columns: int) -> Any:
@@ -63,8 +62,8 @@ def _multiply(columns: int, context: Any, builder: Any, signature: Any, argument
         for r in range(ROWS):
             factor = spread(builder, kind, builder.load(builder.gep(weights, [_along(builder, weight, row, r)])))
             for one, value in zip(sums[r * columns :], here, strict=False):
-                product = builder.fmul(factor, value, flags=_ROUND_ONCE)
-                builder.store(builder.fadd(builder.load(one), product, flags=_ROUND_ONCE), one)
+                product = builder.fmul(factor, value, flags=ROUND_ONCE)
+                builder.store(builder.fadd(builder.load(one), product, flags=ROUND_ONCE), one)
     for one, where in zip(sums, targets, strict=True):
         builder.store(builder.load(one), where, align=align)
     return context.get_dummy_value()
