@@ -238,7 +238,7 @@ class AtomisticModel(nn.Module):
         return self.reference.std.to(y.dtype) * y  # [B, C]
 
     def energies_and_slopes(
-        self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges
+        self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool = False
     ) -> tuple[Tensor, Tensor] | None:
         """A faster way to energies and first derivatives, if a subclass has one for this input.
 
@@ -247,10 +247,11 @@ class AtomisticModel(nn.Module):
             batch: Structure of each atom [N].
             batch_size: Number of structures B.
             edges: Edges within the cutoff.
+            differentiable: Whether both are to be differentiable again, as training on forces needs it.
 
         Returns:
             What :meth:`predict` returns, for one target [B, 1], and the derivatives of its sum with respect to
-            ``edges.edge_vec`` [P, 3], not differentiable; ``None`` for the usual way.
+            ``edges.edge_vec`` [P, 3]; ``None`` for the usual way.
         """
         return None
 

@@ -348,9 +348,7 @@ class CommitteePotential(nn.Module):
                 check_volume(cell)
             every = []
             for member, edges in zip(self.model, graphs, strict=True):
-                point = evaluate_on(
-                    member, z, pos, batch, batch_size, edges, cell, differentiable, first_only=not differentiable
-                )
+                point = evaluate_on(member, z, pos, batch, batch_size, edges, cell, differentiable, first_only=True)
                 every.append(first_derivatives(point, stress, virials, differentiable))
             return _together(every)
 

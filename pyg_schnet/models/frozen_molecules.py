@@ -14,7 +14,7 @@ from torch import Tensor
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.compiled import pairs_of_few
 from pyg_schnet.models.frozen_pass import AT_ONCE, SMALL, products_of, shares_of
-from pyg_schnet.models.frozen_plan import plan_of
+from pyg_schnet.models.plan import plan_of
 from pyg_schnet.ops import trilinear
 
 

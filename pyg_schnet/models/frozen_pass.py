@@ -7,7 +7,8 @@ with respect to the vectors of pairs, of which forces and stresses are sums; who
 ordinary network.
 """
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.frozen_plan import plan_of
+from pyg_schnet.models.plan import Plan, plan_of
 from pyg_schnet.ops import trilinear
 
 #: Atoms of a structure above which torch's dense layers, which use all threads, save more than this pass.
@@ -40,33 +41,58 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
         unless the model has the papers' layers, one target and a sum or mean over atoms, on a CPU with the compiled
         loops, and structures are small.
     """
-    plan = plan_of(model) if _suits(model, batch, edges) else None
-    if plan is None:
+    plan = plan_of(model) if suits(model, batch, edges) else None
+    some = None if plan is None else few_at_a_time(model, plan, batch, edges)
+    if plan is None or some is None:
         return None
-    vec, conv, atoms = edges.edge_vec.detach(), model.interactions[0].conv, batch.numel()
-    norm = None
+    vec, conv, norm = edges.edge_vec.detach(), model.interactions[0].conv, None
     if conv.norm is not None:
         with torch.enable_grad():
             distance = vec.norm(dim=1).requires_grad_()
-            norm = conv.normalize(edges.edge_index, distance, edges.edge_pair, atoms)
-    structures = batch.numpy()
-    shares = shares_of(model, structures)
-    cpu, contributions, slope = trilinear.cpu_loops(), np.empty(atoms), torch.empty_like(vec)
+            norm = conv.normalize(edges.edge_index, distance, edges.edge_pair, batch.numel())
+    cpu, loops, slope = trilinear.cpu_loops(), plan.loops, torch.empty_like(vec)
+    x, contributions = cpu.flat(torch.embedding(model.embedding.weight.detach(), z)), np.empty(batch.numel())
+    norms = x[:0] if norm is None else cpu.flat(norm)
+    of_norm = np.zeros_like(norms)
+    what = contributions, (cpu.flat(slope), of_norm), x, plan.network, some.pairs, norms, some.shares, some.symmetric
+    share_out = functools.partial(cpu.share_out, number=some.number, grain=1, width=products_of(plan.network))
+    share_out(lambda *part: loops.pass_both_ways(*what, some.groups, None, part))
+    if norm is not None and norm.requires_grad:
+        radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
+        slope += (radial / distance.detach()).unsqueeze(1) * vec
+    energy = np.bincount(batch.numpy(), contributions, batch_size)[:, None]
+    return torch.from_numpy(energy), slope
+
+
+class Some(NamedTuple):
+    """Structures and pairs as loops take them, some at a time.
+
+    Attributes:
+        pairs: Vectors [P * 3], targets and sources [P].
+        shares: What each atom's contribution counts in the energy of its structure [N] float64.
+        symmetric: Whether each pair stands for its opposite, too.
+        groups: Groups of structures, see :func:`pyg_schnet.ops.kernels.network.groups_of`.
+    """
+
+    pairs: tuple[ndarray, ndarray, ndarray]
+    shares: ndarray
+    symmetric: bool
+    groups: tuple[ndarray, ndarray, ndarray]
+
+    @property
+    def number(self) -> int:
+        """Number of groups."""
+        return len(self.groups[0]) - 1
+
+
+def few_at_a_time(model: Any, plan: Plan, batch: Tensor, edges: Edges) -> Some | None:
+    """Groups of structures; ``None`` if a pair belongs to two of them."""
+    cpu, structures, vec, atoms = trilinear.cpu_loops(), batch.numpy(), edges.edge_vec.detach(), batch.numel()
     _, _, target, source = cpu.edges_of(vec[:, 0], None, edges.pair_index[1], edges.pair_index[0], atoms, atoms)
     groups = plan.loops.groups_of(structures, target, source, AT_ONCE)
     if len(groups[0]) < 2:
         return None
-    x, pairs = cpu.flat(torch.embedding(model.embedding.weight.detach(), z)), (cpu.flat(vec), target, source)
-    norms = x[:0] if norm is None else cpu.flat(norm)
-    of_norm = np.zeros_like(norms)
-    what = contributions, (cpu.flat(slope), of_norm), x, plan.network, pairs, norms, shares, edges.edge_pair is not None
-    number, products, loops = len(groups[0]) - 1, products_of(plan.network), plan.loops
-    cpu.share_out(lambda *part: loops.pass_both_ways(*what, groups, part), number, 1, products)
-    if norm is not None and norm.requires_grad:
-        radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
-        slope += (radial / distance.detach()).unsqueeze(1) * vec
-    energy = np.bincount(structures, contributions, batch_size)[:, None]
-    return torch.from_numpy(energy), slope
+    return Some((cpu.flat(vec), target, source), shares_of(model, structures), edges.edge_pair is not None, groups)
 
 
 def products_of(network: Any) -> int:
@@ -83,12 +109,12 @@ def shares_of(model: Any, structures: ndarray) -> ndarray:
     return shares
 
 
-def _suits(model: Any, batch: Tensor, edges: Edges) -> bool:
+def suits(model: Any, batch: Tensor, edges: Edges) -> bool:
     """Whether structures are small, and all are ordinary numbers on a CPU."""
     vec = edges.edge_vec
     if not may_inspect(vec) or not may_inspect(batch) or trilinear.cpu_loops() is None:
         return False
-    if vec.dtype not in {torch.float32, torch.float64} or vec.dtype != model.filter_tables.dtype:
+    if vec.dtype not in {torch.float32, torch.float64} or vec.dtype != model.embedding.weight.dtype:
         return False
     if type(vec) is not Tensor or torch.is_autocast_enabled("cpu"):
         return False

@@ -110,7 +110,7 @@ class Potential(nn.Module):
                 found = self.model.energies_and_forces(*inputs[:2], inputs[3]["batch"], inputs[2])
                 if found is not None:
                     return {"energy": found[0], "forces": found[1]}
-            point = self._evaluate(*inputs, differentiable, first_only=not differentiable)
+            point = self._evaluate(*inputs, differentiable, first_only=True)
             if stress:
                 check_volume(point.cell)
             return first_derivatives(point, stress, virials, differentiable)
@@ -281,7 +281,7 @@ def evaluate_on(
     Returns:
         Energies, and what they are differentiated by.
     """
-    found = model.energies_and_slopes(z, batch, batch_size, edges) if first_only else None
+    found = model.energies_and_slopes(z, batch, batch_size, edges, differentiable) if first_only else None
     if found is not None:
         energy = model.total(found[0], z, batch, batch_size).squeeze(-1)
         return Point(energy, edges.edge_vec.detach(), edges.pair_index, batch, batch_size, cell, found[1])

@@ -12,6 +12,7 @@ from pyg_schnet.models.frozen_molecules import frozen_molecules
 from pyg_schnet.models.frozen_pass import frozen_pass
 from pyg_schnet.models.presets import preset_arguments
 from pyg_schnet.models.tabulated import TabulatedModel
+from pyg_schnet.models.training_pass import training_pass
 from pyg_schnet.nn import InteractionBlock
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.basis import radial_basis
@@ -200,10 +201,17 @@ class SchNet(TabulatedModel):
         return x
 
     def energies_and_slopes(
-        self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges
+        self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool = False
     ) -> tuple[Tensor, Tensor] | None:
-        """Those of small structures by a frozen model, see :mod:`pyg_schnet.models.frozen_pass`."""
-        return frozen_pass(self, z, batch, batch_size, edges) if self.frozen and self._is_plain() else None
+        """Those of small structures by a frozen model, or by one with tables that are made anew.
+
+        See :mod:`pyg_schnet.models.frozen_pass` and :mod:`pyg_schnet.models.training_pass`.
+        """
+        if not self._is_plain():
+            return None
+        if not self.frozen:
+            return training_pass(self, z, batch, batch_size, edges, differentiable)
+        return None if differentiable else frozen_pass(self, z, batch, batch_size, edges)
 
     def energies_and_forces(self, z: Any, pos: Any, batch: Any, batch_size: int | None) -> tuple[Tensor, Tensor] | None:
         """Those of small molecules by a frozen model, see :mod:`pyg_schnet.models.frozen_molecules`."""

@@ -22,7 +22,8 @@ from pyg_schnet.ops.kernels.dense import turn
 from pyg_schnet.ops.kernels.jit import CONTRACT, compiled, part
 from pyg_schnet.ops.kernels.lanes import LANES
 from pyg_schnet.ops.kernels.loops import Place, find, splines
-from pyg_schnet.ops.kernels.small import Last, Layers, block_backward, block_forward, output_both_ways
+from pyg_schnet.ops.kernels.small import Last, Layers, Pairs, block_backward, block_forward, output_both_ways
+from pyg_schnet.ops.kernels.tape import Kept, copy, on_tape, scratch, up
 from pyg_schnet.ops.kernels.tiles import ROWS
 
 
@@ -70,12 +71,6 @@ def _array(address: int, count: int, like: ndarray) -> ndarray:
 
 
 @part()
-def up(number: int, multiple: int) -> int:
-    """The next multiple."""
-    return (number + multiple - 1) // multiple * multiple
-
-
-@part()
 def _matrix(address: int, shape: tuple[int, int], wide: tuple[int, int], like: ndarray) -> ndarray:
     """Weights from an address on; a copy with zeros at its ends if loops need more rows or columns."""
     (rows, columns), given = shape, _array(address, shape[0] * shape[1], like)
@@ -89,7 +84,8 @@ def _matrix(address: int, shape: tuple[int, int], wide: tuple[int, int], like: n
 
 
 @part()
-def _block(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Layers:
+def block_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Layers:
+    """The weights of a block."""
     size, width, rows, _ = sizes
     a, f = up(size, LANES), up(width, LANES)
     return (
@@ -103,7 +99,8 @@ def _block(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) 
 
 
 @part()
-def _last(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Last:
+def last_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Last:
+    """The weights of the output network."""
     size, _, _, half = sizes
     a, h = up(size, LANES), up(half, ROWS)
     return (
@@ -136,28 +133,30 @@ def _by_row(row: ndarray, last: int) -> ndarray:
 
 @compiled(CONTRACT)
 def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tuple[ndarray, ndarray, ndarray]:
-    """Structures that are done at once: as many as have so many atoms, one at least.
+    """Structures that are done at once: groups of about the same size, so that no thread waits for another.
 
     Args:
         batch: Structure of each atom [N], sorted.
         target: Target of each pair [P].
         source: Its source [P].
-        most: Atoms of a group of several structures.
+        most: Atoms of a group, on an average; no structure is divided.
 
     Returns:
         First atom of each group [C + 1], pairs of one group after the other [P] and the first of these of each group
         [C + 1]; no groups if a pair belongs to two of them.
     """
     first_atom, group_of, groups, begin = np.zeros(len(batch) + 2, np.int64), np.empty(len(batch), np.int64), 0, 0
+    number, here = (len(batch) + most - 1) // most, 0
     for i in range(len(batch)):
         if i > 0 and batch[i] != batch[i - 1]:
             begin = i
-        if i == begin or groups == 0:  # a structure begins: does it still belong to the group?
+        if i == begin or groups == 0:  # a structure begins: in which group is its middle?
             end = i
             while end < len(batch) and batch[end] == batch[i]:
                 end += 1
-            if groups == 0 or end - first_atom[groups - 1] > most:
-                first_atom[groups] = i
+            place = (i + end) * number // (2 * len(batch))
+            if groups == 0 or place != here:
+                first_atom[groups], here = i, place
                 groups += 1
         group_of[i] = groups - 1
     first_atom[groups] = len(batch)
@@ -169,11 +168,11 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
         first_pair[group + 1] += 1
     for group in range(groups):
         first_pair[group + 1] += first_pair[group]
-    place = first_pair.copy()
+    free = first_pair.copy()
     for n in range(len(target)):
         group = group_of[target[n]]
-        order[place[group]] = n
-        place[group] += 1
+        order[free[group]] = n
+        free[group] += 1
     return first_atom[: groups + 1], order, first_pair
 
 
@@ -188,6 +187,7 @@ def pass_both_ways(
     shares: ndarray,
     symmetric: bool,
     groups: tuple[ndarray, ndarray, ndarray],
+    tape: Kept | None,
     limits: tuple[int, int],
 ) -> None:
     """Contributions of the atoms to the energies, and derivatives of their sum.
@@ -204,17 +204,19 @@ def pass_both_ways(
         symmetric: Whether each pair stands for its opposite, too.
         groups: Structures that are done at once, in groups: first atom of each [C + 1], pairs of one group after the
             other [P], first of these of each group [C + 1].
+        tape: To be written, what :mod:`pyg_schnet.ops.kernels.training` asks for; ``None`` if it does not.
         limits: First group and the one behind the last.
     """
-    first_atom, order, first_pair = groups
-    size = network.sizes[0]
+    (first_atom, order, first_pair), blocks, sizes = groups, len(network.blocks), network.sizes
+    size = sizes[0]
     for group in range(limits[0], limits[1]):
         a, b = first_atom[group], first_atom[group + 1]
         of_norm = slopes[1][a:b] if len(norm) > 0 else slopes[1]
         factors = norm[a:b] if len(norm) > 0 else norm
         mine = order[first_pair[group] : first_pair[group + 1]]
         some = contributions[a:b], x[a * size : b * size], shares[a:b], factors, of_norm
-        _group(some, slopes[0], network, pairs, mine, a, symmetric)
+        kept = scratch(blocks, sizes, b - a, x) if tape is None else on_tape(tape, blocks, sizes, first_atom, group)
+        _group(some, slopes[0], network, pairs, mine, a, kept, symmetric)
 
 
 @compiled(CONTRACT)
@@ -260,7 +262,16 @@ def molecules_both_ways(
             for axis in range(3):
                 vec[3 * n + axis] = pos[source[n], axis] - pos[target[n], axis]
         slopes, some = np.empty_like(vec), (contributions[a:b], x, shares[a:b], none, none)
-        _group(some, slopes, network, (vec, target, source), every, a, True)
+        _group(
+            some,
+            slopes,
+            network,
+            (vec, target, source),
+            every,
+            a,
+            scratch(len(network.blocks), network.sizes, b - a, pos),
+            True,
+        )
         for i in range(a, b):
             energies[batch[i]] += contributions[i]
         for n in range(len(mine)):
@@ -270,21 +281,12 @@ def molecules_both_ways(
 
 
 @part()
-def _group(
-    some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
-    slopes: ndarray,
-    network: Network,
-    pairs: tuple[ndarray, ndarray, ndarray],
-    mine: ndarray,
-    first: int,
-    symmetric: bool,
-) -> None:
-    """The pass for some atoms, from the first on, and their pairs."""
-    (contributions, x, shares, norm, of_norm), (vec, target, source), number = some, pairs, len(mine)
-    size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
-    blocks, true_size = network.blocks, network.sizes[0]
-    place, pieces, derivatives = network.table
-    d, u, row = np.empty(number, x.dtype), np.empty(number, np.float64), np.empty(number, np.int64)
+def sort_pairs(
+    pairs: tuple[ndarray, ndarray, ndarray], mine: ndarray, first: int, network: Network
+) -> tuple[ndarray, ndarray, ndarray, Pairs]:
+    """Some pairs by the rows of the table that they read: which, distances, slopes of the cutoff, what blocks need."""
+    (vec, target, source), number, (place, pieces, derivatives) = pairs, len(mine), network.table
+    d, u, row = np.empty(number, vec.dtype), np.empty(number, np.float64), np.empty(number, np.int64)
     for n in range(number):
         d[n] = _length(vec, mine[n])
     find(u, row, d, 0, number, place)
@@ -293,14 +295,30 @@ def _group(
         order[n] = mine[order[n]]
         d[n], i[n], j[n] = _length(vec, order[n]), target[order[n]] - first, source[order[n]] - first
     find(u, row, d, 0, number, place)
-    weight, decline = np.empty(number, x.dtype), np.empty(number, x.dtype)
+    weight, decline = np.empty(number, vec.dtype), np.empty(number, vec.dtype)
     write_cutoff(weight, decline, d, *network.cutoff)
-    b, e = np.empty(SUPPORT * number, x.dtype), np.empty(SUPPORT * number, x.dtype)
+    b, e = np.empty(SUPPORT * number, vec.dtype), np.empty(SUPPORT * number, vec.dtype)
     splines(b, u, number, pieces)
     splines(e, u, number, derivatives)
-    sorted_pairs, sizes = (i, j, weight, row, b, e), (atoms, size, width)
-    h, y = np.empty((len(blocks), atoms * width), x.dtype), np.empty((len(blocks), atoms * width), x.dtype)
-    slope = np.empty((len(blocks), atoms * size), x.dtype)
+    return order, d, decline, (i, j, weight, row, b, e)
+
+
+@compiled(CONTRACT)
+def _group(
+    some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
+    slopes: ndarray,
+    network: Network,
+    pairs: tuple[ndarray, ndarray, ndarray],
+    mine: ndarray,
+    first: int,
+    kept: Kept,
+    symmetric: bool,
+) -> None:
+    """The pass for some atoms, from the first on, and their pairs."""
+    (contributions, x, shares, norm, of_norm), vec, number = some, pairs[0], len(mine)
+    size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
+    blocks, true_size, sizes, asked = network.blocks, network.sizes[0], (atoms, size, width), len(kept.features) > 0
+    order, d, decline, sorted_pairs = sort_pairs(pairs, mine, first, network)
     padded, features, g = (
         np.zeros(atoms * size, x.dtype),
         np.empty(atoms * size, x.dtype),
@@ -311,15 +329,24 @@ def _group(
             padded[n * size + f] = x[n * true_size + f]
     turn(features, padded, atoms, size)
     for t in range(len(blocks)):
-        kept, layers = (h[t], y[t], slope[t]), _block(blocks[t], network.sizes, x)
-        block_forward(features, kept, layers, sorted_pairs, norm, network.activation, sizes, symmetric)
-    last = _last(network.output, network.sizes, x)
+        if asked:
+            turn(kept.features[t], features, size, atoms)
+        to_keep = kept.sent[t], kept.received[t], kept.inner[t % len(kept.inner)], kept.slope[t]
+        layers = block_at(blocks[t], network.sizes, x)
+        block_forward(features, to_keep, layers, sorted_pairs, norm, network.activation, sizes, symmetric)
+    if asked:
+        turn(kept.features[len(blocks)], features, size, atoms)
+    last = last_at(network.output, network.sizes, x)
     output_both_ways(contributions, g, features, last, shares, network.activation, (atoms, size))
     of_distance, of_weight = np.zeros(number, x.dtype), np.zeros(number, x.dtype)
     for t in range(len(blocks) - 1, -1, -1):
-        kept, layers = (h[t], y[t], slope[t]), _block(blocks[t], network.sizes, x)
-        gradients = of_distance, of_weight, of_norm
-        block_backward(g, gradients, kept, layers, sorted_pairs, norm, sizes, symmetric, t == 0)
+        if asked:
+            copy(kept.of_features[t], g)
+        place = t % len(kept.of_inner)
+        made = kept.of_inner[place], kept.of_received[place], kept.of_sent[place]
+        layers, gradients = block_at(blocks[t], network.sizes, x), (of_distance, of_weight, of_norm)
+        parts = kept.sent[t], kept.received[t], kept.slope[t]
+        block_backward(g, gradients, parts, made, layers, sorted_pairs, norm, sizes, symmetric, t == 0)
     for n in range(number):
         radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * order[n]
         for axis in range(k, k + 3):

@@ -24,6 +24,13 @@ _LANES = np.uintp(LANES)
 
 
 @part()
+def clear(y: ndarray) -> None:
+    """Write zeros."""
+    for n in range(len(y)):
+        y[n] = 0
+
+
+@part()
 def fill(y: ndarray, b: ndarray, columns: int) -> None:
     """Begin each row with its bias: y [outputs, columns]."""
     for o in range(len(b)):
@@ -77,7 +84,7 @@ def convolve_backward(
 @compiled(CONTRACT)
 def block_forward(
     x: ndarray,
-    kept: tuple[ndarray, ndarray, ndarray],
+    kept: tuple[ndarray, ndarray, ndarray, ndarray],
     layers: Layers,
     pairs: Pairs,
     norm: ndarray,
@@ -87,13 +94,13 @@ def block_forward(
 ) -> None:
     """Add what the block computes to x [A, N].
 
-    Kept are the features that are sent and what is received [N, F], and the derivative of the activation [A, N].
+    Kept are the features that are sent and what is received [N, F], and the activation and its derivative [A, N].
     """
-    (h, y, slope), (w1, w2, b2, w3, b3, c), (atoms, size, width) = kept, layers, sizes
-    turned, u, a = np.zeros_like(h), np.empty_like(x), np.empty_like(x)
+    (h, y, a, slope), (w1, w2, b2, w3, b3, c), (atoms, size, width) = kept, layers, sizes
+    turned, u = np.zeros_like(h), np.empty_like(x)
     add_dense(turned, x, w1, atoms, size, width)
     turn(h, turned, width, atoms)
-    y[:] = 0
+    clear(y)
     convolve(y, h, c, pairs, width, symmetric)
     v = y
     if len(norm) > 0:
@@ -116,6 +123,7 @@ def block_backward(
     g: ndarray,
     gradients: tuple[ndarray, ndarray, ndarray],
     kept: tuple[ndarray, ndarray, ndarray],
+    made: tuple[ndarray, ndarray, ndarray],
     layers: Layers,
     pairs: Pairs,
     norm: ndarray,
@@ -126,11 +134,14 @@ def block_backward(
     """Take the gradient g [A, N] from the features after the block to those before.
 
     Those of distances and weights of pairs, and of the normalisation of atoms, are added up. Before the ``first`` block
-    no gradient is needed.
+    no gradient is needed. On the way, gradients are made of what is activated [A, N], of what is received [N, F] and of
+    the features that are sent [F, N].
     """
     (h, y, slope), (w1, w2, _, w3, _, c), (atoms, size, width) = kept, layers, sizes
-    (slopes, sums, of_norm), zero = gradients, h.dtype.type(0)
-    a, v, dh, turned = np.zeros_like(g), np.empty_like(h), np.zeros_like(h), np.zeros_like(h)
+    (slopes, sums, of_norm), (a, v, turned), zero = gradients, made, h.dtype.type(0)
+    dh = np.zeros_like(h)
+    clear(a)
+    clear(turned)
     add_dense_backward(a, g, w3, atoms, size, size)
     for f in range(len(a)):
         a[f] *= slope[f]

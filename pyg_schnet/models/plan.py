@@ -1,4 +1,4 @@
-"""Where the weights of a frozen SchNet are, looked up once and kept as long as nobody changes the model.
+"""Where the weights of a SchNet are, looked up once and kept as long as nobody changes the model.
 
 To ask every module for its weights would take longer than to evaluate a small molecule. So the answer is kept, together
 with what it depends on: modules that may be replaced, hooks that may listen, memory that may move. To see that all of
@@ -26,7 +26,7 @@ from pyg_schnet.nn import (
     Readout,
     ShiftedSoftplus,
 )
-from pyg_schnet.ops import trilinear
+from pyg_schnet.ops import FilterTable, trilinear
 
 #: Cutoff functions by the numbers that the loops know, see :mod:`pyg_schnet.ops.kernels.cutoff`.
 _CUTOFFS = {NoCutoff: 0, CosineCutoff: 1, MollifierCutoff: 2, PolynomialCutoff: 3}
@@ -41,10 +41,11 @@ class Plan(NamedTuple):
         values: What was there.
         listeners: Hooks, which must be empty.
         convolutions: Layers that must not be asked to explain themselves.
-        weights: All weights and tables.
+        watched: All weights and frozen tables.
         addresses: Where they were.
+        weights: Weights of each block, and of the output network.
         loops: The compiled loops, :mod:`pyg_schnet.ops.kernels.network`.
-        network: Addresses and sizes for them.
+        network: Addresses and sizes for them; without tables unless these are frozen, see :func:`with_tables`.
     """
 
     holders: list[dict[str, Any]]
@@ -52,8 +53,9 @@ class Plan(NamedTuple):
     values: list[Any]
     listeners: list[dict[int, Any]]
     convolutions: list[CFConv]
-    weights: list[Tensor]
+    watched: list[Tensor]
     addresses: list[int]
+    weights: list[list[Tensor]]
     loops: Any
     network: Any
 
@@ -66,7 +68,7 @@ def plan_of(model: Any) -> Plan | None:
     """The plan for a model, that of the last time if nothing has changed.
 
     Args:
-        model: A frozen SchNet.
+        model: A SchNet.
 
     Returns:
         The plan; ``None`` for a model with other layers than the papers', or whose layers somebody watches or masks.
@@ -102,36 +104,39 @@ def _holds(plan: Plan) -> bool:
     except KeyError:
         return False
     explained = any(plan.listeners) or any(conv.explain for conv in plan.convolutions)
-    return same and not explained and [weight.data_ptr() for weight in plan.weights] == plan.addresses
+    return same and not explained and [weight.data_ptr() for weight in plan.watched] == plan.addresses
 
 
 def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
     """The plan for plain layers; ``None`` unless all weights are numbers of one kind, in one piece, in their place."""
-    cpu, loops = trilinear.cpu_loops(), importlib.import_module("pyg_schnet.ops.kernels.network")
-    tables, output = frozen_tables(model.filter_tables, model.cutoff), _weights(model.output)
-    (rows, width), start, spacing = tables[0].coefficients.shape, *tables[0][1:]
-    size, half = model.embedding.weight.size(1), len(output[1])
-    of_blocks = [[*_weights(block), table.coefficients] for block, table in zip(blocks, tables, strict=True)]
-    shape_of_block = [(width, size), (size, width), (size,), (size, size), (size,), (rows, width)]
+    loops, output, embedding = (
+        importlib.import_module("pyg_schnet.ops.kernels.network"),
+        _weights(model.output),
+        model.embedding.weight,
+    )
+    of_blocks, (size, half) = [_weights(block) for block in blocks], (embedding.size(1), len(output[1]))
+    width = len(of_blocks[0][0])
+    shape_of_block = [(width, size), (size, width), (size,), (size, size), (size,)]
     shapes = [*(len(blocks) * shape_of_block), (half, size), (half,), (1, half), (1,)]
-    weights = [*(weight for part in of_blocks for weight in part), *output]
-    watched = [*weights, model.filter_tables, model.embedding.weight]
+    weights = [weight for part in (*of_blocks, output) for weight in part]
+    watched = [*weights, embedding, *([model.filter_tables] if model.frozen else [])]
     if [tuple(weight.shape) for weight in weights] != shapes or not _alike(watched):
         return None
+    cutoff, act = blocks[0].conv.cutoff, model.output.act  # one for all
     places = [[weight.data_ptr() for weight in part] for part in of_blocks]
-    repeated = [places[block % len(blocks)] for block in range(model.num_interactions)]
-    act = model.output.act
-    cutoff = blocks[0].conv.cutoff  # one for all
-    embedding = model.embedding.weight
     network = loops.Network(
         embedding=(embedding.data_ptr(), embedding.size(0)),
-        blocks=np.array(repeated),
+        blocks=np.array([places[block % len(blocks)] for block in range(model.num_interactions)]),
         output=np.array([weight.data_ptr() for weight in output]),
-        sizes=(size, width, rows, half),
+        sizes=(size, width, 0, half),
         activation=(float(act.shift), float(act.linear_from)),
         cutoff=(_CUTOFFS[type(cutoff)], float(getattr(cutoff, "cutoff", model.cutoff)), getattr(cutoff, "exponent", 0)),
-        table=(cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)),
+        table=(),
     )
+    if model.frozen:
+        if model.filter_tables.shape[::2] != (len(blocks), width):
+            return None
+        network = with_tables(network, frozen_tables(model.filter_tables, model.cutoff))
     holders, names, values = map(list, zip(*_held(model, blocks), strict=True))
     return Plan(
         holders,
@@ -141,8 +146,22 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         [block.conv for block in blocks],
         watched,
         [weight.data_ptr() for weight in watched],
+        [*of_blocks, output],
         loops,
         network,
+    )
+
+
+def with_tables(network: Any, tables: list[FilterTable]) -> Any:
+    """The network with its filters, one table for each block with weights of its own, to be kept where they are."""
+    (rows, _), start, spacing = tables[0].coefficients.shape, *tables[0][1:]
+    cpu, blocks = trilinear.cpu_loops(), len(network.blocks)
+    places = np.array([[tables[block % len(tables)].coefficients.data_ptr()] for block in range(blocks)])
+    size, width, _, half = network.sizes
+    return network._replace(
+        blocks=np.concatenate([network.blocks, places], axis=1),
+        sizes=(size, width, rows, half),
+        table=(cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)),
     )
 
 

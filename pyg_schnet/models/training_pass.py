@@ -1,0 +1,188 @@
+"""Energies and slopes of a SchNet with tabulated filters in one go, to be trained on: the twin of a few hundred steps.
+
+A step of training on energies and forces goes forwards, backwards to the forces, and through both once more for the
+gradients of the weights. For a batch of small structures autograd takes as long for its records as the sums do, and
+threads wait for each other at every step. Here both are one compiled call each, as in
+:mod:`pyg_schnet.models.frozen_pass`: structures are done a few at a time, and threads share them. Between the calls,
+features stay on tape. Gradients of tables go on to the filter networks by autograd.
+
+Sums over structures are done in parts whose number does not depend on the threads, so neither do the results.
+"""
+
+import functools
+import importlib
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy import ndarray
+from torch import Tensor
+from torch.nn.functional import linear
+
+from pyg_schnet.models.edges import Edges
+from pyg_schnet.models.frozen_pass import Some, few_at_a_time, products_of, suits
+from pyg_schnet.models.plan import plan_of, with_tables
+from pyg_schnet.ops import FilterTable, gradient, shifted_softplus, to_nodes, trilinear
+
+#: Sums over structures that may be done at the same time, and where each array in them begins.
+PARTS, ALIGNED = 16, 16
+
+
+def training_pass(
+    model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Energies without their references, and slopes, of small structures.
+
+    Args:
+        model: A SchNet that is not frozen.
+        z: Atomic numbers [N].
+        batch: Structure of each atom [N].
+        batch_size: Number of structures B.
+        edges: The edges.
+        differentiable: Whether weights are to have gradients.
+
+    Returns:
+        Energies [B, 1] float64, and the derivatives of their sum with respect to ``edges.edge_vec`` [P, 3], both
+        differentiable with respect to the weights, any number of times; ``None`` unless filters come from tables, the
+        model has the papers' layers, one target, a sum or mean over atoms and a normalisation that does not depend on
+        distances, if any, on a CPU with the compiled loops, structures are small, and nobody differentiates through
+        their positions.
+    """
+    if model.filters == "exact" or (differentiable and edges.edge_vec.requires_grad):
+        return None
+    plan = plan_of(model) if suits(model, batch, edges) else None
+    some = None if plan is None else few_at_a_time(model, plan, batch, edges)
+    if plan is None or some is None:
+        return None
+    distance, conv = edges.edge_vec.detach().norm(dim=1), model.interactions[0].conv
+    with torch.enable_grad():
+        norm = conv.normalize(edges.edge_index, distance.requires_grad_(), edges.edge_pair, batch.numel())
+    if norm is not None and norm.requires_grad:
+        return None
+    with torch.set_grad_enabled(differentiable):
+        tables = model.tables(distance.detach())
+        if tables is None:
+            return None
+        what = Given(model, edges, batch, batch_size, norm, plan, some, tables[0].start, tables[0].spacing)
+        *blocks, output = plan.weights
+        of_blocks = ([*block, table.coefficients] for block, table in zip(blocks, tables, strict=True))
+        weights = [*(weight for block in of_blocks for weight in block), *output]
+        energy, slope = _Pass.apply(what, model.embedding(z), *weights)
+    return energy, slope
+
+
+class Given(NamedTuple):
+    """What a pass needs beside the weights."""
+
+    model: Any
+    edges: Edges
+    batch: Tensor
+    batch_size: int
+    norm: Tensor | None
+    plan: Any
+    some: Some
+    start: float
+    spacing: float
+
+    def network(self, weights: tuple[Tensor, ...]) -> Any:
+        """The network as loops see it."""
+        return with_tables(self.plan.network, [self.table(c) for c in weights[5:-4:6]])
+
+    def table(self, coefficients: Tensor) -> FilterTable:
+        """The table with such coefficients."""
+        return FilterTable(coefficients, self.start, self.spacing)
+
+    def norms(self, like: ndarray) -> ndarray:
+        """Factor of each atom, empty for ones."""
+        return like[:0] if self.norm is None else trilinear.cpu_loops().flat(self.norm)
+
+
+class _Pass(torch.autograd.Function):
+    """From first features, weights and tables to energies and slopes."""
+
+    @staticmethod
+    def forward(ctx: Any, what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        cpu, some = trilinear.cpu_loops(), what.some
+        network, slope = what.network(weights), torch.empty_like(what.edges.edge_vec)
+        contributions, features = np.empty(len(x)), cpu.flat(x)
+        norms = what.norms(features)
+        tape = _new_tape(network, len(x), some.number, x) if any(ctx.needs_input_grad) else None
+        kept = None if tape is None else what.plan.loops.Kept(*map(cpu.flat, tape))
+        slopes = cpu.flat(slope), np.zeros_like(norms)
+        given = contributions, slopes, features, network, some.pairs, norms, some.shares, some.symmetric
+        loops, width = what.plan.loops, products_of(network)
+        cpu.share_out(lambda *part: loops.pass_both_ways(*given, some.groups, kept, part), some.number, 1, width)
+        ctx.what, ctx.tape = what, len(tape or ())
+        ctx.save_for_backward(*(tape or ()), x, *weights)
+        energy = np.bincount(what.batch.numpy(), contributions, what.batch_size)[:, None]
+        return torch.from_numpy(energy), slope
+
+    @staticmethod
+    def backward(ctx: Any, of_energy: Tensor, of_slope: Tensor) -> tuple[Tensor | None, ...]:
+        what, saved, needed = ctx.what, ctx.saved_tensors, ctx.needs_input_grad[1:]
+        tape, inputs = saved[: ctx.tape], saved[ctx.tape :]
+        if torch.is_grad_enabled():  # gradients are to be differentiated again
+            wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+            results = _twin(what, *inputs)
+            found = iter(torch.autograd.grad(results, wanted, (of_energy, of_slope), create_graph=True))
+            return None, *(next(found) if need else None for need in needed)
+        slopes = _gradients(what, tape, inputs, of_energy, of_slope)
+        return None, *(slope if need else None for slope, need in zip(slopes, needed, strict=True))
+
+
+def _new_tape(network: Any, atoms: int, groups: int, like: Tensor) -> list[Tensor]:
+    """Memory for what the way back needs, see :class:`pyg_schnet.ops.kernels.tape.Kept`."""
+    count = atoms + ALIGNED * groups
+    blocks, (a, f) = len(network.blocks), (count * _up(size) for size in network.sizes[:2])
+    sizes = [blocks * f, blocks * f, *3 * [blocks * a], *2 * [blocks * f], (blocks + 1) * a, blocks * a]
+    return [like.new_empty(size) for size in sizes]
+
+
+def _up(size: int) -> int:
+    """The next number of features that loops take."""
+    return -(-size // ALIGNED) * ALIGNED
+
+
+def _gradients(
+    what: Given, tape: tuple[Tensor, ...], inputs: tuple[Tensor, ...], of_energy: Tensor, of_slope: Tensor
+) -> list[Tensor]:
+    """Gradients with respect to first features, weights and tables."""
+    x, *weights = inputs
+    cpu, some, network = trilinear.cpu_loops(), what.some, what.network(tuple(weights))
+    loops = importlib.import_module("pyg_schnet.ops.kernels.training")
+    shapes = [tuple(map(_up, weight.shape)) for weight in weights]
+    begins = np.cumsum([0, *map(math.prod, shapes)])
+    of_blocks, of_output = begins[:-5].reshape(-1, 6), begins[-5:-1]
+    places = of_blocks[np.arange(len(network.blocks)) % len(of_blocks)], of_output
+    number = min(PARTS, some.number)
+    parts = np.arange(number + 1) * some.number // number
+    of_x, sums = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(number, int(begins[-1]))
+    of_results = of_energy[:, 0][what.batch].numpy(), cpu.flat(of_slope)
+    features, kept = cpu.flat(of_x), what.plan.loops.Kept(*map(cpu.flat, tape))
+    given = sums.numpy(), features, of_results, network, places, some.pairs, what.norms(features), some.shares
+    rest = some.symmetric, some.groups, kept, parts
+    width = 4 * products_of(network) * some.number // number
+    cpu.share_out(lambda *part: loops.gradients_of_loss(*given, *rest, part), number, 1, width)
+    found = sums.sum(0).split([math.prod(shape) for shape in shapes])
+    wide = (slopes.view(shape) for slopes, shape in zip(found, shapes, strict=True))
+    return [of_x, *(one[tuple(map(slice, weight.shape))] for one, weight in zip(wide, weights, strict=True))]
+
+
+def _twin(what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by operations that autograd differentiates as often as it is asked to."""
+    model, (_, edge_vec, edge_pair, pair_index) = what.model, what.edges
+    activate = functools.partial(
+        shifted_softplus, shift=model.output.act.shift, linear_from=model.output.act.linear_from
+    )
+    vec = edge_vec.detach().requires_grad_()
+    distance, blocks = vec.norm(dim=1), [weights[k : k + 6] for k in range(0, len(weights) - 4, 6)]
+    factor, both = model.interactions[0].conv.factor(distance), edge_pair is not None
+    for block in range(model.num_interactions):
+        w1, w2, b2, w3, b3, c = blocks[block % len(blocks)]
+        h = to_nodes(linear(x, w1), what.table(c), distance, pair_index, len(x), factor, symmetric=both)
+        x = x + linear(activate(linear(h if what.norm is None else h * what.norm, w2, b2)), w3, b3)
+    w1, b1, w2, b2 = weights[-4:]
+    contributions = linear(activate(linear(x, w1, b1)), w2, b2)[:, 0].double() * torch.from_numpy(what.some.shares)
+    energy = contributions.new_zeros(what.batch_size).index_add(0, what.batch, contributions)
+    return energy.unsqueeze(1), gradient(energy, vec, create_graph=True)
