@@ -137,6 +137,33 @@ def test_recorded_steps_are_measured(tmp_path):
     assert all(difference < 1e-4 for row in rows for difference in row["difference"].values())
 
 
+def test_force_training_is_measured(tmp_path):
+    """Crystals in a process of their own for the memory, too; no times are given where results disagree."""
+    options = ("--quick", "--cases", "crystals", "--json", "figures.json")
+    printed = run("benchmarks/force_training.py", *options, cwd=tmp_path)
+    (row,) = json.loads((tmp_path / "figures.json").read_text())["cases"]
+    assert {"tabulated", "exact", "pyg", "pyg and search"} <= set(row["seconds"])
+    assert row["MiB"]["pyg"] > row["MiB"]["tabulated"]
+    assert "2 x crystals: 40 atoms, 50.0 neighbours each" in printed
+
+
+def test_inference_is_measured(tmp_path):
+    """Peak memory in processes of their own, and the figure of the cost."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("rdkit")
+    options = ("--quick", "--cases", "aspirin", "--json", "figures.json", "--plot", "cost.png")
+    run("benchmarks/inference.py", *options, cwd=tmp_path)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["machine"]["threads"] == 1
+    assert set(figures["cases"][0]["seconds"]) >= {"frozen", "exact", "pyg"}
+    assert {what: [row[what] for row in rows] for what, rows in figures["scaling"].items()} == {
+        "atoms": [24, 81],
+        "neighbours": [26.0, 60.0],
+        "features": [32, 64],
+    }
+    assert (tmp_path / "cost.png").stat().st_size > 5000
+
+
 def test_readme_python(tmp_path, monkeypatch):
     """The Python blocks of README, one after the other, training cut short."""
     monkeypatch.chdir(tmp_path)
