@@ -69,8 +69,7 @@ class TabulatedModel(AtomisticModel):
             return None
         low, high = torch.aminmax(edge_weight.detach())
         start, knots = knots_of(float(low), float(high), spacing, edge_weight.device)
-        matrix = interpolation(knots.size(0)).to(knots.device)
-        return filter_tables(self.basis, self.interactions, knots, matrix, (start, spacing), edge_weight)
+        return filter_tables(self.basis, self.interactions, knots, None, (start, spacing), edge_weight)
 
     def _tables_of_all_distances(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """In a compiler, or where values are unseen, nobody may look at distances, nor at learned widths."""

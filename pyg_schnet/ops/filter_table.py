@@ -12,9 +12,10 @@ continue.
 """
 
 import functools
+import importlib
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,9 @@ PIECES = (
     (1, 5, 10, 10, 5, -5),
     (0, 0, 0, 0, 0, 1),
 )
+
+#: Kinds of coefficients that compiled loops write, and of gradients that they read.
+LOOPED = (torch.float32, torch.float64)
 
 
 class FilterTable(NamedTuple):
@@ -88,8 +92,8 @@ def filter_table(
     """
     start, knots = knots_of(low, high, spacing, device)
     values = function(knots)  # [K', F]
-    coefficients = interpolate(values.double())  # [K' + 4, F]
-    return FilterTable(coefficients.to(values.dtype if dtype is None else dtype), start, spacing)
+    coefficients = interpolate(values.double(), values.dtype if dtype is None else dtype)  # [K' + 4, F]
+    return FilterTable(coefficients, start, spacing)
 
 
 def knots_of(low: float, high: float, spacing: float, device: torch.device | None = None) -> tuple[float, Tensor]:
@@ -116,7 +120,7 @@ def knots_of(low: float, high: float, spacing: float, device: torch.device | Non
     return first * spacing, (first + torch.arange(number, dtype=torch.float64, device=device)) * spacing
 
 
-def interpolate(values: Tensor) -> Tensor:
+def interpolate(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     r"""Coefficients of the quintic spline through values at the knots.
 
     .. math:: \sum_k c_k B_k(t_n) = v_n, \quad n = 0 \dots K'-1
@@ -124,37 +128,111 @@ def interpolate(values: Tensor) -> Tensor:
     and, as four more conditions, no jump of the fifth derivative at the two knots next to each end: polynomials of
     degree five are met exactly, up to the ends.
 
+    The system has a few numbers in each row. On a CPU with the extra ``fast``, values in float64 are solved for by
+    compiled loops; else they are multiplied with the dense inverse. Both agree to round-off, in all derivatives.
+
     Args:
-        values: Values v at the knots [K', F], K' at least 8.
+        values: Values v at the knots, of one curve or of several [..., K', F], K' at least 8.
+        dtype: Kind of the coefficients; ``None`` for that of the values, in which they are computed.
 
     Returns:
-        Coefficients c [K' + 4, F].
+        Coefficients c [..., K' + 4, F]; differentiable any number of times.
 
     Raises:
-        ValueError: If there are fewer than eight knots.
+        ValueError: If there are fewer than eight knots, or no columns.
 
     Example:
         >>> interpolate(torch.ones(9, 1, dtype=torch.float64)).flatten()[:3].round(decimals=6)
         tensor([1., 1., 1.], dtype=torch.float64)
     """
-    if values.size(0) < SUPPORT + 2:
-        raise ValueError(f"a quintic spline needs at least {SUPPORT + 2} knots, got {values.size(0)}")
-    return interpolation(values.size(0)).to(values) @ values
+    if values.dim() < 2:
+        raise ValueError(f"`values` must be [..., K', F], got {list(values.shape)}")
+    if values.size(-2) < SUPPORT + 2:
+        raise ValueError(f"a quintic spline needs at least {SUPPORT + 2} knots, got {values.size(-2)}")
+    dtype = values.dtype if dtype is None else dtype
+    if values.dtype == torch.float64 and dtype in LOOPED and looped(values) is not None:
+        return _solved(values, False, dtype)
+    return (interpolation(values.size(-2)).to(values) @ values).to(dtype)
 
 
 @functools.lru_cache(maxsize=64)
 def interpolation(number: int) -> Tensor:
     """Matrix from values at so many knots to coefficients [number + 4, number] float64."""
-    size = number + SUPPORT - 2
-    system = torch.zeros(size, size, dtype=torch.float64)
-    rows = torch.arange(number)
-    for shift, piece in enumerate(PIECES[:-1]):  # at a knot five splines are not zero
-        system[2 + rows, rows + shift] = piece[0] / 120
-    for row, column in ((0, 0), (1, 1), (size - 2, size - 8), (size - 1, size - 7)):
-        jump = [(-1) ** k * math.comb(SUPPORT, k) / 20 for k in range(SUPPORT + 1)]
-        system[row, column : column + SUPPORT + 1] = torch.tensor(jump, dtype=torch.float64)
-    inverse: Tensor = torch.linalg.inv(system)
+    band = system_rows(number)
+    size, reach = len(band), SUPPORT
+    padded = torch.zeros(size, size + 2 * reach, dtype=torch.float64)
+    for row, numbers in enumerate(band):
+        padded[row, row : row + 2 * reach + 1] = torch.tensor(numbers, dtype=torch.float64)
+    inverse: Tensor = torch.linalg.inv(padded[:, reach:-reach])
     return inverse[:, 2:-2].contiguous()
+
+
+def system_rows(number: int) -> list[list[float]]:
+    """Rows of the system for so many knots: the six numbers before the diagonal, it, and six behind [number + 4, 13].
+
+    Row n + 2 is the value at knot n, where five splines are not zero; the two rows at each end are the jumps.
+    """
+    size, reach = number + SUPPORT - 2, SUPPORT
+    rows = [[0.0] * (2 * reach + 1) for _ in range(size)]
+    for row in range(2, size - 2):
+        rows[row][reach - 2 : reach + 3] = [piece[0] / 120 for piece in PIECES[:-1]]
+    jump = [(-1) ** k * math.comb(SUPPORT, k) / 20 for k in range(SUPPORT + 1)]
+    for row in (0, 1):
+        rows[row][reach:] = jump
+    for row in (size - 2, size - 1):
+        rows[row][: reach + 1] = jump
+    return rows
+
+
+@functools.cache
+def spline_loops() -> Any:
+    """The compiled loops of :mod:`pyg_schnet.ops.kernels.spline`, or ``None`` without Numba."""
+    try:
+        return importlib.import_module("pyg_schnet.ops.kernels.spline")
+    except ImportError:
+        return None
+
+
+def looped(values: Tensor) -> Any:
+    """The compiled loops for such a tensor, if any.
+
+    Args:
+        values: Any tensor.
+
+    Returns:
+        None for those without values, with which compilers trace, for those inside of ``torch.func`` and for those with
+        forward derivatives, of which loops know nothing; for others than plain float32 and float64 on a CPU; and
+        without Numba.
+    """
+    plain = type(values) in (Tensor, torch.nn.Parameter) and values.dtype in LOOPED and values.device.type == "cpu"
+    if not plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return None
+    if torch._C._functorch.is_legacy_batchedtensor(values):  # gradients of many at once
+        return None
+    return spline_loops() if torch.autograd.forward_ad.unpack_dual(values).tangent is None else None
+
+
+def _solved(x: Tensor, transposed: bool, dtype: torch.dtype) -> Tensor:
+    """Apply the map from values to coefficients, or the transposed one, and round to a kind."""
+    if looped(x) is not None:
+        solution: Tensor = _Solve.apply(x, transposed, dtype)
+        return solution
+    matrix = interpolation(x.size(-2) - (SUPPORT - 2) * transposed).to(x.device)
+    return ((matrix.T if transposed else matrix) @ x.double()).to(dtype)
+
+
+class _Solve(torch.autograd.Function):
+    """A linear map: its derivative is the transposed one, of the same kind."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, transposed: bool, dtype: torch.dtype) -> Tensor:
+        ctx.transposed, ctx.dtype = transposed, x.dtype
+        solution: Tensor = looped(x).solve(x, transposed, dtype)
+        return solution
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None]:
+        return _solved(g, not ctx.transposed, ctx.dtype), None, None
 
 
 def evaluate(table: FilterTable, distance: Tensor, order: int = 0) -> Tensor:

@@ -1,15 +1,17 @@
 """The network with filters from tables is the exact network to the accuracy of the tables, in all derivatives."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, load, radius_graph, save
 from pyg_schnet.models import DTNN
+from pyg_schnet.models import filter_tables as room
 from pyg_schnet.models.accuracy import table_accuracy
 from pyg_schnet.training import energy_forces_loss
 
@@ -218,3 +220,130 @@ def test_without_pairs_and_in_files(make_model: MakeModel, tmp_path: Any) -> Non
         SchNet(filters="fast")
     with pytest.raises(ValueError, match="`knot_spacing` must be positive, got 0.0"):
         SchNet(knot_spacing=0.0)
+
+
+WAYS = ["loops", "torch", "dense"]
+NETWORKS: dict[str, dict[str, Any]] = {
+    "papers": {"num_gaussians": 200, "cutoff": 20.0, "gamma": 10.0, "activate_last": True, "cutoff_function": None},
+    "pyg": {"act": "ssp-pyg", "num_filters": 21},
+    "silu": {"act": "silu", "activate_last": True},
+    "bessel": {"basis": "bessel"},
+    "trainable gaussians": {"trainable_basis": True, "activate_last": True},
+}
+
+
+def coefficients(model: SchNet, distance: Tensor) -> Tensor:
+    """All tables of a batch [T, K, F]."""
+    tables = model.tables(distance)
+    assert tables is not None
+    assert all(table.coefficients.is_contiguous() for table in tables)
+    return torch.stack([table.coefficients for table in tables])
+
+
+def go(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks at once by loops, by torch, or one by one as without Numba."""
+    if way == "loops":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(importlib.import_module("pyg_schnet.ops.filter_table"), "spline_loops", lambda: None)
+    if way == "dense":
+        monkeypatch.setattr(room, "_alike", lambda networks: False)
+
+
+@pytest.mark.parametrize("way", WAYS[:2])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_all_blocks_at_once(network: str, way: str, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tables, gradients and gradients of gradients as one by one."""
+    model = make_model(**NETWORKS[network], filters="table")
+    for weight in model.parameters():
+        nn.init.normal_(weight, std=0.3)
+    distance = 1.0 + 3.0 * torch.rand(50, dtype=torch.float64)
+    weights = [weight for block in model.interactions for weight in block.conv.nn.parameters()]
+    weights += list(model.basis.parameters())
+    found = []
+    for other in (way, "dense"):
+        with monkeypatch.context() as patch:
+            go(other, patch)
+            table = coefficients(model, distance)
+            g = torch.linspace(-1, 1, table.numel(), dtype=torch.float64).view_as(table).requires_grad_()
+            slopes = torch.autograd.grad(table, weights, g, retain_graph=True)
+            twice = torch.autograd.grad(table, weights, g, create_graph=True)
+            second = torch.autograd.grad(
+                sum((slope**2).sum() for slope in twice), [*weights, g], materialize_grads=True
+            )
+            frozen = room.frozen_coefficients(model.basis, model.interactions, 5.0, table.size(2), 0.1)
+            found.append([table.detach(), *slopes, *(slope.detach() for slope in twice), *second, frozen])
+    for ours, expected in zip(*found, strict=True):
+        assert (ours - expected).abs().max() <= 1e-13 * expected.abs().max()
+
+
+def test_gaussians_without_any_knot_are_left_out(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, original = [], room.gaussian_basis
+    monkeypatch.setattr(room, "gaussian_basis", lambda *given: seen.append(len(given[1])) or original(*given))
+    model = make_model(**NETWORKS["papers"], filters="table")
+    table = coefficients(model, torch.tensor([4.0, 6.0], dtype=torch.float64))
+    assert seen[0] == pytest.approx((2.0 + 2 * 7**0.5) * 10, abs=4)  # exp(-70) at either end, and the margin
+    slope = torch.autograd.grad(table.sum(), model.interactions[0].conv.nn[0].weight)[0]
+    outside, inside = abs(model.basis.offset - 5.0) > 3.8, abs(model.basis.offset - 5.0) < 3.6
+    assert (slope[:, outside] == 0).all()
+    assert (slope[:, inside].abs().amax(0) > 0).all()
+    far = coefficients(model, torch.tensor([40.0, 41.0], dtype=torch.float64))  # behind all of them
+    assert seen[1] == 1
+    assert far.isfinite().all()
+
+
+@pytest.mark.parametrize("change", ["hook", "bias", "layer", "activation", "global hook", "parametrization"])
+def test_networks_that_are_not_plain_go_one_by_one(change: str, make_model: MakeModel) -> None:
+    model = make_model(filters="table", num_interactions=2, activate_last=True)
+    network, distance = model.interactions[1].conv.nn, torch.linspace(1.0, 4.0, 50, dtype=torch.float64)
+    assert room._alike([block.conv.nn for block in model.interactions])
+    before, calls = coefficients(model, distance).detach(), []
+    handles = []
+    if change == "hook":
+        handles.append(network[2].register_forward_hook(lambda *given: calls.append(1)))
+    elif change == "global hook":
+        handles.append(nn.modules.module.register_module_forward_hook(lambda *given: calls.append(1)))
+    elif change == "bias":
+        network[2].bias = None
+    elif change == "layer":
+        network[0] = nn.Sequential(network[0])
+    elif change == "activation":
+        network[1] = nn.Tanh()
+    else:
+        nn.utils.parametrize.register_parametrization(network[0], "weight", nn.Identity())
+    try:
+        assert not room._alike([block.conv.nn for block in model.interactions])
+        after = coefficients(model, distance)
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert bool(calls) == ("hook" in change)
+    torch.testing.assert_close(after[0], before[0], rtol=1e-13, atol=1e-13)
+    if change in {"hook", "global hook", "layer", "parametrization"}:
+        torch.testing.assert_close(after[1], before[1], rtol=1e-13, atol=1e-13)
+    elif change == "activation":
+        assert not torch.allclose(after[1], before[1])
+
+
+def test_forward_derivatives_and_many_gradients(make_model: MakeModel) -> None:
+    """Ways that loops do not know."""
+    model = make_model(filters="table", activate_last=True)
+    distance, bias = torch.linspace(1.0, 4.0, 50, dtype=torch.float64), model.interactions[0].conv.nn[2].bias
+    table = coefficients(model, distance)
+    g = torch.randn(3, *table.shape, dtype=torch.float64)
+    (slopes,) = torch.autograd.grad(table, bias, g, retain_graph=True, is_grads_batched=True)
+    one_by_one = [torch.autograd.grad(table, bias, one, retain_graph=True)[0] for one in g]
+    torch.testing.assert_close(slopes, torch.stack(one_by_one), rtol=1e-12, atol=1e-12)
+
+    def of_bias(value: Tensor) -> Tensor:
+        given = {"interactions.0.conv.nn.2.bias": value}
+        with nn.utils.stateless._reparametrize_module(model, given):
+            return coefficients(model, distance)
+
+    _, tangent = torch.func.jvp(of_bias, (bias.detach(),), (torch.ones_like(bias),))
+    assert float((tangent.detach() * g[0]).sum()) == pytest.approx(float(one_by_one[0].sum()), rel=1e-10)
+
+
+def test_no_blocks(make_model: MakeModel) -> None:
+    model = make_model(filters="table", num_interactions=0)
+    assert model.tables(torch.ones(3)) == []

@@ -83,7 +83,7 @@ def test_threads_change_nothing(make_model: MakeModel, taken: list[bool], monkey
     potential = Potential(make_model().float().freeze())
     inputs = molecules(torch.float32, 40, 70, 30, 2, 96, 120, 7, 50)
     expected = potential(*inputs)
-    monkeypatch.setattr(trilinear.cpu_loops(), "PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr("pyg_schnet.ops.kernels.threads.PRODUCTS_PER_THREAD", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for name, value in potential(*inputs).items():

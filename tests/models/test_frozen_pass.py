@@ -117,7 +117,7 @@ def test_many_structures(
     expected = without_pass(monkeypatch, lambda: potential(z, pos, batch, **graph))
     for name, value in expected.items():
         torch.testing.assert_close(result[name], value, rtol=0, atol=1e-12 * float(value.abs().max()))
-    monkeypatch.setattr(trilinear.cpu_loops(), "PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr("pyg_schnet.ops.kernels.threads.PRODUCTS_PER_THREAD", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for name, value in potential(z, pos, batch, **graph).items():

@@ -135,7 +135,7 @@ def test_many_structures(make_model: MakeModel, passes: list[bool], monkeypatch:
 
     result = call()
     assert_same(result, without_pass(monkeypatch, call), 1e-11)
-    monkeypatch.setattr(trilinear.cpu_loops(), "PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr("pyg_schnet.ops.kernels.threads.PRODUCTS_PER_THREAD", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert all(torch.equal(value, result[name]) for name, value in call().items())

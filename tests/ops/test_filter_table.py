@@ -1,5 +1,7 @@
 """Splines against polynomials, derivatives and the filter networks they stand for."""
 
+import functools
+import importlib
 import math
 from collections.abc import Callable
 
@@ -17,9 +19,10 @@ from pyg_schnet.ops import (
     interpolate,
     knot_spacing,
 )
-from pyg_schnet.ops.filter_table import MARGIN, interpolation
+from pyg_schnet.ops.filter_table import MARGIN, interpolation, system_rows
 
 EPS = torch.finfo(torch.float64).eps
+room = importlib.import_module("pyg_schnet.ops.filter_table")  # the package has a function of this name
 
 
 def random_table(size: int = 14, features: int = 3) -> FilterTable:
@@ -91,6 +94,102 @@ def test_gradients() -> None:
     inputs = (torch.randn(12, 2, dtype=torch.float64, requires_grad=True), d.requires_grad_())
     assert torch.autograd.gradcheck(of_values, inputs)
     assert torch.autograd.gradgradcheck(of_values, inputs)
+
+
+@pytest.fixture(params=["loops", "dense"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With Numba, and as if there were none."""
+    if request.param == "dense":
+        monkeypatch.setattr(room, "spline_loops", lambda: None)
+    elif room.spline_loops() is None:
+        pytest.skip("needs numba")
+    return request.param
+
+
+def system(number: int) -> Tensor:
+    """The whole matrix."""
+    matrix = torch.zeros(number + 4, number + 16, dtype=torch.float64)
+    for row, numbers in enumerate(system_rows(number)):
+        matrix[row, row : row + 13] = torch.tensor(numbers, dtype=torch.float64)
+    return matrix[:, 6:-6]
+
+
+def largest(x: Tensor) -> float:
+    return float(x.detach().abs().max()) if x.numel() else 0.0
+
+
+def test_system() -> None:
+    matrix = system(9)
+    values = torch.tensor([1, 26, 66, 26, 1], dtype=torch.float64) / 120
+    jump = torch.tensor([1, -6, 15, -20, 15, -6, 1], dtype=torch.float64) / 20
+    for row in range(13):
+        first, numbers = (row - 2, values) if 2 <= row < 11 else (row if row < 2 else row - 6, jump)
+        expected = torch.zeros(13, dtype=torch.float64)
+        expected[first : first + len(numbers)] = numbers
+        assert torch.equal(matrix[row], expected)
+
+
+@pytest.mark.parametrize("number", [8, 9, 10, 11, 12, 13, 15, 16, 17, 20, 63, 340, 600])
+@pytest.mark.parametrize("shape", [(1,), (16,), (37,), (3, 32), (2, 2, 5), (0,), (0, 7)], ids=str)
+def test_solves_the_system(number: int, shape: tuple[int, ...], way: str) -> None:
+    *many, columns = shape
+    values = torch.randn(*many, number, columns, dtype=torch.float64, requires_grad=True)
+    coefficients = interpolate(values)
+    right = torch.nn.functional.pad(values.detach(), (0, 0, 2, 2))
+    assert coefficients.shape == right.shape
+    expected = torch.linalg.solve(system(number), right)
+    torch.testing.assert_close(coefficients, expected, rtol=0, atol=5e-14 * largest(expected))
+    g = torch.randn_like(coefficients)
+    (slope,) = torch.autograd.grad(coefficients, values, g)
+    expected = torch.linalg.solve(system(number).T, g)[..., 2:-2, :]
+    torch.testing.assert_close(slope, expected, rtol=0, atol=5e-14 * largest(expected))
+
+
+@pytest.mark.parametrize("columns", [3, 16])
+@pytest.mark.parametrize("number", [8, 19])
+def test_gradients_of_the_solution(number: int, columns: int, way: str) -> None:
+    values = torch.randn(2, number, columns, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(interpolate, values, fast_mode=True)
+    assert torch.autograd.gradgradcheck(interpolate, values, fast_mode=True)
+
+
+def test_loops_and_dense_agree_to_round_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    values = torch.randn(336, 6, 48, dtype=torch.float64).transpose(0, 1)[:, :, ::2]  # not contiguous
+    ours = interpolate(values), interpolate(values, torch.float32)
+    monkeypatch.setattr(room, "spline_loops", lambda: None)
+    expected = interpolate(values)
+    assert (ours[0] - expected).abs().max() <= 1e-14 * expected.abs().max()
+    assert ours[1].dtype == torch.float32
+    torch.testing.assert_close(ours[1], expected.float(), rtol=1.2e-7, atol=1e-12)  # rounded at the other side
+    assert all(one.is_contiguous() for one in ours)
+
+
+def test_kinds_of_coefficients_and_of_gradients(way: str) -> None:
+    values = torch.randn(12, 5, dtype=torch.float64, requires_grad=True)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        coefficients = interpolate(values, dtype)
+        assert coefficients.dtype == dtype
+        (slope,) = torch.autograd.grad(coefficients, values, torch.ones_like(coefficients))
+        torch.testing.assert_close(slope, interpolation(12).sum(0).unsqueeze(1).expand(-1, 5), rtol=0, atol=1e-13)
+    single = values.detach().float()
+    assert interpolate(single).dtype == torch.float32
+    torch.testing.assert_close(interpolate(single), interpolate(single.double()).float(), rtol=0, atol=2e-4)
+
+
+def test_what_loops_do_not_know_goes_the_dense_way() -> None:
+    """Transforms of ``torch.func``, forward derivatives, gradients of many at once."""
+    values, matrix = torch.randn(12, 5, dtype=torch.float64), interpolation(12)
+    close = functools.partial(torch.testing.assert_close, rtol=0, atol=1e-10)  # of numbers up to 1e4
+    close(torch.func.vmap(interpolate)(values.expand(2, -1, -1)), (matrix @ values).expand(2, -1, -1))
+    close(torch.func.grad(lambda v: interpolate(v).square().sum())(values), 2 * matrix.T @ matrix @ values)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(values, 2 * values)
+        close(torch.autograd.forward_ad.unpack_dual(interpolate(dual)).tangent, 2 * matrix @ values)
+    values.requires_grad_()
+    many = torch.randn(3, 16, 5, dtype=torch.float64)
+    (slopes,) = torch.autograd.grad(interpolate(values), values, many, is_grads_batched=True)
+    close(slopes, matrix.T @ many)
 
 
 def test_effect_of_a_value_decays() -> None:
@@ -188,6 +287,10 @@ def test_bad_arguments_are_named() -> None:
         filter_table(torch.sin, 2.0, 1.0, 0.1)
     with pytest.raises(ValueError, match="at least 8 knots, got 7"):
         interpolate(torch.zeros(7, 1))
+    with pytest.raises(ValueError, match="at least 8 knots, got 7"):
+        interpolate(torch.zeros(9, 7, 1))
+    with pytest.raises(ValueError, match="`values` must be .* got \\[9\\]"):
+        interpolate(torch.zeros(9))
     with pytest.raises(ValueError, match="`order` must be .* got -1"):
         evaluate(random_table(), torch.ones(1, dtype=torch.float64), -1)
     with pytest.raises(ValueError, match="either `gamma` or `frequency`"):

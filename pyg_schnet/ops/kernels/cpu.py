@@ -5,9 +5,6 @@ computed by one thread in one order: the result does not depend on how many ther
 """
 
 import functools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -27,9 +24,7 @@ from pyg_schnet.ops.kernels.loops import (
     first_stray,
     write_edges,
 )
-
-#: The fewest products of edges and features for which another thread pays, measured in steps of training.
-PRODUCTS_PER_THREAD = 1 << 20
+from pyg_schnet.ops.kernels.threads import share_out
 
 
 def nodes(
@@ -167,40 +162,3 @@ def place_of(start: float, spacing: float, size: int) -> Place:
 def pieces_at(order: int, spacing: float) -> ndarray:
     """Polynomials of the splines."""
     return np.array(pieces_of(order, spacing))
-
-
-_pool: tuple[int, ThreadPoolExecutor] | None = None
-
-
-def _forget_pool() -> None:
-    """In a forked process: its threads stayed behind."""
-    global _pool  # noqa: PLW0603
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-
-def share_out(function: Callable[[int, int], None], number: int, grain: int, width: int) -> None:
-    """Call a function for ranges of so many items, each of so many products, one range for each thread that pays.
-
-    Args:
-        function: Takes the first item and the one behind the last, and lets other threads work meanwhile.
-        number: Number of items.
-        grain: Items that belong together.
-        width: Products of each item.
-    """
-    global _pool  # noqa: PLW0603
-    threads = min(torch.get_num_threads(), number * width // PRODUCTS_PER_THREAD, -(-number // grain))
-    if threads <= 1:
-        function(0, number)
-        return
-    if _pool is None or _pool[0] < threads:
-        _pool = threads, ThreadPoolExecutor(threads)
-    pieces = -(-number // grain)
-    limits = [min(number, pieces * k // threads * grain) for k in range(threads + 1)]
-    jobs = [_pool[1].submit(function, *limits[k : k + 2]) for k in range(1, threads)]
-    function(*limits[:2])
-    for job in jobs:
-        job.result()

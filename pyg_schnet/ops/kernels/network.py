@@ -133,7 +133,7 @@ def _by_row(row: ndarray, last: int) -> ndarray:
 
 @compiled(CONTRACT)
 def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tuple[ndarray, ndarray, ndarray]:
-    """Structures that are done at once: groups of about the same size, so that no thread waits for another.
+    """Structures that are done at once: groups of about the same size, so that no thread has to wait for another.
 
     Args:
         batch: Structure of each atom [N], sorted.
@@ -147,6 +147,7 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
     """
     first_atom, group_of, groups, begin = np.zeros(len(batch) + 2, np.int64), np.empty(len(batch), np.int64), 0, 0
     number, here = (len(batch) + most - 1) // most, 0
+    number = number if number < 3 else up(number, 4)  # as much to do for each of two or four threads
     for i in range(len(batch)):
         if i > 0 and batch[i] != batch[i - 1]:
             begin = i

@@ -9,10 +9,11 @@ read nearly the same rows, which stay close to the processor.
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.ops.kernels.dense import add_dense, add_dense_backward, shifted_softplus, turn
+from pyg_schnet.ops.kernels.dense import add_dense, add_dense_backward, turn
 from pyg_schnet.ops.kernels.jit import CONTRACT, REORDER, compiled, part
 from pyg_schnet.ops.kernels.lanes import LANES, splat, total
 from pyg_schnet.ops.kernels.loops import dot, product, rows, send, six
+from pyg_schnet.ops.kernels.softplus import shifted_softplus
 
 #: Targets, sources, weights, first rows, and six spline values and derivatives [6 * P] of the pairs.
 Pairs = tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]
@@ -111,7 +112,7 @@ def block_forward(
     turn(turned, v, atoms, width)
     fill(u, b2, atoms)
     add_dense(u, turned, w2, atoms, width, size)
-    shifted_softplus(a, slope, u, *activation)
+    shifted_softplus(a, slope, u, *activation, (0, len(u)))
     for o in range(size):
         for i in range(o * atoms, (o + 1) * atoms):
             x[i] += b3[o]
@@ -175,7 +176,7 @@ def output_both_ways(
     sums, factors = np.zeros(atoms, np.float64), np.zeros(atoms, x.dtype)
     fill(u, b1, atoms)
     add_dense(u, x, w1, atoms, size, half)
-    shifted_softplus(a, slope, u, *activation)
+    shifted_softplus(a, slope, u, *activation, (0, len(u)))
     for i in range(len(shares)):
         factors[i] = shares[i]
     for o in range(half):

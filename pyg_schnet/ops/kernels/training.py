@@ -17,12 +17,13 @@ Names: what begins with ``d`` is such a change, what begins with ``of_`` a deriv
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.ops.kernels.dense import add_dense, add_dense_backward, shifted_softplus, turn
+from pyg_schnet.ops.kernels.dense import add_dense, add_dense_backward, turn
 from pyg_schnet.ops.kernels.jit import CONTRACT, REORDER, compiled, part
 from pyg_schnet.ops.kernels.lanes import LANES, Lanes, load
 from pyg_schnet.ops.kernels.loops import Six, add, dot, rows, six
 from pyg_schnet.ops.kernels.network import Network, block_at, last_at, sort_pairs
 from pyg_schnet.ops.kernels.small import Last, Layers, clear, fill
+from pyg_schnet.ops.kernels.softplus import shifted_softplus
 from pyg_schnet.ops.kernels.tape import Kept, on_tape, up
 from pyg_schnet.ops.kernels.tiles import COLUMNS, ROWS, multiply_narrow, multiply_wide
 
@@ -241,7 +242,7 @@ def output_gradients(
     turn(turned, x, atoms, size)
     fill(u, b1, atoms)
     add_dense(u, turned, w1, atoms, size, half)
-    shifted_softplus(a, slope, u, *activation)
+    shifted_softplus(a, slope, u, *activation, (0, len(u)))
     turn(turned, dx, atoms, size)
     add_dense(du, turned, w1, atoms, size, half)
     of_contribution, share = np.zeros(atoms, of_x.dtype), np.zeros(atoms, of_x.dtype)

@@ -131,20 +131,11 @@ def test_poisoned_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_result_does_not_depend_on_threads(name: str, features: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments(name, 30, 2000, features, torch.float32, symmetric=True)
     expected = getattr(cpu, name)(*given)
-    monkeypatch.setattr(cpu, "PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr("pyg_schnet.ops.kernels.threads.PRODUCTS_PER_THREAD", 1)
     for threads in (2, 3, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for _ in range(3):
             assert torch.equal(getattr(cpu, name)(*given), expected)
-
-
-def test_threads_start_again_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = arguments("nodes", 10, 200, 64)
-    monkeypatch.setattr(cpu, "PRODUCTS_PER_THREAD", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    expected = cpu.nodes(*given).sum().item()  # starts threads
-    cpu._forget_pool()
-    assert cpu.nodes(*given).sum().item() == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -194,7 +185,7 @@ def test_all_gradients_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch)
     empty = Tensor.new_empty
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *size, **kind: empty(self, *size, **kind).fill_(torch.nan))
     expected = cpu.gradients(*given)
-    monkeypatch.setattr(cpu, "PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr("pyg_schnet.ops.kernels.threads.PRODUCTS_PER_THREAD", 1)
     for threads in (2, 3, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for result, value in zip(cpu.gradients(*given), expected, strict=True):

@@ -1,14 +1,10 @@
-"""Dense layers and the shifted softplus in compiled loops, against numpy and torch."""
+"""Dense layers in compiled loops, against numpy."""
 
 import importlib
-import math
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-
-from pyg_schnet.ops import shifted_softplus
 
 numba = pytest.importorskip("numba")
 loops = importlib.import_module("pyg_schnet.ops.kernels.dense")
@@ -30,11 +26,7 @@ def call() -> Any:
     def turn(y, x, rows, columns):
         loops.turn(y, x, rows, columns)
 
-    @numba.njit
-    def softplus(y, slope, u, shift, linear_from):
-        loops.shifted_softplus(y, slope, u, shift, linear_from)
-
-    return {"forward": forward, "backward": backward, "turn": turn, "softplus": softplus}
+    return {"forward": forward, "backward": backward, "turn": turn}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -63,34 +55,3 @@ def test_turn(rows: int, columns: int, dtype: str, call: Any) -> None:
     y = np.full((columns, rows), np.nan, dtype)
     call["turn"](y.reshape(-1), x.reshape(-1), rows, columns)
     assert np.array_equal(y, x.T)
-
-
-@pytest.mark.parametrize("linear_from", [20.0, 40.0])
-@pytest.mark.parametrize(
-    ("dtype", "error", "slope_error", "smallest"),
-    [(torch.float64, 4e-16, 1e-13, 1e-300), (torch.float32, 2.4e-7, 4.8e-7, 2e-38)],
-    ids=["float64", "float32"],
-)
-def test_shifted_softplus(
-    linear_from: float, dtype: torch.dtype, error: float, slope_error: float, smallest: float, call: Any
-) -> None:
-    """To the last digits, everywhere; the slope, too."""
-    ends = [0.0, -0.0, 1e-300, 1e-9, -1e-9, 19.999, 20.001, 39.999, 40.001, 800.0, -800.0, math.inf, -math.inf]
-    u = torch.cat([torch.linspace(-50, 50, 997, dtype=torch.float64), torch.tensor(ends, dtype=torch.float64)]).to(
-        dtype
-    )
-    y, slope = torch.empty_like(u), torch.empty_like(u)
-    call["softplus"](y.numpy(), slope.numpy(), u.numpy(), math.log(2.0), linear_from)
-    moving = u.double().requires_grad_()
-    expected = shifted_softplus(moving, linear_from=linear_from)
-    expected.nan_to_num(posinf=0.0).sum().backward()
-    torch.testing.assert_close(y.double(), expected.detach(), rtol=error, atol=error)
-    finite = u.isfinite()
-    torch.testing.assert_close(slope[finite].double(), moving.grad[finite], rtol=slope_error, atol=smallest)
-
-
-def test_not_a_number_stays(call: Any) -> None:
-    u = np.array([np.nan, 1.0])
-    y, slope = np.empty(2), np.empty(2)
-    call["softplus"](y, slope, u, 0.0, 40.0)
-    assert np.isnan(y).tolist() == [True, False]

@@ -242,6 +242,7 @@ def test_storage_is_for_float32() -> None:
 
 def test_schnet_is_the_exact_one(monkeypatch: pytest.MonkeyPatch, water: tuple[Tensor, Tensor]) -> None:
     """Energies, forces, and the gradients of a loss of both."""
+    monkeypatch.setattr("pyg_schnet.models.schnet.training_pass", lambda *_: None)  # the way of a CPU
     sizes = {"hidden_channels": 8, "num_filters": 6, "num_interactions": 2, "num_gaussians": 4, "cutoff": 5.0}
     exact = SchNet(**sizes).double()
     model = SchNet(**sizes, filters="table")

@@ -1,0 +1,91 @@
+"""Threads for compiled loops, those that torch has already (extra ``fast``).
+
+Between two operations, torch's threads wait for work with all their might, some hundredths of a second long. Threads of
+one's own beside them get half of a processor. So loops ask OpenMP, as torch does, to run them in its threads; where
+torch was built without it, or with another one, they take threads of their own.
+"""
+
+import ctypes
+import functools
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+#: The fewest products of edges and features for which another thread pays, measured in steps of training.
+PRODUCTS_PER_THREAD = 1 << 20
+#: The process whose threads OpenMP knows. One that is forked from it has none of them, which OpenMP does not notice.
+_HOME = os.getpid()
+_thread = threading.local()
+_Work = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def share_out(function: Callable[[int, int], None], number: int, grain: int, width: int) -> None:
+    """Call a function for ranges of so many items, each of so many products, one range for each thread that pays.
+
+    What is shared inside of the function is done by the thread that is there.
+
+    Args:
+        function: Takes the first item and the one behind the last, and lets other threads work meanwhile.
+        number: Number of items.
+        grain: Items that belong together.
+        width: Products of each item.
+    """
+    threads = min(torch.get_num_threads(), number * width // PRODUCTS_PER_THREAD, -(-number // grain))
+    if threads <= 1 or getattr(_thread, "busy", False):
+        function(0, number)
+        return
+    pieces = -(-number // grain)
+    limits = [min(number, pieces * k // threads * grain) for k in range(threads + 1)]
+    ranges, failures = iter(list(itertools.pairwise(limits))), list[BaseException]()
+
+    def work(_: Any = None) -> None:
+        _thread.busy = True
+        try:
+            for limit in _taken(ranges):
+                function(*limit)
+        except BaseException as failure:
+            failures.append(failure)
+        finally:
+            _thread.busy = False
+
+    openmp = _openmp() if os.getpid() == _HOME else None
+    if openmp is None:
+        own = _own_threads(threads - 1, os.getpid())
+        jobs = [own.submit(work) for _ in range(threads - 1)]
+        work()
+        for job in jobs:
+            job.result()
+    else:
+        openmp(_Work(work), None, threads, 0)
+    if failures:
+        raise failures[0]
+
+
+def _taken(ranges: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """One range after the other until there are none: each goes to one thread, because Python runs one at a time."""
+    while (limit := next(ranges, None)) is not None:
+        yield limit
+
+
+@functools.cache
+def _openmp() -> Callable[..., None] | None:
+    """What runs a function in the threads of torch's OpenMP, or ``None``."""
+    try:
+        run: Any = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
+    except (AttributeError, OSError):
+        return None
+    run.restype, run.argtypes = None, [_Work, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    parallel: Callable[..., None] = run
+    return parallel
+
+
+@functools.cache
+def _own_threads(number: int, process: int) -> ThreadPoolExecutor:
+    del process  # threads stay behind when a process forks
+    return ThreadPoolExecutor(number)
