@@ -7,7 +7,6 @@ with respect to the vectors of pairs, of which forces and stresses are sums; who
 ordinary network.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,13 +49,18 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
         with torch.enable_grad():
             distance = vec.norm(dim=1).requires_grad_()
             norm = conv.normalize(edges.edge_index, distance, edges.edge_pair, batch.numel())
-    cpu, loops, slope = trilinear.cpu_loops(), plan.loops, torch.empty_like(vec)
+    cpu, both_ways, slope = trilinear.cpu_loops(), plan.loops.pass_both_ways, torch.empty_like(vec)
     x, contributions = cpu.flat(torch.embedding(model.embedding.weight.detach(), z)), np.empty(batch.numel())
-    norms = x[:0] if norm is None else cpu.flat(norm)
+    norms, slopes, size = x[:0] if norm is None else cpu.flat(norm), cpu.flat(slope), plan.network.sizes[0]
     of_norm = np.zeros_like(norms)
-    what = contributions, (cpu.flat(slope), of_norm), x, plan.network, some.pairs, norms, some.shares, some.symmetric
-    share_out = functools.partial(cpu.share_out, number=some.number, grain=1, width=products_of(plan.network))
-    share_out(lambda *part: loops.pass_both_ways(*what, some.groups, None, part))
+
+    def work(begin: int, end: int) -> None:
+        for group in range(begin, end):
+            a, b, mine = some.group(group)
+            given = contributions[a:b], x[a * size : b * size], some.shares[a:b], norms[a:b], of_norm[a:b]
+            both_ways(given, slopes, plan.network, some.pairs, mine, a, None, some.symmetric)
+
+    cpu.share_out(work, some.number, 1, products_of(plan.network))
     if norm is not None and norm.requires_grad:
         radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
         slope += (radial / distance.detach()).unsqueeze(1) * vec
@@ -83,6 +87,12 @@ class Some(NamedTuple):
     def number(self) -> int:
         """Number of groups."""
         return len(self.groups[0]) - 1
+
+    def group(self, number: int) -> tuple[int, int, ndarray]:
+        """First atom of a group and the one behind the last, and its pairs."""
+        first_atom, order, first_pair = self.groups
+        mine = order[first_pair[number] : first_pair[number + 1]]
+        return int(first_atom[number]), int(first_atom[number + 1]), mine
 
 
 def few_at_a_time(model: Any, plan: Plan, batch: Tensor, edges: Edges) -> Some | None:

@@ -103,40 +103,59 @@ class _Pass(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        cpu, some = trilinear.cpu_loops(), what.some
+        cpu, some, both_ways = trilinear.cpu_loops(), what.some, what.plan.loops.pass_both_ways
         network, slope = what.network(weights), torch.empty_like(what.edges.edge_vec)
-        contributions, features = np.empty(len(x)), cpu.flat(x)
+        contributions, features, slopes, size = np.empty(len(x)), cpu.flat(x), cpu.flat(slope), x.size(1)
         norms = what.norms(features)
-        tape = _new_tape(network, len(x), some.number, x) if any(ctx.needs_input_grad) else None
-        kept = None if tape is None else what.plan.loops.Kept(*map(cpu.flat, tape))
-        slopes = cpu.flat(slope), np.zeros_like(norms)
-        given = contributions, slopes, features, network, some.pairs, norms, some.shares, some.symmetric
-        loops, width = what.plan.loops, products_of(network)
-        cpu.share_out(lambda *part: loops.pass_both_ways(*given, some.groups, kept, part), some.number, 1, width)
-        ctx.what, ctx.tape = what, len(tape or ())
-        ctx.save_for_backward(*(tape or ()), x, *weights)
+        of_norm = np.zeros_like(norms)
+        tape = _Tape.of(what, network, x) if any(ctx.needs_input_grad) else None
+
+        def work(begin: int, end: int) -> None:
+            for group in range(begin, end):
+                a, b, mine = some.group(group)
+                given = contributions[a:b], features[a * size : b * size], some.shares[a:b], norms[a:b], of_norm[a:b]
+                kept = None if tape is None else tape.group(group, a, b)
+                both_ways(given, slopes, network, some.pairs, mine, a, kept, some.symmetric)
+
+        cpu.share_out(work, some.number, 1, products_of(network))
+        ctx.what = what
+        ctx.save_for_backward(None if tape is None else tape.memory, x, *weights)
         energy = np.bincount(what.batch.numpy(), contributions, what.batch_size)[:, None]
         return torch.from_numpy(energy), slope
 
     @staticmethod
     def backward(ctx: Any, of_energy: Tensor, of_slope: Tensor) -> tuple[Tensor | None, ...]:
-        what, saved, needed = ctx.what, ctx.saved_tensors, ctx.needs_input_grad[1:]
-        tape, inputs = saved[: ctx.tape], saved[ctx.tape :]
+        what, (memory, *inputs), needed = ctx.what, ctx.saved_tensors, ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():  # gradients are to be differentiated again
             wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
             results = _twin(what, *inputs)
             found = iter(torch.autograd.grad(results, wanted, (of_energy, of_slope), create_graph=True))
             return None, *(next(found) if need else None for need in needed)
-        slopes = _gradients(what, tape, inputs, of_energy, of_slope)
+        slopes = _gradients(what, memory, tuple(inputs), of_energy, of_slope)
         return None, *(slope if need else None for slope, need in zip(slopes, needed, strict=True))
 
 
-def _new_tape(network: Any, atoms: int, groups: int, like: Tensor) -> list[Tensor]:
-    """Memory for what the way back needs, see :class:`pyg_schnet.ops.kernels.tape.Kept`."""
-    count = atoms + ALIGNED * groups
-    blocks, (a, f) = len(network.blocks), (count * _up(size) for size in network.sizes[:2])
-    sizes = [blocks * f, blocks * f, *3 * [blocks * a], *2 * [blocks * f], (blocks + 1) * a, blocks * a]
-    return [like.new_empty(size) for size in sizes]
+class _Tape(NamedTuple):
+    """What the way back needs: memory for all groups, numbers of each atom, how many blocks, features and filters."""
+
+    memory: Tensor
+    numbers: int
+    sizes: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, what: Given, network: Any, like: Tensor, memory: Tensor | None = None) -> "_Tape":
+        """New memory, or that which is given."""
+        size, width = map(_up, network.sizes[:2])
+        numbers = importlib.import_module("pyg_schnet.ops.kernels.tape").numbers_kept(len(network.blocks), size, width)
+        if memory is None:
+            memory = like.new_empty((len(like) + ALIGNED * what.some.number) * numbers)
+        return cls(memory, numbers, (len(network.blocks), size, width))
+
+    def group(self, number: int, first: int, end: int) -> Any:
+        """That of a group, whose atoms are rounded up, as those of groups before were."""
+        begin = (first + ALIGNED * number) * self.numbers
+        part = self.memory.numpy()[begin : begin + _up(end - first) * self.numbers]
+        return importlib.import_module("pyg_schnet.ops.kernels.tape").on_tape(part, *self.sizes)
 
 
 def _up(size: int) -> int:
@@ -145,7 +164,7 @@ def _up(size: int) -> int:
 
 
 def _gradients(
-    what: Given, tape: tuple[Tensor, ...], inputs: tuple[Tensor, ...], of_energy: Tensor, of_slope: Tensor
+    what: Given, memory: Tensor, inputs: tuple[Tensor, ...], of_energy: Tensor, of_slope: Tensor
 ) -> list[Tensor]:
     """Gradients with respect to first features, weights and tables."""
     x, *weights = inputs
@@ -158,12 +177,19 @@ def _gradients(
     number = min(PARTS, some.number)
     parts = np.arange(number + 1) * some.number // number
     of_x, sums = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(number, int(begins[-1]))
-    of_results = of_energy[:, 0][what.batch].numpy(), cpu.flat(of_slope)
-    features, kept = cpu.flat(of_x), what.plan.loops.Kept(*map(cpu.flat, tape))
-    given = sums.numpy(), features, of_results, network, places, some.pairs, what.norms(features), some.shares
-    rest = some.symmetric, some.groups, kept, parts
-    width = 4 * products_of(network) * some.number // number
-    cpu.share_out(lambda *part: loops.gradients_of_loss(*given, *rest, part), number, 1, width)
+    of_energies, of_slopes, of_features = of_energy[:, 0][what.batch].numpy(), cpu.flat(of_slope), cpu.flat(of_x)
+    arrays, tape, norms, size = sums.numpy(), _Tape.of(what, network, x, memory), what.norms(of_features), x.size(1)
+
+    def work(begin: int, end: int) -> None:
+        for part in range(begin, end):
+            arrays[part].fill(0)
+            for group in range(parts[part], parts[part + 1]):
+                a, b, mine = some.group(group)
+                given = of_features[a * size : b * size], of_energies[a:b], some.shares[a:b], norms[a:b]
+                rest = some.pairs, mine, a, tape.group(group, a, b), some.symmetric
+                loops.gradients_of_loss(arrays[part], given, of_slopes, network, places, *rest)
+
+    cpu.share_out(work, number, 1, 4 * products_of(network) * some.number // number)
     found = sums.sum(0).split([math.prod(shape) for shape in shapes])
     wide = (slopes.view(shape) for slopes, shape in zip(found, shapes, strict=True))
     return [of_x, *(one[tuple(map(slice, weight.shape))] for one, weight in zip(wide, weights, strict=True))]

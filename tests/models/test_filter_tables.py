@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, load, radius_graph, save
-from pyg_schnet.models import DTNN
-from pyg_schnet.models import filter_tables as room
+from pyg_schnet.models import DTNN, filter_tables
+from pyg_schnet.models import filter_networks as room
 from pyg_schnet.models.accuracy import table_accuracy
 from pyg_schnet.training import energy_forces_loss
 
@@ -271,7 +271,7 @@ def test_all_blocks_at_once(network: str, way: str, make_model: MakeModel, monke
             second = torch.autograd.grad(
                 sum((slope**2).sum() for slope in twice), [*weights, g], materialize_grads=True
             )
-            frozen = room.frozen_coefficients(model.basis, model.interactions, 5.0, table.size(2), 0.1)
+            frozen = filter_tables.frozen_coefficients(model.basis, model.interactions, 5.0, table.size(2), 0.1)
             found.append([table.detach(), *slopes, *(slope.detach() for slope in twice), *second, frozen])
     for ours, expected in zip(*found, strict=True):
         assert (ours - expected).abs().max() <= 1e-13 * expected.abs().max()

@@ -143,9 +143,10 @@ def test_groups() -> None:
     batch = torch.tensor([0, 0, 0, 2, 2, 3, 3, 3, 3, 3, 4, 5]).numpy()
     target, source = torch.tensor([[11, 0, 6, 4, 1, 9], [11, 1, 5, 3, 2, 8]]).numpy()
     first_atom, order, first_pair = groups_of(batch, target, source, 5)
-    assert first_atom.tolist() == [0, 3, 10, 12]
-    assert order.tolist() == [1, 4, 2, 3, 5, 0]
-    assert first_pair.tolist() == [0, 2, 5, 6]
+    assert first_atom.tolist() == [0, 3, 5, 10, 12]
+    assert order.tolist() == [1, 4, 3, 2, 5, 0]
+    assert first_pair.tolist() == [0, 2, 3, 5, 6]
+    assert groups_of(batch, target[:1], source[:1], 6)[0].tolist() == [0, 5, 12]
     assert len(groups_of(batch, target, source[::-1].copy(), 5)[0]) == 1
     assert groups_of(batch[:0], target[:0], source[:0], 5)[0].tolist() == [0]
 

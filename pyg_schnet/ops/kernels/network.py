@@ -23,7 +23,7 @@ from pyg_schnet.ops.kernels.jit import CONTRACT, compiled, part
 from pyg_schnet.ops.kernels.lanes import LANES
 from pyg_schnet.ops.kernels.loops import Place, find, splines
 from pyg_schnet.ops.kernels.small import Last, Layers, Pairs, block_backward, block_forward, output_both_ways
-from pyg_schnet.ops.kernels.tape import Kept, copy, on_tape, scratch, up
+from pyg_schnet.ops.kernels.tape import Kept, copy, scratch, up
 from pyg_schnet.ops.kernels.tiles import ROWS
 
 
@@ -177,47 +177,91 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
     return first_atom[: groups + 1], order, first_pair
 
 
+@part()
+def sort_pairs(
+    pairs: tuple[ndarray, ndarray, ndarray], mine: ndarray, first: int, network: Network
+) -> tuple[ndarray, ndarray, ndarray, Pairs]:
+    """Some pairs by the rows of the table that they read: which, distances, slopes of the cutoff, what blocks need."""
+    (vec, target, source), number, (place, pieces, derivatives) = pairs, len(mine), network.table
+    d, u, row = np.empty(number, vec.dtype), np.empty(number, np.float64), np.empty(number, np.int64)
+    for n in range(number):
+        d[n] = _length(vec, mine[n])
+    find(u, row, d, 0, number, place)
+    order, i, j = _by_row(row, place[2]), np.empty(number, np.int64), np.empty(number, np.int64)
+    for n in range(number):
+        order[n] = mine[order[n]]
+        d[n], i[n], j[n] = _length(vec, order[n]), target[order[n]] - first, source[order[n]] - first
+    find(u, row, d, 0, number, place)
+    weight, decline = np.empty(number, vec.dtype), np.empty(number, vec.dtype)
+    write_cutoff(weight, decline, d, *network.cutoff)
+    b, e = np.empty(SUPPORT * number, vec.dtype), np.empty(SUPPORT * number, vec.dtype)
+    splines(b, u, number, pieces)
+    splines(e, u, number, derivatives)
+    return order, d, decline, (i, j, weight, row, b, e)
+
+
 @compiled(CONTRACT)
 def pass_both_ways(
-    contributions: ndarray,
-    slopes: tuple[ndarray, ndarray],
-    x: ndarray,
+    some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
+    slopes: ndarray,
     network: Network,
     pairs: tuple[ndarray, ndarray, ndarray],
-    norm: ndarray,
-    shares: ndarray,
+    mine: ndarray,
+    first: int,
+    kept: Kept | None,
     symmetric: bool,
-    groups: tuple[ndarray, ndarray, ndarray],
-    tape: Kept | None,
-    limits: tuple[int, int],
 ) -> None:
-    """Contributions of the atoms to the energies, and derivatives of their sum.
+    """Contributions of some atoms to the energies, and derivatives of their sum.
 
     Args:
-        contributions: To be written, contributions times shares [N] float64.
-        slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3], and to
-            the normalisation [N], empty without.
-        x: First features of the atoms [N * A].
+        some: Of these atoms contributions times shares [N] float64, to be written; first features [N * A]; shares of
+            the contributions in the energy [N] float64; factors of the normalisation [N], and derivatives with respect
+            to them, to be added to; both empty for ones.
+        slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3].
         network: The network.
-        pairs: Vectors [P * 3], targets and sources [P].
-        norm: Factor of each atom [N]; empty for ones.
-        shares: Share of each atom's contribution in the energy [N] float64.
+        pairs: Vectors [P * 3], targets and sources [P], of all atoms.
+        mine: Which pairs are those of these atoms.
+        first: The first of these atoms.
+        kept: To be written, what :mod:`pyg_schnet.ops.kernels.training` asks for; ``None`` if it does not.
         symmetric: Whether each pair stands for its opposite, too.
-        groups: Structures that are done at once, in groups: first atom of each [C + 1], pairs of one group after the
-            other [P], first of these of each group [C + 1].
-        tape: To be written, what :mod:`pyg_schnet.ops.kernels.training` asks for; ``None`` if it does not.
-        limits: First group and the one behind the last.
     """
-    (first_atom, order, first_pair), blocks, sizes = groups, len(network.blocks), network.sizes
-    size = sizes[0]
-    for group in range(limits[0], limits[1]):
-        a, b = first_atom[group], first_atom[group + 1]
-        of_norm = slopes[1][a:b] if len(norm) > 0 else slopes[1]
-        factors = norm[a:b] if len(norm) > 0 else norm
-        mine = order[first_pair[group] : first_pair[group + 1]]
-        some = contributions[a:b], x[a * size : b * size], shares[a:b], factors, of_norm
-        kept = scratch(blocks, sizes, b - a, x) if tape is None else on_tape(tape, blocks, sizes, first_atom, group)
-        _group(some, slopes[0], network, pairs, mine, a, kept, symmetric)
+    (contributions, x, shares, norm, of_norm), vec, number = some, pairs[0], len(mine)
+    left = scratch(len(network.blocks), network.sizes, len(shares), x) if kept is None else kept
+    size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
+    blocks, true_size, sizes, asked = network.blocks, network.sizes[0], (atoms, size, width), len(left.features) > 0
+    order, d, decline, sorted_pairs = sort_pairs(pairs, mine, first, network)
+    padded, features, g = (
+        np.zeros(atoms * size, x.dtype),
+        np.empty(atoms * size, x.dtype),
+        np.zeros(atoms * size, x.dtype),
+    )
+    for n in range(len(shares)):
+        for f in range(true_size):
+            padded[n * size + f] = x[n * true_size + f]
+    turn(features, padded, atoms, size)
+    for t in range(len(blocks)):
+        if asked:
+            turn(left.features[t], features, size, atoms)
+        to_keep = left.sent[t], left.received[t], left.inner[t % len(left.inner)], left.slope[t]
+        layers = block_at(blocks[t], network.sizes, x)
+        block_forward(features, to_keep, layers, sorted_pairs, norm, network.activation, sizes, symmetric)
+    if asked:
+        turn(left.features[len(blocks)], features, size, atoms)
+    last = last_at(network.output, network.sizes, x)
+    output_both_ways(contributions, g, features, last, shares, network.activation, (atoms, size))
+    of_distance, of_weight = np.zeros(number, x.dtype), np.zeros(number, x.dtype)
+    for t in range(len(blocks) - 1, -1, -1):
+        if asked:
+            copy(left.of_features[t], g)
+        place = t % len(left.of_inner)
+        made = left.of_inner[place], left.of_received[place], left.of_sent[place]
+        layers, gradients = block_at(blocks[t], network.sizes, x), (of_distance, of_weight, of_norm)
+        parts = left.sent[t], left.received[t], left.slope[t]
+        block_backward(g, gradients, parts, made, layers, sorted_pairs, norm, sizes, symmetric, t == 0)
+    for n in range(number):
+        radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * order[n]
+        for axis in range(k, k + 3):
+            slopes[axis] = radial * vec[axis]
 
 
 @compiled(CONTRACT)
@@ -244,7 +288,7 @@ def molecules_both_ways(
         network: The network.
         pairs: Targets and sources of pairs, each of which stands for its opposite, too [2, P].
         shares: Share of each atom's contribution in the energy [N] float64.
-        groups: As in :func:`pass_both_ways`.
+        groups: Structures that are done at once, see :func:`groups_of`.
         limits: First group and the one behind the last.
     """
     (first_atom, order, first_pair), size = groups, network.sizes[0]
@@ -263,92 +307,10 @@ def molecules_both_ways(
             for axis in range(3):
                 vec[3 * n + axis] = pos[source[n], axis] - pos[target[n], axis]
         slopes, some = np.empty_like(vec), (contributions[a:b], x, shares[a:b], none, none)
-        _group(
-            some,
-            slopes,
-            network,
-            (vec, target, source),
-            every,
-            a,
-            scratch(len(network.blocks), network.sizes, b - a, pos),
-            True,
-        )
+        pass_both_ways(some, slopes, network, (vec, target, source), every, a, None, True)
         for i in range(a, b):
             energies[batch[i]] += contributions[i]
         for n in range(len(mine)):
             for axis in range(3):
                 forces[target[n], axis] += slopes[3 * n + axis]
                 forces[source[n], axis] -= slopes[3 * n + axis]
-
-
-@part()
-def sort_pairs(
-    pairs: tuple[ndarray, ndarray, ndarray], mine: ndarray, first: int, network: Network
-) -> tuple[ndarray, ndarray, ndarray, Pairs]:
-    """Some pairs by the rows of the table that they read: which, distances, slopes of the cutoff, what blocks need."""
-    (vec, target, source), number, (place, pieces, derivatives) = pairs, len(mine), network.table
-    d, u, row = np.empty(number, vec.dtype), np.empty(number, np.float64), np.empty(number, np.int64)
-    for n in range(number):
-        d[n] = _length(vec, mine[n])
-    find(u, row, d, 0, number, place)
-    order, i, j = _by_row(row, place[2]), np.empty(number, np.int64), np.empty(number, np.int64)
-    for n in range(number):
-        order[n] = mine[order[n]]
-        d[n], i[n], j[n] = _length(vec, order[n]), target[order[n]] - first, source[order[n]] - first
-    find(u, row, d, 0, number, place)
-    weight, decline = np.empty(number, vec.dtype), np.empty(number, vec.dtype)
-    write_cutoff(weight, decline, d, *network.cutoff)
-    b, e = np.empty(SUPPORT * number, vec.dtype), np.empty(SUPPORT * number, vec.dtype)
-    splines(b, u, number, pieces)
-    splines(e, u, number, derivatives)
-    return order, d, decline, (i, j, weight, row, b, e)
-
-
-@compiled(CONTRACT)
-def _group(
-    some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
-    slopes: ndarray,
-    network: Network,
-    pairs: tuple[ndarray, ndarray, ndarray],
-    mine: ndarray,
-    first: int,
-    kept: Kept,
-    symmetric: bool,
-) -> None:
-    """The pass for some atoms, from the first on, and their pairs."""
-    (contributions, x, shares, norm, of_norm), vec, number = some, pairs[0], len(mine)
-    size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
-    blocks, true_size, sizes, asked = network.blocks, network.sizes[0], (atoms, size, width), len(kept.features) > 0
-    order, d, decline, sorted_pairs = sort_pairs(pairs, mine, first, network)
-    padded, features, g = (
-        np.zeros(atoms * size, x.dtype),
-        np.empty(atoms * size, x.dtype),
-        np.zeros(atoms * size, x.dtype),
-    )
-    for n in range(len(shares)):
-        for f in range(true_size):
-            padded[n * size + f] = x[n * true_size + f]
-    turn(features, padded, atoms, size)
-    for t in range(len(blocks)):
-        if asked:
-            turn(kept.features[t], features, size, atoms)
-        to_keep = kept.sent[t], kept.received[t], kept.inner[t % len(kept.inner)], kept.slope[t]
-        layers = block_at(blocks[t], network.sizes, x)
-        block_forward(features, to_keep, layers, sorted_pairs, norm, network.activation, sizes, symmetric)
-    if asked:
-        turn(kept.features[len(blocks)], features, size, atoms)
-    last = last_at(network.output, network.sizes, x)
-    output_both_ways(contributions, g, features, last, shares, network.activation, (atoms, size))
-    of_distance, of_weight = np.zeros(number, x.dtype), np.zeros(number, x.dtype)
-    for t in range(len(blocks) - 1, -1, -1):
-        if asked:
-            copy(kept.of_features[t], g)
-        place = t % len(kept.of_inner)
-        made = kept.of_inner[place], kept.of_received[place], kept.of_sent[place]
-        layers, gradients = block_at(blocks[t], network.sizes, x), (of_distance, of_weight, of_norm)
-        parts = kept.sent[t], kept.received[t], kept.slope[t]
-        block_backward(g, gradients, parts, made, layers, sorted_pairs, norm, sizes, symmetric, t == 0)
-    for n in range(number):
-        radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * order[n]
-        for axis in range(k, k + 3):
-            slopes[axis] = radial * vec[axis]

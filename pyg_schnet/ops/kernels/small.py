@@ -10,7 +10,7 @@ import numpy as np
 from numpy import ndarray
 
 from pyg_schnet.ops.kernels.dense import add_dense, add_dense_backward, turn
-from pyg_schnet.ops.kernels.jit import CONTRACT, REORDER, compiled, part
+from pyg_schnet.ops.kernels.jit import REORDER, part
 from pyg_schnet.ops.kernels.lanes import LANES, splat, total
 from pyg_schnet.ops.kernels.loops import dot, product, rows, send, six
 from pyg_schnet.ops.kernels.softplus import shifted_softplus
@@ -38,7 +38,7 @@ def fill(y: ndarray, b: ndarray, columns: int) -> None:
         y[o * columns : (o + 1) * columns] = b[o]
 
 
-@compiled(CONTRACT)
+@part()
 def convolve(y: ndarray, h: ndarray, c: ndarray, pairs: Pairs, width: int, symmetric: bool) -> None:
     """Add the filtered features of sources to targets; h and y are [N, F]."""
     (target, source, weight, row, b, _), size = pairs, np.uintp(width)
@@ -49,7 +49,7 @@ def convolve(y: ndarray, h: ndarray, c: ndarray, pairs: Pairs, width: int, symme
             send(y, h, w * dot(values, rows(c, k + f, size)), i + f, j + f, symmetric)
 
 
-@compiled(REORDER)
+@part(REORDER)
 def convolve_backward(
     dh: ndarray,
     slopes: ndarray,
@@ -82,7 +82,7 @@ def convolve_backward(
         sums[n] += total(value)
 
 
-@compiled(CONTRACT)
+@part()
 def block_forward(
     x: ndarray,
     kept: tuple[ndarray, ndarray, ndarray, ndarray],
@@ -119,7 +119,7 @@ def block_forward(
     add_dense(x, a, w3, atoms, size, size)
 
 
-@compiled(REORDER)
+@part(REORDER)
 def block_backward(
     g: ndarray,
     gradients: tuple[ndarray, ndarray, ndarray],
@@ -160,7 +160,7 @@ def block_backward(
         add_dense_backward(g, turned, w1, atoms, size, width)
 
 
-@compiled(CONTRACT)
+@part()
 def output_both_ways(
     contributions: ndarray,
     g: ndarray,

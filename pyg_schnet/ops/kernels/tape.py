@@ -12,7 +12,7 @@ from pyg_schnet.ops.kernels.lanes import LANES
 class Kept(NamedTuple):
     """What a pass leaves behind for another one that differentiates it, block by block and group by group.
 
-    Flat for all groups, [T, ...] for one of them, of which N is a multiple of sixteen.
+    Each is [T, ...], flat behind that. The number of atoms N is rounded up to a multiple of sixteen.
 
     Attributes:
         sent: Features that are sent [N, F].
@@ -61,28 +61,20 @@ def scratch(blocks: int, sizes: tuple[int, int, int, int], count: int, like: nda
     )
 
 
-@part()
-def on_tape(tape: Kept, blocks: int, sizes: tuple[int, int, int, int], first_atom: ndarray, group: int) -> Kept:
-    """What is kept of a group, in its place among the others."""
-    begin = first_atom[group] + LANES * group  # what is added to groups before is less than that
-    atoms = up(first_atom[group + 1] - first_atom[group], LANES)
-    size, width = up(sizes[0], LANES), up(sizes[1], LANES)
-    return Kept(
-        _place(tape.sent, blocks, begin, atoms, width),
-        _place(tape.received, blocks, begin, atoms, width),
-        _place(tape.inner, blocks, begin, atoms, size),
-        _place(tape.slope, blocks, begin, atoms, size),
-        _place(tape.of_inner, blocks, begin, atoms, size),
-        _place(tape.of_received, blocks, begin, atoms, width),
-        _place(tape.of_sent, blocks, begin, atoms, width),
-        _place(tape.features, blocks + 1, begin, atoms, size),
-        _place(tape.of_features, blocks, begin, atoms, size),
-    )
+def on_tape(memory: ndarray, blocks: int, size: int, width: int) -> Kept:
+    """What is kept of a group, in memory of ``numbers_kept(blocks, size, width)`` for each of its atoms."""
+    atoms, kept, begin = len(memory) // numbers_kept(blocks, size, width), [], 0
+    widths = [(blocks, numbers) for numbers in (width, width, size, size, size, width, width)]
+    for rows, numbers in (*widths, (blocks + 1, size), (blocks, size)):
+        end = begin + rows * numbers * atoms
+        kept.append(memory[begin:end].reshape(rows, numbers * atoms))
+        begin = end
+    return Kept(*kept)
 
 
-@part()
-def _place(tape: ndarray, blocks: int, begin: int, atoms: int, size: int) -> ndarray:
-    return tape[blocks * begin * size : blocks * (begin + atoms) * size].reshape(blocks, atoms * size)
+def numbers_kept(blocks: int, size: int, width: int) -> int:
+    """How many numbers are kept of an atom with so many features and filters, both multiples of sixteen."""
+    return blocks * (5 * size + 4 * width) + size
 
 
 @part()

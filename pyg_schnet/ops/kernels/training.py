@@ -24,7 +24,7 @@ from pyg_schnet.ops.kernels.loops import Six, add, dot, rows, six
 from pyg_schnet.ops.kernels.network import Network, block_at, last_at, sort_pairs
 from pyg_schnet.ops.kernels.small import Last, Layers, clear, fill
 from pyg_schnet.ops.kernels.softplus import shifted_softplus
-from pyg_schnet.ops.kernels.tape import Kept, on_tape, up
+from pyg_schnet.ops.kernels.tape import Kept, up
 from pyg_schnet.ops.kernels.tiles import COLUMNS, ROWS, multiply_narrow, multiply_wide
 
 #: Targets, sources, first rows of the table, six factors of these in the filter and in its change [6 * P] of pairs.
@@ -35,7 +35,7 @@ Changes = tuple[ndarray, ndarray, ndarray, ndarray, ndarray]
 _LANES = np.uintp(LANES)
 
 
-@compiled(CONTRACT)
+@part()
 def convolve_changes(
     dy: ndarray, dh: ndarray, h: ndarray, c: ndarray, pairs: Moving, width: int, symmetric: bool, first: bool
 ) -> None:
@@ -58,7 +58,7 @@ def convolve_changes(
                     add(dy, j + f, w * load(dh, i + f) + change * load(h, i + f))
 
 
-@compiled(CONTRACT)
+@part()
 def convolve_gradients(
     of_h: ndarray,
     of_c: ndarray,
@@ -136,7 +136,7 @@ def _add_sums(b: ndarray, u: ndarray, atoms: int) -> None:
         b[o] = value
 
 
-@compiled(CONTRACT)
+@part()
 def block_changes(
     dx: ndarray,
     changes: Changes,
@@ -171,7 +171,7 @@ def block_changes(
     add_dense(dx, da, w3, atoms, size, size)
 
 
-@compiled(REORDER)
+@part(REORDER)
 def block_gradients(
     of_x: ndarray,
     gradients: tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray],
@@ -221,7 +221,7 @@ def block_gradients(
     add_dense_backward(of_x, of_v, w1, atoms, size, width)
 
 
-@compiled(REORDER)
+@part(REORDER)
 def output_gradients(
     of_x: ndarray,
     gradients: Last,
@@ -267,52 +267,6 @@ def output_gradients(
 @compiled(CONTRACT)
 def gradients_of_loss(
     gradients: ndarray,
-    of_features: ndarray,
-    of_results: tuple[ndarray, ndarray],
-    network: Network,
-    places: tuple[ndarray, ndarray],
-    pairs: tuple[ndarray, ndarray, ndarray],
-    norm: ndarray,
-    shares: ndarray,
-    symmetric: bool,
-    groups: tuple[ndarray, ndarray, ndarray],
-    tape: Kept,
-    parts: ndarray,
-    limits: tuple[int, int],
-) -> None:
-    """Gradients of a loss after :func:`pyg_schnet.ops.kernels.network.pass_both_ways`.
-
-    Args:
-        gradients: To be written, gradients of all weights and tables, sums over some groups each [parts, size].
-        of_features: To be written, that of the first features of the atoms [N * A].
-        of_results: Gradients of the loss with respect to contributions of the atoms before shares are multiplied
-            [N] float64, and to the slopes, as the derivatives with respect to vectors of pairs [P * 3].
-        network: The network.
-        places: Where the gradients of each block's weights, as in ``network.blocks``, and of the output network begin.
-        pairs: Vectors [P * 3], targets and sources [P].
-        norm: Factor of each atom [N]; empty for ones. It must not depend on distances.
-        shares: Share of each atom's contribution in the energy [N] float64.
-        symmetric: Whether each pair stands for its opposite, too.
-        groups: As in the pass.
-        tape: What the pass has written.
-        parts: First group of each part, and behind the last.
-        limits: First part and the one behind the last.
-    """
-    first_atom, order, first_pair = groups
-    for k in range(limits[0], limits[1]):
-        clear(gradients[k])
-        for group in range(parts[k], parts[k + 1]):
-            a, b = first_atom[group], first_atom[group + 1]
-            kept = on_tape(tape, len(network.blocks), network.sizes, first_atom, group)
-            size, factors = network.sizes[0], norm[a:b] if len(norm) > 0 else norm
-            some = of_features[a * size : b * size], of_results[0][a:b], shares[a:b], factors
-            mine = order[first_pair[group] : first_pair[group + 1]]
-            _group(gradients[k], some, of_results[1], network, places, pairs, mine, a, kept, symmetric)
-
-
-@compiled(CONTRACT)
-def _group(
-    gradients: ndarray,
     some: tuple[ndarray, ndarray, ndarray, ndarray],
     of_slopes: ndarray,
     network: Network,
@@ -323,7 +277,22 @@ def _group(
     kept: Kept,
     symmetric: bool,
 ) -> None:
-    """The gradients of some atoms, from the first on, and their pairs."""
+    """Gradients of a loss after :func:`pyg_schnet.ops.kernels.network.pass_both_ways`.
+
+    Args:
+        gradients: To be added to, the gradients of all weights and tables, padded, one behind the other.
+        some: Of some atoms the gradients with respect to their first features [N * A], to be written; those with
+            respect to the energies of their structures [N] float64; shares of their contributions in these [N]
+            float64; factors of the normalisation [N], empty for ones, which must not depend on distances.
+        of_slopes: Gradients with respect to the derivatives with respect to vectors of pairs [P * 3].
+        network: The network.
+        places: Where the gradients of each block's weights, as in ``network.blocks``, and of the output network begin.
+        pairs: Vectors [P * 3], targets and sources [P], of all atoms.
+        mine: Which pairs are those of these atoms.
+        first: The first of these atoms.
+        kept: What the pass has written.
+        symmetric: Whether each pair stands for its opposite, too.
+    """
     (of_features, of_contributions, shares, norm), vec, number = some, pairs[0], len(mine)
     atoms, size, width = up(len(shares), LANES), up(network.sizes[0], LANES), up(network.sizes[1], LANES)
     blocks, sizes, true_size, kind = network.blocks, (atoms, size, width), network.sizes[0], vec.dtype
