@@ -120,7 +120,7 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
     shapes = [*(len(blocks) * shape_of_block), (half, size), (half,), (1, half), (1,)]
     weights = [weight for part in (*of_blocks, output) for weight in part]
     watched = [*weights, embedding, *([model.filter_tables] if model.frozen else [])]
-    if [tuple(weight.shape) for weight in weights] != shapes or not _alike(watched):
+    if [tuple(weight.shape) for weight in weights] != shapes or not alike(watched):
         return None
     cutoff, act = blocks[0].conv.cutoff, model.output.act  # one for all
     places = [[weight.data_ptr() for weight in part] for part in of_blocks]
@@ -154,18 +154,20 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
 
 def with_tables(network: Any, tables: list[FilterTable]) -> Any:
     """The network with its filters, one table for each block with weights of its own, to be kept where they are."""
-    (rows, _), start, spacing = tables[0].coefficients.shape, *tables[0][1:]
-    cpu, blocks = trilinear.cpu_loops(), len(network.blocks)
+    blocks = len(network.blocks)
     places = np.array([[tables[block % len(tables)].coefficients.data_ptr()] for block in range(blocks)])
-    size, width, _, half = network.sizes
-    return network._replace(
-        blocks=np.concatenate([network.blocks, places], axis=1),
-        sizes=(size, width, rows, half),
-        table=(cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)),
-    )
+    return with_knots(network._replace(blocks=np.concatenate([network.blocks, places], axis=1)), tables[0])
 
 
-def _alike(tensors: list[Tensor]) -> bool:
+def with_knots(network: Any, table: FilterTable) -> Any:
+    """The network with the knots of its tables, which are those of this one."""
+    (rows, _), start, spacing = table.coefficients.shape, *table[1:]
+    cpu, (size, width, _, half) = trilinear.cpu_loops(), network.sizes
+    knots = cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)
+    return network._replace(sizes=(size, width, rows, half), table=knots)
+
+
+def alike(tensors: list[Tensor]) -> bool:
     """Whether all are in one piece and of the kind of the first, in the memory of the CPU."""
     return all(one.is_contiguous() and one.is_cpu and one.dtype == tensors[0].dtype for one in tensors)
 

@@ -22,10 +22,10 @@ from torch.nn.functional import linear
 
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.frozen_pass import Some, few_at_a_time, products_of, suits
-from pyg_schnet.models.plan import plan_of, with_tables
+from pyg_schnet.models.plan import alike, plan_of, with_knots
 from pyg_schnet.ops import FilterTable, gradient, shifted_softplus, to_nodes, trilinear
 
-#: Sums over structures that may be done at the same time, and where each array in them begins.
+#: Sums over structures that may be done at the same time, and how many numbers loops take at a time.
 PARTS, ALIGNED = 16, 16
 
 
@@ -64,11 +64,12 @@ def training_pass(
         tables = model.tables(distance.detach())
         if tables is None:
             return None
-        what = Given(model, edges, batch, batch_size, norm, plan, some, tables[0].start, tables[0].spacing)
         *blocks, output = plan.weights
         of_blocks = ([*block, table.coefficients] for block, table in zip(blocks, tables, strict=True))
-        weights = [*(weight for block in of_blocks for weight in block), *output]
-        energy, slope = _Pass.apply(what, model.embedding(z), *weights)
+        inputs = [model.embedding(z), *(weight for block in of_blocks for weight in block), *output]
+        shapes, (_, start, spacing) = [tensor.shape for tensor in inputs], tables[0]
+        what = Given(model, edges, batch, batch_size, norm, plan, some, start, spacing, shapes)
+        energy, slope = _Pass.apply(what, *inputs)
     return energy, slope
 
 
@@ -84,10 +85,19 @@ class Given(NamedTuple):
     some: Some
     start: float
     spacing: float
+    shapes: list[torch.Size]
+
+    def fits(self, inputs: list[Tensor]) -> bool:
+        """Whether first features, weights and tables still are as loops can read them."""
+        return [tensor.shape for tensor in inputs] == self.shapes and alike(inputs)
 
     def network(self, weights: tuple[Tensor, ...]) -> Any:
-        """The network as loops see it."""
-        return with_tables(self.plan.network, [self.table(c) for c in weights[5:-4:6]])
+        """The network as loops see it, with weights of the shapes that the plan has seen, to be kept where they are."""
+        network, own = self.plan.network, len(weights) // 6
+        places = np.array([weight.data_ptr() for weight in weights])
+        repeated = places[:-4].reshape(own, 6)[np.arange(len(network.blocks)) % own]
+        located = network._replace(blocks=repeated, output=places[-4:].copy())
+        return with_knots(located, self.table(weights[5]))
 
     def table(self, coefficients: Tensor) -> FilterTable:
         """The table with such coefficients."""
@@ -126,6 +136,8 @@ class _Pass(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, of_energy: Tensor, of_slope: Tensor) -> tuple[Tensor | None, ...]:
         what, (memory, *inputs), needed = ctx.what, ctx.saved_tensors, ctx.needs_input_grad[1:]
+        if not what.fits(inputs):
+            raise RuntimeError("weights have been replaced since energies and forces were computed; compute them anew")
         if torch.is_grad_enabled():  # gradients are to be differentiated again
             wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
             results = _twin(what, *inputs)
@@ -136,26 +148,28 @@ class _Pass(torch.autograd.Function):
 
 
 class _Tape(NamedTuple):
-    """What the way back needs: memory for all groups, numbers of each atom, how many blocks, features and filters."""
+    """What the way back needs: memory for all groups, numbers of each atom, blocks, features and filters, loops."""
 
     memory: Tensor
     numbers: int
     sizes: tuple[int, int, int]
+    loops: Any
 
     @classmethod
     def of(cls, what: Given, network: Any, like: Tensor, memory: Tensor | None = None) -> "_Tape":
         """New memory, or that which is given."""
         size, width = map(_up, network.sizes[:2])
-        numbers = importlib.import_module("pyg_schnet.ops.kernels.tape").numbers_kept(len(network.blocks), size, width)
+        loops = importlib.import_module("pyg_schnet.ops.kernels.tape")
+        numbers = loops.numbers_kept(len(network.blocks), size, width)
         if memory is None:
             memory = like.new_empty((len(like) + ALIGNED * what.some.number) * numbers)
-        return cls(memory, numbers, (len(network.blocks), size, width))
+        return cls(memory, numbers, (len(network.blocks), size, width), loops)
 
     def group(self, number: int, first: int, end: int) -> Any:
         """That of a group, whose atoms are rounded up, as those of groups before were."""
         begin = (first + ALIGNED * number) * self.numbers
         part = self.memory.numpy()[begin : begin + _up(end - first) * self.numbers]
-        return importlib.import_module("pyg_schnet.ops.kernels.tape").on_tape(part, *self.sizes)
+        return self.loops.on_tape(part, *self.sizes)
 
 
 def _up(size: int) -> int:

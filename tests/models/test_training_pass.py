@@ -229,6 +229,23 @@ def test_weights_that_change_before_the_gradient_are_an_error(water: Any, make_m
         loss.backward()
 
 
+def test_weights_that_are_moved_before_the_gradient(water: Any, make_model: MakeModel, passes: list[bool]) -> None:
+    """Are read where they are then, and none beyond its end."""
+    model = make_model(filters="table").train()
+    lin, weights = model.interactions[0].lin, list(model.parameters())
+    expected = torch.autograd.grad(loss_of(Potential(model)(*water)), weights)
+    loss = loss_of(Potential(model)(*water))
+    for weight in weights:
+        weight.data = weight.data.clone()
+    for slope, value in zip(torch.autograd.grad(loss, weights), expected, strict=True):
+        assert torch.equal(slope, value)
+    loss = loss_of(Potential(model)(*water))
+    lin.weight.data = lin.weight.data[:-1].clone()
+    with pytest.raises(RuntimeError, match="weights have been replaced"):
+        torch.autograd.grad(loss, weights)
+    assert passes == [True] * 3
+
+
 def test_evaluation_of_a_model_that_is_not_frozen(
     water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
