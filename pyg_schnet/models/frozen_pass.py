@@ -7,6 +7,8 @@ with respect to the vectors of pairs, of which forces and stresses are sums; who
 ordinary network.
 """
 
+import importlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,23 +51,12 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
         with torch.enable_grad():
             distance = vec.norm(dim=1).requires_grad_()
             norm = conv.normalize(edges.edge_index, distance, edges.edge_pair, batch.numel())
-    cpu, both_ways, slope = trilinear.cpu_loops(), plan.loops.pass_both_ways, torch.empty_like(vec)
-    x, contributions = cpu.flat(torch.embedding(model.embedding.weight.detach(), z)), np.empty(batch.numel())
-    norms, slopes, size = x[:0] if norm is None else cpu.flat(norm), cpu.flat(slope), plan.network.sizes[0]
-    of_norm = np.zeros_like(norms)
-
-    def work(begin: int, end: int) -> None:
-        for group in range(begin, end):
-            a, b, mine = some.group(group)
-            given = contributions[a:b], x[a * size : b * size], some.shares[a:b], norms[a:b], of_norm[a:b]
-            both_ways(given, slopes, plan.network, some.pairs, mine, a, None, some.symmetric)
-
-    cpu.share_out(work, some.number, 1, products_of(plan.network))
+    x, slope = torch.embedding(model.embedding.weight.detach(), z), torch.empty_like(vec)
+    contributions, of_norm = both_ways(plan.network, some, x, norm, slope)
     if norm is not None and norm.requires_grad:
         radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
         slope += (radial / distance.detach()).unsqueeze(1) * vec
-    energy = np.bincount(batch.numpy(), contributions, batch_size)[:, None]
-    return torch.from_numpy(energy), slope
+    return energies_of(contributions, batch, batch_size), slope
 
 
 class Some(NamedTuple):
@@ -103,6 +94,54 @@ def few_at_a_time(model: Any, plan: Plan, batch: Tensor, edges: Edges) -> Some |
     if len(groups[0]) < 2:
         return None
     return Some((cpu.flat(vec), target, source), shares_of(model, structures), edges.edge_pair is not None, groups)
+
+
+def both_ways(
+    network: Any,
+    some: Some,
+    x: Tensor,
+    norm: Tensor | None,
+    slope: Tensor,
+    kept: Callable[[int, int, int], Any] | None = None,
+) -> tuple[ndarray, ndarray]:
+    """The network forwards and backwards, one group after the other, shared by threads.
+
+    Args:
+        network: The network as loops see it.
+        some: The groups.
+        x: First features of the atoms [N, A].
+        norm: Factor of each atom [N, 1]; ``None`` for ones.
+        slope: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P, 3].
+        kept: Where to keep what is computed on the way, for a group, its first atom and the one behind its last.
+
+    Returns:
+        Contributions of the atoms [N] float64, and derivatives with respect to the normalisation [N], empty without.
+    """
+    cpu, loops = trilinear.cpu_loops(), importlib.import_module("pyg_schnet.ops.kernels.network")
+    contributions, features, slopes, size = np.empty(len(x)), cpu.flat(x), cpu.flat(slope), x.size(1)
+    norms = factors_of(norm, features)
+    of_norm = np.zeros_like(norms)
+
+    def work(begin: int, end: int) -> None:
+        for group in range(begin, end):
+            a, b, mine = some.group(group)
+            given = contributions[a:b], features[a * size : b * size], some.shares[a:b], norms[a:b], of_norm[a:b]
+            left = None if kept is None else kept(group, a, b)
+            loops.pass_both_ways(given, slopes, network, some.pairs, mine, a, left, some.symmetric)
+
+    cpu.share_out(work, some.number, 1, products_of(network))
+    return contributions, of_norm
+
+
+def factors_of(norm: Tensor | None, like: ndarray) -> ndarray:
+    """Factor of each atom as loops take them [N]; empty for ones."""
+    factors: ndarray = like[:0] if norm is None else trilinear.cpu_loops().flat(norm)
+    return factors
+
+
+def energies_of(contributions: ndarray, batch: Tensor, batch_size: int) -> Tensor:
+    """Sums over the atoms of each structure [B, 1] float64."""
+    return torch.from_numpy(np.bincount(batch.numpy(), contributions, batch_size)[:, None])
 
 
 def products_of(network: Any) -> int:

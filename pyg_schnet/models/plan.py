@@ -109,13 +109,9 @@ def _holds(plan: Plan) -> bool:
 
 def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
     """The plan for plain layers; ``None`` unless all weights are numbers of one kind, in one piece, in their place."""
-    loops, output, embedding = (
-        importlib.import_module("pyg_schnet.ops.kernels.network"),
-        _weights(model.output),
-        model.embedding.weight,
-    )
-    of_blocks, (size, half) = [_weights(block) for block in blocks], (embedding.size(1), len(output[1]))
-    width = len(of_blocks[0][0])
+    loops, embedding = importlib.import_module("pyg_schnet.ops.kernels.network"), model.embedding.weight
+    of_blocks, output = [_weights(block) for block in blocks], _weights(model.output)
+    size, width, half = embedding.size(1), len(of_blocks[0][0]), len(output[1])
     shape_of_block = [(width, size), (size, width), (size,), (size, size), (size,)]
     shapes = [*(len(blocks) * shape_of_block), (half, size), (half,), (1, half), (1,)]
     weights = [weight for part in (*of_blocks, output) for weight in part]

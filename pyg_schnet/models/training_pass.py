@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy import ndarray
 from torch import Tensor
 from torch.nn.functional import linear
 
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.frozen_pass import Some, few_at_a_time, products_of, suits
+from pyg_schnet.models.frozen_pass import Some, both_ways, energies_of, factors_of, few_at_a_time, products_of, suits
 from pyg_schnet.models.plan import alike, plan_of, with_knots
 from pyg_schnet.ops import FilterTable, gradient, shifted_softplus, to_nodes, trilinear
 
@@ -103,35 +102,18 @@ class Given(NamedTuple):
         """The table with such coefficients."""
         return FilterTable(coefficients, self.start, self.spacing)
 
-    def norms(self, like: ndarray) -> ndarray:
-        """Factor of each atom, empty for ones."""
-        return like[:0] if self.norm is None else trilinear.cpu_loops().flat(self.norm)
-
 
 class _Pass(torch.autograd.Function):
     """From first features, weights and tables to energies and slopes."""
 
     @staticmethod
     def forward(ctx: Any, what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        cpu, some, both_ways = trilinear.cpu_loops(), what.some, what.plan.loops.pass_both_ways
         network, slope = what.network(weights), torch.empty_like(what.edges.edge_vec)
-        contributions, features, slopes, size = np.empty(len(x)), cpu.flat(x), cpu.flat(slope), x.size(1)
-        norms = what.norms(features)
-        of_norm = np.zeros_like(norms)
         tape = _Tape.of(what, network, x) if any(ctx.needs_input_grad) else None
-
-        def work(begin: int, end: int) -> None:
-            for group in range(begin, end):
-                a, b, mine = some.group(group)
-                given = contributions[a:b], features[a * size : b * size], some.shares[a:b], norms[a:b], of_norm[a:b]
-                kept = None if tape is None else tape.group(group, a, b)
-                both_ways(given, slopes, network, some.pairs, mine, a, kept, some.symmetric)
-
-        cpu.share_out(work, some.number, 1, products_of(network))
+        contributions, _ = both_ways(network, what.some, x, what.norm, slope, None if tape is None else tape.group)
         ctx.what = what
         ctx.save_for_backward(None if tape is None else tape.memory, x, *weights)
-        energy = np.bincount(what.batch.numpy(), contributions, what.batch_size)[:, None]
-        return torch.from_numpy(energy), slope
+        return energies_of(contributions, what.batch, what.batch_size), slope
 
     @staticmethod
     def backward(ctx: Any, of_energy: Tensor, of_slope: Tensor) -> tuple[Tensor | None, ...]:
@@ -192,7 +174,12 @@ def _gradients(
     parts = np.arange(number + 1) * some.number // number
     of_x, sums = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(number, int(begins[-1]))
     of_energies, of_slopes, of_features = of_energy[:, 0][what.batch].numpy(), cpu.flat(of_slope), cpu.flat(of_x)
-    arrays, tape, norms, size = sums.numpy(), _Tape.of(what, network, x, memory), what.norms(of_features), x.size(1)
+    arrays, tape, norms, size = (
+        sums.numpy(),
+        _Tape.of(what, network, x, memory),
+        factors_of(what.norm, of_features),
+        x.size(1),
+    )
 
     def work(begin: int, end: int) -> None:
         for part in range(begin, end):

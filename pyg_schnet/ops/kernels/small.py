@@ -32,6 +32,14 @@ def clear(y: ndarray) -> None:
 
 
 @part()
+def normalize(y: ndarray, norm: ndarray, width: int) -> None:
+    """Multiply what atoms have received [N, F] by their factors, if there are any."""
+    for i in range(len(norm)):
+        for f in range(i * width, (i + 1) * width):
+            y[f] *= norm[i]
+
+
+@part()
 def fill(y: ndarray, b: ndarray, columns: int) -> None:
     """Begin each row with its bias: y [outputs, columns]."""
     for o in range(len(b)):
@@ -103,12 +111,8 @@ def block_forward(
     turn(h, turned, width, atoms)
     clear(y)
     convolve(y, h, c, pairs, width, symmetric)
-    v = y
-    if len(norm) > 0:
-        v = np.zeros_like(y)
-        for i in range(len(norm)):
-            for f in range(i * width, (i + 1) * width):
-                v[f] = norm[i] * y[f]
+    v = y if len(norm) == 0 else y.copy()
+    normalize(v, norm, width)
     turn(turned, v, atoms, width)
     fill(u, b2, atoms)
     add_dense(u, turned, w2, atoms, width, size)

@@ -22,10 +22,9 @@ from pyg_schnet.ops.kernels.jit import CONTRACT, REORDER, compiled, part
 from pyg_schnet.ops.kernels.lanes import LANES, Lanes, load
 from pyg_schnet.ops.kernels.loops import Six, add, dot, rows, six
 from pyg_schnet.ops.kernels.network import Network, block_at, last_at, sort_pairs
-from pyg_schnet.ops.kernels.small import Last, Layers, clear, fill
+from pyg_schnet.ops.kernels.small import Last, Layers, clear, fill, normalize
 from pyg_schnet.ops.kernels.softplus import shifted_softplus
 from pyg_schnet.ops.kernels.tape import Kept, up
-from pyg_schnet.ops.kernels.tiles import COLUMNS, ROWS, multiply_narrow, multiply_wide
 
 #: Targets, sources, first rows of the table, six factors of these in the filter and in its change [6 * P] of pairs.
 Moving = tuple[ndarray, ndarray, ndarray, ndarray, ndarray]
@@ -114,19 +113,6 @@ def _add_to_rows(c: ndarray, first: int, size: int, factors: tuple[Six, Six], on
 
 
 @part()
-def _add_outer(w: ndarray, u: ndarray, x: ndarray, atoms: int, outputs: int, inputs: int) -> None:
-    """W += u x, the gradient of weights [outputs, inputs], for u [outputs, N] and x [N, inputs]."""
-    size, count = np.uintp(inputs), np.uintp(atoms)
-    wide, ends, step = np.uintp(inputs // (COLUMNS * LANES) * COLUMNS * LANES), np.uintp(outputs), np.uintp(1)
-    for n in range(np.uintp(0), wide, np.uintp(COLUMNS * LANES)):
-        for r in range(np.uintp(0), ends, np.uintp(ROWS)):
-            multiply_wide(w, r * size + n, x, n, size, u, r * count, (count, step, count))
-    for n in range(wide, size, _LANES):
-        for r in range(np.uintp(0), ends, np.uintp(ROWS)):
-            multiply_narrow(w, r * size + n, x, n, size, u, r * count, (count, step, count))
-
-
-@part()
 def _add_sums(b: ndarray, u: ndarray, atoms: int) -> None:
     """B += sums over atoms, the gradient of biases, for u [outputs, N]."""
     for o in range(len(b)):
@@ -160,9 +146,7 @@ def block_changes(
         turn(dh, turned, width, atoms)
     clear(dv)
     convolve_changes(dv, dh, h, c, pairs, width, symmetric, first)
-    for i in range(len(norm)):
-        for f in range(i * width, (i + 1) * width):
-            dv[f] *= norm[i]
+    normalize(dv, norm, width)
     turn(turned, dv, atoms, width)
     clear(du)
     add_dense(du, turned, w2, atoms, width, size)
@@ -186,38 +170,31 @@ def block_gradients(
 ) -> None:
     """Take the gradient of J [A, N] from the features after the block to those before, and add those of its weights."""
     (h, y, a, slope, e_u, e_y, e_h, x_before, e_x), (dx_before, dh, dv, du, da) = kept, changes
-    (w1, w2, _, w3, _, c), (atoms, size, width), zero = layers, sizes, h.dtype.type(0)
+    (w1, w2, _, w3, _, c), (atoms, size, width) = layers, sizes
     of_w1, of_w2, of_b2, of_w3, of_b3, of_c = gradients
     of_u, turned, one = np.zeros_like(of_x), np.empty_like(of_x), h.dtype.type(1)
-    turn(turned, a, size, atoms)
-    _add_outer(of_w3, of_x, turned, atoms, size, size)
+    turn(turned, a, size, atoms)  # a gradient of weights is a dense layer, too: sums over atoms instead of features
+    add_dense(of_w3, turned, of_x, size, atoms, size)
     turn(turned, da, size, atoms)
-    _add_outer(of_w3, e_x, turned, atoms, size, size)
+    add_dense(of_w3, turned, e_x, size, atoms, size)
     _add_sums(of_b3, of_x, atoms)
     add_dense_backward(of_u, of_x, w3, atoms, size, size)
     for f in range(len(of_u)):
         of_u[f] = of_u[f] * slope[f] + e_u[f] * (one - slope[f]) * du[f]
-    v = y
-    if len(norm) > 0:
-        v = np.empty_like(y)
-        for i in range(atoms):
-            factor = norm[i] if i < len(norm) else zero
-            for f in range(i * width, (i + 1) * width):
-                v[f] = factor * y[f]
-    _add_outer(of_w2, of_u, v, atoms, size, width)
-    _add_outer(of_w2, e_u, dv, atoms, size, width)
+    v = y if len(norm) == 0 else y.copy()
+    normalize(v, norm, width)
+    add_dense(of_w2, v, of_u, width, atoms, size)
+    add_dense(of_w2, dv, e_u, width, atoms, size)
     _add_sums(of_b2, of_u, atoms)
     of_v, of_y, of_h = np.zeros_like(h), np.empty_like(h), np.zeros_like(h)
     add_dense_backward(of_v, of_u, w2, atoms, width, size)
     turn(of_y, of_v, width, atoms)
-    for i in range(len(norm)):
-        for f in range(i * width, (i + 1) * width):
-            of_y[f] *= norm[i]
+    normalize(of_y, norm, width)
     convolve_gradients(of_h, of_c, of_y, e_y, h, dh, c, pairs, width, symmetric, first)
     turn(of_v, of_h, atoms, width)
-    _add_outer(of_w1, of_v, x_before, atoms, width, size)
+    add_dense(of_w1, x_before, of_v, size, atoms, width)
     if not first:
-        _add_outer(of_w1, e_h, dx_before, atoms, width, size)
+        add_dense(of_w1, dx_before, e_h, size, atoms, width)
     add_dense_backward(of_x, of_v, w1, atoms, size, width)
 
 
@@ -257,8 +234,8 @@ def output_gradients(
             e_u[f] = factor * share[i] * slope[f]
             u[f] = factor * of_contribution[i] * slope[f] + e_u[f] * (kind(1) - slope[f]) * du[f]
         of_w2[o] += summed
-    _add_outer(of_w1, u, x, atoms, half, size)
-    _add_outer(of_w1, e_u, dx, atoms, half, size)
+    add_dense(of_w1, x, u, size, atoms, half)
+    add_dense(of_w1, dx, e_u, size, atoms, half)
     _add_sums(of_b1, u, atoms)
     clear(of_x)
     add_dense_backward(of_x, u, w1, atoms, size, half)
