@@ -99,9 +99,17 @@ def shift_vectors(shift: Tensor, cell: Tensor) -> Tensor:
 
 def squared_distance(pos: Tensor, i: Tensor, j: Tensor, offset: Tensor | None) -> Tensor:
     """Squared distance by elementary operations: equal to the last bit on every device and in both directions."""
+    return squared_norm(between(pos, i, j, offset))
+
+
+def between(pos: Tensor, i: Tensor, j: Tensor, offset: Tensor | None) -> Tensor:
+    """Vectors from i to j, or to an image of j [P, 3]."""
     vector = pos.index_select(0, j) - pos.index_select(0, i)
-    if offset is not None:
-        vector = vector + offset
+    return vector if offset is None else vector + offset
+
+
+def squared_norm(vector: Tensor) -> Tensor:
+    """Squared length of vectors [P], by elementary operations."""
     x, y, z = vector.unbind(1)
     return x * x + y * y + z * z
 

@@ -11,10 +11,12 @@ from pyg_schnet.graph.backends import find
 from pyg_schnet.graph.edges import (
     SAME_PLACE_SQUARED,
     Graph,
+    between,
     both_directions,
     check_coincident,
     shift_vectors,
     squared_distance,
+    squared_norm,
 )
 from pyg_schnet.graph.lattice import Lattice, lattice_of
 from pyg_schnet.graph.neighbors import check_cutoff
@@ -152,12 +154,59 @@ class VerletList:
             TypeError: If an argument is no tensor of the right kind.
             ValueError: If shapes or values are impossible or two atoms of a structure are at the same place.
         """
+        return _within(self._update(pos, batch, cell, pbc, batch_size), pos, self.cutoff)
+
+    def pairs(
+        self,
+        pos: Tensor,
+        batch: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        *,
+        batch_size: int | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One edge of each pair closer than the cutoff, several times faster, for what asks for no order of edges.
+
+        Args:
+            pos: Positions in Angstrom [N, 3], like all other arguments as in a call of the list itself.
+            batch: Structure of each atom [N].
+            cell: Lattice vectors as rows in Angstrom [B, 3, 3].
+            pbc: Periodic axes [B, 3].
+            batch_size: Number of structures.
+
+        Returns:
+            Source j and target i of each pair [2, P], and ``pos[j] - pos[i] + edge_shift @ cell`` in Angstrom [P, 3]
+            float64.
+
+        Raises:
+            TypeError, ValueError: As a call of the list itself.
+
+        Example:
+            >>> pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [3.0, 0, 0]])
+            >>> index, vector = VerletList(cutoff=2.5, skin=1.0).pairs(pos)
+            >>> index.tolist(), vector[:, 0].tolist()
+            ([[1, 2], [0, 1]], [1.0, 2.0])
+        """
+        held = self._update(pos, batch, cell, pbc, batch_size)
+        source, target = held.ends
+        exact = pos.detach().double()
+        vector = between(exact, target, source, held.offset)
+        squared = squared_norm(vector)
+        close = (squared < self.cutoff * self.cutoff).nonzero().squeeze(1)
+        check_coincident(squared, target, source, pos)
+        index = torch.stack([source.index_select(0, close), target.index_select(0, close)])
+        return index, vector.index_select(0, close)
+
+    def _update(
+        self, pos: Tensor, batch: Tensor | None, cell: Tensor | None, pbc: Tensor | None, batch_size: int | None
+    ) -> _Held:
+        """What is known of these positions, searched anew where it must be."""
         kinds = (*(_kind(argument) for argument in (pos, batch, cell, pbc)), batch_size)
         if self._held is None or self._held.kinds != kinds:
             self._held = self._started(kinds, pos, batch, cell, pbc, batch_size)
         else:
             self._held = self._followed(self._held, pos, batch, cell, pbc, batch_size)
-        return _within(self._held, pos, self.cutoff)
+        return self._held
 
     def _started(
         self,

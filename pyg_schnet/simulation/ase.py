@@ -1,17 +1,21 @@
 """SchNet as an ASE calculator (extra ``md``)."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy import ndarray
 from torch import Tensor, nn
-from torch_geometric.data import Data
 
 from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, Potential, load
 from pyg_schnet.models.captured import recordable
-from pyg_schnet.models.checkpoint import to_device
 from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.simulation.freezing import frozen_copy
+from pyg_schnet.simulation.place import Place
+from pyg_schnet.simulation.spreads import SPREADS, keep_in_extxyz
+from pyg_schnet.simulation.stepping import SteppedPotential
+from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
 from pyg_schnet.units import ENERGY
 
 try:
@@ -22,33 +26,7 @@ try:
 except ImportError as error:
     raise ImportError('the calculator needs ASE; install it with pip install "pyg_schnet[md]"') from error
 
-#: What the calculator of a committee has beyond the properties of ASE.
-SPREADS = ("energy_std", "forces_std", "stress_std", "energies_std")
-
-
-def atoms_to_data(atoms: Atoms, dtype: torch.dtype | None = None, device: str | torch.device = "cpu") -> Data:
-    """A structure of ASE as a ``Data`` of PyG.
-
-    Args:
-        atoms: The structure.
-        dtype: Floating-point type; ``None`` for torch's default.
-        device: Where to put the tensors.
-
-    Returns:
-        ``z`` [n], ``pos`` [n, 3] and ``cell`` [1, 3, 3] in Angstrom, ``pbc`` [1, 3].
-
-    Example:
-        >>> from ase.build import bulk
-        >>> atoms_to_data(bulk("Fe")).pbc
-        tensor([[True, True, True]])
-    """
-    dtype = torch.get_default_dtype() if dtype is None else dtype
-    return Data(
-        z=torch.as_tensor(atoms.numbers, dtype=torch.long, device=device),
-        pos=torch.as_tensor(atoms.positions, dtype=dtype, device=device),
-        cell=torch.as_tensor(atoms.cell.array, dtype=dtype, device=device).unsqueeze(0),
-        pbc=torch.as_tensor(atoms.pbc, device=device).unsqueeze(0),
-    )
+__all__ = ["SPREADS", "SchNetCalculator", "atoms_to_data", "data_to_atoms"]
 
 
 class SchNetCalculator(Calculator):
@@ -60,27 +38,41 @@ class SchNetCalculator(Calculator):
     complete cell ASE raises its ``PropertyNotImplementedError``. ``energies``, the contributions of the atoms, exist
     for ``readout="add"``.
 
-    Of a committee, all these are means over its members, and the results have standard deviations too, in the same
-    shapes and units: ``energy_std``, ``forces_std``, ``stress_std`` and, with the energies, ``energies_std``; see
+    The calculator works on a copy of the model. On a CPU in float32 the copy is frozen, see ``frozen``, so that a call
+    takes a fraction of the time; its filters then come from tables, which are as accurate as float32 is. In crystals
+    and large structures it keeps neighbours from step to step, see :mod:`pyg_schnet.simulation.stepping`; whatever
+    happens between two calls, no pair is ever missing. Structures may be anywhere in space: they are brought near the
+    origin before they are rounded to the numbers of the model.
+
+    Of a committee, all results are means over its members, and there are standard deviations too, in the same shapes
+    and units: ``energy_std``, ``forces_std``, ``stress_std`` and, with the energies, ``energies_std``; see
     :class:`~pyg_schnet.models.CommitteePotential`. ``calculator.results["forces_std"]`` is that of the last structure,
-    ``calculator.get_property("forces_std", atoms)`` that of any.
+    ``calculator.get_property("forces_std", atoms)`` that of any. ``ase.io.write(..., format="extxyz")`` writes them as
+    it does forces. ASE's other formats have no place for them; put :attr:`spreads` where they do:
+    ``atoms.info.update(calculator.spreads)`` for trajectories, ``database.write(atoms, data=calculator.spreads)``.
 
     Args:
-        model: A model of energies in eV, a :class:`~pyg_schnet.Potential`, or the path of a file written by
-            :func:`pyg_schnet.save`; or a :class:`~pyg_schnet.models.Committee`, its potential, or the folder it was
-            saved to. The calculator works on a copy.
+        model: A model of energies in eV, a :class:`~pyg_schnet.Potential`, a :class:`~pyg_schnet.models.Committee` or
+            its potential; or what :func:`pyg_schnet.load` reads: a file written by :func:`pyg_schnet.save`, the folder
+            of a run or of a committee, a checkpoint; or the name of a published model, see
+            :meth:`~pyg_schnet.SchNet.from_pretrained`.
         device: Where to evaluate, for example ``"cuda"``.
         dtype: Floating-point type to evaluate in, float32 or float64; ``None`` for the model's own.
         energy_unit: Unit of the model's energies, from which they are converted to eV; ``None`` for what the model or
             its file says (``model.units``), eV if they say nothing.
         captured: Whether steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small
             systems in dynamics, see :class:`~pyg_schnet.models.CapturedPotential`.
+        frozen: Whether filters are read from tables, see :meth:`~pyg_schnet.SchNet.freeze`; ``None`` for: in float32 on
+            a CPU, if the model has filters, and if the model is frozen already. In float64 filters are evaluated,
+            exact to all digits, unless this is true: tables have relative errors of some 1e-10 in energies and 1e-8
+            in forces, which :func:`~pyg_schnet.models.table_accuracy` measures.
+        strict: Whether elements that no training example had are refused; otherwise there is one warning for each.
         **kwargs: Passed to ASE's ``Calculator``: ``atoms``, ``label``, ``directory``, ``restart``.
 
     Raises:
         TypeError: If ``model`` is none of these or an argument is not known.
         ValueError: If it predicts a mean over the atoms or anything else than an energy, the unit is none of energy,
-            there is no such device, or steps cannot be recorded, as those of a committee.
+            there is no such device, steps cannot be recorded, as those of a committee, or the model cannot be frozen.
 
     Example:
         >>> from ase.build import molecule
@@ -107,6 +99,8 @@ class SchNetCalculator(Calculator):
         dtype: torch.dtype | None = None,
         energy_unit: str | None = None,
         captured: bool = False,
+        frozen: bool | None = None,
+        strict: bool = False,
         **kwargs: Any,
     ) -> None:
         for argument in kwargs.keys() - {"atoms", "label", "directory", "restart"}:
@@ -124,14 +118,17 @@ class SchNetCalculator(Calculator):
         self.unit_factor = ENERGY[unit]
         if captured:
             _check_captured(potential)
-        own = _potential_of(copy.deepcopy(potential.model)).eval().requires_grad_(False)
-        self.potential = to_device(own, device, dtype)
+        self.potential = _potential_of(frozen_copy(potential.model, device, dtype, frozen)).eval()
+        self._has_energies = bare.config["readout"] in {"add", "sum"}
+        self._largest_z = bare.embedding.weight.size(0) - 1
         if isinstance(potential, CommitteePotential):
             self.implemented_properties = [*self.implemented_properties, *SPREADS]
-        self._has_energies = bare.config["readout"] in {"add", "sum"}
-        first = next(self.potential.parameters())
-        self.device, self.dtype = first.device, first.dtype
-        self.captured = captured
+            keep_in_extxyz()
+        self._stepped = SteppedPotential(self.potential)
+        self.device, self.dtype = self._stepped.device, self._stepped.dtype
+        self.captured, self.strict = captured, strict
+        self._z: tuple[bytes, Tensor] = b"", torch.empty(0, dtype=torch.long)
+        self._place = Place()
         self._steps: tuple[tuple[Any, ...], CapturedPotential] | None = None
 
     def calculate(
@@ -143,50 +140,107 @@ class SchNetCalculator(Calculator):
         """Evaluate energy, forces and, where there is a volume, stress; called by ASE.
 
         Args:
-            atoms: The structure.
+            atoms: The structure; ``None`` for that of the last time.
             properties: ``energies`` are evaluated if they are among these; all else comes from one evaluation.
-            system_changes: Not looked at.
+            system_changes: What changed since the last time; if nothing did, only what is missing is evaluated.
+
+        Raises:
+            ValueError: If there is no structure, or it is an impossible one. There are no results then.
         """
         properties = properties or ["energy"]
+        if system_changes or atoms is None:
+            self.results = {}  # whatever happens below, they are not those of this structure
         super().calculate(atoms, properties, system_changes)
         structure: Any = self.atoms
-        data = atoms_to_data(structure, self.dtype, self.device)
+        if structure is None:
+            raise ValueError("the calculator has no structure yet; pass `atoms`, or set atoms.calc and ask the atoms")
+        z = self._checked_z(structure)
+        if "energy" not in self.results:
+            self.results = self._evaluated(structure, z)
+        if self._has_energies and not {"energies", "energies_std"}.isdisjoint(properties):
+            self.results |= self._energies(structure, z)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What of a structure is not as it was in the last evaluation, to the last digit; called by ASE.
+
+        Args:
+            atoms: The structure.
+            tol: Not looked at: the slightest move counts.
+
+        Returns:
+            Names of what changed, among those that energies depend on.
+        """
+        last = self.atoms
+        if last is None:
+            return list(all_changes)
+        names = ("positions", "numbers", "cell", "pbc")
+        return [name for name in names if not np.array_equal(getattr(last, name), getattr(atoms, name))]
+
+    @property
+    def spreads(self) -> dict[str, Any]:
+        """Standard deviations of the last results by name; empty for a single model."""
+        return {name: self.results[name] for name in SPREADS if name in self.results}
+
+    def _evaluated(self, structure: Any, z: Tensor) -> dict[str, Any]:
+        """Results of one evaluation, in the units of ASE."""
         spanned = _spans_volume(structure)
         # virials cost next to nothing beside the forces, a second evaluation when ASE asks for the stress does
-        evaluate = self._captured if self.captured else self.potential
-        out = evaluate(data, stress=spanned, virials=spanned)
-        out = {name: self.unit_factor * value for name, value in out.items()}
+        if self.captured:
+            out = self._captured(structure, z, spanned)
+        else:
+            place = structure.positions, structure.cell.array, structure.pbc
+            out = self._stepped(z, *place, stress=spanned, virials=spanned)
+        if self.unit_factor != 1.0:
+            out = {name: self.unit_factor * value for name, value in out.items()}
         energy = float(out["energy"])
-        self.results = {"energy": energy, "free_energy": energy, "forces": out["forces"].cpu().numpy()}
+        results = {"energy": energy, "free_energy": energy, "forces": out["forces"].cpu().numpy()}
         if spanned:
             shares = -out["virials"].cpu().numpy() / structure.get_volume()
-            self.results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].cpu().numpy())
-            self.results["stresses"] = full_3x3_to_voigt_6_stress(shares)
+            results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].cpu().numpy())
+            results["stresses"] = full_3x3_to_voigt_6_stress(shares)
         if "energy_std" in out:
-            self.results["energy_std"] = float(out["energy_std"])
-            self.results["forces_std"] = out["forces_std"].cpu().numpy()
+            results["energy_std"] = float(out["energy_std"])
+            results["forces_std"] = out["forces_std"].cpu().numpy()
             if spanned:
-                self.results["stress_std"] = full_3x3_to_voigt_6_stress(out["stress_std"][0].cpu().numpy())
-        if self._has_energies and not {"energies", "energies_std"}.isdisjoint(properties):
-            self._add_energies(data)
+                results["stress_std"] = full_3x3_to_voigt_6_stress(out["stress_std"][0].cpu().numpy())
+        return results
 
-    def _captured(self, data: Data, *, stress: bool, virials: bool) -> dict[str, Tensor]:
+    def _captured(self, structure: Any, z: Tensor, spanned: bool) -> dict[str, Tensor]:
         """A step of the same atoms as last time, or the first one of others."""
-        atoms: Any = self.atoms
-        periodic = {"cell": data.cell, "pbc": data.pbc} if stress or atoms.pbc.any() else {}
-        same = atoms.numbers.tobytes(), atoms.pbc.tobytes(), stress
+        cell, pbc = structure.cell.array, structure.pbc
+        pos = torch.tensor(self._place(structure.positions, cell, pbc), dtype=self.dtype, device=self.device)
+        periodic: dict[str, Any] = {}
+        if spanned or pbc.any():
+            vectors = torch.tensor(cell, dtype=self.dtype, device=self.device).unsqueeze(0)
+            periodic = {"cell": vectors, "pbc": torch.tensor(pbc, device=self.device).unsqueeze(0)}
+        same = structure.numbers.tobytes(), pbc.tobytes(), spanned
         if self._steps is None or self._steps[0] != same:
             model = self.potential.model
-            self._steps = same, CapturedPotential(model, data.z, **periodic, stress=stress, virials=virials)
-        return self._steps[1](data.pos, periodic.get("cell"))
+            self._steps = same, CapturedPotential(model, z, **periodic, stress=spanned, virials=spanned)
+        return self._steps[1](pos, periodic.get("cell"))
 
-    def _add_energies(self, data: Data) -> None:
+    def _energies(self, structure: Any, z: Tensor) -> dict[str, ndarray]:
+        """Contributions of the atoms, in the units of ASE."""
+        pos, periodic = self._stepped.tensors(structure.positions, structure.cell.array, structure.pbc)
         with torch.no_grad():
-            energies = self.potential.model.contributions(data.z, data.pos, cell=data.cell, pbc=data.pbc)
+            energies: Any = self.potential.model.contributions(z, pos, **periodic)
         one = isinstance(energies, Tensor)
         named = {"energies": energies} if one else {"energies": energies.mean, "energies_std": energies.std}
-        for name, value in named.items():
-            self.results[name] = self.unit_factor * value.squeeze(-1).cpu().numpy()
+        return {name: self.unit_factor * value.squeeze(-1).cpu().numpy() for name, value in named.items()}
+
+    def _checked_z(self, structure: Any) -> Tensor:
+        """Atomic numbers of the structure on the device; looked at when they are others than the last time."""
+        numbers = structure.numbers
+        if self._z[0] != numbers.tobytes() or len(self._z[1]) != len(numbers):
+            wrong = (numbers < 1) | (numbers > self._largest_z)
+            if wrong.any():
+                atom = int(np.flatnonzero(wrong)[0])
+                raise ValueError(
+                    f"atom {atom} is {structure.symbols[atom]!r} with the atomic number {numbers[atom]}; expected "
+                    f"elements from 1 to {self._largest_z}: set its number or remove it"
+                )
+            self._z = numbers.tobytes(), torch.tensor(numbers, dtype=torch.long, device=self.device)
+        return self._z[1]
 
     def export_properties(self) -> Properties:
         """Those results that ASE has a name for; called by ASE."""

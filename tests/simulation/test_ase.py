@@ -29,11 +29,13 @@ def model():
 
 def test_same_as_the_potential(model):
     atoms = molecule("CH3CH2OH")
-    atoms.calc = SchNetCalculator(model)
-    out = Potential(model.eval())(torch.tensor(atoms.numbers), torch.tensor(atoms.positions).float())
-    assert atoms.get_potential_energy() == float(out["energy"])
-    assert atoms.get_potential_energy(force_consistent=True) == float(out["energy"])
-    np.testing.assert_array_equal(atoms.get_forces(), out["forces"].numpy())
+    for frozen in (False, True):
+        atoms.calc = SchNetCalculator(model, frozen=frozen)
+        own = copy.deepcopy(model).freeze() if frozen else model.eval()
+        out = Potential(own)(torch.tensor(atoms.numbers), torch.tensor(atoms.positions).float())
+        assert atoms.get_potential_energy() == float(out["energy"])
+        assert atoms.get_potential_energy(force_consistent=True) == float(out["energy"])
+        np.testing.assert_array_equal(atoms.get_forces(), out["forces"].numpy())
 
 
 def test_forces_against_ase_differences(model):
@@ -279,7 +281,7 @@ def test_one_evaluation_for_forces_and_stress(model, monkeypatch):
     calls, evaluate = [], Potential.forward
     monkeypatch.setattr(Potential, "forward", lambda *args, **options: calls.append(1) or evaluate(*args, **options))
     atoms = crystal_of("crystal")
-    atoms.calc = SchNetCalculator(model)
+    atoms.calc = SchNetCalculator(model, frozen=False)
     atoms.get_forces(), atoms.get_stress(), atoms.get_potential_energy()
     assert len(calls) == 1
 

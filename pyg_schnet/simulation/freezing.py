@@ -1,0 +1,66 @@
+"""Copies of models for simulations, with filters from tables where that is worth it."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from pyg_schnet.models import Committee
+from pyg_schnet.models.checkpoint import to_device
+from pyg_schnet.models.tabulated import TabulatedModel
+
+
+def frozen_copy(
+    model: nn.Module, device: str | torch.device, dtype: torch.dtype | None, frozen: bool | None
+) -> nn.Module:
+    """A copy of a model or committee that nothing of the original changes, ready for inference.
+
+    Filters read from tables differ from those that are evaluated by what float32 rounds off, see
+    :func:`~pyg_schnet.models.table_accuracy`, and energies and forces take a fraction of the time. In float64 they
+    would be the largest error by far (some 1e-8 of the forces), so that is for the caller to ask for.
+
+    Args:
+        model: The model or committee.
+        device: Where to put the copy.
+        dtype: Floating-point type; ``None`` for the model's own.
+        frozen: Whether its filters come from tables; ``None`` for: in float32 on a CPU, and where they already do.
+
+    Returns:
+        The copy, in evaluation mode.
+
+    Raises:
+        ValueError: If ``frozen`` is asked of a model without filter networks, or there is no such device.
+    """
+    own = to_device(copy.deepcopy(model), device, dtype).eval().requires_grad_(False)
+    for member in own if isinstance(own, Committee) else [own]:
+        _set_frozen(member, frozen)
+    return own
+
+
+def _set_frozen(model: Any, frozen: bool | None) -> None:
+    has_filters = isinstance(model, TabulatedModel)
+    if not has_filters and frozen:
+        raise ValueError(
+            f"frozen=True needs a SchNet, whose filters are functions of a distance, got {type(model).__name__}; "
+            "leave `frozen` out"
+        )
+    if not has_filters or model.frozen is frozen:
+        return
+    weight: torch.Tensor = model.embedding.weight
+    if frozen is None and not model.frozen:
+        frozen = weight.dtype == torch.float32 and weight.device.type == "cpu" and _has_plain_filters(model)
+    if frozen and not model.frozen:
+        model.freeze()
+    elif frozen is False:
+        model.unfreeze()
+
+
+def _has_plain_filters(model: Any) -> bool:
+    """Whether filters are what the networks compute, and nobody listens to or explains them."""
+    if any(interaction.conv.explain for interaction in model.interactions):
+        return False
+    networks = [model.basis, *(interaction.conv.nn for interaction in model.interactions)]
+    return not any(
+        module._forward_hooks or module._forward_pre_hooks for network in networks for module in network.modules()
+    )
