@@ -19,8 +19,9 @@ from torch import Tensor
 from torch_geometric.data import Data, InMemoryDataset
 from torch_geometric.data.collate import collate
 from torch_geometric.data.data import BaseData
-from torch_geometric.data.separate import separate
 
+from pyg_schnet.batching import completed
+from pyg_schnet.datasets.sequence import cut_out
 from pyg_schnet.datasets.source import RemoteFile, provide, writing
 from pyg_schnet.datasets.summary import one_line, summary
 from pyg_schnet.files import replacing
@@ -189,27 +190,28 @@ class StructureDataset(InMemoryDataset):
     def _prepared(self, data: Data, slices: dict[str, Tensor]) -> tuple[Data, dict[str, Tensor]]:
         """The structures that pass ``pre_filter``, after ``pre_transform``."""
         self._data, self.slices = data, slices
-        structures = [self.get(position) for position in range(self.len())]
-        if self.pre_filter is not None:
-            structures = [one for one in structures if self.pre_filter(one)]
-        if not structures:
+        kept = list(range(self.len()))
+        if self.pre_filter is not None:  # which may not change what it looks at
+            kept = [position for position in kept if self.pre_filter(self.get(position))]
+        if not kept:
             raise ValueError("`pre_filter` leaves no structure")
+        structures = [self.get(position) for position in kept]
         if self.pre_transform is not None:
             structures = [self.pre_transform(one) for one in structures]
         # PyG's own method stores a single structure in another way than several
-        data, slices, _ = collate(Data, structures, increment=False, add_batch=False)
+        data, slices, _ = collate(Data, list(completed(structures)), increment=False, add_batch=False)
         return data, slices
 
     def get(self, idx: int) -> Data:
-        """One structure, cut out of the collated tensors (PyG would keep a copy of each ever accessed).
+        """One structure, a copy out of the collated tensors (PyG would keep one of each ever accessed).
 
         Args:
             idx: Position of the structure.
 
         Returns:
-            The structure.
+            The structure; what is done to it does not change the dataset.
         """
-        return separate(cls=Data, batch=self._data, idx=idx, slice_dict=self.slices, decrement=False)
+        return cut_out(self._data, self.slices, idx)
 
     def __repr__(self) -> str:
         return one_line(self)
