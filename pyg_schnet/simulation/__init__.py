@@ -1,1 +1,22 @@
-"""Dynamics with a trained model."""
+"""Dynamics with a trained model; its names are imported when they are asked for, as they need ASE (extra ``md``)."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyg_schnet.simulation.ase import SchNetCalculator
+    from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
+
+__all__ = ["SchNetCalculator", "atoms_to_data", "data_to_atoms"]
+
+_HOMES = {"SchNetCalculator": "ase", "atoms_to_data": "structures", "data_to_atoms": "structures"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, Potential, load
 from pyg_schnet.models.captured import recordable
+from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.simulation.place import Place
@@ -239,7 +240,9 @@ class SchNetCalculator(Calculator):
                     f"atom {atom} is {structure.symbols[atom]!r} with the atomic number {numbers[atom]}; expected "
                     f"elements from 1 to {self._largest_z}: set its number or remove it"
                 )
-            self._z = numbers.tobytes(), torch.tensor(numbers, dtype=torch.long, device=self.device)
+            z = torch.tensor(numbers, dtype=torch.long)
+            check_elements(self.potential.model, z, self.strict)
+            self._z = numbers.tobytes(), z.to(self.device)
         return self._z[1]
 
     def export_properties(self) -> Properties:

@@ -14,8 +14,9 @@ from torch import Tensor
 from pyg_schnet.graph import VerletList
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential
-from pyg_schnet.models.committee import mean_and_spread
+from pyg_schnet.models.committee import _together
 from pyg_schnet.models.edges import Edges
+from pyg_schnet.models.elements import unfamiliar
 from pyg_schnet.models.frozen_pass import SMALL
 from pyg_schnet.models.potential import evaluate_on, first_derivatives
 
@@ -75,8 +76,8 @@ class SteppedPotential:
         if self.neighbors is not None and len(z) > 0 and (len(z) > SMALL or pbc.any()) and not self._is_resting():
             return self._listed(z, positions, cell, pbc, stress, virials)
         pos, periodic = self.tensors(positions, cell, pbc)
-        if self._singles and not (periodic or stress or virials):  # there is a shorter way for one and for each of many
-            return _together([single(z, pos) for single in self._singles])
+        if self._singles and not (periodic or stress or virials) and self._strange(z) is None:
+            return self._of_committee(z, [single(z, pos) for single in self._singles])  # a molecule has a shorter way
         out: dict[str, Tensor] = self.potential(z, pos, **periodic, stress=stress, virials=virials)
         return out
 
@@ -117,7 +118,15 @@ class SteppedPotential:
                 edges = _edges(pair_index, edge_vec, near)
                 point = evaluate_on(member, z, pos.to(self.dtype), batch, 1, edges, shape, False, first_only=True)
                 every.append(first_derivatives(point, stress, virials, differentiable=False))
-        return every[0] if isinstance(self.potential, Potential) else _together(every)
+        return every[0] if isinstance(self.potential, Potential) else self._of_committee(z, every)
+
+    def _of_committee(self, z: Tensor, every: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Means and spreads of what members say, as :class:`~pyg_schnet.models.CommitteePotential` gives them."""
+        return _together(every, self._strange(z), torch.zeros_like(z))
+
+    def _strange(self, z: Tensor) -> Tensor | None:
+        """Whether a committee was never trained on something of a structure; ``None`` if it was."""
+        return unfamiliar(self.potential.model, z, torch.zeros_like(z), 1)
 
     def _pairs(self, pos: Tensor, periodic: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Pairs of the list; it rests for a while if it was searched twice for one step each."""
@@ -145,12 +154,3 @@ def _edges(pair_index: Tensor, edge_vec: Tensor, near: Tensor | None) -> Edges:
         pair_index, edge_vec = pair_index[:, near], edge_vec[near]
     number = torch.arange(pair_index.size(1))
     return Edges(torch.cat([pair_index, pair_index.flip(0)], dim=1), edge_vec, torch.cat([number, number]), pair_index)
-
-
-def _together(every: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Means and spreads, as :class:`~pyg_schnet.models.CommitteePotential` gives them."""
-    out: dict[str, Tensor] = {}
-    for name, first in every[0].items():
-        mean, std, _ = mean_and_spread(torch.stack([one[name] for one in every]))
-        out |= {name: mean.to(first.dtype), f"{name}_std": std}
-    return out

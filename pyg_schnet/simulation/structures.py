@@ -57,13 +57,11 @@ def atoms_to_data(
     dtype = torch.get_default_dtype() if dtype is None else dtype
     cell = atoms.cell.array
     data = Data(
-        z=torch.as_tensor(atoms.numbers, dtype=torch.long, device=device),
-        pos=torch.as_tensor(centred(atoms.positions, cell, atoms.pbc), dtype=dtype, device=device),
-        cell=torch.as_tensor(cell, dtype=dtype, device=device).unsqueeze(0),
-        pbc=torch.as_tensor(atoms.pbc, device=device).unsqueeze(0),
+        z=torch.tensor(atoms.numbers, dtype=torch.long, device=device),
+        pos=torch.tensor(centred(atoms.positions, cell, atoms.pbc), dtype=dtype, device=device),
+        cell=torch.tensor(cell, dtype=dtype, device=device).unsqueeze(0),
+        pbc=torch.tensor(atoms.pbc, device=device).unsqueeze(0),
     )
-    if data.pos.data_ptr() == atoms.positions.ctypes.data:  # float64 near the origin is not copied above
-        data.pos = data.pos.clone()
     if labels:
         _add_labels(data, atoms, dtype, device)
     return data
