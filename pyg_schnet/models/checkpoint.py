@@ -15,6 +15,7 @@ from torch import Tensor
 from pyg_schnet.files import replacing
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.dtnn import DTNN
+from pyg_schnet.models.elements import TrainingSet
 from pyg_schnet.models.enn_s2s import EnnS2S
 from pyg_schnet.models.schnet import SchNet
 
@@ -66,6 +67,8 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into; create it first")
     if model.units:
         info = {"units": model.units} | info
+    if model.training_set is not None:
+        header["training_set"] = model.training_set._asdict()
     if reserved := info.keys() & header.keys():
         raise TypeError(f"`info` must not use the names of the header itself: {', '.join(sorted(reserved))}")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -109,6 +112,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel
         # whatever the defaults are, with no dice rolled and parameters that can be trained
         with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
             model = ARCHITECTURES[name](**header["config"])
+            model.training_set = TrainingSet.read(header.get("training_set"))
+            model.trained_elsewhere = model.training_set is None
             model.to(tensors["embedding.weight"].dtype)
             model.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()})
             if isinstance(model, SchNet) and "filter_tables" in tensors:

@@ -1,5 +1,6 @@
 """Fine-tuning: what a trained model keeps, and what of its references is fitted to new labels."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.elements import SYMBOLS
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel, properties
+from pyg_schnet.models.elements import UnknownCompositionWarning, UnknownElementWarning
 from pyg_schnet.training.casting import in_dtype_of
 
 #: Combinations of elements that are rarer than this part of the commonest one are not determined.
@@ -31,7 +33,7 @@ class Offset(NamedTuple):
 def is_trained(model: AtomisticModel) -> bool:
     """Whether a model has learnt something, so that its scale is part of it.
 
-    True if the model knows its training set or has biases: those of its output network start at zero.
+    True if its output network has biases, which start at zero.
 
     Args:
         model: The model.
@@ -47,8 +49,6 @@ def is_trained(model: AtomisticModel) -> bool:
         >>> untrained, is_trained(model)
         (False, True)
     """
-    if getattr(model, "training_set", None) is not None:
-        return True
     return any(bool(value.any()) for name, value in model.output.named_parameters() if name.endswith("bias"))
 
 
@@ -111,7 +111,9 @@ def _rests(model: AtomisticModel, dataset: Any, targets: Sequence[Target], batch
     designs, rests, reference = [], [], model.reference
     device, elements, mode = reference.mean.device, reference.atomref.size(0), model.training
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownElementWarning)  # they are about to be learnt
+        warnings.simplefilter("ignore", UnknownCompositionWarning)
         for batch in StructureLoader(dataset, batch_size):
             moved = in_dtype_of(model, batch.to(device))
             labels = torch.stack([target.values(moved).double() for target in targets], dim=1)

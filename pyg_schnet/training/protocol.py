@@ -8,8 +8,10 @@ import torch
 from lightning.pytorch import LightningModule
 from torchmetrics import MeanMetric
 
+from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
+from pyg_schnet.models.elements import seen_by
 from pyg_schnet.training.layers import check_layers, check_model, make_ready, parameter_groups
 from pyg_schnet.training.references import check_elements, check_rule, set_references
 from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
@@ -129,6 +131,7 @@ class TrainingTask(LightningModule):
         if self.hparams["references"] == "fit":
             check_elements(training, data.dataset[data.split["val"]])
         set_references(self.model, training, self.targets, self.hparams["references"], data.batch_size)
+        self.model.training_set = seen_by(self.model, StructureLoader(training, batch_size=1000))
         self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
         self._prepared = True
 
@@ -153,8 +156,7 @@ class TrainingTask(LightningModule):
             )
         self.model.load_state_dict(trained.state_dict())
         self.model.units = dict(trained.units)
-        if getattr(trained, "training_set", None) is not None:
-            self.model.training_set = trained.training_set
+        self.model.training_set, self.model.trained_elsewhere = trained.training_set, trained.trained_elsewhere
 
     def setup(self, stage: str) -> None:
         """Called by Lightning before a run.
