@@ -1,5 +1,6 @@
 """Training a potential."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +50,10 @@ class PotentialTask(TrainingTask):
         references: Where mean, standard deviation and single-atom values of the energy come from: ``"mean"``,
             ``"atomref"``, ``"fit"``, ``"none"``, or ``"auto"`` for ``"mean"`` if the model has none yet, see
             :func:`~pyg_schnet.training.references.set_references`.
+        freeze: Names of layers of the model that keep their weights, for fine-tuning: ``["embedding"]``,
+            ``["embedding", "interactions.0"]``.
+        backbone_rate: Factor on the learning rate of all layers before the output network, for fine-tuning: with 0.1
+            what was learnt before changes ten times slower.
 
     Raises:
         ValueError: If ``rho`` or ``rho_stress`` is negative, a rate is not positive or a name is not known.
@@ -68,6 +73,8 @@ class PotentialTask(TrainingTask):
         warmup_steps: int = 0,
         plateau_patience: int = 25,
         references: ReferenceRule = "auto",
+        freeze: Sequence[str] = (),
+        backbone_rate: float = 1.0,
     ) -> None:
         super().__init__(
             model,
@@ -79,6 +86,8 @@ class PotentialTask(TrainingTask):
             warmup_steps,
             plateau_patience,
             references,
+            freeze := list(freeze),
+            backbone_rate,
         )
         for name, weight in (("rho", rho), ("rho_stress", rho_stress)):
             if weight < 0:

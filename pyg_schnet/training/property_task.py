@@ -40,6 +40,10 @@ class PropertyTask(TrainingTask):
             :func:`~pyg_schnet.training.references.set_references`.
         loss: ``"squared"``, :func:`~pyg_schnet.training.squared_loss`, as in the papers, or ``"absolute"``,
             :func:`~pyg_schnet.training.absolute_loss`, the error that is reported in the end.
+        freeze: Names of layers of the model that keep their weights, for fine-tuning: ``["embedding"]``,
+            ``["embedding", "interactions.0"]``.
+        backbone_rate: Factor on the learning rate of all layers before the output network, for fine-tuning: with 0.1
+            what was learnt before changes ten times slower.
 
     Raises:
         ValueError: If a rate is not positive, a name is not known or there is not one output for each target.
@@ -57,6 +61,8 @@ class PropertyTask(TrainingTask):
         plateau_patience: int = 25,
         references: ReferenceRule = "auto",
         loss: Literal["squared", "absolute"] = "squared",
+        freeze: Sequence[str] = (),
+        backbone_rate: float = 1.0,
     ) -> None:
         if loss not in PROPERTY_LOSSES:
             raise ValueError(f"unknown loss {loss!r}; expected one of {', '.join(map(repr, PROPERTY_LOSSES))}")
@@ -71,6 +77,8 @@ class PropertyTask(TrainingTask):
             warmup_steps,
             plateau_patience,
             references,
+            freeze := list(freeze),
+            backbone_rate,
         )
         self.save_hyperparameters(ignore=["model"])
         self.hparams["config"] = model.config

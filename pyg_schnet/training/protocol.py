@@ -1,6 +1,7 @@
 """What all training tasks share: optimizer, schedule, references, what a resumed run must agree with."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
 from pyg_schnet.models.elements import seen_by
+from pyg_schnet.training.layers import check_layers, check_model, make_ready, parameter_groups
 from pyg_schnet.training.references import check_elements, check_rule, set_references
 from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
 
@@ -23,6 +25,8 @@ _ADDED_LATER: dict[str, Any] = {
     "warmup_steps": 0,
     "plateau_patience": 25,
     "loss": "squared",
+    "freeze": [],
+    "backbone_rate": 1.0,
 }
 
 
@@ -42,8 +46,11 @@ class TrainingTask(LightningModule):
         warmup_steps: Steps in which the learning rate rises linearly from zero.
         plateau_patience: Validations without improvement that make a plateau.
         references: Where references come from, see :func:`~pyg_schnet.training.references.set_references`.
+        freeze: Names of layers that keep their weights.
+        backbone_rate: Factor on the learning rate of all layers before the output network.
 
     Raises:
+        TypeError: If ``model`` is none.
         ValueError: If a rate is not positive or a name is not known.
     """
 
@@ -58,12 +65,16 @@ class TrainingTask(LightningModule):
         warmup_steps: int,
         plateau_patience: int,
         references: str,
+        freeze: Sequence[str] = (),
+        backbone_rate: float = 1.0,
     ) -> None:
         super().__init__()
+        check_model(model)
         if learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
         check_schedule(schedule, decay, decay_steps, warmup_steps, plateau_patience)
         check_rule(references)
+        check_layers(model, freeze, backbone_rate)
         self.names, self.targets, self._prepared = targets, list[Target](), False
         self.validation_loss = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaN out
         self._plan: dict[str, Any] = {
@@ -104,7 +115,7 @@ class TrainingTask(LightningModule):
             )
 
     def prepare(self, data: Any) -> None:
-        """Before a run: check the data and set the references of the model from the training set, once.
+        """Before a run: the model is made ready to learn; once, data are checked and references set.
 
         Args:
             data: The data module of the run.
@@ -112,16 +123,40 @@ class TrainingTask(LightningModule):
         Raises:
             ValueError: If the data do not fit.
         """
+        make_ready(self.model, self.hparams.get("freeze", ()))
         if self._prepared:
             return
         self.check(data.dataset)
         training = data.dataset[data.split["train"]]
         if self.hparams["references"] == "fit":
             check_elements(training, data.dataset[data.split["val"]])
-        set_references(self.model, training, self.targets, self.hparams["references"])
+        set_references(self.model, training, self.targets, self.hparams["references"], data.batch_size)
         self.model.training_set = seen_by(self.model, StructureLoader(training, batch_size=1000))
         self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
         self._prepared = True
+
+    def begin_from(self, trained: AtomisticModel) -> None:
+        """Take the weights and references of a trained model, to train it further.
+
+        Args:
+            trained: A model of the same architecture.
+
+        Raises:
+            TypeError: If it is no model.
+            ValueError: If its architecture is another one.
+        """
+        check_model(trained)
+        own, given = _architecture(self.model), _architecture(trained)
+        different = [name for name in own | given if own.get(name) != given.get(name)]
+        if different:
+            raise ValueError(
+                "the weights are those of another architecture: "
+                + "; ".join(f"{name} is {given.get(name)} there, {own.get(name)} in the settings" for name in different)
+                + "; train with the architecture of the weights"
+            )
+        self.model.load_state_dict(trained.state_dict())
+        self.model.units = dict(trained.units)
+        self.model.training_set, self.model.trained_elsewhere = trained.training_set, trained.trained_elsewhere
 
     def setup(self, stage: str) -> None:
         """Called by Lightning before a run.
@@ -141,7 +176,9 @@ class TrainingTask(LightningModule):
         Returns:
             Both, as Lightning expects them.
         """
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams["learning_rate"], fused=True)
+        rate = self.hparams["learning_rate"]
+        groups = parameter_groups(self, self.model, rate, self.hparams.get("backbone_rate", 1.0))
+        optimizer = torch.optim.Adam(groups, lr=rate, fused=True)
         max_steps = self.trainer.max_steps if self._trainer is not None else -1
         return {
             "optimizer": optimizer,
@@ -177,6 +214,7 @@ class TrainingTask(LightningModule):
                 "in another directory"
             )
         stored, own = _ADDED_LATER | dict(checkpoint["hyper_parameters"]), dict(self.hparams)
+        stored["config"], own["config"] = _without_ways(stored.get("config", {})), _without_ways(own["config"])
         different = [name for name in own if name in stored and stored[name] != own[name]]
         if different:
             raise ValueError(
@@ -201,3 +239,12 @@ class TrainingTask(LightningModule):
         """
         checkpoint["task"] = type(self).__name__
         checkpoint["units"] = {target.name: target.unit for target in self.targets}
+
+
+def _architecture(model: AtomisticModel) -> dict[str, Any]:
+    return {"model": type(model).__name__} | _without_ways(model.config)
+
+
+def _without_ways(config: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a model that say what it computes; how it does so may change."""
+    return {name: value for name, value in config.items() if name not in {"filters", "knot_spacing"}}
