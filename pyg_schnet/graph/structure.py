@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_schnet.compat import is_transformed
+
 _thread = threading.local()
 
 
@@ -51,7 +53,7 @@ def may_inspect(tensor: Tensor) -> bool:
         (True, False)
     """
     plain = tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
-    return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor) and not values_unseen()
+    return plain and not is_transformed(tensor) and not values_unseen()
 
 
 def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:
