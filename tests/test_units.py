@@ -38,6 +38,15 @@ def test_conversion(source: str, target: str, factor: float) -> None:
     assert conversion(source, target) == pytest.approx(factor, rel=1e-8)  # NIST's number has ten digits
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("GPa", 1e9), ("kbar", 1e8), ("eV/Ang^3", 1.602176634e11)])
+def test_units_of_stress(unit: str, factor: float) -> None:
+    """In pascals; an eV is 1.602176634e-19 J since 2019, 9e-9 of it more than in CODATA 2014."""
+    assert units.STRESS[unit] == pytest.approx(factor / 1.602176634e11, rel=2e-8)
+    ase = pytest.importorskip("ase.units")
+    assert units.STRESS["GPa"] == pytest.approx(ase.GPa, rel=1e-14)
+    assert units.STRESS["kbar"] == pytest.approx(ase.GPa / 10, rel=1e-14)
+
+
 def test_conversions_invert_and_compose() -> None:
     for kind in (ENERGY, LENGTH, FORCE):
         for a, b in itertools.product(kind, repeat=2):

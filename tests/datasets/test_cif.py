@@ -89,6 +89,14 @@ def test_symmetry_operations_make_rock_salt():
     assert (np.isclose(distance, 2.82) * 2**images).sum(axis=1).tolist() == [6, 6, 6, 6]
 
 
+@pytest.mark.parametrize(("place", "atoms"), [("0.0001", 1), ("0.9999", 1), ("0.02", 2), ("0.4999", 1), ("0.25", 2)])
+def test_copies_at_the_same_place_are_one_atom_across_the_boundary_too(place, atoms):
+    """An inversion of a site near 0 or 1/2: the copy lies behind the boundary, or beside it."""
+    text = HEAD.replace("P 1", "P -1") + "loop_\n _symmetry_equiv_pos_as_xyz\n 'x,y,z'\n '-x,-y,-z'\n"
+    text += "loop_\n _atom_site_type_symbol\n _atom_site_fract_x\n _atom_site_fract_y\n _atom_site_fract_z\n"
+    assert read_cif(f"{text} Na {place} 0.5 0.5\n").numbers.tolist() == [11] * atoms
+
+
 def test_symmetry_as_ase_applies_it():
     io_module, spacegroup = pytest.importorskip("ase.io"), pytest.importorskip("ase.spacegroup")
     group = spacegroup.Spacegroup(194)

@@ -5,6 +5,8 @@ import hashlib
 import http.server
 import random
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,6 +16,13 @@ from pyg_schnet.datasets.source import RemoteFile, provide, writing
 
 CONTENT = random.Random(0).randbytes(400_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MONDAY = "Mon, 01 Jan 2024 00:00:00 GMT"
+#: What servers call the version of a file whose first transfer is cut.
+VERSIONS = {
+    "once": {"ETag": '"one"', "Last-Modified": MONDAY},
+    "weak": {"ETag": 'W/"one"', "Last-Modified": MONDAY},
+    "unnamed": {"ETag": ""},
+}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -25,35 +34,55 @@ class Handler(http.server.BaseHTTPRequestHandler):
         kind = self.path.strip("/").split("/")[0]
         wanted = self.headers.get("Range")
         self.server.requests.append((kind, wanted))
+        self.server.versions.append(self.headers.get("If-Range"))
         begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and kind != "norange" else 0
-        if kind in {"404", "500", "202"}:
-            self.answer(int(kind), b"")
-        elif kind == "html":
-            self.answer(200, b"\n<!DOCTYPE html><html>a robot?</html>")
-        elif kind == "empty":
-            self.answer(200, b"")
-        elif kind == "other":
-            self.answer(200, CONTENT[::-1])
-        elif kind == "wrongrange":
-            self.answer(206, CONTENT, {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"})
-        elif kind in {"drop", "dead"}:  # at most 150,000 bytes, then the line is cut
-            self.answer(206 if begin else 200, CONTENT[begin:], self.span(begin), 150_000 if kind == "drop" else 100)
-        elif kind == "once" and len(self.server.requests) == 1:
-            self.answer(200, CONTENT, {}, 150_000)
-        elif begin >= len(CONTENT):
-            self.answer(416, b"", {"Content-Range": f"bytes */{len(CONTENT)}"})
+        if not self.misbehaves(kind, begin, len(self.server.requests)):
+            if begin >= len(CONTENT):
+                self.answer(416, b"", {"Content-Range": f"bytes */{len(CONTENT)}"})
+            else:
+                self.answer(206 if begin else 200, CONTENT[begin:], self.span(begin))
+
+    def misbehaves(self, kind: str, begin: int, number: int) -> bool:
+        """Whether this request, counted from 1, got another answer than the file."""
+        everything = (200, CONTENT)
+        answers = {
+            "html": (200, b"\n<!DOCTYPE html><html>a robot?</html>"),
+            "empty": (200, b""),
+            "other": (200, CONTENT[::-1]),
+            "wrongrange": (206, CONTENT, {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"}),
+            "moved": (302, b"", {"Location": self.path.replace("moved", "ok")}),
+            # at most 150,000 bytes, then the line is cut
+            "drop": (206 if begin else 200, CONTENT[begin:], self.span(begin), 150_000),
+            "dead": (206 if begin else 200, CONTENT[begin:], self.span(begin), 100),
+        }
+        answers |= {status: (int(status), b"") for status in ("404", "500", "202")}
+        if number == 1:
+            answers |= {kind: (*everything, headers, 150_000) for kind, headers in VERSIONS.items()}
+            answers["changed"] = (200, CONTENT[::-1], {"ETag": '"old"'}, 150_000)
+            answers["stalls"] = (*everything, {}, 150_000, 1.0)
         else:
-            self.answer(206 if begin else 200, CONTENT[begin:], self.span(begin))
+            answers["changed"] = everything  # meanwhile it is another file, so all of it comes
+        if number < 3:
+            answers["busy"] = (503, b"")
+        if kind == "slow":
+            time.sleep(0.2)
+        if kind in answers:
+            self.answer(*answers[kind])
+        return kind in answers
 
     def span(self, begin: int) -> dict[str, str]:
         return {"Content-Range": f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}"} if begin else {}
 
-    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None) -> None:
+    def answer(
+        self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None, pause: float = 0
+    ) -> None:
         self.send_response(status)
         for key, value in ({"Content-Length": str(len(body)), "ETag": '"1"'} | (headers or {})).items():
             self.send_header(key, value)
         self.end_headers()
         self.wfile.write(body[:cut])
+        self.wfile.flush()
+        time.sleep(pause)
         if cut is not None and cut < len(body):
             self.close_connection = True
 
@@ -65,7 +94,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setattr(module, "PAUSE", 0.0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        httpd.requests = []
+        httpd.requests, httpd.versions = [], []
         httpd.address = f"http://127.0.0.1:{httpd.server_port}"
         threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield httpd
@@ -98,6 +127,41 @@ def test_a_later_run_goes_on(tmp_path, server):
     (tmp_path / "data.npz.part").write_bytes(CONTENT[:123_456])
     assert download(file, tmp_path).read_bytes() == CONTENT
     assert server.requests == [("ok", "bytes=123456-")]
+
+
+@pytest.mark.parametrize(("kind", "version"), [("once", '"one"'), ("weak", MONDAY), ("unnamed", None)])
+def test_resuming_asks_for_the_version_that_began(tmp_path, server, kind, version):
+    """Weak tags do not promise the same bytes, so the date does."""
+    assert download(remote(server, kind), tmp_path).read_bytes() == CONTENT
+    (wanted,) = [wanted for _, wanted in server.requests if wanted]
+    assert 0 < int(wanted[6:-1]) <= 150_000
+    assert server.versions == [None, version]
+
+
+def test_a_file_that_changes_meanwhile_is_fetched_as_it_is_then(tmp_path, server):
+    assert download(remote(server, "changed"), tmp_path).read_bytes() == CONTENT
+    assert server.versions == [None, '"old"']
+
+
+def test_servers_that_are_busy_stall_or_send_on(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", (5.0, 0.2))
+    assert download(remote(server, "busy"), tmp_path / "a").read_bytes() == CONTENT
+    assert len(server.requests) == 3
+    server.requests.clear()
+    assert download(remote(server, "stalls"), tmp_path / "b").read_bytes() == CONTENT
+    assert int(server.requests[1][1][6:-1]) > 150_000 - module.CHUNK  # what had come is not asked for again
+    server.requests.clear()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "data.npz.part").write_bytes(CONTENT[:1000])
+    assert download(remote(server, "moved", sha256=SHA256), tmp_path / "c").read_bytes() == CONTENT
+    assert server.requests == [("moved", "bytes=1000-"), ("ok", "bytes=1000-")]
+
+
+def test_two_at_once_fetch_it_once(tmp_path, server):
+    with ThreadPoolExecutor(2) as pool:
+        paths = list(pool.map(lambda _: download(remote(server, "slow"), tmp_path), range(2)))
+    assert [path.read_bytes() == CONTENT for path in paths] == [True, True]
+    assert len(server.requests) == 1
 
 
 def test_bytes_of_an_unknown_origin_are_not_kept(tmp_path, server):
@@ -178,6 +242,19 @@ def test_unknown_checksum_is_kept_and_compared(tmp_path, server, monkeypatch):
         check_again(RemoteFile("data.npz", size=400_000), path)
     path.unlink()
     assert provide(file, tmp_path, None, "").read_bytes() == CONTENT
+
+
+def test_md5_is_compared(tmp_path, server, monkeypatch):
+    """Where no other checksum is known, now and later."""
+    monkeypatch.delenv("PYG_SCHNET_DATA", raising=False)
+    right, wrong = (hashlib.md5(content).hexdigest() for content in (CONTENT, b"other"))
+    with pytest.raises(OSError, match=f"the file has the md5 {right}, expected {wrong}"):
+        download(remote(server, "ok", md5=wrong), tmp_path)
+    path = provide(remote(server, "ok", md5=right), tmp_path, None, "")
+    (tmp_path / "data.npz.sha256").unlink(missing_ok=True)
+    assert provide(remote(server, "ok", md5=right), tmp_path, None, "") == path
+    with pytest.raises(ValueError, match=f"has the md5 {right}, expected {wrong}; delete it"):
+        provide(remote(server, "ok", md5=wrong), tmp_path, None, "")
 
 
 def test_full_disk_leaves_a_part(tmp_path, server, monkeypatch):

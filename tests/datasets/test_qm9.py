@@ -332,6 +332,27 @@ def test_like_the_references_of_pyg(tmp_path, raw):
         torch.testing.assert_close(ours, torch.tensor(values, dtype=torch.float64), rtol=2e-8, atol=0)
 
 
+@pytest.mark.parametrize("uncharacterized", [False, True])
+def test_every_download_has_addresses_size_and_checksum(tmp_path, raw, uncharacterized):
+    """Of the files of figshare, articles 3195389, 3195404 and 3195395; sizes and checksums are of downloads."""
+    dataset = QM9(tmp_path / "root", source=raw, uncharacterized=uncharacterized, log=False)
+    expected = {
+        "dsgdb9nsd.xyz.tar.bz2": (
+            "3195389",
+            86144227,
+            "3a63848ac80691bdb8d41834b575afad345b9300d7a2db0c38adb7f6eaa8360c",
+        ),
+        "uncharacterized.txt": ("3195404", 486752, "3aa5115d540b356de94791d4a74c3bf1ed91c469ecf52a4f5d7cc0506fe02e24"),
+        "atomref.txt": ("3195395", 964, "af739d4a0fbe894a56f346ad6045ee1b74c58f8a8c9ef3fbfed920c9ad8b00f9"),
+    }
+    found = {file.name: (file.size, file.sha256) for file in dataset.files()}
+    assert found == {name: facts[1:] for name, facts in expected.items() if name in found}
+    assert ("uncharacterized.txt" in found) or uncharacterized
+    for file in dataset.files():
+        assert len(file.urls) == 3
+        assert all(url.endswith(f"/{expected[file.name][0]}") for url in file.urls)
+
+
 def test_archive_as_source(tmp_path, raw):
     (raw / "dsgdb9nsd.xyz.tar.bz2").rename(raw / "renamed.tar.bz2")
     assert len(QM9(tmp_path / "root", source=raw / "renamed.tar.bz2", log=False)) == 4

@@ -78,6 +78,20 @@ def test_units_virial_and_names(tmp_path):
     assert {"cell", "pbc", "stress"}.isdisjoint(data.keys())
 
 
+def test_stress_in_the_units_of_energy_and_length(tmp_path):
+    """Of the file, unless one of its own is named; units by which neither is one."""
+    path = write(tmp_path / "own.xyz", structures()[2:])
+    plain = Trajectory(tmp_path, path, log=False)[0].stress
+    for names, factor in (
+        ({"energy_unit": "Ha", "length_unit": "Bohr"}, units.Hartree / units.Bohr**3),
+        ({"energy_unit": "kcal/mol"}, units.kcal / units.mol),
+        ({"length_unit": "nm"}, 1e-3),
+        ({"energy_unit": "Ha", "stress_unit": "kbar"}, units.GPa / 10),
+    ):
+        stress = Trajectory(tmp_path, path, log=False, **names)[0].stress
+        torch.testing.assert_close(stress, plain * factor, rtol=1e-6, atol=0)
+
+
 def test_left_out_and_duplicates_are_counted(tmp_path):
     made = structures()
     made[1].calc.results["energy"] = np.nan
@@ -91,6 +105,36 @@ def test_changed_files_are_read_again_and_several_are_joined(tmp_path):
     assert len(Trajectory(tmp_path, [one, two], log=False)) == 3
     write(one, structures())
     assert len(Trajectory(tmp_path, [one, two], log=False)) == 5
+
+
+def test_every_option_makes_a_dataset_of_its_own(tmp_path):
+    """None is answered with what another one has stored, in whichever order they come."""
+    (atoms,) = made = structures()[2:]
+    for key in ("energy", "forces", "stress"):
+        atoms.info[f"other_{key}"] = 2 * atoms.calc.results[key]
+    atoms.arrays["other_forces"] = atoms.info.pop("other_forces")
+    atoms.info["box"] = np.diag([9.0, 9.0, 9.0])
+    path = write(tmp_path / "own.xyz", made)
+    options = [
+        {},
+        {"energy_key": "other_energy"},
+        {"forces_key": "other_forces"},
+        {"stress_key": "other_stress"},
+        {"stress_key": None},
+        {"virial_key": "other_stress"},
+        {"cell_key": "box"},
+        {"pbc": False},
+        {"pbc": (True, True, False)},
+        {"energy_unit": "Ha"},
+        {"length_unit": "Bohr"},
+        {"stress_unit": "GPa"},
+    ]
+    seen = set()
+    for option in options * 2:
+        data = Trajectory(tmp_path / "root", path, log=False, **option)[0]
+        fields = (data.energy, data.forces, data.get("cell"), data.get("pbc"), data.get("stress"))
+        seen.add(tuple(None if field is None else tuple(field.flatten().tolist()) for field in fields))
+    assert len(seen) == len(options)
 
 
 def test_messages(tmp_path):

@@ -118,6 +118,17 @@ def test_more_images_than_bits_are_left_to_plain_pytorch(limit: str, monkeypatch
     check_same(system.graph("numba"), system.graph("torch"))
 
 
+@pytest.mark.parametrize(("size", "cutoff"), [(600, 5.0), (200, 15.0)])
+def test_ordinary_structures_are_not_left_to_plain_pytorch(
+    size: int, cutoff: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "candidate_pairs", lambda *_: pytest.fail("searched by plain PyTorch"))
+    edge = (size / 0.1) ** (1 / 3)
+    pos, cell = edge * torch.rand(size, 3, dtype=torch.float64), edge * torch.eye(3, dtype=torch.float64)[None]
+    for lattice in ({}, {"cell": cell, "pbc": ALL}):
+        assert radius_graph(pos, cutoff, backend="numba", **lattice).reverse.numel() > size
+
+
 def test_a_direction_that_rounding_lost_is_left_to_plain_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     from pyg_schnet.graph import numba_kernels
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyg_schnet import Graph, radius_graph
-from pyg_schnet.graph import search
+from pyg_schnet.graph import search, within_cutoff
 from pyg_schnet.ops import edge_vectors
 
 ALL = (True, True, True)
+needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
 TRICLINIC = torch.tensor([[[4.0, 0.3, -0.2], [1.1, 3.6, 0.4], [-0.9, 0.7, 5.0]]], dtype=torch.float64)
 
 
@@ -510,6 +511,27 @@ def test_distance_of_exactly_the_cutoff_is_no_edge(
         above = radius_graph(pos, math.nextafter(cutoff, math.inf), cell=cell, pbc=axes)
         assert above.reverse.numel() == neighbors
         check_consistent(above, 1)
+
+
+@pytest.mark.parametrize("backend", ["torch", pytest.param("numba", marks=needs_numba)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_pairs_at_the_last_bit_of_the_cutoff_in_far_images(backend: str, dtype: torch.dtype) -> None:
+    """Hundreds of cells away, where wrapping rounds: search and `within_cutoff` decide alike, and by the last bit."""
+    both = 0
+    for _ in range(6):
+        cell = (5 * torch.eye(3) + 0.5 * torch.randn(3, 3)).to(dtype)[None]
+        pbc, batch = torch.tensor([ALL]), torch.zeros(4, dtype=torch.long)
+        pos = (torch.rand(4, 3, dtype=dtype) + torch.randint(-300, 300, (4, 3))) @ cell[0]
+        wide = radius_graph(pos, 4.0, cell=cell, pbc=pbc, backend=backend)
+        for distance in lengths(wide, pos, cell)[::7].tolist():
+            found = []
+            for cutoff in (math.nextafter(distance, 0), distance, math.nextafter(distance, 9), distance * (1 + 3e-16)):
+                kept = within_cutoff(pos, wide.edge_index, wide.edge_shift, cell, batch, cutoff)
+                graph = radius_graph(pos, cutoff, cell=cell, pbc=pbc, backend=backend)
+                np.testing.assert_array_equal(rows_of(graph), rows_of(wide)[kept.numpy()])
+                found.append(int(kept.sum()))
+            both += found[0] < found[-1]
+    assert both > 20  # cutoffs without and with a pair
 
 
 # --- derivatives ---

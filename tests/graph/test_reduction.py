@@ -113,3 +113,18 @@ def test_images_too_many_to_count_are_ranked(monkeypatch: pytest.MonkeyPatch) ->
     for field in ("edge_index", "edge_shift", "rowptr", "reverse"):
         assert torch.equal(getattr(graph, field), getattr(expected, field))
     assert radius_graph(pos[:1], 1.0, backend="torch").reverse.numel() == 0
+
+
+@pytest.mark.parametrize("far", [3, 114_000, 1 << 19, 1 << 22])
+def test_images_however_far_are_in_order(far: int) -> None:
+    """Numbers that say target, source and image: with room for those of the edges beside them, without, and too large
+    for 64 bits.
+    """
+    corners = torch.tensor([[far, far, far], [-far, far, far - 1]])
+    image = torch.cat([torch.randint(-far, far + 1, (398, 3)), corners]).unique(dim=0)
+    image = image[(image != 0).any(dim=1)]
+    atom = torch.zeros(len(image), dtype=torch.long)
+    graph = edges.both_directions(atom, atom, image, image, 1)
+    found = graph.edge_shift.tolist()
+    assert found == sorted([*image.tolist(), *(-image).tolist()])
+    assert torch.equal(graph.edge_shift[graph.reverse], -graph.edge_shift)

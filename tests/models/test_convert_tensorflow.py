@@ -255,6 +255,8 @@ def test_cutoff_must_fit_the_gaussians(tmp_path: Path) -> None:
     ):
         from_tensorflow(tmp_path / "network.npz", cutoff=5.0)
     assert from_tensorflow(tmp_path / "network.npz", cutoff=6.0, gamma=5.0).config["gamma"] == 5.0
+    # the authors' code rounds the number of Gaussians up, which leaves the cutoff as it is
+    assert from_tensorflow(tmp_path / "network.npz", cutoff=2.93).cutoff == 2.93
 
 
 def test_npz_with_pickles_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pyg_schnet import Potential, SchNet, load, radius_graph, save
 from pyg_schnet.models import DTNN, filter_tables
 from pyg_schnet.models import filter_networks as room
 from pyg_schnet.models.accuracy import table_accuracy
+from pyg_schnet.nn import ShiftedSoftplus
 from pyg_schnet.training import energy_forces_loss
 
 MakeModel = Callable[..., SchNet]
@@ -336,6 +337,17 @@ def test_networks_that_are_not_plain_go_one_by_one(change: str, make_model: Make
         torch.testing.assert_close(after[1], before[1], rtol=1e-13, atol=1e-13)
     elif change == "activation":
         assert not torch.allclose(after[1], before[1])
+
+
+def test_filter_networks_with_activations_of_their_own(molecules: Any, make_model: MakeModel) -> None:
+    """Of the same kind, but another shift: no two networks are taken for one."""
+    model = make_model(cutoff=3.0, filters="exact")
+    for number, block in enumerate(model.interactions):
+        block.conv.nn[1] = ShiftedSoftplus(shift=0.1 + 0.2 * number)
+    expected = model(*molecules)
+    model.filters = "table"
+    torch.testing.assert_close(model(*molecules), expected, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(model.freeze()(*molecules), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_forward_derivatives_and_many_gradients(make_model: MakeModel) -> None:

@@ -205,6 +205,28 @@ def test_weights_that_change_are_seen(water: Any, make_model: MakeModel, passes:
     torch.testing.assert_close(single, loaded, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("setting", ["shift", "linear_from"])
+def test_settings_of_activations_that_change_are_seen(setting: str, water: Any, make_model: MakeModel) -> None:
+    """Those of the output network alone, and those of all, which the loops know again."""
+    model = make_model(hidden_channels=16).freeze()
+    with torch.no_grad():
+        model.output.lin1.bias.fill_(30.0)  # so that the linear part is reached
+        for block in model.interactions:
+            block.conv.lin2.bias.fill_(30.0)
+    potential = Potential(model)
+
+    def expected() -> Tensor:
+        return model(*water).squeeze(-1).detach()  # the ordinary way
+
+    seen = [potential(*water)["energy"]]
+    for layers in ([model.output], [*model.interactions, model.output]):
+        for one in layers:
+            setattr(one.act, setting, {"shift": 0.25, "linear_from": 1.0}[setting])
+        seen.append(potential(*water)["energy"])
+        torch.testing.assert_close(seen[-1], expected(), rtol=1e-12, atol=0)
+    assert setting == "linear_from" or len({float(energy) for energy in seen}) == 3
+
+
 def prune(model: SchNet) -> None:
     model.interactions[0].lin.register_forward_hook(lambda module, inputs, output: 0 * output)
 

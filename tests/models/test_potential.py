@@ -107,6 +107,15 @@ def test_edges_of_data_count_only_beside_a_shift(water: tuple[Tensor, Tensor], m
     assert not torch.allclose(complete["energy"], bonded["energy"])
 
 
+@pytest.mark.parametrize("cutoffs", [(5.0, 3.0), (3.0, 5.0)])
+def test_every_graph_of_a_batch_must_reach(
+    cutoffs: tuple[float, float], water: tuple[Tensor, Tensor], make_model: MakeModel
+) -> None:
+    data = [RadiusGraph(cutoff)(Data(z=water[0], pos=water[1])) for cutoff in cutoffs]
+    with pytest.raises(ValueError, match="built with a cutoff of 3 Angstrom, the model needs 5"):
+        Potential(make_model(cutoff=5.0))(Batch.from_data_list(data))
+
+
 def test_empty_structures_of_a_batch_are_kept(molecules: Any, make_model: MakeModel) -> None:
     potential = Potential(make_model()).eval()
     empty = Data(z=torch.zeros(0, dtype=torch.long), pos=torch.zeros(0, 3, dtype=torch.float64))

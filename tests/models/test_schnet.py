@@ -278,6 +278,21 @@ def test_autocast_keeps_the_digits_of_sums(make_model: MakeModel) -> None:
     assert abs(energy - Potential(model)(z, pos)["energy"]).item() < 1.0
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("readout", ["add", "mean", "sum"])
+def test_autocast_reads_out_in_the_dtype_of_the_model(readout: str, make_model: MakeModel) -> None:
+    """16 bits of the network's features, none of the output network and of the sums over atoms."""
+    model = make_model(readout=readout, cutoff=3.0).float().eval()
+    z, pos = torch.randint(1, 9, (200,)), 12 * torch.rand(200, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, x = model(z, pos), model.features(z, pos)
+    each = model.output(x.float()).double()
+    assert y.dtype == torch.float32
+    expected = each.mean(0) if readout == "mean" else each.sum(0)
+    scale = float(each.abs().mean() if readout == "mean" else each.abs().sum())
+    assert float((y[0] - expected).abs()) < 1e-5 * scale  # 16 bits would leave 1e-3
+
+
 @pytest.mark.parametrize("readout", ["add", "mean"])
 def test_contributions_of_the_atoms(readout: str, molecules: Any, make_model: MakeModel) -> None:
     atomref = torch.linspace(-9, -1, 40).view(20, 2)
@@ -287,6 +302,14 @@ def test_contributions_of_the_atoms(readout: str, molecules: Any, make_model: Ma
     assert each.dtype == torch.float64
     total = torch.stack([getattr(part, "sum" if readout == "add" else "mean")(0) for part in each.split([3, 5, 8])])
     torch.testing.assert_close(total, model(*molecules), **LAW)
+
+
+def test_sum_is_add_with_its_references(molecules: Any, make_model: MakeModel) -> None:
+    options = {"mean": -2.0, "std": 3.0, "atomref": torch.arange(20.0)}
+    add, other = make_model(readout="add", **options), make_model(readout="sum", **options)
+    other.load_state_dict(add.state_dict())
+    assert torch.equal(add(*molecules), other(*molecules))
+    assert torch.equal(add.contributions(*molecules), other.contributions(*molecules))
 
 
 def test_contributions_need_a_sum_or_a_mean(molecules: Any, make_model: MakeModel) -> None:

@@ -116,22 +116,27 @@ def test_equal_to_the_ordinary_network(
     assert_same(result, expected, TOLERANCE[dtype])
 
 
-def many() -> tuple[Tensor, Tensor, Tensor]:
-    """Structures of zero to 120 atoms: alone, some together."""
-    sizes = torch.tensor([3, 20, 0, 1, 60, 30, 97, 5, 96, 120, 2, 40, 41, 15, 1])
-    count = int(sizes.sum())
-    batch = torch.arange(len(sizes)).repeat_interleave(sizes)
-    return torch.randint(1, 10, (count,)), 4.0 * torch.randn(count, 3, dtype=torch.float64), batch
+#: Atoms of structures: of all sizes, alone and some together; and more groups than sums are done in parts.
+SIZES = {
+    "many sizes": [3, 20, 0, 1, 60, 30, 97, 5, 96, 120, 2, 40, 41, 15, 1],
+    "as many groups as parts": [50] * 16,
+    "one more": [50] * 17,
+    "more than twice as many": [50] * 37,
+}
 
 
 @pytest.mark.usefixtures("poisoned")
-def test_many_structures(make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sizes", SIZES)
+def test_many_structures(
+    sizes: str, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the ordinary network; to the last bit whichever threads do them."""
     model = make_model(cutoff=3.0, filters="table").train()
-    z, pos, batch = many()
+    batch = torch.arange(len(SIZES[sizes])).repeat_interleave(torch.tensor(SIZES[sizes]))
+    z, pos = torch.randint(1, 10, (len(batch),)), 4.0 * torch.randn(len(batch), 3, dtype=torch.float64)
 
     def call() -> dict[str, Tensor]:
-        return results(model, lambda: Potential(model)(z, pos, batch, batch_size=15))
+        return results(model, lambda: Potential(model)(z, pos, batch, batch_size=len(SIZES[sizes])))
 
     result = call()
     assert_same(result, without_pass(monkeypatch, call), 1e-11)

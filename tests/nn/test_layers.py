@@ -29,7 +29,7 @@ from pyg_schnet.nn import (
     ShiftedSoftplus,
     TensorLayer,
 )
-from pyg_schnet.ops import cosine_cutoff, shifted_softplus
+from pyg_schnet.ops import cosine_cutoff, polynomial_cutoff, shifted_softplus
 
 Scramble = Callable[[nn.Module], nn.Module]
 
@@ -209,6 +209,14 @@ def test_cutoff_layers() -> None:
     assert torch.equal(CosineCutoff(5.0)(distance), cosine_cutoff(distance, 5.0))
     assert torch.equal(NoCutoff()(distance), torch.ones(20))
     assert "5.0" in repr(CosineCutoff(5.0))
+
+
+@pytest.mark.parametrize("exponent", [1, 3, 6])
+def test_exponent_of_the_polynomial_cutoff_counts(exponent: int) -> None:
+    distance = torch.linspace(0, 6, 20)
+    layer = PolynomialCutoff(5.0, exponent=exponent)
+    assert torch.equal(layer(distance), polynomial_cutoff(distance, 5.0, exponent))
+    assert torch.equal(layer(distance), PolynomialCutoff(5.0)(distance)) == (exponent == 6)
 
 
 # --- filter network, embedding, readout network ---

@@ -76,6 +76,7 @@ def test_units_of_the_model(model, tmp_path):
     for calculator in calculators:
         assert calculator.get_potential_energy(atoms) == pytest.approx(kcal * plain, rel=1e-12)
         np.testing.assert_allclose(calculator.get_forces(atoms), kcal * forces, rtol=1e-6)  # float32
+        np.testing.assert_allclose(calculator.get_property("energies", atoms).sum(), kcal * plain, rtol=1e-6)
     assert SchNetCalculator(known, energy_unit="eV").get_potential_energy(atoms) == plain
 
 
@@ -171,6 +172,21 @@ def test_captured_dynamics(model):
                 expected = ordinary.get_property(name, atoms)
                 np.testing.assert_allclose(captured.get_property(name, atoms), expected, rtol=1e-10, atol=1e-12)
     assert captured._steps[1].rebuilds == 1
+
+
+def test_captured_steps_follow_periodic_axes():
+    """Of one cell: the axes alone say that it is another structure."""
+    torch.manual_seed(0)
+    model = SchNet(8, 8, 2, 20, cutoff=4.0).double()
+    captured, ordinary = SchNetCalculator(model, captured=True), SchNetCalculator(model)
+    atoms, seen = bulk("Cu") * (2, 2, 2), set()
+    for pbc in (True, (True, True, False), (True, False, False), False, (False, False, True), True):
+        atoms.pbc = pbc
+        energy = ordinary.get_potential_energy(atoms)
+        assert captured.get_potential_energy(atoms) == pytest.approx(energy, rel=1e-12)
+        np.testing.assert_allclose(captured.get_forces(atoms), ordinary.get_forces(atoms), rtol=1e-9, atol=1e-12)
+        seen.add(round(energy, 9))
+    assert len(seen) == 4
 
 
 def test_captured_dynamics_conserve_energy(model):

@@ -189,6 +189,15 @@ def test_there_is_room_and_not_too_much(numbers: list[tuple[int, int, int]]) -> 
         known.append(sizes)
 
 
+def test_a_structure_is_left_to_fill_up_with() -> None:
+    """A shape whose structures would all be real ones is not taken."""
+    first = sizes_for(Sizes(pairs=100, atoms=21, structures=1), [])
+    for structures in (first.structures - 1, first.structures):
+        found = sizes_for(Sizes(pairs=100, atoms=21, structures=structures), [first])
+        assert (found == first) == (structures < first.structures)
+        assert found.structures > structures
+
+
 def test_batches_of_many_sizes_have_few_shapes() -> None:
     """Thirty-two molecules of 18 atoms, three more or less."""
     known: dict[Sizes, None] = {}

@@ -12,7 +12,14 @@ from torch_geometric.loader import DataLoader
 from pyg_schnet import Potential, SchNet, load
 from pyg_schnet.datasets import MD17, load_split, random_split
 from pyg_schnet.models import read_header
-from pyg_schnet.training import PotentialTask, SplitDataModule, energy_forces_loss, fit, read_checkpoint
+from pyg_schnet.training import (
+    PotentialTask,
+    RunTrainer,
+    SplitDataModule,
+    energy_forces_loss,
+    fit,
+    read_checkpoint,
+)
 
 SMALL = {"num_interactions": 1, "hidden_channels": 16, "num_filters": 16, "num_gaussians": 30, "cutoff": 6.0}
 
@@ -91,6 +98,33 @@ def test_written_model_is_the_average_of_the_best_step(dataset, tmp_path):
     model = load(result.model)
     assert torch.equal(model.embedding.weight, best["state_dict"]["potential.model.embedding.weight"])
     assert not torch.equal(model.embedding.weight, best["current_model_state"]["potential.model.embedding.weight"])
+
+
+def test_written_model_is_the_best_when_it_is_not_the_last(dataset, tmp_path):
+    task, data = task_and_data(dataset)
+    losses, end = iter([5.0, 1.0, 3.0, 4.0]), task.end_validation
+
+    def ended():  # the second validation is the best
+        task.validation_loss.reset()
+        task.validation_loss.update(torch.tensor(next(losses)))
+        end()
+
+    task.end_validation = ended
+    result = fit(task, data, tmp_path, max_steps=16, validate_every=4, accelerator="cpu")
+    best, last = (read_checkpoint(tmp_path / f"{name}.ckpt") for name in ("best", "last"))
+    assert (result.best_step, best["global_step"], last["global_step"]) == (8, 8, 16)
+    assert (result.validation_loss, result.steps) == (1.0, 16)
+    weights = load(result.model).embedding.weight
+    assert torch.equal(weights, best["state_dict"]["potential.model.embedding.weight"])
+    assert not torch.equal(weights, last["state_dict"]["potential.model.embedding.weight"])
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(1, 1), (4, 1), (5, 2), (7, 2), (8, 2), (9, 3)])
+def test_validations_are_rounded_up_to_epochs(dataset, tmp_path, every, epochs):
+    task, data = task_and_data(dataset)  # four steps an epoch
+    trainer = RunTrainer(tmp_path, max_steps=1, validate_every=every, accelerator="cpu", logger=False)
+    trainer.run(task, data)
+    assert trainer.check_val_every_n_epoch == epochs
 
 
 def test_average_follows_its_recursion(dataset, tmp_path):
@@ -212,6 +246,23 @@ def test_unreadable_checkpoint(dataset, tmp_path, content):
     with pytest.raises(ValueError, match="not a readable checkpoint .*; remove it to start the run again"):
         run(dataset, tmp_path, resume=True)
     assert (tmp_path / "last.ckpt").read_bytes() == content
+
+
+class Touch:
+    """What makes a file as soon as it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path):
+    torch.save({"global_step": Touch(tmp_path / "executed")}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="last.ckpt is not a readable checkpoint"):
+        read_checkpoint(tmp_path / "last.ckpt")
+    assert not (tmp_path / "executed").exists()
 
 
 def test_run_without_end(dataset, tmp_path):

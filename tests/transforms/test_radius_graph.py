@@ -31,8 +31,11 @@ def test_leaves_the_structure_it_was_given_alone(molecules: Any) -> None:
 
 
 def test_replaces_bonds(water: Any) -> None:
-    data = Data(z=water[0], pos=water[1], edge_index=torch.tensor([[0], [1]]))
-    assert RadiusGraph(5.0)(data).edge_index.size(1) == 6
+    """And what was known of them."""
+    data = Data(z=water[0], pos=water[1], edge_index=torch.tensor([[0], [1]]), edge_attr=torch.ones(1, 4))
+    graph = RadiusGraph(5.0)(data)
+    assert graph.edge_index.size(1) == 6
+    assert graph.get("edge_attr") is None
 
 
 def test_loader_collates_to_the_graph_of_the_batch(molecules: Any) -> None:

@@ -140,11 +140,14 @@ def test_result_does_not_depend_on_threads(name: str, features: int, monkeypatch
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("stray", [-1, 50])
-def test_stray_edges_are_refused(name: str, stray: int) -> None:
+@pytest.mark.parametrize("edge", [0, 4, -1], ids=["first", "fifth", "last"])
+@pytest.mark.parametrize("end", ["target", "source"])
+def test_stray_edges_are_refused(name: str, stray: int, edge: int, end: str) -> None:
     given = arguments(name)
-    sources = [value for value in given if isinstance(value, Tensor) and value.dtype == torch.long][1]
-    sources[4] = stray
-    with pytest.raises(IndexError, match=f"edge 4 goes from {stray} to"):
+    targets, sources = (value for value in given if isinstance(value, Tensor) and value.dtype == torch.long)
+    (targets if end == "target" else sources)[edge] = stray
+    way = f"{int(sources[edge])} to {int(targets[edge])}"
+    with pytest.raises(IndexError, match=f"edge {edge % len(targets)} goes from {way}"):
         getattr(cpu, name)(*given)
 
 
