@@ -119,16 +119,16 @@ class AtomisticModel(nn.Module):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return without_compiled_methods(self, dict(super().__getstate__()))  # type: ignore[arg-type]
+        return without_compiled_methods(self, dict(super().__getstate__()))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        super().__setstate__(state)
         forget_foreign_methods(self)
         if self._compile_options is not None:
             self.compile_network(**self._compile_options)
 
     def _replicate_for_data_parallel(self) -> Self:
-        replica: Self = super()._replicate_for_data_parallel()  # type: ignore[no-untyped-call]
+        replica: Self = super()._replicate_for_data_parallel()
         replica.__dict__ = without_compiled_methods(replica, replica.__dict__)
         return replica
 

@@ -1,7 +1,7 @@
 """Methods that a compiler has made faster, and what becomes of them in copies of a model.
 
-``torch.compile(model.represent)`` is bound to the model whose method it was, with its weights. A copy that took it along
-would compute with the weights of the original.
+``torch.compile(model.represent)`` is bound to the model whose method it was, with its weights. A copy that took it
+along would compute with the weights of the original.
 """
 
 from typing import Any
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 
-@torch.compiler.disable(reason="derivatives are taken in it; compile the network instead: model.compile_network()")
+@torch.compiler.disable
 def not_compiled(potential: nn.Module, *inputs: Any, **options: Any) -> dict[str, Tensor]:
-    """A call that a compiler does not follow.
+    """A call that a compiler does not follow: derivatives are taken in it.
 
     Args:
         potential: What is called.
