@@ -16,7 +16,7 @@ from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import FILE, content_of
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import TrainingSet, check_elements, common_elements, unfamiliar
-from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
+from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.models.loading import checked_path, load_model
 from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives, usable
 from pyg_schnet.ops import edge_vectors
@@ -272,11 +272,10 @@ class Committee(nn.Module):
         Returns:
             The edges within the cutoff of each member; members of the same cutoff share them.
         """
+        for member in self:
+            member.check_input(z, pos, edge_shift, cell, pbc)
         cutoffs = {member.cutoff: member for member in self}
         if edge_index is None and len(cutoffs) > 1:
-            check_atoms(z, pos, self.widest.embedding.weight.dtype)
-            check_cell(cell, pos)
-            self.widest._check_open(pbc, edge_shift)
             found = _nested_edges(pos, list(cutoffs), batch, batch_size, cell, pbc)
         else:
             graph = edge_index, edge_shift, cell, pbc
