@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from pyg_schnet.graph import check_structures, may_inspect
 from pyg_schnet.models.compiled import forget_foreign_methods, without_compiled_methods
 from pyg_schnet.models.edges import Edges, find_edges, given_edges
+from pyg_schnet.models.elements import TrainingSet, check_elements
 from pyg_schnet.models.inputs import check_atoms, check_cell
 from pyg_schnet.nn import AtomEmbedding, Atomwise, FeatureReadout, Reference, make_readout
 from pyg_schnet.nn.activation import activation
@@ -70,6 +71,10 @@ class AtomisticModel(nn.Module):
         self.config = config
         #: Units of what is predicted, if they are known; :func:`pyg_schnet.save` keeps them.
         self.units: dict[str, str] = {}
+        #: What the weights were trained on, if that is known; :func:`pyg_schnet.save` keeps it.
+        self.training_set: TrainingSet | None = None
+        #: Whether the weights come from a training whose examples are not known.
+        self.trained_elsewhere = False
         self.out_channels = out_channels
         self.readout = make_readout(readout, hidden_channels, readout_options)
         latent, size = getattr(self.readout, "channels", None), hidden_channels
@@ -132,8 +137,19 @@ class AtomisticModel(nn.Module):
         replica.__dict__ = without_compiled_methods(replica, replica.__dict__)
         return replica
 
+    @property
+    def elements(self) -> list[int] | None:
+        """Atomic numbers of the training set, sorted; ``None`` if it is not known."""
+        return None if self.training_set is None else sorted(self.training_set.elements)
+
+    @property
+    def training_sets(self) -> tuple[TrainingSet, ...]:
+        """The training set, if it is known; a committee has one for each member."""
+        return () if self.training_set is None else (self.training_set,)
+
     def reset_parameters(self) -> None:
         """Draw all weights anew; references stay."""
+        self.training_set, self.trained_elsewhere = None, False
         for module in self.children():
             if not isinstance(module, Reference):
                 _reset(module)
@@ -169,6 +185,7 @@ class AtomisticModel(nn.Module):
             TypeError: If an argument is of the wrong kind.
             ValueError: If an argument has the wrong shape or impossible values.
         """
+        check_elements(self, z, batch=batch)
         batch, batch_size = check_structures(pos, batch, batch_size)
         edges = self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
         residual = self.predict(z, pos, batch, batch_size, edges)
@@ -191,6 +208,7 @@ class AtomisticModel(nn.Module):
         Returns:
             Features [N, hidden_channels].
         """
+        check_elements(self, z, batch=batch)
         batch, batch_size = check_structures(pos, batch, batch_size)
         return self.represent(z, self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc))
 
@@ -216,13 +234,28 @@ class AtomisticModel(nn.Module):
         Raises:
             ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
         """
+        check_elements(self, z, batch=batch)
+        batch, batch_size = check_structures(pos, batch, batch_size)
+        return self.shares_on(z, self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc))
+
+    def shares_on(self, z: Tensor, edges: Edges) -> Tensor:
+        """What :meth:`contributions` returns, on edges that are known already.
+
+        Args:
+            z: Atomic numbers [N].
+            edges: Edges within the cutoff.
+
+        Returns:
+            Contributions [N, C] float64.
+
+        Raises:
+            ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
+        """
         if self.readout.reference not in {"add", "mean"} or hasattr(self.readout, "channels"):
             raise ValueError(
                 f"contributions of atoms exist for readout='add' and 'mean', got {self.config['readout']!r}"
             )
-        graph: dict[str, Any] = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        x = self.features(z, pos, batch, batch_size=batch_size, **graph)
-        return self.reference.std * self.output(x) + self.reference(z)
+        return self.reference.std * self.output(self.represent(z, edges)) + self.reference(z)
 
     def edges(
         self,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyg_schnet.graph import check_structures
 from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.ghosts import ghosts_for
 from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
 from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives
@@ -53,6 +54,8 @@ class CapturedPotential:
         skin: How much farther pairs are kept, in Angstrom; large ones are searched more rarely and cost more between.
         stress: Whether to return the stress; needs a complete cell.
         virials: Whether to return the virials of the atoms.
+        strict: Whether to refuse elements that the model was never trained on, see
+            :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Attributes:
         rebuilds: How often pairs have been searched.
@@ -84,6 +87,7 @@ class CapturedPotential:
         skin: float = 0.5,
         stress: bool = False,
         virials: bool = False,
+        strict: bool = False,
     ) -> None:
         self.model: Any = recordable(model)
         self.skin, self.stress, self.virials = _checked_skin(skin), stress, virials
@@ -98,6 +102,7 @@ class CapturedPotential:
         lattice_of(cell, pbc, self._batch_size, weight.device)
         if stress:
             check_volume(cell)
+        check_elements(self.model, z, strict, batch)
         self._batch = batch.to(weight.device, copy=True)
         own = (None if one is None else one.detach().to(weight.device, copy=True) for one in (cell, pbc))
         self._cell, self._pbc = own

@@ -10,6 +10,7 @@ from pyg_schnet.graph import check_structures, may_inspect
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.edges import Edges
+from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import check_volume, tensors_of
 from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges
 
@@ -35,6 +36,8 @@ class Potential(nn.Module):
             taken outside: ``torch.compile(Potential(model))`` gives the same results, no faster.
         stress: Whether a call returns the stress, unless it says otherwise.
         virials: Whether a call returns the virials of the atoms, unless it says otherwise.
+        strict: Whether to refuse elements that the model was never trained on, see
+            :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Raises:
         TypeError: If ``model`` is no :class:`~pyg_schnet.models.AtomisticModel`.
@@ -54,12 +57,13 @@ class Potential(nn.Module):
 
     model: Any
 
-    def __init__(self, model: nn.Module, *, stress: bool = False, virials: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, stress: bool = False, virials: bool = False, strict: bool = False) -> None:
         super().__init__()
         _check_model(model)
         self.model = model
         self.stress = stress
         self.virials = virials
+        self.strict = strict
 
     def forward(
         self,
@@ -109,6 +113,7 @@ class Potential(nn.Module):
         stress = self.stress if stress is None else stress
         virials = self.virials if virials is None else virials
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             if not (differentiable or stress or virials) and _is_open(*inputs[1:]):
@@ -158,6 +163,7 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values.
         """
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             point = self._evaluate(*inputs, differentiable)
@@ -200,6 +206,7 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values.
         """
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             point = self._evaluate(*inputs, differentiable)
