@@ -14,6 +14,7 @@ from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.fields import Field
 from pyg_schnet.datasets.frames import Frame, Frames
 from pyg_schnet.datasets.source import RemoteFile
+from pyg_schnet.datasets.summary import USERS_OWN
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.units import STRESS, conversion
 
@@ -74,7 +75,7 @@ class Trajectory(StructureDataset):
         (1, -2078.95)
     """
 
-    licence: ClassVar[str] = "as the user's files"
+    licence: ClassVar[str] = USERS_OWN
 
     def __init__(
         self,
