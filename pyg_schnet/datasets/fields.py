@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from pyg_schnet.batching import OF_ATOMS, OF_STRUCTURES
+from pyg_schnet.datasets.rounding import LARGEST
 
 #: Keys of a structure, which no field of a file can take.
 TAKEN = {"z", "pos", "cell", "pbc", "batch", "ptr", "num_nodes", "face", "edge_index", "edge_shift", "edge_cutoff"}
@@ -17,7 +18,6 @@ TAKEN = {"z", "pos", "cell", "pbc", "batch", "ptr", "num_nodes", "face", "edge_i
 _FREE = {"y", "time"}
 #: PyG raises keys with these words by numbers of atoms when it makes a batch.
 _RAISED = {"index": "idx", "batch": "bat"}
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Field(NamedTuple):
@@ -135,7 +135,7 @@ def _collate_one(name: str, column: list[Field | None], sizes: Sequence[int], ke
     if name == "atom_weight" or re.fullmatch(r"config_(\w+_)?weight", name):
         _check_weights(name, joined)
     if of_atoms or shape:
-        joined = np.where(np.abs(joined) <= _LARGEST, joined, np.nan).astype(np.float32)
+        joined = np.where(np.abs(joined) <= LARGEST, joined, np.nan).astype(np.float32)
     kept.values[name] = torch.from_numpy(joined)
     if of_atoms:
         kept.of_atoms.add(name)

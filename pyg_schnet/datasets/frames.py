@@ -11,11 +11,8 @@ from torch_geometric.data import Data
 
 from pyg_schnet.datasets.base import Collated
 from pyg_schnet.datasets.fields import Field, Kept, collate_fields
+from pyg_schnet.datasets.rounding import LARGEST, NEAR
 from pyg_schnet.graph.centre import FARTHEST, centred
-
-#: Structures stay where the file has them up to so far from the origin, in Angstrom; float32 keeps six digits there.
-NEAR = 32.0
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Frame(NamedTuple):
@@ -169,13 +166,13 @@ def _rows(forces: NDArray | None) -> NDArray | None:
     """Forces in float32, NaN for atoms of which one component is not known; ``None`` if none is known."""
     if forces is None:
         return None
-    known = (np.abs(forces) <= _LARGEST).all(axis=1, keepdims=True)
+    known = (np.abs(forces) <= LARGEST).all(axis=1, keepdims=True)
     return np.where(known, forces, np.nan).astype(np.float32) if known.any() else None
 
 
 def _whole(stress: NDArray | None) -> NDArray | None:
     """A stress in float32, ``None`` if one component is not known."""
-    return stress.astype(np.float32) if stress is not None and (np.abs(stress) <= _LARGEST).all() else None
+    return stress.astype(np.float32) if stress is not None and (np.abs(stress) <= LARGEST).all() else None
 
 
 def _slices(values: dict[str, Any], sizes: Tensor, of_atoms: set[str]) -> dict[str, Tensor]:
