@@ -8,6 +8,8 @@ from torch import Tensor
 from pyg_schnet.datasets.sequence import in_memory
 from pyg_schnet.units import SYMBOLS
 
+#: Licence of data that are a user's own.
+USERS_OWN = "as the user's files"
 #: Keys that describe a structure; all other keys are targets or come from transforms.
 _STRUCTURE = ("z", "pos", "cell", "pbc")
 
@@ -107,7 +109,8 @@ def summary(dataset: Any) -> str:
 
 def _is_bundled(dataset: Any) -> bool:
     files = dataset.files() if hasattr(dataset, "files") else []
-    return bool(files) and all(file.bundled is not None for file in files)
+    ours = getattr(dataset, "licence", "") != USERS_OWN
+    return ours and bool(files) and all(file.bundled is not None for file in files)
 
 
 def _rows(starts: Tensor) -> int | str:
