@@ -5,6 +5,7 @@ and forces. Data are in ``pyg_schnet.datasets``, training in ``pyg_schnet.traini
 ``pyg_schnet.simulation``.
 """
 
+from pyg_schnet import batching
 from pyg_schnet.graph import Graph, radius_graph
 from pyg_schnet.models import Potential, SchNet, load, save
 from pyg_schnet.nn import (
@@ -15,6 +16,10 @@ from pyg_schnet.nn import (
     InteractionBlock,
     ShiftedSoftplus,
 )
+from pyg_schnet.transforms import whole
+
+batching.install()
+whole.install()
 
 __version__ = "0.1.0"
 

@@ -9,7 +9,7 @@ import pytest
 
 import pyg_schnet
 
-ROOMS = "units = files < ops = graph < nn < models = transforms = datasets < training = simulation = analysis < command"
+ROOMS = "units = files = batching < ops = graph < nn < models = transforms = datasets < training = simulation = analysis < command"
 LAW = f"{ROOMS} < __main__"
 LEVEL = {room: level for level, rooms in enumerate(LAW.split(" < ")) for room in rooms.split(" = ")}
 ROOT = Path(pyg_schnet.__file__).parent

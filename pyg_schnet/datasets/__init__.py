@@ -5,6 +5,7 @@ from pyg_schnet.datasets.loader import StructureLoader
 from pyg_schnet.datasets.materials_project import MaterialsProject
 from pyg_schnet.datasets.md17 import MD17
 from pyg_schnet.datasets.qm9 import QM9
+from pyg_schnet.datasets.sequence import as_dataset
 from pyg_schnet.datasets.smiles import from_smiles
 from pyg_schnet.datasets.splits import Split, block_split, k_fold, load_split, paper_split, random_split, save_split
 from pyg_schnet.datasets.trajectory import Trajectory
@@ -17,6 +18,7 @@ __all__ = [
     "Split",
     "StructureLoader",
     "Trajectory",
+    "as_dataset",
     "block_split",
     "from_smiles",
     "k_fold",

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import torch
 import torch.utils.data
 from torch import Tensor
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset
 from torch_geometric.data import Batch, Data, Dataset, InMemoryDataset
-from torch_geometric.data.data import BaseData
 from torch_geometric.data.storage import N_KEYS
 
+from pyg_schnet.batching import LAYOUT
 from pyg_schnet.datasets.base import StructureDataset
+from pyg_schnet.datasets.sequence import Structures, as_dataset
 
 #: Keys by which PyG knows that a Data has nodes.
 _TELL_NODES = {"num_nodes", "x", "pos", "batch", "adj", "adj_t", "edge_index", "face"}
@@ -28,10 +29,14 @@ class StructureLoader(torch.utils.data.DataLoader):
     Datasets that need an object for each structure take PyG's path, with the same result at PyG's speed; the reason is
     in :attr:`why_slow`. They are: those with a ``transform`` (a ``pre_transform`` such as
     :class:`~pyg_schnet.transforms.RadiusGraph` costs nothing here and caches the edges), those not in memory, those of
-    a single structure, and those with other than tensors and strings.
+    a single structure of PyG's own kind, and those with other than tensors and strings.
+
+    A key that some structures lack is filled with what absence means, see :func:`pyg_schnet.batching.completed`. A
+    batch may be changed in place; neither the dataset nor another batch sees it.
 
     Args:
-        dataset: The structures, also a subset (``dataset[indices]`` or torch's ``Subset``) or a list of ``Data``.
+        dataset: The structures: a dataset, a subset (``dataset[indices]`` or torch's ``Subset``), a list of ``Data``,
+            torch's ``ConcatDataset``, or anything else that :func:`~pyg_schnet.datasets.as_dataset` takes.
         batch_size: Structures in a batch.
         shuffle: Whether to draw a new order for each epoch.
         device: Where batches are assembled. The structures are moved there once, those of a subset only; ``None``
@@ -55,7 +60,7 @@ class StructureLoader(torch.utils.data.DataLoader):
 
     def __init__(
         self,
-        dataset: Dataset | Subset | Sequence[Data],
+        dataset: Dataset | Subset | ConcatDataset | Sequence[Data],
         batch_size: int | None = 1,
         shuffle: bool | None = None,
         *,
@@ -93,14 +98,13 @@ class _Structures(torch.utils.data.Dataset):
     """A dataset whose structures are had many at a time, as one batch."""
 
     def __init__(self, dataset: Any, device: str | torch.device | None) -> None:
-        self.structures, self.device = dataset, None if device is None else torch.device(device)
-        stored, self.positions = _unwrap(dataset)
-        self.why_slow = _obstacle(stored)
+        self.structures, self.device = as_dataset(dataset), None if device is None else torch.device(device)
+        self.why_slow = _obstacle(self.structures)
         if self.why_slow is not None:
             return
+        stored: Any = self.structures
         self.collated = _Collated(stored._data, stored.slices)
-        if self.positions is None:
-            self.positions = torch.arange(self.collated.size)
+        self.positions = torch.tensor(list(stored.indices()), dtype=torch.long)
         if self.device is not None and self.device != self.collated.device:
             if len(self.positions) < self.collated.size:  # a subset does not move what it does not need
                 self.collated = self.collated.select(self.positions)
@@ -116,27 +120,8 @@ class _Structures(torch.utils.data.Dataset):
     def __getitems__(self, indices: list[int]) -> Batch:
         if self.why_slow is None:
             return self.collated.batch(self.positions[torch.tensor(indices, dtype=torch.long)])
-        parts = [self.structures[int(index)] for index in indices]
-        if not isinstance(parts[0], BaseData):
-            raise TypeError(f"expected a dataset of Data, got {type(parts[0]).__name__}")
-        batch = Batch.from_data_list(parts)
+        batch = Batch.from_data_list([self.structures[int(index)] for index in indices])
         return batch if self.device is None else batch.to(self.device)
-
-
-def _unwrap(dataset: Any) -> tuple[Any, Any]:
-    """The dataset that holds the structures, and the positions of those that are meant (``None``: all)."""
-    positions = None
-    while type(dataset) is Subset:
-        positions, dataset = _through(dataset.indices, positions), dataset.dataset
-    if isinstance(dataset, Dataset) and dataset._indices is not None:
-        positions = _through(dataset._indices, positions)
-    return dataset, positions
-
-
-def _through(indices: Any, positions: Tensor | None) -> Tensor:
-    chosen = torch.arange(indices.start, indices.stop, indices.step) if isinstance(indices, range) else indices
-    chosen = torch.as_tensor(chosen, dtype=torch.long)
-    return chosen if positions is None else chosen[positions]
 
 
 def _obstacle(dataset: Any) -> str | None:
@@ -146,7 +131,10 @@ def _obstacle(dataset: Any) -> str | None:
     if dataset.transform is not None:
         return "`transform` wants an object for each structure"
     own = type(dataset)
-    if own.get not in {InMemoryDataset.get, StructureDataset.get} or own.__getitem__ is not Dataset.__getitem__:
+    if (
+        own.get not in {InMemoryDataset.get, StructureDataset.get, Structures.get}
+        or own.__getitem__ is not Dataset.__getitem__
+    ):
         return f"{own.__name__} has its own way of giving a structure"
     if type(dataset._data) is not Data:
         return f"the structures are {type(dataset._data).__name__}, not Data"
@@ -157,6 +145,9 @@ def _obstacle(dataset: Any) -> str | None:
 
 def _obstacle_in(data: Data, slices: dict[str, Any]) -> str | None:
     keys = [key for key in slices if key in data]
+    for key, shape in LAYOUT.items():
+        if key in keys and isinstance(data[key], Tensor) and data[key].shape[1:] != shape:
+            return f"`{key}` is not kept as [1, {', '.join(map(str, shape))}] in each structure"
     for key in keys:
         value, plain = data[key], type(slices[key]) is Tensor and slices[key].dim() == 1
         if type(value) is Tensor:

@@ -174,7 +174,11 @@ class MD17(StructureDataset):
         super().__init__(
             root,
             "rmd17" if in_archive else self.name,
-            {"name": self.name if in_archive else None, "train": train},
+            {
+                "name": self.name if in_archive else None,
+                "train": train,
+                "fingerprint": None if check_fingerprint else "unchecked",
+            },
             source=source,
             transform=transform,
             pre_transform=pre_transform,

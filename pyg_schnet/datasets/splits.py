@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Dataset
+from torch.utils.data import ConcatDataset, Subset
 
+from pyg_schnet.datasets.sequence import Accessed, Structures, as_dataset
 from pyg_schnet.files import replacing
 
 
@@ -76,11 +77,16 @@ def _examples(count: int) -> str:
     return f"{count} example{'s' if count > 1 else ''}"
 
 
-def random_split(size: int, num_train: int, num_val: int, seed: int = 0) -> Split:
+def _size_of(size: Any) -> int:
+    """Number of examples, of a number or of whatever holds structures."""
+    return int(size) if isinstance(size, (int, np.integer)) else len(size)
+
+
+def random_split(size: int | Any, num_train: int, num_val: int, seed: int = 0) -> Split:
     """Split at random as in the paper: so many to train, so many to validate, the rest to test.
 
     Args:
-        size: Number of examples.
+        size: Number of examples, or the examples.
         num_train: Number of training examples.
         num_val: Number of validation examples, used for early stopping.
         seed: The same seed gives the same split.
@@ -95,6 +101,7 @@ def random_split(size: int, num_train: int, num_val: int, seed: int = 0) -> Spli
         >>> {name: len(part) for name, part in random_split(100, 80, 5).items()}
         {'train': 80, 'val': 5, 'test': 15}
     """
+    size = _size_of(size)
     if num_train < 1 or num_val < 0 or num_train + num_val > size:
         raise ValueError(
             f"expected at least 1 training and 0 validation examples, together at most {size}; "
@@ -124,16 +131,14 @@ PAPER_SPLITS: dict[str, tuple[PaperSplit, ...]] = {
 }
 
 
-def paper_split(
-    dataset: Dataset | str, size: int | None = None, seed: int = 0, *, num_train: int | None = None
-) -> Split:
+def paper_split(dataset: Any, size: int | None = None, seed: int = 0, *, num_train: int | None = None) -> Split:
     """The random split of a dataset with the numbers of the paper.
 
     QM9: 110,000 to train and 10,000 to validate; Materials Project: 60,000 and 4,500; MD17: 1,000 or 50,000 and 1,000;
     the rest to test. The paper gives numbers, not which examples; ISO17's split is published with its data.
 
     Args:
-        dataset: The dataset, or ``"QM9"``, ``"MaterialsProject"`` or ``"MD17"``.
+        dataset: The dataset or a subset of it, or ``"QM9"``, ``"MaterialsProject"`` or ``"MD17"``.
         size: Number of examples; needed beside a name.
         seed: The same seed gives the same split.
         num_train: Which of the training sets of the paper (MD17); the smallest by default.
@@ -148,7 +153,10 @@ def paper_split(
         >>> {name: len(part) for name, part in paper_split("QM9", 130_831).items()}
         {'train': 110000, 'val': 10000, 'test': 10831}
     """
-    name = dataset if isinstance(dataset, str) else type(dataset).__name__
+    whole = dataset
+    while isinstance(whole, Subset):
+        whole = whole.dataset
+    name = whole if isinstance(whole, str) else type(whole).__name__
     known = {key.lower(): key for key in PAPER_SPLITS}
     key = known.get(name.lower().replace("_", "").replace(" ", ""))
     if key is None:
@@ -172,7 +180,14 @@ def paper_split(
 
 
 def block_split(
-    size: int, num_train: int, num_val: int, *, gap: int, num_test: int | None = None, blocks: int = 10, seed: int = 0
+    size: int | Any,
+    num_train: int,
+    num_val: int,
+    *,
+    gap: int,
+    num_test: int | None = None,
+    blocks: int = 10,
+    seed: int = 0,
 ) -> Split:
     """Split a trajectory so that no frame of one part is near one of another.
 
@@ -181,7 +196,7 @@ def block_split(
     between runs of different parts are left out. Frames of a part are drawn at random within its runs.
 
     Args:
-        size: Number of frames, in order of time.
+        size: Number of frames, or the frames, in order of time.
         num_train: Number of training frames.
         num_val: Number of validation frames.
         gap: Frames left out between parts; take the time after which the trajectory forgets.
@@ -200,6 +215,7 @@ def block_split(
         >>> int((split["train"][:, None] - split["test"]).abs().min()) > 10
         True
     """
+    size = _size_of(size)
     if min(num_train, num_val, 1 if num_test is None else num_test) < 1 or gap < 0 or blocks < 3:
         raise ValueError(
             "expected at least 1 example in each part, `gap` at least 0 and 3 `blocks` or more; "
@@ -231,11 +247,11 @@ def block_split(
     return Split(parts, size, method="block_split", seed=seed, gap=gap, blocks=blocks)
 
 
-def k_fold(size: int, folds: int, num_val: int = 0, seed: int = 0) -> list[Split]:
+def k_fold(size: int | Any, folds: int, num_val: int = 0, seed: int = 0) -> list[Split]:
     """Splits for cross-validation: each example is in the test set once.
 
     Args:
-        size: Number of examples.
+        size: Number of examples, or the examples.
         folds: Number of splits.
         num_val: Validation examples of each, taken from those that are not for tests.
         seed: The same seed gives the same splits.
@@ -250,6 +266,7 @@ def k_fold(size: int, folds: int, num_val: int = 0, seed: int = 0) -> list[Split
         >>> [len(split["test"]) for split in k_fold(10, folds=3)]
         [4, 3, 3]
     """
+    size = _size_of(size)
     if not 2 <= folds <= size or num_val < 0 or size - -(-size // folds) - num_val < 1:
         raise ValueError(
             f"expected between 2 and {size} folds and at least 1 example to train, got {folds} folds "
@@ -265,7 +282,7 @@ def k_fold(size: int, folds: int, num_val: int = 0, seed: int = 0) -> list[Split
     return splits
 
 
-def save_split(path: str | Path, split: Mapping[str, Tensor], dataset: Dataset) -> Path:
+def save_split(path: str | Path, split: Mapping[str, Tensor], dataset: Any) -> Path:
     """Store a split with the results, and whose it is.
 
     The npz file has the positions of each part and, under ``about``, the name and size of the dataset, how the split
@@ -274,7 +291,7 @@ def save_split(path: str | Path, split: Mapping[str, Tensor], dataset: Dataset) 
     Args:
         path: The file; it is whole or absent.
         split: The split.
-        dataset: Its dataset.
+        dataset: Its dataset, or whatever :func:`~pyg_schnet.datasets.as_dataset` takes.
 
     Returns:
         The path.
@@ -282,6 +299,7 @@ def save_split(path: str | Path, split: Mapping[str, Tensor], dataset: Dataset) 
     Raises:
         ValueError: If parts overlap or the dataset is too small for them.
     """
+    dataset = as_dataset(dataset)
     path, size = Path(path), len(dataset)
     made = split.made if isinstance(split, Split) else {}
     checked = Split(split, size)
@@ -293,7 +311,7 @@ def save_split(path: str | Path, split: Mapping[str, Tensor], dataset: Dataset) 
     return path
 
 
-def load_split(path: str | Path, dataset: Dataset | None = None) -> Split:
+def load_split(path: str | Path, dataset: Any = None) -> Split:
     """Read a split that :func:`save_split` stored.
 
     Args:
@@ -325,6 +343,7 @@ def load_split(path: str | Path, dataset: Dataset | None = None) -> Split:
         split = Split(parts, size, **made)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    dataset = None if dataset is None else as_dataset(dataset)
     if dataset is not None and (about["dataset"], size) != (_name_of(dataset), len(dataset)):
         raise ValueError(
             f"{path} splits the {size} examples of {about['dataset']}, "
@@ -347,7 +366,10 @@ def _checksum(parts: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
 
 def _name_of(dataset: Any) -> str:
     """Name of a dataset: what decides which structures it holds, in which order; not what is done to them."""
-    name = "/".join([type(dataset).__name__, *filter(None, [getattr(dataset, "folder", None)])])
+    if isinstance(dataset, Accessed) and isinstance(dataset.structures, ConcatDataset):
+        return " + ".join(map(_name_of, dataset.structures.datasets))
+    inside = dataset.checksum() if isinstance(dataset, Structures) else getattr(dataset, "folder", None)
+    name = "/".join([type(dataset).__name__, *filter(None, [inside])])
     options = {key: value for key, value in getattr(dataset, "options", {}).items() if value is not None}
     name += "".join(f" {key}={value}" for key, value in sorted(options.items()))
     indices = getattr(dataset, "_indices", None)

@@ -5,8 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_schnet.datasets.sequence import in_memory
 from pyg_schnet.units import SYMBOLS
 
+#: Licence of data that are a user's own.
+USERS_OWN = "as the user's files"
 #: Keys that describe a structure; all other keys are targets or come from transforms.
 _STRUCTURE = ("z", "pos", "cell", "pbc")
 
@@ -15,12 +18,13 @@ def describe(dataset: Any) -> dict[str, Any]:
     """Size, targets, units and memory of a dataset or a subset of one.
 
     Args:
-        dataset: An in-memory dataset.
+        dataset: An in-memory dataset, or structures that can be made one, such as a list.
 
     Returns:
         ``name``, number of ``structures``, fewest and most ``atoms``, ``elements`` (atomic numbers), ``keys`` (dtype,
         shape in one structure, unit) and ``bytes`` of all tensors, those that a subset shares included.
     """
+    dataset = in_memory(dataset)
     data, slices = dataset._data, dataset.slices
     keys, size = {}, 0
     for key in slices if slices else data.keys():
@@ -69,7 +73,7 @@ def summary(dataset: Any) -> str:
     """What ``print(dataset)`` shows: size, targets with units, memory, licence and citation.
 
     Args:
-        dataset: An in-memory dataset.
+        dataset: An in-memory dataset, or structures that can be made one, such as a list.
 
     Returns:
         Some lines of text.
@@ -80,6 +84,7 @@ def summary(dataset: Any) -> str:
         >>> print(summary(MD17(tempfile.mkdtemp(), "ethanol_xtb", log=False)).splitlines()[0])
         MD17 ethanol_xtb: 2,000 structures of 9 atoms; elements H C O
     """
+    dataset = in_memory(dataset)
     about = describe(dataset)
     few, many = about["atoms"]
     symbols = " ".join(_symbols(about["elements"])) or "none"
@@ -104,7 +109,8 @@ def summary(dataset: Any) -> str:
 
 def _is_bundled(dataset: Any) -> bool:
     files = dataset.files() if hasattr(dataset, "files") else []
-    return bool(files) and all(file.bundled is not None for file in files)
+    ours = getattr(dataset, "licence", "") != USERS_OWN
+    return ours and bool(files) and all(file.bundled is not None for file in files)
 
 
 def _rows(starts: Tensor) -> int | str:

@@ -3,8 +3,26 @@
 import difflib
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
+
+from pyg_schnet.datasets.sequence import as_dataset
+
+#: Keys that describe a structure and are no targets.
+STRUCTURE = {
+    "z",
+    "pos",
+    "cell",
+    "pbc",
+    "batch",
+    "ptr",
+    "edge_index",
+    "edge_shift",
+    "edge_cutoff",
+    "forces",
+    "num_nodes",
+}
 
 
 class Target(NamedTuple):
@@ -37,6 +55,7 @@ class Target(NamedTuple):
         values, count = batch.get(self.key), getattr(batch, "num_graphs", 1)
         if values is None:
             raise ValueError(f"the data have no `{self.key}`; they have {', '.join(sorted(batch.keys()))}")
+        values = torch.as_tensor(values)  # a number of Python in a single Data
         if self.column is not None:
             values = values.view(count, -1)[:, self.column]
         if values.numel() != count:
@@ -51,7 +70,8 @@ def find_target(dataset: Any, name: str) -> Target:
     """Find a target by its name.
 
     Args:
-        dataset: A dataset of structures; those of this package name the columns of ``y`` in ``targets``.
+        dataset: A dataset, or whatever :func:`~pyg_schnet.datasets.as_dataset` takes; datasets of this package name
+            the columns of ``y`` in ``targets`` and fields of files that have another name in the data in ``renamed``.
         name: Column of ``y`` or key of the data.
 
     Returns:
@@ -66,8 +86,8 @@ def find_target(dataset: Any, name: str) -> Target:
         >>> find_target(QM9(tempfile.mkdtemp(), "bundled", log=False), "zpve")
         Target(name='zpve', key='y', column=6, unit='eV')
     """
-    units, data = getattr(dataset, "units", {}), getattr(dataset, "_data", None)
-    columns = getattr(dataset, "targets", {})
+    dataset = as_dataset(dataset)
+    units, columns = getattr(dataset, "units", {}), getattr(dataset, "targets", {})
     if name in columns:
         chosen = getattr(dataset, "target_name", None)  # a dataset may have been opened with one of its targets
         if chosen is None:
@@ -75,14 +95,30 @@ def find_target(dataset: Any, name: str) -> Target:
         if chosen == name:
             return Target(name, "y", 0, units.get(name, ""))
         raise ValueError(f"the dataset was opened with the target {chosen!r} only; open it with {name!r} or with all")
-    data = dataset[0] if data is None else data
-    whole = {"y"} if columns else set()  # not one target but all
-    structure = {"z", "pos", "cell", "pbc", "batch", "ptr", "edge_index", "edge_shift", "edge_cutoff", "forces"}
-    keys = [key for key in data.keys() if key not in structure | whole and isinstance(data[key], Tensor)]  # noqa: SIM118
-    if name in keys:
-        return Target(name, name, None, units.get(name, ""))
+    keys = _keys_of_targets(dataset, name, {"y"} if columns else set())  # y is not one target but all
+    key = getattr(dataset, "renamed", {}).get(name, name)
+    if key in keys:
+        return Target(name, key, None, units.get(key, ""))
     known = {other.lower(): other for other in [*columns, *keys]}
     close = difflib.get_close_matches(name.lower(), known, 1)
     nearest = f"; did you mean {known[close[0]]!r}?" if close else ""
     have = ", ".join(known.values()) or "none"
     raise ValueError(f"{type(dataset).__name__} has no target {name!r}, it has {have}{nearest}")
+
+
+def _keys_of_targets(dataset: Any, name: str, others: set[str]) -> list[str]:
+    """Keys that hold numbers and do not describe a structure; structures are looked at until ``name`` is found."""
+    data = getattr(dataset, "_data", None)
+    if data is not None:
+        return _numbers(data, others)
+    keys: dict[str, None] = {}
+    for one in dataset:
+        keys |= dict.fromkeys(_numbers(one, others))
+        if name in keys:
+            break
+    return list(keys)
+
+
+def _numbers(data: Data, others: set[str]) -> list[str]:
+    values = data.to_dict()
+    return [key for key in values if key not in STRUCTURE | others and isinstance(values[key], (Tensor, int, float))]

@@ -38,7 +38,7 @@ def reduced(lattice: Lattice) -> tuple[Lattice, Tensor] | None:
     cell, pbc = lattice.cell.cpu().numpy().copy(), lattice.pbc.cpu().numpy()
     matrix = np.tile(np.eye(3, dtype=np.int64), (len(cell), 1, 1))
     for structure in skewed.nonzero().squeeze(1).tolist():
-        cell[structure], matrix[structure] = _reduced(cell[structure], np.flatnonzero(pbc[structure]).tolist())
+        cell[structure], matrix[structure] = shortest(cell[structure], np.flatnonzero(pbc[structure]).tolist())
     full = torch.from_numpy(cell).to(lattice.cell.device)
     inverse = torch.linalg.inv(full)
     short = Lattice(full, inverse, lattice.pbc, 1.0 / inverse.norm(dim=1))
@@ -50,8 +50,20 @@ def in_old_vectors(shift: Tensor, matrix: Tensor) -> Tensor:
     return (shift.unsqueeze(-1) * matrix).sum(dim=1)
 
 
-def _reduced(cell: ndarray, axes: list[int]) -> tuple[ndarray, ndarray]:
-    """Vectors of which none gets shorter by adding others, and their integer coordinates in the old ones."""
+def shortest(cell: ndarray, axes: list[int]) -> tuple[ndarray, ndarray]:
+    """Vectors of one lattice of which none gets shorter by adding others.
+
+    Args:
+        cell: Lattice vectors as rows [3, 3].
+        axes: Those that may be exchanged, the periodic ones.
+
+    Returns:
+        The short vectors [3, 3] and their integer coordinates in the old ones [3, 3].
+
+    Example:
+        >>> shortest(np.array([[3.0, 0, 0], [7.0, 3, 0], [0, 0, 3]]), [0, 1, 2])[0][1].tolist()
+        [1.0, 3.0, 0.0]
+    """
     vectors, matrix = cell.astype(np.longdouble), np.eye(3, dtype=np.int64)
     for _ in range(MOST_STEPS):
         shorter = False

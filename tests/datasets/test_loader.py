@@ -189,7 +189,7 @@ def test_transform_is_applied():
 
 
 def test_lists_of_structures():
-    assert_same_batches(crystals(), fast=False, batch_size=4)
+    assert_same_batches(crystals(), batch_size=4)
 
 
 def test_dataset_with_its_own_access():
