@@ -118,25 +118,28 @@ class SchNetCLI(LightningCLI):
         if start is not None:
             model.begin_from(start)
         model.prepare(data)  # everything that can be wrong is said before anything is written
-        if trainer.is_global_zero:
-            trainer.directory.mkdir(parents=True, exist_ok=True)
-            (trainer.directory / DONE).unlink(missing_ok=True)
-            _write(trainer.directory / CONFIG, self._settings())
-            self._write_start(start, trainer.directory, resume)
         facts = {"dataset": repr(data.dataset), "split": data.split.made, "seed": self.config.fit.seed_everything}
         facts |= {"num_train": len(data.split["train"]), "num_val": len(data.split["val"])}
         if self._weights is not None:
             facts["weights"] = self._weights
-        result = trainer.run(model, data, resume, facts)
-        if trainer.is_global_zero:
-            figures = {name: str(value) if name == "model" else value for name, value in vars(result).items()}
-            with replacing(trainer.directory / DONE) as part:
-                part.write_text(json.dumps(figures | {"limits": self._limits()}, indent=2))
-            print(
-                f"{result.steps} steps, {result.steps_per_second:.1f} steps/s; best model of step {result.best_step}: "
-                f"{result.model}"
-            )
+        with trainer.claim(resume):
+            if trainer.is_global_zero:
+                (trainer.directory / DONE).unlink(missing_ok=True)
+                _write(trainer.directory / CONFIG, self._settings())
+                self._write_start(start, trainer.directory, resume)
+            result = trainer.run(model, data, resume, facts)
+            if trainer.is_global_zero:
+                self._write_done(result)
         return result
+
+    def _write_done(self, result: FitResult) -> None:
+        figures = {name: str(value) if name == "model" else value for name, value in vars(result).items()}
+        with replacing(self._directory / DONE) as part:
+            part.write_text(json.dumps(figures | {"limits": self._limits()}, indent=2))
+        print(
+            f"{result.steps} steps, {result.steps_per_second:.1f} steps/s; best model of step {result.best_step}: "
+            f"{result.model}"
+        )
 
     def _start(self, folder: Path, resume: bool) -> Any:
         """The trained model that a run goes on from, if there is one."""

@@ -12,7 +12,8 @@ from pyg_schnet.training.loss import absolute_loss, energy_forces_loss, squared_
 from pyg_schnet.training.potential_task import PotentialTask
 from pyg_schnet.training.property_task import PropertyTask
 from pyg_schnet.training.protocol import TrainingTask
-from pyg_schnet.training.result import FitResult, read_checkpoint
+from pyg_schnet.training.result import FitResult
+from pyg_schnet.training.storing import read_checkpoint
 from pyg_schnet.training.trainer import RunTrainer
 
 __all__ = [

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.datasets import StructureLoader
-from pyg_schnet.datasets.elements import SYMBOLS
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel, properties
 from pyg_schnet.models.elements import UnknownCompositionWarning, UnknownElementWarning
 from pyg_schnet.training.casting import in_dtype_of
+from pyg_schnet.units import SYMBOLS
 
 #: Combinations of elements that are rarer than this part of the commonest one are not determined.
 _DETERMINED = 1e-9

@@ -12,6 +12,7 @@ from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
 from pyg_schnet.models.elements import seen_by
+from pyg_schnet.training.ending import elapsed_part
 from pyg_schnet.training.layers import check_layers, check_model, make_ready, parameter_groups
 from pyg_schnet.training.references import check_elements, check_rule, set_references
 from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
@@ -178,11 +179,16 @@ class TrainingTask(LightningModule):
         """
         rate = self.hparams["learning_rate"]
         groups = parameter_groups(self, self.model, rate, self.hparams.get("backbone_rate", 1.0))
-        optimizer = torch.optim.Adam(groups, lr=rate, fused=True)
-        max_steps = self.trainer.max_steps if self._trainer is not None else -1
+        trainer = self.trainer if self._trainer is not None else None
+        # in mixed precision Lightning clips gradients only of optimizers that do not scale them themselves
+        scaled = trainer is not None and "mixed" in str(trainer.precision) and bool(trainer.gradient_clip_val)
+        optimizer = torch.optim.Adam(groups, lr=rate, fused=not scaled)
+        limits: dict[str, Any] = {"max_steps": -1}
+        if trainer is not None and self._plan["schedule"] == "cosine":
+            limits = {"max_steps": _last_step(trainer), "elapsed": elapsed_part(trainer)}
         return {
             "optimizer": optimizer,
-            "lr_scheduler": learning_rate_schedule(optimizer, max_steps=max_steps, **self._plan),
+            "lr_scheduler": learning_rate_schedule(optimizer, **limits, **self._plan),
         }
 
     def end_validation(self) -> None:
@@ -242,6 +248,14 @@ class TrainingTask(LightningModule):
         if self.model.training_set is not None:
             checkpoint["training_set"] = self.model.training_set._asdict()
         checkpoint["units"] = {target.name: target.unit for target in self.targets}
+
+
+def _last_step(trainer: Any) -> int:
+    """Steps after which a run ends, by its limits of steps and epochs; -1 for none."""
+    if trainer.max_epochs in {None, -1}:
+        return int(trainer.max_steps)
+    steps = trainer.estimated_stepping_batches
+    return -1 if math.isinf(steps) else int(steps)
 
 
 def _architecture(model: AtomisticModel) -> dict[str, Any]:
