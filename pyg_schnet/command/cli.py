@@ -11,7 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from pyg_schnet.command.data import structures
 from pyg_schnet.command.messages import plain
-from pyg_schnet.command.outcome import facts_of_training, load_trained, predict_file, predict_part, write_report
+from pyg_schnet.command.outcome import facts_of_training, load_trained, write_report
+from pyg_schnet.command.predict import predict_file, predict_part
 from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, TrainingTask
 
 #: File of settings in the folder of a run.
@@ -139,7 +140,7 @@ class SchNetCLI(LightningCLI):
         Args:
             model: Model and protocol.
             datamodule: The data.
-            weights: Model file, or folder of a committee; that of the run by default.
+            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
             unit: Unit of energies in the report; forces are in this unit per Angstrom.
         """
         return self.test(model, datamodule, "val", weights, unit)
@@ -158,7 +159,7 @@ class SchNetCLI(LightningCLI):
             model: Model and protocol.
             datamodule: The data.
             part: Which examples: ``"test"``, another part of the split, or the name of a further test.
-            weights: Model file, or folder of a committee; that of the run by default.
+            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
             unit: Unit of energies in the report; forces are in this unit per Angstrom.
         """
         directory = self._directory
@@ -176,23 +177,30 @@ class SchNetCLI(LightningCLI):
         input: str | None = None,
         output: str | None = None,
         weights: str | None = None,
+        overwrite: bool = False,
+        strict: bool = False,
     ) -> Path:
-        """Predictions for a part of the data, or for the structures of a file.
+        """Predictions for a part of the data, or for the structures of a file, labelled or not.
 
         Args:
             model: Model and protocol.
             datamodule: The data.
             part: Which examples of the data.
             input: File with structures that ASE reads, instead of a part of the data.
-            output: File to write: npz for a part; anything that ASE writes, by default extended xyz, for a file.
-            weights: Model file, or folder of a committee, which gives the spread as well; that of the run by default.
+            output: File to write: structures with their labels and predictions beside them (xyz, extxyz, traj, db), or
+                a table (csv, json, npz); by default predictions.xyz for a file and npz for a part, in the run's folder.
+            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
+            overwrite: Whether to replace a file that is there.
+            strict: Whether to refuse elements that the model was never trained on, instead of a warning.
         """
         directory = self._directory
         trained = load_trained(directory, weights)
         if input is not None:
-            path = predict_file(model, trained, Path(input), Path(output or directory / "predictions.xyz"))
+            output = output or str(directory / "predictions.xyz")
+            path = predict_file(model, trained, Path(input), Path(output), overwrite, strict)
         else:
-            path = predict_part(model, datamodule.part(part), trained, Path(output or directory / f"{part}.npz"))
+            output = output or str(directory / f"{part}.npz")
+            path = predict_part(model, datamodule.part(part), trained, Path(output), overwrite, strict)
         print(path)
         return path
 
