@@ -234,12 +234,30 @@ class AtomisticModel(nn.Module):
         Returns:
             The edges within the cutoff.
         """
-        check_atoms(z, pos, self.embedding.weight.dtype)
-        check_cell(cell, pos)
-        self._check_open(pbc, edge_shift)
+        self.check_input(z, pos, edge_shift, cell, pbc)
         if edge_index is None:
             return find_edges(pos, self.cutoff, batch, batch_size, cell, pbc)
         return given_edges(pos, self.cutoff, batch, batch_size, edge_index, edge_shift, cell, pbc)
+
+    def check_input(
+        self, z: Tensor, pos: Tensor, edge_shift: Tensor | None, cell: Tensor | None, pbc: Tensor | None
+    ) -> None:
+        """Check whatever does not need the edges; positions are already checked by themselves.
+
+        Args:
+            z: Atomic numbers [N].
+            pos: Positions in Angstrom [N, 3].
+            edge_shift: Image of the source of each edge [E, 3].
+            cell: Lattice vectors as rows [B, 3, 3].
+            pbc: Periodic axes [B, 3].
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If shapes or elements do not fit the model, or a moment is asked for in a crystal.
+        """
+        check_atoms(z, pos, self.embedding)
+        check_cell(cell, pos)
+        self._check_open(pbc, edge_shift)
 
     def predict(self, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> Tensor:
         """From the edges to the properties, references excluded.
@@ -302,6 +320,9 @@ class AtomisticModel(nn.Module):
             way, wherever that would raise an error, too.
         """
         return None
+
+    def follow_weights(self) -> None:
+        """Bring up to date what follows from the weights, if a subclass keeps such things."""
 
     def total(self, residual: Tensor, z: Tensor, batch: Tensor, batch_size: int) -> Tensor:
         """Add the references of each structure.

@@ -4,30 +4,35 @@ Values are looked at only where that is free, see :func:`pyg_schnet.graph.may_in
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
+from pyg_schnet.nn import AtomEmbedding
+from pyg_schnet.nn.embedding import check_numbers
 from pyg_schnet.ops import cell_volume
 
 
-def check_atoms(z: Tensor, pos: Tensor, dtype: torch.dtype) -> None:
-    """Check atomic numbers against positions, and positions against the dtype of the model.
+def check_atoms(z: Tensor, pos: Tensor, embedding: nn.Module) -> None:
+    """Check atomic numbers against positions and model, and positions against the dtype of the model.
 
     Args:
         z: Atomic numbers [N].
         pos: Positions [N, 3], already checked by themselves.
-        dtype: Dtype of the model.
+        embedding: Embedding of the model, which knows its dtype and largest atomic number.
 
     Raises:
-        TypeError: If ``z`` is no tensor or the dtypes differ.
-        ValueError: If the shapes do not match.
+        TypeError: If ``z`` is no int64 tensor or the dtypes differ.
+        ValueError: If the shapes do not match, or there is no such element.
     """
     if not isinstance(z, Tensor):
         raise TypeError(f"`z` must be a tensor of atomic numbers [N], got {type(z).__name__}")
     if z.shape != pos.shape[:1]:
         raise ValueError(f"`z` must have shape [{pos.size(0)}] like `pos`, got {list(z.shape)}")
+    if isinstance(embedding, AtomEmbedding):
+        check_numbers(z, embedding.max_z)
+    dtype = next(embedding.parameters()).dtype
     if pos.dtype != dtype:
         raise TypeError(f"`pos` is {pos.dtype}, the model {dtype}; convert one of them, for example pos.to({dtype})")
 

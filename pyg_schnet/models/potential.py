@@ -111,7 +111,7 @@ class Potential(nn.Module):
         check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            if not (differentiable or stress or virials) and _is_open(inputs[3]):
+            if not (differentiable or stress or virials) and _is_open(*inputs[1:]):
                 found = self.model.energies_and_forces(*inputs[:2], inputs[3]["batch"], inputs[2])
                 if found is not None:
                     return {"energy": found[0], "forces": found[1]}
@@ -384,17 +384,19 @@ def _check_vector(vector: Any, num_atoms: int, dtype: torch.dtype) -> None:
         raise ValueError(f"`vector` must have shape [{num_atoms}, 3] like `pos`, got {list(vector.shape)}")
 
 
-def _is_open(given: dict[str, Tensor | None]) -> bool:
-    """Whether structures surely have no periodic axes, and their edges are still to be found."""
+def _is_open(pos: Any, batch_size: int | None, given: dict[str, Tensor | None]) -> bool:
+    """Whether structures surely have no periodic axes, all is as it should be, and edges are still to be found."""
     cell, pbc = given["cell"], given["pbc"]
     if given["edge_index"] is not None or given["edge_shift"] is not None:
         return False
     if cell is None and pbc is None:
         return True
-    if not isinstance(cell, Tensor) or not isinstance(pbc, Tensor) or not may_inspect(pbc):
+    if not isinstance(pos, Tensor) or not isinstance(cell, Tensor) or not isinstance(pbc, Tensor):
         return False
-    fits = pbc.dim() == 2 and pbc.size(1) == 3 and cell.shape == (pbc.size(0), 3, 3) and pbc.dtype == torch.bool
-    return fits and pbc.size(0) == 1 and not pbc.any()
+    if not (pbc.shape == (1, 3) and pbc.dtype == torch.bool and (given["batch"] is None or batch_size == 1)):
+        return False
+    fits = cell.shape == (1, 3, 3) and cell.dtype == pos.dtype and cell.device == pos.device
+    return fits and may_inspect(pbc) and not pbc.any()
 
 
 def usable(tensor: Any) -> Any:

@@ -62,10 +62,12 @@ class SchNet(TabulatedModel):
             crystals, ``"smooth"`` (see :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None``.
         shared_interactions: Whether all interaction blocks have the same weights.
         zero_output: Whether the last layer starts at zero, as in the authors' code.
-        filters: ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
+        filters: How filters are evaluated, no part of the architecture: ``model.filters`` may be set at any time.
+            ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
             from which the pairs read them (1e-6 of the energies, also in training on forces); ``"auto"``: from a table
-            on a CPU where that is faster. The weights are the same; for inference :meth:`freeze` the tables. In
-            ``torch.compile`` and in recorded steps, ``"table"`` makes tables of all distances, and ``"auto"`` is exact.
+            where that is faster, for float32 on a CPU with the extra ``fast``, else exact. For inference :meth:`freeze`
+            the tables. In ``torch.compile`` and in recorded steps, ``"table"`` makes tables of all distances, and
+            ``"auto"`` is exact.
         knot_spacing: Distance between the knots of tables in Angstrom; errors of energies grow with its sixth, of
             forces with its fifth power. ``None`` for a tenth of the width of the Gaussians, see
             :func:`~pyg_schnet.ops.knot_spacing`.
@@ -106,7 +108,7 @@ class SchNet(TabulatedModel):
         normalization: str | None = None,
         shared_interactions: bool = False,
         zero_output: bool = False,
-        filters: str = "exact",
+        filters: str = "auto",
         knot_spacing: float | None = None,
         readout_options: dict[str, Any] | None = None,
         max_z: int = 118,
@@ -129,8 +131,6 @@ class SchNet(TabulatedModel):
             "normalization": normalization,
             "shared_interactions": shared_interactions,
             "zero_output": zero_output,
-            "filters": filters,
-            "knot_spacing": knot_spacing,
             "readout_options": readout_options,
             "max_z": max_z,
         }
@@ -193,8 +193,10 @@ class SchNet(TabulatedModel):
         x = self.embedding(z)
         if not tables:
             return x
-        factor = self.interactions[0].conv.factor(edge_weight)  # type: ignore[union-attr, operator]
-        graph = edges.pair_index, edge_weight, edges.edge_index, edges.edge_pair, factor  # one cutoff function for all
+        first, *others = (block.conv for block in self.interactions)
+        shared = all(conv.cutoff is first.cutoff for conv in others)  # type: ignore[union-attr]
+        factor = first.factor(edge_weight) if shared else None  # type: ignore[union-attr, operator]
+        graph = edges.pair_index, edge_weight, edges.edge_index, edges.edge_pair, factor
         for block in range(self.num_interactions):
             one = block % len(self.interactions)
             x = x + self.interactions[one].tabulated(x, tables[one], *graph)  # type: ignore[operator]
@@ -219,7 +221,7 @@ class SchNet(TabulatedModel):
 
     def _is_plain(self) -> bool:
         """Whether nobody has put a method of his own in the place of one that short cuts leave out."""
-        names, kind = ("edges", "represent", "predict", "total"), type(self)
+        names, kind = ("check_input", "edges", "represent", "tables", "predict", "total"), type(self)
         if kind is not SchNet and any(getattr(kind, name) is not getattr(SchNet, name) for name in names):
             return False
         return not any(name in self.__dict__ for name in names)
