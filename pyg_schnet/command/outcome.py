@@ -8,10 +8,16 @@ from torch_geometric.data import Dataset
 
 from pyg_schnet.analysis import Report, TargetErrors, evaluate, in_paper_units
 from pyg_schnet.models import AtomisticModel, Committee, load, read_header
+from pyg_schnet.models.checkpoint import FILE
 from pyg_schnet.training import PotentialTask, TrainingTask
 from pyg_schnet.units import FORCE
 
 Trained = AtomisticModel | Committee
+
+
+def holds_trained(folder: Path) -> bool:
+    """Whether a folder holds a trained model or the members of a committee."""
+    return (folder / FILE).is_file() or any(folder.glob(f"member_*/{FILE}"))
 
 
 def load_trained(directory: Path, weights: str | None = None) -> Trained:
@@ -19,24 +25,25 @@ def load_trained(directory: Path, weights: str | None = None) -> Trained:
 
     Args:
         directory: Folder of the run.
-        weights: Model file, or folder of a committee, instead.
+        weights: Whatever :func:`pyg_schnet.load` reads, instead.
 
     Returns:
         What was trained.
 
     Raises:
         FileNotFoundError: If nothing was trained there.
+        ValueError: If a file is damaged.
     """
-    place = Path(weights) if weights else directory
-    if (place / "model.safetensors").exists():
-        return load(place / "model.safetensors")
-    if place.is_dir() and any(place.glob("member_*")):
-        return Committee.load(place)
-    if place.is_file():
-        return load(place)
-    raise FileNotFoundError(
-        f"{place} holds no trained model; train one with `pyg-schnet fit`, or name its file (weights)"
-    )
+    if weights is not None:
+        return load(weights)
+    try:
+        return load(directory)
+    except FileNotFoundError as error:
+        if any(directory.glob("member_*")):  # which says what its members lack
+            raise
+        raise FileNotFoundError(
+            f"{directory} holds no trained model; train one with `pyg-schnet fit`, or name its file (weights)"
+        ) from error
 
 
 def write_report(
@@ -115,13 +122,14 @@ def facts_of_training(directory: Path, weights: str | None = None) -> dict[str, 
 
     Args:
         directory: Folder of the run.
-        weights: Model file instead.
+        weights: What was named instead.
 
     Returns:
         Facts by name; none for a committee or a model that was not trained here.
     """
-    path = directory / "model.safetensors" if weights is None else Path(weights)
-    if not path.is_file():
+    path = directory if weights is None else Path(weights).expanduser()
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file() or path.suffix == ".ckpt":
         return {}
     training = read_header(path).get("training", {})
     return {name: training[name] for name in ("steps", "best_step", "seconds", "seed") if name in training}
