@@ -10,15 +10,23 @@ import yaml
 from lightning.pytorch import seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from pyg_schnet.command.data import structures
+from pyg_schnet.command.data import structures, with_absolute_paths
 from pyg_schnet.command.messages import plain
-from pyg_schnet.command.outcome import facts_of_training, load_trained, predict_file, predict_part, write_report
+from pyg_schnet.command.outcome import facts_of_training, holds_trained, load_trained, write_report
+from pyg_schnet.command.predict import predict_file, predict_part
 from pyg_schnet.files import replacing
 from pyg_schnet.models import AtomisticModel, load, save
 from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, TrainingTask
 
+#: What the command line says of itself.
+DESCRIPTION = (
+    "Train SchNet, report its errors and predict, from one file of settings: pyg-schnet fit --config settings.yaml; "
+    "then pyg-schnet test, or predict, --config RUN/config.yaml. Files to start from are in examples/configs."
+)
 #: File of settings in the folder of a run.
 CONFIG = "config.yaml"
+#: The commands.
+COMMANDS = ("fit", "validate", "test", "predict")
 #: File that says that a run has ended, and how.
 DONE = "done.json"
 #: Model that a run began with, if it was a trained one.
@@ -32,13 +40,15 @@ class SettingsParser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with the message."""
-        sys.exit(f"pyg-schnet: {plain(message, self)} (all options: pyg-schnet fit --help)")
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "fit")
+        sys.exit(f"pyg-schnet: {plain(message, self)} (all options: pyg-schnet {command} --help)")
 
 
 class SchNetCLI(LightningCLI):
     """``pyg-schnet fit | validate | test | predict``."""
 
     def __init__(self, args: Any = None) -> None:
+        self._words = sys.argv[1:] if args is None else args
         super().__init__(
             TrainingTask,
             structures,
@@ -47,7 +57,7 @@ class SchNetCLI(LightningCLI):
             trainer_defaults={"devices": 1, "max_epochs": -1, "num_sanity_val_steps": 0, "enable_model_summary": False},
             seed_everything_default=0,
             parser_class=SettingsParser,
-            parser_kwargs={"prog": "pyg-schnet", "description": __doc__},
+            parser_kwargs={"prog": "pyg-schnet", "description": DESCRIPTION},
             subclass_mode_model=True,
             args=args,
             auto_configure_optimizers=False,
@@ -57,7 +67,7 @@ class SchNetCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands and what they get from here."""
-        return {name: {"model", "datamodule"} for name in ("fit", "validate", "test", "predict")}
+        return {name: {"model", "datamodule"} for name in COMMANDS}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         """Options of a command are the arguments of the method below, not of the trainer's."""
@@ -65,6 +75,13 @@ class SchNetCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Settings come from the file and the command line alone."""
+
+    def instantiate_classes(self) -> None:
+        """Make what the settings describe; but no data where a file is predicted, which may no longer be there."""
+        own = self.config.get(str(self.subcommand), {})
+        if self.subcommand == "predict" and own.get("input") is not None:
+            own["data"]["dataset"] = None
+        super().instantiate_classes()
 
     def fit(
         self,
@@ -174,11 +191,22 @@ class SchNetCLI(LightningCLI):
     def _settings(self) -> dict[str, Any]:
         """The settings of this run, such that every command takes them."""
         settings: dict[str, Any] = yaml.safe_load(self._parser("fit").dump(self.config.fit, skip_unset=False))
+        settings["data"] = with_absolute_paths(settings["data"])
         return {name: value for name, value in settings.items() if name not in _OF_ONE_CALL}
 
     @property
     def _directory(self) -> Path:
         return cast(RunTrainer, self.trainer).directory
+
+    @property
+    def _home(self) -> Path:
+        """Folder of a run to look into: that of its settings, wherever it is called from or was moved to."""
+        named = any("trainer.directory" in str(word) for word in self._words)
+        for config in reversed(self.config[self.subcommand].get("config") or []):
+            home = Path(str(getattr(config, "absolute", config))).parent
+            if not named and Path(str(config)).name == CONFIG and holds_trained(home):
+                return home
+        return self._directory
 
     def validate(
         self, model: TrainingTask, datamodule: SplitDataModule, weights: str | None = None, unit: str | None = None
@@ -188,7 +216,7 @@ class SchNetCLI(LightningCLI):
         Args:
             model: Model and protocol.
             datamodule: The data.
-            weights: Model file, or folder of a committee; that of the run by default.
+            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
             unit: Unit of energies in the report; forces are in this unit per Angstrom.
         """
         return self.test(model, datamodule, "val", weights, unit)
@@ -207,10 +235,10 @@ class SchNetCLI(LightningCLI):
             model: Model and protocol.
             datamodule: The data.
             part: Which examples: ``"test"``, another part of the split, or the name of a further test.
-            weights: Model file, or folder of a committee; that of the run by default.
+            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
             unit: Unit of energies in the report; forces are in this unit per Angstrom.
         """
-        directory = self._directory
+        directory = self._home
         trained, steps = load_trained(directory, weights), facts_of_training(directory, weights)
         folder = write_report(model, datamodule, part, trained, directory / part, unit, steps)
         print((folder / "report.md").read_text())
@@ -220,28 +248,37 @@ class SchNetCLI(LightningCLI):
     def predict(
         self,
         model: TrainingTask,
-        datamodule: SplitDataModule,
+        datamodule: SplitDataModule | None = None,
         part: str = "test",
         input: str | None = None,
         output: str | None = None,
         weights: str | None = None,
+        overwrite: bool = False,
+        strict: bool = False,
     ) -> Path:
-        """Predictions for a part of the data, or for the structures of a file.
+        """Predictions for a part of the data, or for the structures of a file, labelled or not.
 
         Args:
             model: Model and protocol.
             datamodule: The data.
             part: Which examples of the data.
             input: File with structures that ASE reads, instead of a part of the data.
-            output: File to write: npz for a part; anything that ASE writes, by default extended xyz, for a file.
-            weights: Model file, or folder of a committee, which gives the spread as well; that of the run by default.
+            output: File to write: structures with their labels and predictions beside them (xyz, extxyz, traj, db), or
+                a table (csv, json, npz); by default predictions.xyz for a file and npz for a part, in the run's folder.
+            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
+            overwrite: Whether to replace a file that is there.
+            strict: Whether to refuse elements that the model was never trained on, instead of a warning.
         """
-        directory = self._directory
+        directory = self._home
         trained = load_trained(directory, weights)
         if input is not None:
-            path = predict_file(model, trained, Path(input), Path(output or directory / "predictions.xyz"))
+            output = output or str(directory / "predictions.xyz")
+            path = predict_file(model, trained, Path(input), Path(output), overwrite, strict)
+        elif datamodule is None:
+            raise ValueError("there is neither a file to predict (--input) nor data (--data)")
         else:
-            path = predict_part(model, datamodule.part(part), trained, Path(output or directory / f"{part}.npz"))
+            output = output or str(directory / f"{part}.npz")
+            path = predict_part(model, datamodule.part(part), trained, Path(output), overwrite, strict)
         print(path)
         return path
 

@@ -1,6 +1,7 @@
 """Data of a run as a file of settings describes them."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,8 @@ from torch_geometric.data import Dataset
 from pyg_schnet.datasets import Split, block_split, load_split, paper_split, random_split
 from pyg_schnet.training import SplitDataModule
 
+#: Settings that may be paths.
+_PATHS = {"root", "path", "source", "split"}
 #: Ways to split; anything else is the path of a file written by ``save_split``.
 SPLITS = ("random", "paper", "block", "official", "official-1", "official-2", "official-3", "official-4", "official-5")
 
@@ -25,7 +28,7 @@ def structures(
     seed: int = 0,
     device: str | None = None,
     tests: dict[str, Dataset] | None = None,
-) -> SplitDataModule:
+) -> SplitDataModule | None:
     """Structures and how they are split.
 
     Args:
@@ -45,15 +48,43 @@ def structures(
         tests: Further datasets to test on, by name.
 
     Returns:
-        The data module of the run.
+        The data module of the run; ``None`` where no data are needed.
 
     Raises:
         ValueError: If there is no such split, or there are not enough examples.
     """
+    if dataset is None:  # the command line leaves it out
+        return None
     parts = _split(dataset, split, num_train, num_val, split_seed, gap)
     if num_test is not None:
         parts = _fewer_tests(parts, num_test, split_seed)
     return SplitDataModule(dataset, parts, batch_size, seed, device, tests)
+
+
+def with_absolute_paths(settings: Any) -> Any:
+    """Settings of data that mean the same from every folder.
+
+    Args:
+        settings: Settings, or a part of them.
+
+    Returns:
+        The same with absolute paths of datasets, their files and splits.
+    """
+    if isinstance(settings, list):
+        return [with_absolute_paths(one) for one in settings]
+    if not isinstance(settings, dict):
+        return settings
+    found = {name: with_absolute_paths(value) for name, value in settings.items()}
+    for name in _PATHS & found.keys():
+        given = found[name]
+        every = [_absolute(one, name) for one in (given if isinstance(given, list) else [given])]
+        found[name] = every if isinstance(given, list) else every[0]
+    return found
+
+
+def _absolute(path: Any, name: str) -> Any:
+    is_path = isinstance(path, str) and (name == "root" or Path(path).expanduser().exists())
+    return str(Path(path).expanduser().absolute()) if is_path else path
 
 
 def _split(dataset: Dataset, split: str, num_train: int | None, num_val: int | None, seed: int, gap: int) -> Split:

@@ -3,6 +3,8 @@
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 #: What ends a command with one sentence instead of a traceback.
@@ -26,10 +28,24 @@ def main(args: Any = None) -> None:
     from pyg_schnet.command.messages import plain  # noqa: PLC0415
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _plain_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
         warnings.simplefilter("ignore", DeprecationWarning)  # Lightning calls jsonargparse by names of before
         try:
             SchNetCLI(args)
         except (*_SAID, MisconfigurationException) as error:
             sys.exit(f"pyg-schnet: {plain(str(error))}")
+        except KeyboardInterrupt:
+            sys.stderr.write("pyg-schnet: interrupted; no file was left half-written\n")
+            sys.exit(130)  # as shells expect it of SIGINT
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings are shown as one sentence, without the line of code that they come from."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: f"pyg-schnet: warning: {' '.join(str(message).split())}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual

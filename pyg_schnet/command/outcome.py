@@ -1,23 +1,23 @@
-"""What is done with a trained model: reports and predictions."""
+"""What a trained model is worth: reports of its errors."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch_geometric.data import Data, Dataset
-from tqdm import tqdm
+from torch_geometric.data import Dataset
 
 from pyg_schnet.analysis import Report, TargetErrors, evaluate, in_paper_units
-from pyg_schnet.datasets import StructureLoader
-from pyg_schnet.files import replacing
-from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential, load, properties, read_header
-from pyg_schnet.models.inputs import tensors_of
+from pyg_schnet.models import AtomisticModel, Committee, load, read_header
+from pyg_schnet.models.checkpoint import FILE
 from pyg_schnet.training import PotentialTask, TrainingTask
 from pyg_schnet.units import FORCE
 
 Trained = AtomisticModel | Committee
+
+
+def holds_trained(folder: Path) -> bool:
+    """Whether a folder holds a trained model or the members of a committee."""
+    return (folder / FILE).is_file() or any(folder.glob(f"member_*/{FILE}"))
 
 
 def load_trained(directory: Path, weights: str | None = None) -> Trained:
@@ -25,24 +25,25 @@ def load_trained(directory: Path, weights: str | None = None) -> Trained:
 
     Args:
         directory: Folder of the run.
-        weights: Model file, or folder of a committee, instead.
+        weights: Whatever :func:`pyg_schnet.load` reads, instead.
 
     Returns:
         What was trained.
 
     Raises:
         FileNotFoundError: If nothing was trained there.
+        ValueError: If a file is damaged.
     """
-    place = Path(weights) if weights else directory
-    if (place / "model.safetensors").exists():
-        return load(place / "model.safetensors")
-    if place.is_dir() and any(place.glob("member_*")):
-        return Committee.load(place)
-    if place.is_file():
-        return load(place)
-    raise FileNotFoundError(
-        f"{place} holds no trained model; train one with `pyg-schnet fit`, or name its file (weights)"
-    )
+    if weights is not None:
+        return load(weights)
+    try:
+        return load(directory)
+    except FileNotFoundError as error:
+        if any(directory.glob("member_*")):  # which says what its members lack
+            raise
+        raise FileNotFoundError(
+            f"{directory} holds no trained model; train one with `pyg-schnet fit`, or name its file (weights)"
+        ) from error
 
 
 def write_report(
@@ -121,102 +122,14 @@ def facts_of_training(directory: Path, weights: str | None = None) -> dict[str, 
 
     Args:
         directory: Folder of the run.
-        weights: Model file instead.
+        weights: What was named instead.
 
     Returns:
         Facts by name; none for a committee or a model that was not trained here.
     """
-    path = directory / "model.safetensors" if weights is None else Path(weights)
-    if not path.is_file():
+    path = directory if weights is None else Path(weights).expanduser()
+    path = path / FILE if path.is_dir() else path
+    if not path.is_file() or path.suffix == ".ckpt":
         return {}
     training = read_header(path).get("training", {})
     return {name: training[name] for name in ("steps", "best_step", "seconds", "seed") if name in training}
-
-
-def predict_part(task: TrainingTask, dataset: Dataset, trained: Trained, path: Path) -> Path:
-    """Predict structures of a dataset, labelled or not.
-
-    Args:
-        task: The task the model was trained for.
-        dataset: The structures.
-        trained: The model or committee.
-        path: File to write: arrays by target, ``..._std`` beside them for a committee, and ``atoms``, the number of
-            atoms of each structure.
-
-    Returns:
-        The path.
-    """
-    parts: dict[str, list[np.ndarray]] = {}
-    for batch in tqdm(StructureLoader(dataset, 100), "predicting", unit="batch", leave=False):
-        outputs = _outputs(task, trained, batch) | {"atoms": batch.ptr.diff()}
-        for name, value in outputs.items():
-            parts.setdefault(name, []).append(value.detach().cpu().numpy())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part, part.open("wb") as file:
-        arrays: dict[str, Any] = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-        np.savez_compressed(file, **arrays)
-    return path
-
-
-def _outputs(task: TrainingTask, trained: Trained, batch: Data) -> dict[str, Tensor]:
-    if isinstance(task, PotentialTask):
-        potential = CommitteePotential(trained) if isinstance(trained, Committee) else Potential(trained)
-        outputs: dict[str, Tensor] = potential(batch)
-        return outputs
-    with torch.no_grad():
-        if not isinstance(trained, Committee):
-            return dict(zip(task.names, properties(trained, batch).unbind(1), strict=True))
-        z, pos, batch_size, given = tensors_of(batch, trained.cutoff)
-        mean, std, _ = trained(z, pos, batch_size=batch_size, **given)
-    named = dict(zip(task.names, mean.unbind(1), strict=True))
-    return named | {f"{name}_std": value for name, value in zip(task.names, std.unbind(1), strict=True)}
-
-
-def predict_file(task: TrainingTask, trained: Trained, source: Path, path: Path) -> Path:
-    """Predict the structures of a file that ASE reads, and write them with what was predicted.
-
-    Args:
-        task: The task the model was trained for.
-        trained: The model or committee.
-        source: The file.
-        path: File to write, in a format that keeps the properties, such as extended xyz.
-
-    Returns:
-        The path.
-
-    Raises:
-        ImportError: If ASE is missing.
-        ValueError: If the file holds no structure.
-    """
-    from ase.io import iread, write  # noqa: PLC0415
-
-    from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data  # noqa: PLC0415
-
-    done = []
-    calculator = SchNetCalculator(trained) if isinstance(task, PotentialTask) else None
-    for atoms in tqdm(iread(str(source), index=":"), "predicting", unit="structure", leave=False):
-        if calculator is not None:
-            atoms.calc = calculator
-            atoms.get_forces()
-            for name, value in calculator.results.items():
-                if name.endswith("_std"):
-                    (atoms.arrays if np.ndim(value) == 2 else atoms.info)[name] = value
-            done.append(_with_results(atoms))
-        else:
-            batch = atoms_to_data(atoms)
-            atoms.info |= {name: float(value) for name, value in _outputs(task, trained, batch).items()}
-            done.append(atoms)
-    if not done:
-        raise ValueError(f"{source} holds no structure; expected at least one")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(str(path), done)
-    return path
-
-
-def _with_results(atoms: Any) -> Any:
-    from ase.calculators.singlepoint import SinglePointCalculator  # noqa: PLC0415
-
-    results = {name: atoms.calc.results[name] for name in ("energy", "forces", "stress") if name in atoms.calc.results}
-    kept = atoms.copy()
-    kept.calc = SinglePointCalculator(kept, **results)
-    return kept

@@ -8,8 +8,9 @@ import torch
 from numpy import ndarray
 from torch import Tensor, nn
 
-from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, Potential, load
+from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, Potential, SchNet, load
 from pyg_schnet.models.captured import recordable
+from pyg_schnet.models.convert.pretrained import C20, QM9
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.simulation.freezing import frozen_copy
@@ -26,6 +27,9 @@ try:
     from ase.stress import full_3x3_to_voigt_6_stress
 except ImportError as error:
     raise ImportError('the calculator needs ASE; install it with pip install "pyg_schnet[md]"') from error
+
+#: Names of published models.
+PUBLISHED = (*C20, *QM9)
 
 __all__ = ["SPREADS", "SchNetCalculator", "atoms_to_data", "data_to_atoms"]
 
@@ -253,7 +257,8 @@ class SchNetCalculator(Calculator):
 def _potential_of(model: Any) -> Potential | CommitteePotential:
     """The potential of whatever a calculator takes."""
     if isinstance(model, (str, Path)):
-        model = Committee.load(model) if Path(model).is_dir() else load(model)
+        published = str(model) in PUBLISHED and not Path(model).exists()
+        model = SchNet.from_pretrained(str(model)) if published else load(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a SchNet, a Potential, a Committee or a path, got {type(model).__name__}")
     if isinstance(model, (Potential, CommitteePotential)):

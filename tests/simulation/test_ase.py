@@ -336,7 +336,7 @@ def test_bad_models(tmp_path):
         SchNetCalculator(3)
     with pytest.raises(FileNotFoundError, match="no model file"):
         SchNetCalculator(tmp_path / "missing.safetensors")
-    with pytest.raises(FileNotFoundError, match="no member_0/model.safetensors in"):
+    with pytest.raises(FileNotFoundError, match="no model|no member"):
         SchNetCalculator(tmp_path)
     with pytest.raises(ValueError, match="predicts an energy per atom; dynamics need readout='add'"):
         SchNetCalculator(Committee([SchNet(8, 8, 1, readout="mean"), SchNet(8, 8, 1, readout="mean")]))
