@@ -84,7 +84,8 @@ def test_equal_to_the_ordinary_network(
         assert result[name].dtype == value.dtype
         assert not result[name].requires_grad
         error = (result[name] - value).abs().max()
-        assert error <= 40 * torch.finfo(dtype).eps * value.abs().max()
+        # some ten roundings of each of some hundred pairs, which add up like their root, and of what cancels in forces
+        assert error <= 200 * torch.finfo(dtype).eps * value.abs().max()
 
 
 def many(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,15 +31,14 @@ def activate() -> Activate:
 
 
 @pytest.mark.parametrize("linear_from", [20.0, 40.0])
-@pytest.mark.parametrize(
-    ("dtype", "error", "slope_error", "smallest"),
-    [(torch.float64, 4e-16, 1e-15, 1e-300), (torch.float32, 2.4e-7, 4.8e-7, 2e-38)],
-    ids=["float64", "float32"],
-)
-def test_everywhere(
-    linear_from: float, dtype: torch.dtype, error: float, slope_error: float, smallest: float, activate: Activate
-) -> None:
-    """To the last digits; the derivative, too."""
+@pytest.mark.parametrize(("dtype", "smallest"), [(torch.float64, 1e-300), (torch.float32, 2e-38)], ids=str)
+def test_everywhere(linear_from: float, dtype: torch.dtype, smallest: float, activate: Activate) -> None:
+    """To the last digits, eight roundings by half an eps of the function and ten of the derivative; torch's are less.
+
+    Of float32, what is compared with has no errors.
+    """
+    eps = torch.finfo(dtype).eps
+    error, slope_error = (4 * eps, 5 * eps) if dtype == torch.float32 else (6 * eps, 8 * eps)
     ends = [0.0, -0.0, 1e-300, 1e-9, -1e-9, 19.999, 20.001, 39.999, 40.001, 800.0, -800.0, math.inf, -math.inf]
     near, far = torch.linspace(-50, 50, 997, dtype=torch.float64), torch.linspace(-700, 700, 1401, dtype=torch.float64)
     u = torch.cat([near, far, torch.tensor(ends, dtype=torch.float64)]).to(dtype)
