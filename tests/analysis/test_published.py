@@ -31,6 +31,82 @@ def test_counts():
     assert len(set(ROWS)) == len(ROWS)
 
 
+#: The tables once more, read column by column: molecules in the order of the paper, then what (model, number of
+#: training examples, what was trained on) gave of them; "/" for none.
+IN_ORDER = ["benzene", "toluene", "malonaldehyde", "salicylic_acid", "aspirin", "ethanol", "uracil", "naphthalene"]
+COLUMNS = {
+    ("energy", "GDML", 1000, "forces"): "0.07 0.12 0.16 0.12 0.27 0.15 0.11 0.12",
+    ("energy", "SchNet", 1000, "energy"): "1.19 2.95 2.03 3.27 4.20 0.93 2.26 3.58",
+    ("energy", "SchNet", 1000, "energy and forces"): "0.08 0.12 0.13 0.20 0.37 0.08 0.14 0.16",
+    ("energy", "DTNN", 50_000, "energy"): "0.04 0.18 0.19 0.41 / / / /",
+    ("energy", "SchNet", 50_000, "energy"): "0.08 0.16 0.13 0.25 0.25 0.07 0.13 0.20",
+    ("energy", "SchNet", 50_000, "energy and forces"): "0.07 0.09 0.08 0.10 0.12 0.05 0.10 0.11",
+    ("forces", "GDML", 1000, "forces"): "0.23 0.24 0.80 0.28 0.99 0.79 0.24 0.23",
+    ("forces", "SchNet", 1000, "energy"): "14.12 22.31 20.41 23.21 23.54 6.56 20.08 25.36",
+    ("forces", "SchNet", 1000, "energy and forces"): "0.31 0.57 0.66 0.85 1.35 0.39 0.56 0.58",
+    ("forces", "SchNet", 50_000, "energy"): "1.23 1.79 1.51 3.72 7.36 0.76 3.28 2.58",
+    ("forces", "SchNet", 50_000, "energy and forces"): "0.17 0.09 0.08 0.19 0.33 0.05 0.11 0.11",
+}
+TARGETS = ["homo", "lumo", "gap", "zpve", "mu", "alpha", "r2", "U0", "U", "H", "G", "Cv"]
+QM9_COLUMNS = {
+    "unit": "eV eV eV meV D a0^3 a0^2 eV eV eV eV cal/(mol_K)",
+    "SchNet": "0.041 0.034 0.063 1.7 0.033 0.235 0.073 0.014 0.019 0.014 0.014 0.033",
+    "standard error": "0.001 0.000 0.000 0.033 0.001 0.061 0.002 0.001 0.006 0.001 0.000 0.000",
+    "enn-s2s": "0.043 0.037 0.069 1.5 0.030 0.092 0.180 0.019 0.019 0.017 0.019 0.040",
+}
+C20_COLUMNS = {
+    "T": "3 6 3 6 6 6 6",
+    "F": "64 64 128 128 128 128 128",
+    "rho": "0.01 0.01 0.01 0.01 0.1 0.001 0",
+    "energy": "0.228 0.202 0.188 0.100 0.027 0.238 0.260",
+    "forces": "0.401 0.217 0.197 0.120 0.171 0.061 0.058",
+}
+
+
+def numbers(text):
+    return [None if one == "/" else float(one) for one in text.split()]
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: "-".join(map(str, column)))
+def test_tables_3_and_4_are_what_was_read_again(column):
+    target, model, number, trained_on = column
+    found = table(target, number, trained_on, model)
+    expected = dict(zip(IN_ORDER, numbers(COLUMNS[column]), strict=True))
+    assert found == {molecule: value for molecule, value in expected.items() if value is not None}
+    unit = {"energy": "kcal/mol", "forces": "kcal/mol/Ang"}[target]
+    assert {row.unit for row in published_rows("MD17", target, None, number, trained_on, model=model)} == {unit}
+
+
+def test_table_1_is_what_was_read_again():
+    units = [unit.replace("_", " ") for unit in QM9_COLUMNS["unit"].split()]
+    rows = [row for row in ROWS if row.source == "table I"]
+    assert {row.num_train for row in rows} == {110_000}
+    for model, error in (("SchNet", QM9_COLUMNS["standard error"]), ("enn-s2s", " / " * 12)):
+        found = [(row.target, row.unit, row.value, row.standard_error) for row in rows if row.model == model]
+        expected = zip(TARGETS, units, numbers(QM9_COLUMNS[model]), numbers(error), strict=True)
+        assert sorted(found) == sorted(expected)
+
+
+def test_tables_2_and_5_are_what_was_read_again():
+    rows = published_rows("MaterialsProject", "formation_energy", model=None)
+    assert {(row.model, row.num_train): (row.value, row.standard_error) for row in rows} == {
+        ("extended Coulomb matrix", 3000): (0.64, None),
+        ("Ewald sum matrix", 3000): (0.49, None),
+        ("sine matrix", 3000): (0.37, None),
+        ("SchNet", 3000): (0.127, 0.001),
+        ("SchNet", 60_000): (0.035, 0.0),
+    }
+    settings = list(zip(*(numbers(C20_COLUMNS[name]) for name in ("T", "F", "rho")), strict=True))
+    for target in ("energy", "forces"):
+        found = {
+            (row.num_interactions, row.hidden_channels, row.rho): (row.value, row.trained_on, row.num_train)
+            for row in published_rows("C20", target)
+        }
+        for setting, value in zip(settings, numbers(C20_COLUMNS[target]), strict=True):
+            assert found.pop(setting) == (value, "energy and forces" if setting[2] else "forces", 20_000)
+        assert not found
+
+
 def test_targets_and_molecules_are_those_of_the_datasets():
     assert {row.target for row in ROWS if row.dataset == "QM9"} <= set(QM9.targets)
     for row in published_rows("QM9", "zpve") + published_rows("QM9", "Cv") + published_rows("QM9", "alpha"):

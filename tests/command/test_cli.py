@@ -16,7 +16,7 @@ from pyg_schnet import Potential, load
 from pyg_schnet.datasets import MD17, load_split
 from pyg_schnet.models import Committee, CommitteePotential, read_header
 from pyg_schnet.simulation.ase import SchNetCalculator
-from pyg_schnet.training import read_checkpoint
+from pyg_schnet.training import RunTrainer, read_checkpoint
 
 from .conftest import write_settings
 
@@ -140,6 +140,44 @@ def test_committee(root, call, tmp_path):
     assert (run / "member_0" / "model.safetensors").read_bytes() == before
     call("test", "--config", run / "config.yaml", "--part", "val")
     assert json.loads((run / "val" / "report.json").read_text())["facts"]["members"] == 2
+
+
+def test_members_see_the_examples_in_orders_of_their_own(root, call, tmp_path, monkeypatch):
+    """Of one split, from weights drawn with seeds of their own."""
+    orders, weights, run = [], [], RunTrainer.run
+
+    def watched(trainer, task, data, *rest):
+        orders.append([data.examples_of(epoch, 0).tolist() for epoch in range(2)])
+        weights.append(task.model.embedding.weight.detach().clone())
+        return run(trainer, task, data, *rest)
+
+    monkeypatch.setattr(RunTrainer, "run", watched)
+    call("fit", "--config", write_settings(tmp_path, root, max_steps=1), "--members", "3")
+    assert len(orders) == 3
+    for epoch in range(2):
+        assert len({tuple(order[epoch]) for order in orders}) == 3
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+    seeds = [yaml.safe_load((tmp_path / f"run/member_{i}/config.yaml").read_text())["data"]["seed"] for i in range(3)]
+    assert len(set(seeds)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "trained_on"),
+    [
+        (["--model.forces", "false"], "energy"),
+        (["--model.rho", "0"], "forces"),
+        (["--model.rho", "0.1"], "energy and forces"),
+    ],
+    ids=["energies", "forces", "both"],
+)
+def test_reports_say_what_was_trained_on(root, call, tmp_path, words, trained_on):
+    """By which the column of the paper is chosen."""
+    settings = write_settings(tmp_path, root, max_steps=4)
+    call("fit", "--config", settings, *words)
+    call("test", "--config", tmp_path / "run" / "config.yaml")
+    facts = json.loads((tmp_path / "run" / "test" / "report.json").read_text())["facts"]
+    assert (facts["trained_on"], facts["num_train"]) == (trained_on, 64)
 
 
 def test_property_task(root, call, tmp_path):

@@ -101,6 +101,48 @@ def test_changed_source_is_noticed(tmp_path, raw):
     assert read_times(tmp_path) == 2
 
 
+def test_source_of_the_same_size_is_noticed(tmp_path, raw):
+    """Changed where it is, and another one that is as old."""
+    assert [float(one.energy) for one in Numbers(tmp_path, source=raw)] == [1, 2, 3]
+    stat = raw.stat()
+    raw.write_text("4 5 6")
+    os.utime(raw, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert [float(one.energy) for one in Numbers(tmp_path, source=raw)] == [4, 5, 6]
+    other = tmp_path / "mirror" / "numbers.txt"
+    other.parent.mkdir()
+    other.write_text("7 8 9")
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    assert [float(one.energy) for one in Numbers(tmp_path, source=other)] == [7, 8, 9]
+    assert read_times(tmp_path) == 3
+
+
+def test_processed_file_of_another_version_is_made_again(tmp_path, raw):
+    Numbers(tmp_path, source=raw)
+    (path,) = (tmp_path / "numbers/processed").iterdir()
+    stored = torch.load(path, weights_only=True)
+    torch.save(stored | {"format": "another", "slices": None}, path)
+    assert [float(one.energy) for one in Numbers(tmp_path, source=raw)] == [1, 2, 3]
+    assert read_times(tmp_path) == 2
+
+
+def test_options_of_any_length_have_a_name(tmp_path, raw):
+    """Which file systems take, and which says all of them."""
+
+    class Named(Numbers):
+        def __init__(self, root, **options):
+            self.pause = 0
+            StructureDataset.__init__(self, root, "numbers", options, source=raw, log=False)
+
+        def read(self, paths):
+            data, slices, report = super().read(paths)
+            return data, slices, report | self.options
+
+    options = [{"key": 80 * "x" + end} for end in ("", "y", 300 * "y", 300 * "y" + "z")]
+    for given in options * 2:
+        assert Named(tmp_path, **given).report == {"numbers": 3} | given
+    assert len(list((tmp_path / "numbers/processed").iterdir())) == len(options)
+
+
 @pytest.mark.parametrize("damage", ["empty", "half", "other", "old"])
 def test_damaged_processed_file_is_made_again(tmp_path, raw, damage):
     path = tmp_path / "numbers/processed/data.pt"
@@ -129,6 +171,49 @@ def test_functions_that_differ_in_a_number_are_told_apart(tmp_path, raw):
     assert read_times(tmp_path) == 6  # the same code, written elsewhere
     with pytest.raises(ValueError, match="`pre_filter` leaves no structure"):
         Numbers(tmp_path, source=raw, pre_filter=lambda data: float(data.energy) > 3)
+
+
+class Bound:
+    """Limits of methods and of keywords."""
+
+    def __init__(self, limit):
+        self.limit = limit
+
+    def passes(self, data):
+        return float(data.energy) > self.limit
+
+
+def test_functions_that_differ_in_anything_are_told_apart(tmp_path, raw):
+    """Methods of two objects, defaults and keywords, what is looked up, dtypes of tensors; in whichever order."""
+
+    def above(data, *, limit):
+        return float(data.energy) > limit
+
+    def default(data, *, limit=1):
+        return float(data.energy) > limit
+
+    def another(data, *, limit=2):
+        return float(data.energy) > limit
+
+    another.__code__ = default.__code__  # the default alone tells them apart
+    pairs = [
+        (Bound(1).passes, Bound(2).passes),
+        (partial(above, limit=1), partial(above, limit=2)),
+        (default, another),
+        (lambda data: data.energy.sum() > 1, lambda data: data.z.sum() > 1),
+        (lambda data: torch.tensor([1.0]).dtype == torch.float64, lambda data: torch.tensor([1]).dtype == torch.int64),
+    ]
+    found = [len(Numbers(tmp_path, source=raw, pre_filter=one)) for pair in pairs[:3] for one in pair]
+    assert found == [2, 1] * 3
+    assert len(Numbers(tmp_path, source=raw, pre_filter=pairs[3][0])) == 2
+    with pytest.raises(ValueError, match="leaves no structure"):  # nothing of another one is taken
+        Numbers(tmp_path, source=raw, pre_filter=pairs[3][1])
+
+    def shifted(by):
+        return lambda data: data.clone().update({"energy": data.energy, "by": by})
+
+    for by in (torch.tensor([1], dtype=torch.int32), torch.tensor([1]), torch.tensor([1.0]), torch.tensor([True])):
+        assert Numbers(tmp_path, source=raw, pre_transform=shifted(by))[0].by.dtype == by.dtype
 
 
 def test_transforms_that_differ_in_an_attribute_are_told_apart(tmp_path, raw):
