@@ -146,7 +146,7 @@ def test_a_folder_that_vanishes(kept: Kept) -> None:
 def test_a_broken_package_is_said_once(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_package.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.warns(RuntimeWarning, match="broken_package is installed but cannot be used") as said:
+    with pytest.warns(RuntimeWarning, match="broken_package is installed but cannot be used") as said:  # noqa: PT031
         assert trouble_with("broken_package")
         assert trouble_with("broken_package")
         assert loops_of("pyg_schnet.ops.kernels.cpu", "broken_package") is None
@@ -182,14 +182,14 @@ def whole(environment: dict[str, str]) -> list[str]:
 
 
 def test_packages_that_are_broken_are_done_without(tmp_path: Path) -> None:
-    error = "module numpy has no attribute bool"
+    reason = "module numpy has no attribute bool"
     for name, kind in {"numba": "AttributeError", "vesin": "OSError", "triton": "ImportError"}.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(f"raise {kind}({error!r})")
+        (tmp_path / name / "__init__.py").write_text(f"raise {kind}({reason!r})")
     edges, *atoms, error = whole({"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])})
     assert int(edges) > 0
     assert atoms == ["20", "20"]
-    assert "backend 'numba' needs numba, which is installed but cannot be used (module numpy has no attribute" in error
+    assert f"backend 'numba' needs numba, which is installed but cannot be used ({reason})" in error
 
 
 def test_compilation_may_be_switched_off() -> None:

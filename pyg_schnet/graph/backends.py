@@ -103,10 +103,10 @@ def find_search(name: str, device: torch.device, num_atoms: int, batch_size: int
             "use backend='auto' or 'torch'"
         )
     if not backend.installed():
-        remedy = f"install it with pip install {backend.install}"
+        remedy = f"; install it with pip install {backend.install}"
         if trouble := trouble_with(backend.package):
-            remedy = f"which is installed but cannot be used ({trouble}); repair it or use backend='auto'"
-        raise ImportError(f"backend {name!r} needs {backend.package}; {remedy}")
+            remedy = f", which is installed but cannot be used ({trouble}); repair it or use backend='auto'"
+        raise ImportError(f"backend {name!r} needs {backend.package}{remedy}")
     return backend.search if num_atoms else candidate_pairs
 
 
