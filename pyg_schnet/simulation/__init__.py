@@ -1,6 +1,7 @@
 """Dynamics with a trained model; its names are imported when they are asked for, as they need ASE (extra ``md``)."""
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,4 +20,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *(_HOMES if find_spec("ase") is not None else ())})
