@@ -198,7 +198,7 @@ def _completing(collate: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(collate)
     def completing(cls: Any, data_list: Any, *args: Any, **options: Any) -> Any:
         structures = data_list if isinstance(data_list, (list, tuple)) else list(data_list)
-        left_out = options.get("exclude_keys") or ()
+        left_out = options.get("exclude_keys", args[3] if len(args) > 3 else None) or ()
         return collate(cls, completed(structures, left_out) if structures else structures, *args, **options)
 
     completing.completes_keys = True  # type: ignore[attr-defined]
