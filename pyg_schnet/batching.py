@@ -32,7 +32,7 @@ OF_STRUCTURES: dict[str, float | bool] = {
 } | dict.fromkeys(("energy", "free_energy", "stress", "virial", "dipole", "magmom", "polarizability", "y"), torch.nan)
 OF_ATOMS: dict[str, float | bool] = {"atom_weight": 1.0} | dict.fromkeys(("forces", "charges", "magmoms"), torch.nan)
 #: Shape that each structure has; a row for the structure is added where it is missing.
-LAYOUT = {"cell": (3, 3), "pbc": (3,), "stress": (3, 3), "virial": (3, 3)}
+LAYOUT = {"cell": (3, 3), "pbc": (3,)}
 
 
 def completed(structures: Sequence[Any], left_out: Collection[str] = (), labels: Collection[str] = ()) -> Sequence[Any]:
