@@ -91,7 +91,7 @@ def collate_fields(structures: Sequence[dict[str, Field]], sizes: Sequence[int],
         What is kept, and why the rest is not.
 
     Raises:
-        ValueError: If a weight is negative or not finite.
+        ValueError: If a weight is negative, not finite or no single number.
 
     Example:
         >>> fields = [{"gap": Field(0.5, False)}, {"gap": Field(1, False), "size": Field("big", False)}]
@@ -99,7 +99,8 @@ def collate_fields(structures: Sequence[dict[str, Field]], sizes: Sequence[int],
         {'gap': tensor([0.5000, 1.0000], dtype=torch.float64), 'size_': [None, 'big']}
     """
     kept = Kept({}, set(), {}, {})
-    for name in dict.fromkeys(name for fields in structures for name in fields):
+    names = dict.fromkeys(name for fields in structures for name in fields)
+    for name in sorted(names, key=lambda name: possible_name(name, taken) != name):  # first those that keep their name
         column = [fields.get(name) for fields in structures]
         new = possible_name(name, {*taken, *kept.values})
         reason = _collate_one(new, column, sizes, kept)
@@ -133,7 +134,7 @@ def _collate_one(name: str, column: list[Field | None], sizes: Sequence[int], ke
         [np.full((n, *shape), lacking) if array is None else array for array, n in zip(whole, rows, strict=True)]
     )
     if name == "atom_weight" or re.fullmatch(r"config_(\w+_)?weight", name):
-        _check_weights(name, joined)
+        _check_weights(name, joined, of_atoms, shape)
     if of_atoms or shape:
         joined = np.where(np.abs(joined) <= LARGEST, joined, np.nan).astype(np.float32)
     kept.values[name] = torch.from_numpy(joined)
@@ -153,6 +154,8 @@ def _numbers(value: Any) -> NDArray | None:
 def _is_of_atoms(name: str, fields: list[Field], arrays: list[NDArray]) -> bool | None:
     """Whether a field has a row for each atom; ``None`` if that differs between structures."""
     told = {field.of_atoms for field in fields} - {None}
+    if name in OF_ATOMS and all(array.ndim for array in arrays):
+        return True
     if len(told) == 2:
         return None
     if told:
@@ -161,7 +164,10 @@ def _is_of_atoms(name: str, fields: list[Field], arrays: list[NDArray]) -> bool 
     return name in OF_ATOMS or not vectors
 
 
-def _check_weights(name: str, weights: NDArray) -> None:
+def _check_weights(name: str, weights: NDArray, of_atoms: bool, shape: tuple[int, ...]) -> None:
+    if of_atoms != (name == "atom_weight") or shape:
+        expected = "one number for each atom" if name == "atom_weight" else "one number for each structure"
+        raise ValueError(f"the field {name!r} is a weight of the loss and must be {expected}")
     if not (np.isfinite(weights) & (weights >= 0)).all():
         bad = float(weights[~(np.isfinite(weights) & (weights >= 0))].flat[0])
         raise ValueError(f"the field {name!r} is a weight of the loss and must be finite and not negative, got {bad}")

@@ -103,7 +103,12 @@ def in_memory(structures: Any) -> InMemoryDataset:
 def _listed(structures: list[Any]) -> Dataset:
     for one in structures:
         if not isinstance(one, BaseData):
-            raise TypeError(f"expected a dataset of Data, got {type(one).__name__} in a {type(structures).__name__}")
+            remedy = (
+                "; convert them by pyg_schnet.simulation.ase.atoms_to_data" if type(one).__name__ == "Atoms" else ""
+            )
+            raise TypeError(
+                f"expected a dataset of Data, got {type(one).__name__} in a {type(structures).__name__}{remedy}"
+            )
     plain = bool(structures) and all(type(one) is Data and _is_plain(one) for one in structures)
     # others than structures are collated by PyG, in its own way where keys differ
     return Structures(structures) if plain else Accessed(structures)
@@ -239,15 +244,17 @@ def cut_out(data: Data, slices: Mapping[str, Any] | None, idx: int) -> Data:
 
     Args:
         data: All structures.
-        slices: Where each begins, by key.
+        slices: Where each begins, by key; ``None`` for a single structure, as PyG stores it.
         idx: Position of the structure.
 
     Returns:
         The structure.
     """
+    if slices is None:
+        return data.clone()
     store, ranges = data._store._mapping, dict[int, tuple[int, int]]()
     values: dict[str, Any] = {}
-    for key, starts in (slices or {}).items():
+    for key, starts in slices.items():
         value = store.get(key)
         if isinstance(value, list) and isinstance(value[idx], (str, NoneType)):
             if value[idx] is not None:

@@ -31,7 +31,8 @@ def describe(dataset: Any) -> dict[str, Any]:
         value = data[key]
         unit = getattr(dataset, "units", {}).get(key, "")
         if not isinstance(value, Tensor):
-            keys[key] = {"dtype": type(value[0]).__name__ if len(value) else "", "shape": [], "unit": unit}
+            kind = next((type(one).__name__ for one in value if one is not None), "")
+            keys[key] = {"dtype": kind, "shape": [], "unit": unit}
             continue
         size += value.numel() * value.element_size()
         shape: list[Any] = list(value.shape)

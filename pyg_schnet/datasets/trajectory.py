@@ -61,6 +61,7 @@ class Trajectory(StructureDataset):
 
     Raises:
         FileNotFoundError: If there is no such file.
+        TypeError: If ``path`` is no path.
         ImportError: If ASE is not installed.
         ValueError: If a unit is not known, a file is damaged, or no structure has a field that was named.
 
@@ -99,6 +100,11 @@ class Trajectory(StructureDataset):
         force_reload: bool = False,
     ) -> None:
         paths = [path] if isinstance(path, (str, Path)) else list(path)
+        for one in paths:
+            if not isinstance(one, (str, Path)):
+                raise TypeError(
+                    f"`path` must be a file or several, got {type(one).__name__}; write structures to a file"
+                )
         self.paths = [Path(one).expanduser().resolve() for one in paths]
         missing = [str(one) for one in self.paths if not one.is_file()]
         if missing or not self.paths:

@@ -406,3 +406,12 @@ def test_a_pre_transform_may_leave_keys_out(tmp_path, raw):
 
     dataset = Numbers(tmp_path, source=raw, pre_transform=some)
     assert [bool(data.stress.isnan().all()) for data in dataset] == [True, False, False]
+
+
+def test_copies_of_pyg_s_own_making(tmp_path, raw):
+    """Of a single structure PyG keeps no positions at which structures begin."""
+    dataset = Numbers(tmp_path, source=raw)
+    for chosen, expected in ([2], [3.0]), ([1, 0], [2.0, 1.0]):
+        copied = dataset.copy(chosen)
+        copied[0].energy.zero_()
+        assert [float(data.energy) for data in copied] == expected
