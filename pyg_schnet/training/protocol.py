@@ -28,7 +28,12 @@ _ADDED_LATER: dict[str, Any] = {
     "loss": "squared",
     "freeze": [],
     "backbone_rate": 1.0,
+    "energy_key": "energy",
+    "forces_key": "forces",
+    "stress_key": "stress",
 }
+#: Settings that change nothing unless another one has this value.
+_ONLY_WITH = {"huber_delta": ("loss", "huber")}
 
 
 class TrainingTask(LightningModule):
@@ -221,7 +226,8 @@ class TrainingTask(LightningModule):
             )
         stored, own = _ADDED_LATER | dict(checkpoint["hyper_parameters"]), dict(self.hparams)
         stored["config"], own["config"] = _without_ways(stored.get("config", {})), _without_ways(own["config"])
-        different = [name for name in own if name in stored and stored[name] != own[name]]
+        idle = {name for name, (other, value) in _ONLY_WITH.items() if own.get(other) != value}
+        different = [name for name in own if name in stored and name not in idle and stored[name] != own[name]]
         if different:
             raise ValueError(
                 f"the interrupted run had other settings ({', '.join(different)}): "
