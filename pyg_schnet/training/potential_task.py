@@ -15,6 +15,7 @@ from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.ops import stress_from_virials
 from pyg_schnet.training.casting import in_dtype_of
 from pyg_schnet.training.loss import LossName, check_loss, energy_forces_loss, known_stress, scalar_loss
+from pyg_schnet.training.overview import Overview, overview
 from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.references import ReferenceRule
 from pyg_schnet.training.schedule import ScheduleName
@@ -135,11 +136,10 @@ class PotentialTask(TrainingTask):
             ValueError: If a label is missing or has another unit than the model.
         """
         super().check(dataset)
-        self.targets = [target._replace(name="energy") for target in self.targets]  # by which the model knows it
-        if self.targets[0].unit not in {"", "eV"}:
-            raise ValueError(
-                f"potentials are learnt in eV, the dataset has energies in {self.targets[0].unit}; convert it"
-            )
+        unit = self.targets[0].unit or "eV"
+        if unit != "eV":
+            raise ValueError(f"potentials are learnt in eV, the dataset has energies in {unit}; convert it")
+        self.targets = [self.targets[0]._replace(name="energy", unit=unit)]  # as the model knows it
         data = dataset[0]
         labels = [self.hparams["forces_key"]] * self.hparams["forces"]
         labels += [self.hparams["stress_key"]] * (self.hparams["rho_stress"] > 0)
@@ -148,6 +148,18 @@ class PotentialTask(TrainingTask):
                 raise ValueError(
                     f"{type(dataset).__name__} has no `{name}` to learn, it has {', '.join(sorted(data.keys()))}"
                 )
+
+    def overview(self, data: Any) -> Overview:
+        """Figures of the training set, see :class:`~pyg_schnet.training.overview.Overview`.
+
+        Args:
+            data: The data module of the run.
+
+        Returns:
+            The figures.
+        """
+        key = self.hparams["forces_key"] if self.hparams["forces"] else None
+        return overview(data.part("train"), self.targets, key, True)
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Loss of a mini-batch.

@@ -12,9 +12,11 @@ from lightning.pytorch.loggers import Logger
 
 from pyg_schnet.models import read_header
 from pyg_schnet.training import options
+from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.ending import LastCheckpoint, LastStep, stopping_on_interrupt
 from pyg_schnet.training.guard import NonFiniteGuard, out_of_memory
 from pyg_schnet.training.result import FitResult, finish
+from pyg_schnet.training.say import say
 from pyg_schnet.training.storing import last_state, only_run_in, previous
 
 #: What Lightning warns of and we do on purpose (the last two are Lightning's and DDP's own).
@@ -114,8 +116,15 @@ class RunTrainer(Trainer):
             ValueError: If there is no limit at all, the data do not fit, or the checkpoint is damaged or belongs to
                 another run.
         """
+        if not isinstance(data, SplitDataModule):
+            raise TypeError(
+                f"`data` must be a SplitDataModule, structures and their split, got {type(data).__name__}; "
+                "make one with a split, see pyg_schnet.datasets.random_split"
+            )
         self.check_folder(resume)
         task.prepare(data)  # before anything is averaged or written
+        if self.is_global_zero:
+            self._show(task, data)
         with self.claim(resume):
             if self.precision == "64-true":
                 task.double()  # before weights are averaged
@@ -131,6 +140,15 @@ class RunTrainer(Trainer):
         if self.stopped:
             raise SystemExit(f"interrupted at step {result.steps}; the best model is {result.model}, {self._way_on()}")
         return result
+
+    def _show(self, task: Any, data: Any) -> None:
+        """Say what is learnt from, and what of it cannot be right."""
+        if hasattr(task, "overview"):
+            found = task.overview(data)
+            if not self.silent:
+                say(found.in_words(task.targets, len(data.split["val"])))
+            for doubt in found.doubts() if found.per_atom else ():
+                warnings.warn(doubt, stacklevel=4)
 
     @contextmanager
     def claim(self, resume: bool = False) -> Iterator[None]:
