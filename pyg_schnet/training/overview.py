@@ -83,8 +83,8 @@ class Overview(NamedTuple):
             mean = self.values[0][0]
             found.append(
                 f"the energies of the training set are {mean:.6g} eV per atom, deeper than with all electrons; are "
-                f"they in kcal/mol (then it is {mean * KCAL_PER_MOL:.6g} eV) or meV? Convert them or tell the dataset their "
-                "unit"
+                f"they in kcal/mol (then it is {mean * KCAL_PER_MOL:.6g} eV) or meV? Convert them or tell the dataset "
+                "their unit"
             )
         return found
 

@@ -19,8 +19,11 @@ from pyg_schnet.training.result import FitResult, finish
 from pyg_schnet.training.say import say
 from pyg_schnet.training.storing import last_state, only_run_in, previous
 
-#: What Lightning warns of and we do on purpose (the last two are Lightning's and DDP's own).
+#: What Lightning warns of and we do on purpose: another kind of limit than before, callbacks that had another name (the
+#: last two are Lightning's and DDP's own).
 _EXPECTED_WARNINGS = (
+    r"Be aware that when using `ckpt_path`, callbacks .*: .*(Timer|EarlyStopping|ModelCheckpoint)",
+    "GPU available but not used",
     "Checkpoint directory .* exists and is not empty",
     "The '.*_dataloader' does not have many workers",
     "The number of training batches .* is smaller than the logging interval",
@@ -76,16 +79,17 @@ class RunTrainer(Trainer):
         kwargs, max_steps = options.checked(kwargs), options.steps_of(max_steps)
         bar, extra = kwargs.get("enable_progress_bar"), kwargs.pop("plugins", None)
         self.silent, self.stopped, self._holds = bar is False, False, False
-        super().__init__(
-            max_steps=max_steps,
-            max_time=max_time,
-            callbacks=options.callbacks(self.directory, patience, ema_decay, self.guard, callbacks, bar),
-            logger=options.loggers(self.directory, logger),
-            plugins=options.plugins(self.directory, extra),
-            inference_mode=False,
-            use_distributed_sampler=False,
-            **kwargs,
-        )
+        with _quiet():
+            super().__init__(
+                max_steps=max_steps,
+                max_time=max_time,
+                callbacks=options.callbacks(self.directory, patience, ema_decay, self.guard, callbacks, bar),
+                logger=options.loggers(self.directory, logger),
+                plugins=options.plugins(self.directory, extra),
+                inference_mode=False,
+                use_distributed_sampler=False,
+                **kwargs,
+            )
         self.callbacks.append(LastStep())  # after Lightning's own timer
         self.limited = max_steps != -1 or kwargs["max_epochs"] != -1 or options.has_timer(self.callbacks)
 
