@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import (
     Callback,
+    EarlyStopping,
     EMAWeightAveraging,
     ProgressBar,
     Timer,
@@ -158,6 +159,9 @@ def callbacks(
     own = [] if given is None else [given] if isinstance(given, Callback) else list(given)
     if any(isinstance(one, WeightAveraging) for one in own):
         raise ValueError("a run averages its weights already; set `ema_decay` instead of a callback for it")
+    for one in own:  # a run that goes on has no losses yet when its first epoch ends
+        if isinstance(one, EarlyStopping) and getattr(one, "_check_on_train_epoch_end", False) is None:
+            vars(one)["_check_on_train_epoch_end"] = False
     if patience < 1:
         raise ValueError(f"`patience` must be at least 1, got {patience}")
     if not 0 <= ema_decay < 1:

@@ -14,6 +14,7 @@ from pyg_schnet.models import AtomisticModel
 from pyg_schnet.models.elements import seen_by
 from pyg_schnet.training.ending import elapsed_part
 from pyg_schnet.training.layers import check_layers, check_model, make_ready, parameter_groups
+from pyg_schnet.training.overview import Overview, overview
 from pyg_schnet.training.references import check_elements, check_rule, set_references
 from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
 
@@ -28,7 +29,12 @@ _ADDED_LATER: dict[str, Any] = {
     "loss": "squared",
     "freeze": [],
     "backbone_rate": 1.0,
+    "energy_key": "energy",
+    "forces_key": "forces",
+    "stress_key": "stress",
 }
+#: Settings that change nothing unless another one has this value.
+_ONLY_WITH = {"huber_delta": ("loss", "huber")}
 
 
 class TrainingTask(LightningModule):
@@ -136,6 +142,17 @@ class TrainingTask(LightningModule):
         self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
         self._prepared = True
 
+    def overview(self, data: Any) -> Overview:
+        """Figures of the training set, see :class:`~pyg_schnet.training.overview.Overview`.
+
+        Args:
+            data: The data module of the run.
+
+        Returns:
+            The figures.
+        """
+        return overview(data.part("train"), self.targets, None, False)
+
     def begin_from(self, trained: AtomisticModel) -> None:
         """Take the weights and references of a trained model, to train it further.
 
@@ -221,7 +238,8 @@ class TrainingTask(LightningModule):
             )
         stored, own = _ADDED_LATER | dict(checkpoint["hyper_parameters"]), dict(self.hparams)
         stored["config"], own["config"] = _without_ways(stored.get("config", {})), _without_ways(own["config"])
-        different = [name for name in own if name in stored and stored[name] != own[name]]
+        idle = {name for name, (other, value) in _ONLY_WITH.items() if own.get(other) != value}
+        different = [name for name in own if name in stored and name not in idle and stored[name] != own[name]]
         if different:
             raise ValueError(
                 f"the interrupted run had other settings ({', '.join(different)}): "
@@ -229,7 +247,7 @@ class TrainingTask(LightningModule):
                 + "; resume with the old ones or start in another directory"
             )
         before, now = checkpoint.get("units", {}), {target.name: target.unit for target in self.targets}
-        changed = [name for name in now if name in before and before[name] != now[name]]
+        changed = [name for name in now if before.get(name) and before[name] != now[name]]
         if changed:
             raise ValueError(
                 "the interrupted run had other units: "

@@ -12,13 +12,18 @@ from lightning.pytorch.loggers import Logger
 
 from pyg_schnet.models import read_header
 from pyg_schnet.training import options
+from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.ending import LastCheckpoint, LastStep, stopping_on_interrupt
 from pyg_schnet.training.guard import NonFiniteGuard, out_of_memory
 from pyg_schnet.training.result import FitResult, finish
+from pyg_schnet.training.say import say
 from pyg_schnet.training.storing import last_state, only_run_in, previous
 
-#: What Lightning warns of and we do on purpose (the last two are Lightning's and DDP's own).
+#: What Lightning warns of and we do on purpose: another kind of limit than before, callbacks that had another name (the
+#: last two are Lightning's and DDP's own).
 _EXPECTED_WARNINGS = (
+    r"Be aware that when using `ckpt_path`, callbacks .*: .*(Timer|EarlyStopping|ModelCheckpoint)",
+    "GPU available but not used",
     "Checkpoint directory .* exists and is not empty",
     "The '.*_dataloader' does not have many workers",
     "The number of training batches .* is smaller than the logging interval",
@@ -74,16 +79,17 @@ class RunTrainer(Trainer):
         kwargs, max_steps = options.checked(kwargs), options.steps_of(max_steps)
         bar, extra = kwargs.get("enable_progress_bar"), kwargs.pop("plugins", None)
         self.silent, self.stopped, self._holds = bar is False, False, False
-        super().__init__(
-            max_steps=max_steps,
-            max_time=max_time,
-            callbacks=options.callbacks(self.directory, patience, ema_decay, self.guard, callbacks, bar),
-            logger=options.loggers(self.directory, logger),
-            plugins=options.plugins(self.directory, extra),
-            inference_mode=False,
-            use_distributed_sampler=False,
-            **kwargs,
-        )
+        with _quiet():
+            super().__init__(
+                max_steps=max_steps,
+                max_time=max_time,
+                callbacks=options.callbacks(self.directory, patience, ema_decay, self.guard, callbacks, bar),
+                logger=options.loggers(self.directory, logger),
+                plugins=options.plugins(self.directory, extra),
+                inference_mode=False,
+                use_distributed_sampler=False,
+                **kwargs,
+            )
         self.callbacks.append(LastStep())  # after Lightning's own timer
         self.limited = max_steps != -1 or kwargs["max_epochs"] != -1 or options.has_timer(self.callbacks)
 
@@ -114,8 +120,15 @@ class RunTrainer(Trainer):
             ValueError: If there is no limit at all, the data do not fit, or the checkpoint is damaged or belongs to
                 another run.
         """
+        if not isinstance(data, SplitDataModule):
+            raise TypeError(
+                f"`data` must be a SplitDataModule, structures and their split, got {type(data).__name__}; "
+                "make one with a split, see pyg_schnet.datasets.random_split"
+            )
         self.check_folder(resume)
         task.prepare(data)  # before anything is averaged or written
+        if self.is_global_zero:
+            self._show(task, data)
         with self.claim(resume):
             if self.precision == "64-true":
                 task.double()  # before weights are averaged
@@ -131,6 +144,15 @@ class RunTrainer(Trainer):
         if self.stopped:
             raise SystemExit(f"interrupted at step {result.steps}; the best model is {result.model}, {self._way_on()}")
         return result
+
+    def _show(self, task: Any, data: Any) -> None:
+        """Say what is learnt from, and what of it cannot be right."""
+        if hasattr(task, "overview"):
+            found = task.overview(data)
+            if not self.silent:
+                say(found.in_words(task.targets, len(data.split["val"])))
+            for doubt in found.doubts() if found.per_atom else ():
+                warnings.warn(doubt, stacklevel=4)
 
     @contextmanager
     def claim(self, resume: bool = False) -> Iterator[None]:

@@ -196,6 +196,25 @@ def test_folder_may_be_moved_before_it_goes_on(dataset, tmp_path):
     assert_same(tmp_path / "whole", tmp_path / "after")
 
 
+def test_checkpoints_of_before_go_on(dataset, tmp_path):
+    """Their callbacks have Lightning's names; what was best is not forgotten."""
+    run(dataset, tmp_path / "whole", max_steps=18)
+    run(dataset, tmp_path / "parts", max_steps=8)
+    for name in ("last.ckpt", "best.ckpt"):
+        state = read_checkpoint(tmp_path / "parts" / name)
+        names = {"BestCheckpoint": "ModelCheckpoint", "LastCheckpoint": "ModelCheckpoint", "Patience": "EarlyStopping"}
+        for key in list(state["callbacks"]):
+            kind = key.split("{")[0]
+            state["callbacks"][key.replace(kind, names.get(kind, kind), 1)] = state["callbacks"].pop(key)
+        assert any(key.startswith("EarlyStopping{") for key in state["callbacks"])
+        for setting in ("freeze", "backbone_rate", "loss", "huber_delta", "energy_key", "forces_key", "stress_key"):
+            del state["hyper_parameters"][setting]
+        torch.save(state, tmp_path / "parts" / name)
+    run(dataset, tmp_path / "parts", max_steps=18, resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+    run(dataset, tmp_path / "parts", max_minutes=10, max_steps=20, resume=True)
+
+
 def test_users_own_checkpoints_stand_beside_ours(dataset, tmp_path):
     own = ModelCheckpoint(tmp_path / "own", "{step}", monitor="val/loss", mode="min")
     result = run(dataset, tmp_path / "run", callbacks=[own], max_steps=10)
