@@ -60,10 +60,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     mode = _mode_of(target, part)
     try:
         yield part
-        _sync(part, os.O_RDWR)
+        _sync(part)
         _permit(part, mode)
         part.replace(target)
-        _sync(target.parent, os.O_RDONLY)
     except Exception as error:
         if _is_full(error):
             raise OSError(
@@ -100,12 +99,9 @@ def _permit(part: Path, mode: int) -> None:
             part.chmod(mode)
 
 
-def _sync(path: Path, flags: int) -> None:
-    """Wait until the disk has it, where the file system and the permissions allow to ask."""
-    try:
-        number = os.open(path, flags)
-    except OSError:
-        return
+def _sync(part: Path) -> None:
+    """Wait until the disk has it, where the file system allows to ask."""
+    number = os.open(part, os.O_RDWR)
     try:
         os.fsync(number)
     except OSError as error:

@@ -17,7 +17,7 @@ from pyg_schnet.models.checkpoint import FILE, content_of
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import TrainingSet, check_elements, common_elements, unfamiliar
 from pyg_schnet.models.inputs import check_volume
-from pyg_schnet.models.loading import checked_path, load_model
+from pyg_schnet.models.loading import load_model
 from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives, usable
 from pyg_schnet.ops import edge_vectors
 
@@ -122,7 +122,7 @@ class Committee(nn.Module):
             FileNotFoundError: If there is no such folder or file, or a member without its file.
             ValueError: If a file is damaged, there is no such device, or the members form no committee.
         """
-        files = _files_of(checked_path(path)) if isinstance(path, (str, os.PathLike)) else path
+        files = _files_of(Path(path)) if isinstance(path, (str, os.PathLike)) else path
         return cls([load_model(file, device, filters=filters) for file in files])
 
     def save(self, folder: str | Path, **info: Any) -> None:

@@ -12,13 +12,14 @@ continue.
 """
 
 import functools
-import importlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from pyg_schnet.compiling import loops_of
 
 #: Degree of the splines, and how many of them are not zero between two knots.
 DEGREE, SUPPORT = 5, 6
@@ -186,11 +187,8 @@ def system_rows(number: int) -> list[list[float]]:
 
 @functools.cache
 def spline_loops() -> Any:
-    """The compiled loops of :mod:`pyg_schnet.ops.kernels.spline`, or ``None`` without Numba."""
-    try:
-        return importlib.import_module("pyg_schnet.ops.kernels.spline")
-    except ImportError:
-        return None
+    """The compiled loops of :mod:`pyg_schnet.ops.kernels.spline`, or ``None`` without a Numba that works."""
+    return loops_of("pyg_schnet.ops.kernels.spline")
 
 
 def looped(values: Tensor) -> Any:
