@@ -16,8 +16,10 @@ from pyg_schnet.nn import (
     InteractionBlock,
     ShiftedSoftplus,
 )
+from pyg_schnet.transforms import whole
 
 batching.install()
+whole.install()
 
 __version__ = "0.1.0"
 

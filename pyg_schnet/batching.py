@@ -32,7 +32,7 @@ OF_STRUCTURES: dict[str, float | bool] = {
 } | dict.fromkeys(("energy", "free_energy", "stress", "virial", "dipole", "magmom", "polarizability", "y"), torch.nan)
 OF_ATOMS: dict[str, float | bool] = {"atom_weight": 1.0} | dict.fromkeys(("forces", "charges", "magmoms"), torch.nan)
 #: Shape that each structure has; a row for the structure is added where it is missing.
-LAYOUT = {"cell": (3, 3), "pbc": (3,), "stress": (3, 3), "virial": (3, 3)}
+LAYOUT = {"cell": (3, 3), "pbc": (3,)}
 
 
 def completed(structures: Sequence[Any], left_out: Collection[str] = (), labels: Collection[str] = ()) -> Sequence[Any]:
@@ -198,7 +198,7 @@ def _completing(collate: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(collate)
     def completing(cls: Any, data_list: Any, *args: Any, **options: Any) -> Any:
         structures = data_list if isinstance(data_list, (list, tuple)) else list(data_list)
-        left_out = options.get("exclude_keys") or ()
+        left_out = options.get("exclude_keys", args[3] if len(args) > 3 else None) or ()
         return collate(cls, completed(structures, left_out) if structures else structures, *args, **options)
 
     completing.completes_keys = True  # type: ignore[attr-defined]

@@ -15,6 +15,9 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_schnet.datasets.rounding import NEAR
+from pyg_schnet.graph.centre import centred
+
 _MAGIC = b"SQLite format 3\0"
 _VERSIONS = range(5, 10)
 _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError, RecursionError, MemoryError)
@@ -96,7 +99,7 @@ def _rows(
     for row, numbers, positions, pairs, data in connection.execute(f"SELECT {columns} FROM systems ORDER BY id"):
         try:
             z = np.frombuffer(numbers, dtype="<i4").astype(np.int64)
-            R = np.frombuffer(positions, dtype="<f8").astype(np.float32).reshape(len(z), 3)
+            R = centred(np.frombuffer(positions, dtype="<f8").reshape(len(z), 3), near=NEAR).astype(np.float32)
             E, F = _property(_decoded(pairs), energy), _array(_property(_decoded(data), forces), data)
             F = F.astype(np.float32).reshape(len(z), 3)
             E = float(E)

@@ -1,18 +1,14 @@
 """What all datasets share: files from mirrors, a processed file for each set of options, frames cut without copies."""
 
 import errno
-import hashlib
 import json
 import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -21,13 +17,14 @@ from torch_geometric.data.collate import collate
 from torch_geometric.data.data import BaseData
 
 from pyg_schnet.batching import completed
+from pyg_schnet.datasets.fingerprint import checksum
 from pyg_schnet.datasets.sequence import cut_out
 from pyg_schnet.datasets.source import RemoteFile, provide, writing
 from pyg_schnet.datasets.summary import one_line, summary
 from pyg_schnet.files import replacing
 
 #: Version of what is stored; files of another one are made again.
-FORMAT = 1
+FORMAT = 2
 
 #: All structures as one Data, where each begins by key, and what people should know of how they were read.
 Collated = tuple[Data, dict[str, Tensor], dict[str, Any]]
@@ -79,6 +76,12 @@ class StructureDataset(InMemoryDataset):
         force_reload: bool = False,
     ) -> None:
         self.folder, self.options, self.source = folder, dict(options), source
+        applied = {"pre_transform": pre_transform, "pre_filter": pre_filter}
+        given = {name: value for name, value in (self.options | applied).items() if value is not None}
+        #: Checksum of all that decides what is stored, empty without any option; taken before anything is applied,
+        #: because transforms may count what they have seen.
+        self.identity = checksum(dict(sorted(given.items()))) if given else ""
+        self._stored_as = self._name()
         #: What people should know of how the files were read, for example how many structures were left out and why.
         self.report: dict[str, Any] = {}
         #: Tensors that belong to the dataset as a whole, for example published splits; filled by :meth:`read`.
@@ -122,12 +125,16 @@ class StructureDataset(InMemoryDataset):
 
     @property
     def processed_file_names(self) -> str:
-        """A name that changes with every option."""
-        plain = "-".join(f"{name}={value}" for name, value in sorted(self.options.items()) if value is not None)
-        applied = [_fingerprint(one) for one in (self.pre_transform, self.pre_filter)]
-        if applied != ["None", "None"] or len(plain) > 100:
-            plain = f"{plain[:60]}-{hashlib.sha256(repr((plain, applied)).encode()).hexdigest()[:12]}"
-        return f"{plain or 'data'}.pt".replace("/", "_").replace(" ", "")
+        """A name that changes with every option, also where names do not tell small letters from large ones."""
+        return self._stored_as
+
+    def _name(self) -> str:
+        """What is readable of the options, and a checksum of all of them."""
+        if not self.identity:
+            return "data.pt"
+        options = sorted((name, value) for name, value in self.options.items() if value is not None)
+        plain = "-".join(f"{name}={value}" for name, value in options)
+        return f"{re.sub(r'[^A-Za-z0-9=.+-]+', '_', plain)[:60].strip('_')}-{self.identity}.pt".lstrip("-")
 
     def load(self, path: str, data_cls: type[BaseData] = Data) -> None:
         """Open a processed file without reading it: the tensors are mapped into memory and read when they are used.
@@ -181,7 +188,7 @@ class StructureDataset(InMemoryDataset):
             raise ValueError(f"{error} (delete {', '.join(ours)} to have it downloaded again)") from None
         if self.pre_filter is not None or self.pre_transform is not None:
             data, slices = self._prepared(data, slices)
-        facts = {"files": identity, "report": report}
+        facts = {"files": identity, "report": report, "options": self.identity}
         content = {"format": FORMAT, "data": data.to_dict(), "slices": slices, "extras": self.extras}
         with writing(Path(self.processed_dir)):
             Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
@@ -220,15 +227,20 @@ class StructureDataset(InMemoryDataset):
         return summary(self)
 
     def _is_stored(self, path: Path) -> bool:
-        """Whether what is stored is of these raw files; other ones are noticed only if ``source`` is given."""
+        """Whether what is stored is of these options and of raw files as they are now.
+
+        Without ``source`` raw files that are gone, or only on another machine, are not missed.
+        """
         stored = _open(path)
         if stored is None:
             return False
+        facts = json.loads(stored["facts"])
+        if facts["options"] != self.identity:
+            return False
         if self.source is None:
-            return True
-        identity = json.loads(stored["facts"])["files"]
+            return all(_is_as_before(file) for file in facts["files"].values())
         return all(
-            identity.get(file.name) == _identity(provide(file, Path(self.raw_dir), self.source, self.subfolder))
+            facts["files"].get(file.name) == _identity(provide(file, Path(self.raw_dir), self.source, self.subfolder))
             for file in self.files()
         )
 
@@ -236,7 +248,18 @@ class StructureDataset(InMemoryDataset):
 def _identity(path: Path) -> dict[str, Any]:
     """What tells a file from another one without reading it."""
     stat = path.stat()
-    return {"path": str(path.resolve()), "size": stat.st_size, "changed": stat.st_mtime_ns}
+    # the second time cannot be set back; where it is that of creation, it does no harm
+    changed = [stat.st_mtime_ns, stat.st_ctime_ns]
+    return {"path": str(path.resolve()), "size": stat.st_size, "changed": changed}
+
+
+def _is_as_before(file: dict[str, Any]) -> bool:
+    """Whether a raw file is gone, or what it was; copies of a whole folder keep size and time to the second."""
+    path = Path(file["path"])
+    if not path.is_file():
+        return True
+    now = _identity(path)
+    return now["size"] == file["size"] and now["changed"][0] // 10**9 == file["changed"][0] // 10**9
 
 
 def _open(path: Path) -> dict[str, Any] | None:
@@ -258,38 +281,3 @@ def _write(path: Path, content: dict[str, Any]) -> None:
             raise OSError(errno.ENOSPC, str(error)) from None
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _fingerprint(of: Any, inside: tuple[int, ...] = ()) -> str:
-    """What tells a function or a transform from another one: code, constants and attributes, without addresses."""
-    if id(of) in inside:  # an object that refers to itself
-        return "..."
-    if isinstance(of, partial):
-        parts: list[Any] = [of.func, of.args, of.keywords]
-    elif isinstance(of, FunctionType):
-        cells = [cell.cell_contents for cell in of.__closure__ or ()]
-        parts = [of.__code__, of.__defaults__, of.__kwdefaults__, cells]
-    elif isinstance(of, MethodType):
-        parts = [of.__func__, of.__self__]
-    elif isinstance(of, CodeType):
-        parts = [of.co_code.hex(), of.co_names, of.co_consts]
-    elif isinstance(of, (Tensor, np.ndarray)):
-        parts = [str(of.dtype), of.tolist()]
-    elif isinstance(of, Mapping):
-        parts = [part for item in of.items() for part in item]
-    elif isinstance(of, (set, frozenset)):
-        parts = sorted(of, key=repr)
-    elif isinstance(of, (list, tuple)):
-        parts = list(of)
-    elif isinstance(of, type):
-        return f"{of.__module__}.{of.__qualname__}"
-    elif callable(of) or repr(of).startswith("<"):  # its text may leave attributes out
-        parts = [type(of).__qualname__, _text(of), vars(of) if hasattr(of, "__dict__") else None]
-    else:
-        return _text(of)
-    within = (*inside, id(of))
-    return f"{type(of).__name__}({', '.join(_fingerprint(part, within) for part in parts)})"
-
-
-def _text(of: Any) -> str:
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(of))

@@ -17,6 +17,7 @@ from pyg_schnet.datasets.crystal import Crystal, PartialOccupancyError, from_dic
 from pyg_schnet.datasets.isolation import isolated_or_impossible
 from pyg_schnet.datasets.json_stream import head_and_elements, member
 from pyg_schnet.datasets.materials_project_query import ABOUT, query
+from pyg_schnet.datasets.rounding import rounded_positions
 from pyg_schnet.datasets.source import RemoteFile
 from pyg_schnet.datasets.splits import Split
 
@@ -175,7 +176,7 @@ class MaterialsProject(StructureDataset):
             report["folds"] = "official" if rows == MATBENCH_ROWS else f"of these {rows} rows, not the official ones"
         if self.name == "query":
             report["query"] = member(path, ABOUT)
-        return *_collated(kept), report
+        return *_collated(str(path), kept), report
 
     def fold(self, number: int) -> Split:
         """One of Matbench's five folds, ``KFold(5, shuffle=True, random_state=18012019)`` over the rows of the file.
@@ -247,14 +248,16 @@ def _crystal(structure: Any) -> Crystal:
     raise ValueError(f"expected CIF text or a structure dictionary, got {str(structure)[:40]!r}")
 
 
-def _collated(entries: list[tuple[str, Crystal, float]]) -> tuple[Data, dict[str, Any]]:
+def _collated(where: str, entries: list[tuple[str, Crystal, float]]) -> tuple[Data, dict[str, Any]]:
     names, crystals, energies = zip(*entries, strict=True)
-    sizes = torch.tensor([0, *(len(crystal.numbers) for crystal in crystals)])
-    of_atoms, of_crystals = sizes.cumsum(0), torch.arange(len(entries) + 1)
+    sizes = np.array([len(crystal.numbers) for crystal in crystals])
+    of_atoms, of_crystals = torch.tensor([0, *sizes]).cumsum(0), torch.arange(len(entries) + 1)
+    cells = np.stack([crystal.cell for crystal in crystals])
+    positions = np.concatenate([crystal.positions() for crystal in crystals])
     data = Data(
         z=torch.from_numpy(np.concatenate([crystal.numbers for crystal in crystals])),
-        pos=torch.from_numpy(np.concatenate([crystal.positions() for crystal in crystals])).float(),
-        cell=torch.from_numpy(np.stack([crystal.cell for crystal in crystals])).float(),
+        pos=torch.from_numpy(rounded_positions(where, positions, sizes, cells)),
+        cell=torch.from_numpy(cells).float(),
         pbc=torch.ones(len(entries), 3, dtype=torch.bool),
         formation_energy=torch.tensor(energies, dtype=torch.float64),
         material_id=list(names),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch_geometric.data import Data
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.datasets.rmd17 import MOLECULES, archive, read_revised
+from pyg_schnet.datasets.rounding import rounded_positions
 from pyg_schnet.datasets.sgdml_npz import read_npz
 from pyg_schnet.datasets.source import RemoteFile
 from pyg_schnet.units import conversion
@@ -174,7 +176,11 @@ class MD17(StructureDataset):
         super().__init__(
             root,
             "rmd17" if in_archive else self.name,
-            {"name": self.name if in_archive else None, "train": train},
+            {
+                "name": self.name if in_archive else None,
+                "train": train,
+                "fingerprint": None if check_fingerprint else "unchecked",
+            },
             source=source,
             transform=transform,
             pre_transform=pre_transform,
@@ -211,7 +217,7 @@ class MD17(StructureDataset):
                 f"the file given for {self.entry.title} holds {formula}, expected {self.entry.formula}; "
                 "check name and source"
             )
-        data, slices = _collated(raw)
+        data, slices = _collated(str(path), raw)
         return data, slices, {"frames": len(raw["R"]), "frames published": self.entry.frames, "formula": formula}
 
     def official_split(self, number: int = 1) -> dict[str, Tensor]:
@@ -239,13 +245,13 @@ class MD17(StructureDataset):
         return "" if self.train is None else "-train.npz" if self.train else "-test.npz"
 
 
-def _collated(raw: dict[str, NDArray]) -> tuple[Data, dict[str, Tensor]]:
+def _collated(where: str, raw: dict[str, NDArray]) -> tuple[Data, dict[str, Tensor]]:
     """All frames of a file as one Data, and where each frame begins."""
     frames, atoms = raw["R"].shape[:2]
     kcal = conversion("kcal/mol", "eV")
     data = Data(
         z=torch.from_numpy(raw["z"]).repeat(frames),
-        pos=torch.from_numpy(raw["R"]).float().reshape(-1, 3),
+        pos=torch.from_numpy(rounded_positions(where, raw["R"].reshape(-1, 3), np.full(frames, atoms))),
         energy=torch.from_numpy(raw["E"] * kcal),
         forces=torch.from_numpy(raw["F"] * kcal).float().reshape(-1, 3),
     )

@@ -20,6 +20,7 @@ from pyg_schnet.datasets.qm9_records import (
     read_records,
     read_uncharacterized,
 )
+from pyg_schnet.datasets.rounding import rounded_positions
 from pyg_schnet.datasets.source import RemoteFile
 from pyg_schnet.units import HARTREE
 
@@ -185,7 +186,7 @@ class QM9(StructureDataset):
             report["uncharacterized_removed"] = int(doubtful.sum())
             records = records.keep(~doubtful)
         report |= {"molecules": len(records.ids), "atoms": len(records.z), "atomrefs": _converted(references)}
-        return *_collated(records, references), report
+        return *_collated(str(paths[self.archive]), records, references), report
 
     def atomref(self, target: str | int) -> Tensor | None:
         """What free atoms contribute to a target, by atomic number; PyG's method of this name.
@@ -237,12 +238,12 @@ def _targets(records: Records, references: dict[str, dict[str, float]]) -> NDArr
     return np.stack([raw[name] for name in TARGET_UNITS], axis=1) * factors
 
 
-def _collated(records: Records, references: dict[str, dict[str, float]]) -> tuple[Data, dict[str, Tensor]]:
+def _collated(where: str, records: Records, references: dict[str, dict[str, float]]) -> tuple[Data, dict[str, Tensor]]:
     molecules = torch.arange(len(records.ids) + 1)
     atoms = torch.from_numpy(np.concatenate([[0], np.cumsum(records.atoms)]))
     data = Data(
         z=torch.from_numpy(records.z),
-        pos=torch.from_numpy(records.pos).float(),
+        pos=torch.from_numpy(rounded_positions(where, records.pos, records.atoms)),
         y=torch.from_numpy(_targets(records, references)),
         gdb=torch.from_numpy(records.ids),
     )

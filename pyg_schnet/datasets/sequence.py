@@ -3,6 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import Any
 
 import torch
@@ -102,7 +103,12 @@ def in_memory(structures: Any) -> InMemoryDataset:
 def _listed(structures: list[Any]) -> Dataset:
     for one in structures:
         if not isinstance(one, BaseData):
-            raise TypeError(f"expected a dataset of Data, got {type(one).__name__} in a {type(structures).__name__}")
+            remedy = (
+                "; convert them by pyg_schnet.simulation.ase.atoms_to_data" if type(one).__name__ == "Atoms" else ""
+            )
+            raise TypeError(
+                f"expected a dataset of Data, got {type(one).__name__} in a {type(structures).__name__}{remedy}"
+            )
     plain = bool(structures) and all(type(one) is Data and _is_plain(one) for one in structures)
     # others than structures are collated by PyG, in its own way where keys differ
     return Structures(structures) if plain else Accessed(structures)
@@ -134,20 +140,28 @@ def _facts_in_common(parts: list[Any]) -> dict[str, Any]:
                 raise ValueError(
                     f"`{key}` is in {units[key]} in one dataset and in {unit} in another; convert one of them"
                 )
+    labels = [*units, *(label for part in parts for label in getattr(part, "labels", ()))]
     columns = [{name: getattr(part, name, None) for name in _COLUMNS} for part in parts]
     with_columns = [one for one in columns if one["targets"]]
     if any(one != with_columns[0] for one in with_columns):
         raise ValueError("the columns of `y` differ between the datasets; open them with the same target")
-    return {"units": units, "columns": with_columns[0] if with_columns else {}}
+    return {"units": units, "labels": labels, "columns": with_columns[0] if with_columns else {}}
 
 
 class _Held(Dataset):
     """What datasets made of other things have in common."""
 
-    def __init__(self, units: Mapping[str, str] | None = None, columns: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        units: Mapping[str, str] | None = None,
+        labels: Iterable[str] = (),
+        columns: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         #: Units by key of the structures, as far as they are known.
         self.units = dict(units or {})
+        #: Keys that are labels, NaN where they are not known.
+        self.labels = list(labels)
         for name, value in (columns or {}).items():
             setattr(self, name, value)
 
@@ -158,6 +172,7 @@ class Structures(_Held, InMemoryDataset):
     Args:
         structures: The structures; all of the class ``Data``.
         units: Units by key.
+        labels: Keys that are labels.
         columns: Names and units of the columns of ``y``.
 
     Raises:
@@ -168,10 +183,11 @@ class Structures(_Held, InMemoryDataset):
         self,
         structures: list[Data],
         units: Mapping[str, str] | None = None,
+        labels: Iterable[str] = (),
         columns: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(units, columns)
-        alike = completed(structures, labels=(units or {}).keys())
+        super().__init__(units, labels, columns)
+        alike = completed(structures, labels=self.labels)
         # PyG's own method stores a single structure in another way than several
         self._data, self.slices, _ = collate(Data, list(alike), increment=False, add_batch=False)
 
@@ -193,13 +209,18 @@ class Accessed(_Held):
     Args:
         structures: Has a length and gives a ``Data`` for each position.
         units: Units by key.
+        labels: Keys that are labels.
         columns: Names and units of the columns of ``y``.
     """
 
     def __init__(
-        self, structures: Any, units: Mapping[str, str] | None = None, columns: Mapping[str, Any] | None = None
+        self,
+        structures: Any,
+        units: Mapping[str, str] | None = None,
+        labels: Iterable[str] = (),
+        columns: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(units, columns)
+        super().__init__(units, labels, columns)
         self.structures = structures
 
     def len(self) -> int:
@@ -223,16 +244,22 @@ def cut_out(data: Data, slices: Mapping[str, Any] | None, idx: int) -> Data:
 
     Args:
         data: All structures.
-        slices: Where each begins, by key.
+        slices: Where each begins, by key; ``None`` for a single structure, as PyG stores it.
         idx: Position of the structure.
 
     Returns:
         The structure.
     """
+    if slices is None:
+        return data.clone()
     store, ranges = data._store._mapping, dict[int, tuple[int, int]]()
     values: dict[str, Any] = {}
-    for key, starts in (slices or {}).items():
+    for key, starts in slices.items():
         value = store.get(key)
+        if isinstance(value, list) and isinstance(value[idx], (str, NoneType)):
+            if value[idx] is not None:
+                values[key] = value[idx]
+            continue
         if type(value) is not Tensor or type(starts) is not Tensor or value.layout != torch.strided or value.is_nested:
             break
         if id(starts) not in ranges:  # looking at them takes longer than cutting
@@ -245,5 +272,5 @@ def cut_out(data: Data, slices: Mapping[str, Any] | None, idx: int) -> Data:
         if hasattr(data._store, "_num_nodes"):
             one.num_nodes = data._store._num_nodes[idx]
         return one
-    # in PyG's way, for strings, lists and dictionaries
+    # in PyG's way, for lists and dictionaries
     return copy.deepcopy(separate(cls=Data, batch=data, idx=idx, slice_dict=slices, decrement=False))

@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_schnet.datasets.rounding import LARGEST
 from pyg_schnet.files import replacing
 
 #: The arrays that the fingerprint covers, in its order.
@@ -163,6 +164,10 @@ def check_frames(
     if not all(np.isfinite(values).all() for values in (R, E, F)):
         raise ValueError(f"{path} contains NaN or infinite positions, energies or forces")
     R, E, F = (values.astype(np.float64, copy=False) for values in (R, E, F))
+    if not np.abs(F).max() <= LARGEST:
+        raise ValueError(
+            f"{path} contains forces that are larger than any number in float32, up to {np.abs(F).max():g}"
+        )
     return {"z": z.astype(np.int64), "R": R, "E": E.reshape(frames), "F": F}
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 from pyg_schnet.datasets.sequence import in_memory
 from pyg_schnet.units import SYMBOLS
 
+#: Licence of data that are a user's own.
+USERS_OWN = "as the user's files"
 #: Keys that describe a structure; all other keys are targets or come from transforms.
 _STRUCTURE = ("z", "pos", "cell", "pbc")
 
@@ -29,7 +31,8 @@ def describe(dataset: Any) -> dict[str, Any]:
         value = data[key]
         unit = getattr(dataset, "units", {}).get(key, "")
         if not isinstance(value, Tensor):
-            keys[key] = {"dtype": type(value[0]).__name__ if len(value) else "", "shape": [], "unit": unit}
+            kind = next((type(one).__name__ for one in value if one is not None), "")
+            keys[key] = {"dtype": kind, "shape": [], "unit": unit}
             continue
         size += value.numel() * value.element_size()
         shape: list[Any] = list(value.shape)
@@ -107,7 +110,8 @@ def summary(dataset: Any) -> str:
 
 def _is_bundled(dataset: Any) -> bool:
     files = dataset.files() if hasattr(dataset, "files") else []
-    return bool(files) and all(file.bundled is not None for file in files)
+    ours = getattr(dataset, "licence", "") != USERS_OWN
+    return ours and bool(files) and all(file.bundled is not None for file in files)
 
 
 def _rows(starts: Tensor) -> int | str:

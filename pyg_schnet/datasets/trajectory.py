@@ -1,7 +1,7 @@
-"""A user's own structures with energies and forces, from any file that ASE reads (extra ``md``)."""
+"""A user's own structures, from any file that ASE reads (extra ``md``)."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,28 +9,42 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
+from pyg_schnet.datasets.ase_files import Read, read_structures
 from pyg_schnet.datasets.base import Collated, StructureDataset
+from pyg_schnet.datasets.fields import Field
 from pyg_schnet.datasets.frames import Frame, Frames
 from pyg_schnet.datasets.source import RemoteFile
+from pyg_schnet.datasets.summary import USERS_OWN
+from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.units import STRESS, conversion
 
 
 class Trajectory(StructureDataset):
-    """Structures with energies and forces from a user's own files: extended xyz, ASE databases, anything ASE reads.
+    """Structures from a user's own files: extended xyz, ASE databases, anything ASE reads.
 
     Each structure is a ``Data`` with ``z`` [n] int64, ``pos`` [n, 3] float32 in Angstrom, ``energy`` [1] float64 in eV,
-    ``forces`` [n, 3] float32 in eV/Angstrom and, if any structure is periodic, ``cell`` [1, 3, 3] float32 in Angstrom
-    and ``pbc`` [1, 3]. If any structure has a stress, all have ``stress`` [1, 3, 3] float32 in eV/Angstrom^3 (in ASE's
-    sign), NaN where it is not known. Structures may differ in composition.
+    ``forces`` [n, 3] float32 in eV/Angstrom, ``stress`` [1, 3, 3] float32 in eV/Angstrom^3 (in ASE's sign) and, if any
+    structure is periodic, ``cell`` [1, 3, 3] float32 in Angstrom and ``pbc`` [1, 3]. Structures may differ in
+    composition, and in periodic axes: molecules, wires, slabs and crystals in any orientation.
 
-    Structures with NaN or infinite positions, energies or forces are left out, and ``report`` counts them; structures
-    that occur more than once are kept and counted.
+    A label that a structure lacks is NaN, also for single atoms, and adds nothing to a loss; a label that none has is
+    no key. Further fields are kept under their own names, as they stand in the file, and may be targets: numbers of
+    structures [1] float64, vectors and tensors [1, ...] float32, those of atoms [n, ...] float32, strings. A name that
+    ``Data`` cannot take is changed (:func:`~pyg_schnet.datasets.fields.possible_name`; :attr:`renamed`). Fields called
+    ``config_weight``, ``config_energy_weight``, ``config_forces_weight``, ``config_stress_weight`` and, for each atom,
+    ``atom_weight`` are weights of the loss, one where they are lacking.
+
+    Structures whose positions or lattice vectors are NaN, infinite or beyond 1e9 Angstrom are left out. Those far from
+    the origin are moved near it, so that float32 keeps their digits; below 32 Angstrom, or twice their own extent,
+    positions stay as the file has them. Structures that occur more than once are kept. ``report`` counts all this and
+    says which fields are kept, renamed or dropped.
 
     Args:
         root: Folder for processed files.
         path: The file, or several of them.
-        energy_key: Name of the energy in the files; ``None`` if there is none.
-        forces_key: Name of the forces; ``None`` if there are none.
+        energy_key: Name of the energy in the files; ``None`` to leave it out. Data without one need not say so, but a
+            name given here must occur.
+        forces_key: Name of the forces; the same holds for it.
         stress_key: Name of the stress (3 x 3, 9 or 6 numbers in Voigt's order xx, yy, zz, yz, xz, xy).
         virial_key: Name of the virial, of which ``stress = -virial / volume``, in place of the stress; an energy.
         cell_key: Name of the lattice vectors (3 x 3 or 9 numbers, rows), if they are not where the format has them.
@@ -47,21 +61,22 @@ class Trajectory(StructureDataset):
 
     Raises:
         FileNotFoundError: If there is no such file.
+        TypeError: If ``path`` is no path.
         ImportError: If ASE is not installed.
-        ValueError: If a unit is not known, or a file is damaged or lacks a field.
+        ValueError: If a unit is not known, a file is damaged, or no structure has a field that was named.
 
     Example:
         >>> import ase, ase.io, tempfile
         >>> folder = tempfile.mkdtemp()
         >>> water = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], info={"E": -76.4})
         >>> ase.io.write(f"{folder}/water.xyz", water, format="extxyz")
-        >>> options = {"energy_key": "E", "energy_unit": "Ha", "forces_key": None, "log": False}
+        >>> options = {"energy_key": "E", "energy_unit": "Ha", "log": False}
         >>> dataset = Trajectory(folder, f"{folder}/water.xyz", **options)
         >>> len(dataset), round(float(dataset[0].energy), 2)
         (1, -2078.95)
     """
 
-    licence: ClassVar[str] = "as the user's files"
+    licence: ClassVar[str] = USERS_OWN
 
     def __init__(
         self,
@@ -85,6 +100,11 @@ class Trajectory(StructureDataset):
         force_reload: bool = False,
     ) -> None:
         paths = [path] if isinstance(path, (str, Path)) else list(path)
+        for one in paths:
+            if not isinstance(one, (str, Path)):
+                raise TypeError(
+                    f"`path` must be a file or several, got {type(one).__name__}; write structures to a file"
+                )
         self.paths = [Path(one).expanduser().resolve() for one in paths]
         missing = [str(one) for one in self.paths if not one.is_file()]
         if missing or not self.paths:
@@ -116,48 +136,73 @@ class Trajectory(StructureDataset):
         """The user's files."""
         return [RemoteFile(str(path), bundled=path) for path in self.paths]
 
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Names of further fields in the data by those in the files, where they differ."""
+        return self.report.get("renamed", {})
+
+    @property
+    def labels(self) -> list[str]:
+        """Further fields that are kept."""
+        return self.report.get("further fields", [])
+
     def read(self, paths: dict[str, Path]) -> Collated:
         """Convert units and collate all structures."""
-        frames = Frames()
+        frames, found, first = Frames(), set[str](), ""
         for path in paths.values():
-            for number, (atoms, fields) in enumerate(_structures(path, self.format)):
-                frames.add(self._frame(f"{path}, structure {number}", atoms, fields))
+            for number, read in enumerate(read_structures(path, self.format)):
+                where, fields = f"{path}, structure {number}", read.fields()
+                first = first or f"{where} has no field {{}}; its fields are {', '.join(sorted(fields)) or 'none'}"
+                found |= fields.keys()
+                frames.add(self._frame(where, read, fields))
+        for label, key in {**self.keys, "cell": self.cell_key}.items():
+            if key not in {None, label, *found}:
+                raise ValueError(f"{first.format(repr(key))}: name one of them as `{label}_key`")
+        for label in ("energy", "forces", "stress"):
+            key = self.keys["virial" if label == "stress" and self.keys["virial"] in found else label]
+            if key != label and label in found - set(self.keys.values()):
+                frames.dropped[label] = "not asked for" if key is None else f"{key!r} is asked for instead"
         return frames.collated(", ".join(paths))
 
-    def _frame(self, where: str, atoms: Any, fields: dict[str, Any]) -> Frame:
+    def _frame(self, where: str, read: Read, fields: dict[str, Any]) -> Frame:
         """One structure in the units of this package."""
-        cell = np.asarray(atoms.cell.array, dtype=np.float64)
-        if self.cell_key is not None:
-            cell = self._numbers(where, fields, self.cell_key, "cell_key", (9,)).reshape(3, 3)
+        atoms, cell = read.atoms, np.asarray(read.atoms.cell.array, dtype=np.float64)
         pbc = atoms.pbc if self.pbc is None else np.array(self.pbc)
-        if self.cell_key is not None and self.pbc is None and not pbc.any():
-            pbc = np.ones(3, dtype=bool)
-        if pbc.any() and not abs(np.linalg.det(np.where(pbc[:, None], cell, np.eye(3)))) > 0:
+        if self.cell_key in fields:
+            cell = self._numbers(where, fields, self.cell_key, (9,)).reshape(3, 3)
+            if self.pbc is None and not pbc.any():
+                pbc = np.ones(3, dtype=bool)
+        if not _spans(cell[pbc]):
             raise ValueError(f"{where} is periodic but its cell has no volume; give `cell_key` or `pbc=False`")
         energy, forces, stress = None, None, None
-        if self.keys["energy"] is not None:
-            energy = float(self._numbers(where, fields, self.keys["energy"], "energy_key", (1,))[0])
-            energy *= self.factors["energy"]
-        if self.keys["forces"] is not None:
-            forces = self._numbers(where, fields, self.keys["forces"], "forces_key", (3 * len(atoms),)).reshape(-1, 3)
+        if self.keys["energy"] in fields:
+            energy = float(self._numbers(where, fields, self.keys["energy"], (1,))[0]) * self.factors["energy"]
+        if self.keys["forces"] in fields:
+            forces = self._numbers(where, fields, self.keys["forces"], (3 * len(atoms),)).reshape(-1, 3)
             forces = forces * self.factors["forces"]
-        if self.keys["virial"] is not None and self.keys["virial"] in fields:
+        if self.keys["virial"] in fields and np.isfinite(cell).all():
             volume = abs(np.linalg.det(cell))
             if not volume > 0:
                 raise ValueError(f"{where} has a virial but no volume; give `cell_key` or leave `virial_key` out")
-            virial = self._numbers(where, fields, self.keys["virial"], "virial_key", (6, 9))
+            virial = self._numbers(where, fields, self.keys["virial"], (6, 9))
             stress = -_matrix(where, virial) / volume * self.factors["virial"]
-        elif self.keys["stress"] is not None and self.keys["stress"] in fields:
-            stress = _matrix(where, self._numbers(where, fields, self.keys["stress"], "stress_key", (6, 9)))
+        elif self.keys["stress"] in fields:
+            stress = _matrix(where, self._numbers(where, fields, self.keys["stress"], (6, 9)))
             stress = stress * self.factors["stress"]
         length = self.factors["length"]
-        return Frame(atoms.numbers, atoms.positions * length, energy, forces, stress, cell * length, pbc)
+        positions = atoms.positions * length
+        return Frame(atoms.numbers, positions, energy, forces, stress, cell * length, pbc, self._further(read))
+
+    def _further(self, read: Read) -> dict[str, Field]:
+        """Fields that are not labels; one that has the name of a label but is none is left out."""
+        used = {*self.keys.values(), self.cell_key, "energy", "forces", "stress"}
+        parts = ((read.of_atoms, True), (read.of_structure, False), (read.of_either, None))
+        return {
+            name: Field(value, of_atoms) for part, of_atoms in parts for name, value in part.items() if name not in used
+        }
 
     @staticmethod
-    def _numbers(where: str, fields: dict[str, Any], key: str, option: str, sizes: tuple[int, ...]) -> NDArray:
-        if key not in fields:
-            found = ", ".join(sorted(fields)) or "none"
-            raise ValueError(f"{where} has no field {key!r}; its fields are {found}: name one of them as `{option}`")
+    def _numbers(where: str, fields: dict[str, Any], key: Any, sizes: tuple[int, ...]) -> NDArray:
         try:
             numbers = np.asarray(fields[key], dtype=np.float64).reshape(-1)
         except (TypeError, ValueError):
@@ -194,32 +239,16 @@ def _matrix(where: str, numbers: NDArray) -> NDArray:
     return (matrix + matrix.T) / 2
 
 
-def _structures(path: Path, format: str | None) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """Each structure of a file as ASE's Atoms, and the fields it comes with."""
-    try:
-        import ase.db  # noqa: PLC0415
-        import ase.io  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError('Trajectory needs ASE; install it with pip install "pyg_schnet[md]"') from error
-    count = 0
-    try:
-        with path.open("rb") as stream:
-            is_database = format == "db" or (format is None and stream.read(15) == b"SQLite format 3")
-        if is_database:
-            with ase.db.connect(str(path), type="db", use_lock_file=False) as database:
-                for row in database.select():
-                    results = {key: row[key] for key in ("energy", "forces", "stress", "free_energy") if key in row}
-                    yield row.toatoms(), results | dict(row.data) | row.key_value_pairs
-                    count += 1
-        else:
-            for atoms in ase.io.iread(str(path), index=":", format=format, do_not_split_by_at_sign=True):
-                results = {} if atoms.calc is None else dict(atoms.calc.results)
-                arrays = {key: value for key, value in atoms.arrays.items() if key not in {"numbers", "positions"}}
-                yield atoms, results | arrays | atoms.info
-                count += 1
-    except PermissionError:
-        raise
-    except Exception as error:  # a damaged file fails in many ways
-        raise ValueError(f"{path} cannot be read after {count} structures ({type(error).__name__}: {error})") from None
-    if count == 0:
-        raise ValueError(f"{path} holds no structures")
+def _spans(vectors: NDArray) -> bool:
+    """Whether the periodic lattice vectors [k, 3] are linearly independent; not finite ones are left to others.
+
+    The open axes count as normals of the periodic ones, whatever the file has for them.
+    """
+    if not len(vectors) or not np.isfinite(vectors).all():
+        return True
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    if not largest.all():
+        return False
+    scaled = vectors / largest  # whose squares are numbers, however long they are
+    scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
+    return bool(np.prod(np.linalg.svd(scaled, compute_uv=False)) > SMALLEST_RELATIVE_VOLUME)

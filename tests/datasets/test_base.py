@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch_geometric.data import Data
+from torch_geometric.loader import DataLoader
 
-from pyg_schnet.datasets import base
+from pyg_schnet.datasets import StructureLoader, base
 from pyg_schnet.datasets.base import StructureDataset
 from pyg_schnet.datasets.source import RemoteFile
 
@@ -203,3 +204,129 @@ def test_extras_are_stored(tmp_path, raw):
     WithExtras(tmp_path, source=raw)
     assert WithExtras(tmp_path).extras["train"].tolist() == [2, 0]
     assert isinstance(Numbers(tmp_path).files()[0], RemoteFile)
+
+
+def test_options_never_share_a_file(tmp_path):
+    """Not those that are written alike, nor those that only some file systems tell apart."""
+
+    class Options(Numbers):
+        def __init__(self, root, options, **more):
+            self.pause = 0
+            StructureDataset.__init__(self, root, "numbers", options, log=False, **more)
+
+    (tmp_path / "numbers.txt").write_text("1 2 3")
+    values = [
+        1,
+        "1",
+        1.0,
+        "a/b",
+        "a_b",
+        "a b",
+        "ab",
+        "A_b",
+        "None",
+        (True, False),
+        "(True, False)",
+        "x-b=2",
+        "ü",
+        "a" * 300,
+    ]
+    made = [{"a": value} for value in values] + [{"a": "x", "b": 2}, {"a": "x", "b": "2"}, {"b": "x"}, {}]
+    names = [Options(tmp_path, one, source=tmp_path / "numbers.txt").processed_file_names for one in made]
+    assert len({name.lower() for name in names}) == len(made)
+    assert all(len(name) < 100 and name.isascii() and "/" not in name for name in names)
+    assert read_times(tmp_path) == len(made)
+    assert Options(tmp_path, {"a": None}).processed_file_names == names[-1]
+
+
+def test_a_file_of_other_options_is_noticed(tmp_path, raw):
+    """Copied or renamed by hand, for example."""
+    one = Numbers(tmp_path, source=raw, pre_filter=lambda data: float(data.energy) > 1)
+    two = Numbers(tmp_path, source=raw, pre_filter=lambda data: float(data.energy) > 2)
+    Path(two.processed_paths[0]).write_bytes(Path(one.processed_paths[0]).read_bytes())
+    assert len(Numbers(tmp_path, source=raw, pre_filter=lambda data: float(data.energy) > 2)) == 1
+
+
+def test_a_filter_that_counts_is_stored_once(tmp_path, raw):
+    class Every:
+        def __init__(self):
+            self.seen = 0
+
+        def __call__(self, data):
+            self.seen += 1
+            return self.seen % 2 == 1
+
+    assert [len(Numbers(tmp_path, source=raw, pre_filter=Every())) for _ in range(2)] == [2, 2]
+    assert read_times(tmp_path) == 1
+
+
+def test_changed_files_of_the_same_size_and_time_are_noticed(tmp_path, raw):
+    assert float(Numbers(tmp_path, source=raw)[0].energy) == 1.0
+    times = raw.stat().st_atime_ns, raw.stat().st_mtime_ns
+    raw.write_text("7 2 3")
+    os.utime(raw, ns=times)
+    assert float(Numbers(tmp_path, source=raw)[0].energy) == 7.0
+
+
+def test_a_changed_download_is_noticed_and_a_lost_one_is_not_missed(tmp_path):
+    raw = tmp_path / "numbers/raw/numbers.txt"
+    raw.parent.mkdir(parents=True)
+    raw.write_text("1 2 3")
+    assert len(Numbers(tmp_path)) == 3
+    raw.write_text("1 2 3 4")
+    assert len(Numbers(tmp_path)) == 4
+    raw.unlink()
+    assert len(Numbers(tmp_path)) == 4
+
+
+def _spoil(data):
+    """A careless transform: everything in place."""
+    for value in data.to_dict().values():
+        if value.is_floating_point():
+            value.add_(1.0)
+    return data
+
+
+def test_what_is_done_to_a_structure_is_not_done_to_the_dataset(tmp_path, raw):
+    dataset = Numbers(tmp_path, source=raw, transform=_spoil)
+    assert [float(dataset[0].energy) for _ in range(3)] == [2.0, 2.0, 2.0]
+    assert [float(data.energy) for data in dataset[[2, 0]]] == [4.0, 2.0]
+    plain = Numbers(tmp_path, source=raw)
+    _spoil(plain[0])
+    for key in ("energy", "pos", "z"):
+        plain[1][key].zero_()
+    for batch in StructureLoader(plain, batch_size=1):
+        _spoil(batch)
+    for batch in DataLoader(plain, batch_size=1):
+        _spoil(batch)
+    assert plain._data.energy.tolist() == [1.0, 2.0, 3.0]
+    assert plain._data.pos.abs().max() == 0.0
+    assert plain._data.z.tolist() == [1, 1, 1]
+    assert Numbers(tmp_path, source=raw)._data.energy.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_a_filter_does_not_change_what_is_stored(tmp_path, raw):
+    def careless(data):
+        data.energy += 100.0
+        return True
+
+    assert Numbers(tmp_path, source=raw, pre_filter=careless)._data.energy.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_a_pre_transform_may_leave_keys_out(tmp_path, raw):
+    def some(data):
+        if float(data.energy) > 1:
+            data.stress = torch.ones(1, 3, 3)
+        return data
+
+    dataset = Numbers(tmp_path, source=raw, pre_transform=some)
+    assert [bool(data.stress.isnan().all()) for data in dataset] == [True, False, False]
+
+
+def test_copies_of_pyg_s_own_making(tmp_path, raw):
+    """Of a single structure PyG keeps no positions at which structures begin."""
+    dataset = Numbers(tmp_path, source=raw)
+    for chosen, expected in ([2], [3.0]), ([1, 0], [2.0, 1.0]):
+        copied = dataset.copy(chosen)
+        copied[0].energy.zero_()
+        assert [float(data.energy) for data in copied] == expected

@@ -275,3 +275,12 @@ def test_card_of_the_bundled_isomers():
     assert hashlib.sha256(content).hexdigest() in card
     assert f"{len(content):,} bytes" in card
     assert len(content) < 2e6
+
+
+def test_molecules_far_from_the_origin(tmp_path):
+    rows = list(molecules(2))
+    far = [row | {"positions": row["positions"] + 1e4} for row in rows]
+    near = ISO17(tmp_path / "near", "test_other", source=write_database(tmp_path / "test_other.db", rows), log=False)
+    moved = ISO17(tmp_path / "far", "test_other", source=write_database(tmp_path / "test_other.db", far), log=False)
+    for one, other in zip(near, moved, strict=True):
+        torch.testing.assert_close(one.pos - one.pos[0], other.pos - other.pos[0], rtol=0, atol=2e-6)

@@ -315,3 +315,16 @@ def test_published_data(tmp_path, real_data):
         name = path.stem.removeprefix("md17_").replace("benzene2017", "benzene")
         dataset = MD17(tmp_path, name, source=real_data, log=False)
         assert_same_batches(dataset[:500], batch_size=100, shuffle=True)
+
+
+@pytest.mark.parametrize("key", ["cell", "pbc"])
+def test_lattices_stored_without_a_row_of_their_own(key):
+    """As others have stored them; gathered row by row they would be mixed up."""
+    dataset = InMemory(crystals())
+    dataset._data[key] = dataset._data[key].flatten(0, 1)
+    dataset.slices[key] = dataset.slices[key] * 3
+    loader = StructureLoader(dataset, 4)
+    assert f"`{key}` is not kept as" in loader.why_slow
+    batch, expected = next(iter(loader)), next(iter(StructureLoader(InMemory(crystals()), 4)))
+    assert torch.equal(batch[key], expected[key]) == (key == "pbc")  # cells are drawn at random
+    assert batch[key].shape == expected[key].shape

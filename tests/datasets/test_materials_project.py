@@ -398,3 +398,13 @@ def test_published_files_agree_where_they_overlap(published):
             assert float(data.cell.det().abs()) == pytest.approx(float(other.cell.det().abs()), rel=1e-5)
             agree += 1
     assert agree > 20
+
+
+def test_sites_in_cells_far_away(tmp_path):
+    """Fractional coordinates are those of any image: the digits of the nearest one are kept."""
+    far = structure(4.0)
+    far["sites"][1]["abc"] = [2000.5, -1999.5, 0.5]
+    rows = [[structure(4.0), -1.0], [far, -1.0]]
+    path = write_matbench(tmp_path / "matbench_mp_e_form.json.gz", rows)
+    near, far = MaterialsProject(tmp_path, "matbench", source=path, log=False)
+    torch.testing.assert_close(far.pos, near.pos, rtol=0, atol=1e-6)

@@ -275,3 +275,24 @@ def test_large_trajectory_opens_at_once_and_compactly(tmp_path):
     assert len(dataset) == frames
     tensors = sum(value.nbytes for value in dataset._data.to_dict().values())
     assert Path(dataset.processed_paths[0]).stat().st_size < 1.3 * tensors
+
+
+def test_frames_far_from_the_origin(tmp_path, raw):
+    folder, arrays = raw
+    far = arrays["R"] + np.array([0.0, 1e4, -3e3, 0.0, 7e2])[:, None, None]
+    write_npz(folder / "md17_benzene2017.npz", z=np.array([6, 6, 1]), **(arrays | {"R": far}), name="x", theory="none")
+    dataset = MD17(tmp_path / "root", "benzene", source=folder, log=False)
+    for frame, R in zip(dataset, far, strict=True):
+        np.testing.assert_allclose(frame.pos - frame.pos[0], R - R[0], rtol=0, atol=2e-6)
+    assert torch.equal(dataset[0].pos, torch.tensor(arrays["R"][0]).float())
+
+
+@pytest.mark.parametrize(
+    ("key", "message"), [("R", "structure 2: positions must be within"), ("F", "forces that are larger")]
+)
+def test_numbers_that_float32_does_not_hold(tmp_path, raw, key, message):
+    folder, arrays = raw
+    arrays[key][2, 1] = 1e300
+    write_npz(folder / "md17_benzene2017.npz", z=np.array([6, 6, 1]), **arrays, name="x", theory="none")
+    with pytest.raises(ValueError, match=message):
+        MD17(tmp_path / "root", "benzene", source=folder, log=False)

@@ -10,9 +10,14 @@ import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch.utils.data import ConcatDataset
 from torch_geometric.loader import DataLoader
 
-from pyg_schnet.datasets import Trajectory
+from pyg_schnet import radius_graph
+from pyg_schnet.datasets import StructureLoader, Trajectory, as_dataset
+from pyg_schnet.datasets.targets import Target, find_target
 
 
 def structures():
@@ -80,7 +85,7 @@ def test_units_virial_and_names(tmp_path):
 
 def test_left_out_and_duplicates_are_counted(tmp_path):
     made = structures()
-    made[1].calc.results["energy"] = np.nan
+    made[1].positions[0, 0] = np.nan
     dataset = Trajectory(tmp_path, write(tmp_path / "own.traj", [*made, made[0]]), log=False)
     expected = {"structures": 3, "left out, not finite": 1, "duplicates": 1, "without stress": 2}
     assert dataset.report == expected
@@ -110,7 +115,7 @@ def test_messages(tmp_path):
     with pytest.raises(ValueError, match="periodic but its cell has no volume"):
         Trajectory(tmp_path, path, pbc=True, log=False)
     for atoms in (bad := structures()):
-        atoms.calc.results["energy"] = np.inf
+        atoms.positions[0] = np.inf
     with pytest.raises(ValueError, match="none of 3 structures has finite"):
         Trajectory(tmp_path, write(tmp_path / "bad.traj", bad), log=False)
 
@@ -143,3 +148,293 @@ def test_published_files(tmp_path, real_data):
     isomers = Trajectory(tmp_path, real_data / "iso17/equilibrium_40_isomers.db", **names, log=False)
     assert len(isomers) == 40
     assert float(isomers[0].energy) == pytest.approx(-11505.647279852, abs=1e-9)
+
+
+def labelled(symbols, **results):
+    """Atoms on a line with results of a calculator."""
+    atoms = Atoms(symbols)
+    atoms.positions[:, 0] = 0.9 * np.arange(len(atoms))
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10**6),
+    axes=st.sampled_from([(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]),
+    order=st.permutations(range(3)),
+    rows=st.sampled_from(["missing", "complete", "nonsense"]),
+)
+def test_slabs_and_wires_in_any_orientation(tmp_path, seed, axes, order, rows):
+    """Whatever a graph can be searched of is read, with the same neighbours."""
+    rng = np.random.default_rng(seed)
+    cell = (3.0 * np.linalg.qr(rng.normal(size=(3, 3)))[0] + rng.uniform(-0.3, 0.3, size=(3, 3)))[list(order)]
+    pbc = np.isin(np.arange(3), axes)
+    if rows != "complete":
+        cell[~pbc] = 0.0 if rows == "missing" else cell[pbc][:1] if pbc.any() else 1.0
+    atoms = Atoms("CO", [[0, 0, 0], [0.7, 0.7, 0.7]], cell=cell, pbc=pbc)
+    ase.io.write(tmp_path / "own.traj", atoms)
+    (data,) = Trajectory(tmp_path, tmp_path / "own.traj", log=False, force_reload=True)
+    graphs = [
+        radius_graph(
+            torch.from_numpy(atoms.positions), 4.0, None, torch.from_numpy(cell)[None], torch.from_numpy(pbc)[None]
+        ),
+        radius_graph(data.pos, 4.0, None, data.get("cell"), data.get("pbc")),
+    ]
+    assert graphs[0].edge_index.size(1) == graphs[1].edge_index.size(1)
+    assert ("pbc" in data) == bool(axes)
+
+
+def test_dependent_periodic_vectors_are_refused(tmp_path):
+    atoms = Atoms("C", cell=[[0, 3, 0], [0, 6, 0], [20, 0, 0]], pbc=(1, 1, 0))
+    with pytest.raises(ValueError, match="periodic but its cell has no volume"):
+        Trajectory(tmp_path, write(tmp_path / "own.xyz", [atoms]), log=False)
+
+
+@pytest.mark.parametrize("name", ["own.xyz", "own.db", "own.traj"])
+def test_labels_that_some_lack_are_nan_and_counted(tmp_path, name):
+    frozen = np.ones((2, 3))
+    frozen[0, 1] = np.nan
+    made = [
+        labelled("CO", energy=-1.0, forces=np.ones((2, 3))),
+        labelled("H", energy=-13.6),
+        labelled("NO", forces=np.ones((2, 3))),
+        labelled("CN", energy=-2.0, forces=frozen),
+        labelled("OO", energy=np.nan, forces=np.full((2, 3), np.nan)),
+        labelled("CC", energy=-3.0, forces=np.full((2, 3), 1e100)),  # more than float32 holds
+    ]
+    dataset = Trajectory(tmp_path, write(tmp_path / name, made), log=False)
+    energy = torch.cat([data.energy for data in dataset])
+    np.testing.assert_array_equal(energy.numpy(), [-1.0, -13.6, np.nan, -2.0, np.nan, -3.0])
+    known = [data.forces.isfinite().all(dim=1).tolist() for data in dataset]
+    assert known == [[True, True], [False], [True, True], [False, True], [False, False], [False, False]]
+    assert not torch.cat([data.forces for data in dataset]).isinf().any()
+    assert dataset[0].energy.dtype == torch.float64
+    assert dataset.report == {
+        "structures": 6,
+        "left out, not finite": 0,
+        "duplicates": 0,
+        "without stress": 0,
+        "without energy": 2,
+        "without forces": 3,
+        "atoms without forces": 1,
+    }
+
+
+def test_a_label_that_no_structure_has_is_no_key(tmp_path):
+    path = write(tmp_path / "own.xyz", [Atoms("H", info={"gap": 1.5}), Atoms("HH", info={"gap": 2})])
+    dataset = Trajectory(tmp_path, path, log=False)
+    assert sorted(dataset[0].keys()) == ["gap", "pos", "z"]
+    assert (dataset.report["without energy"], dataset.report["without forces"]) == (2, 2)
+    for option in ("energy", "forces", "stress", "virial", "cell"):
+        with pytest.raises(ValueError, match=f"no field 'E'; its fields are gap: name one of them as `{option}_key`"):
+            Trajectory(tmp_path, path, log=False, **{f"{option}_key": "E"})
+
+
+@pytest.mark.parametrize("name", ["own.xyz", "own.db", "own.traj"])
+def test_further_fields_are_kept(tmp_path, name):
+    made = [
+        labelled("H2O", energy=-1.0),
+        labelled("O2", energy=-2.0, dipole=np.array([0.0, 0.0, 1.0])),
+        labelled("H", energy=0.0),
+    ]
+    if name != "own.db":
+        made[1].calc.results["charges"] = np.array([0.5, -0.5])
+        made[0].info["tensor"], made[2].info["tensor"] = np.eye(3), 2 * np.eye(3)
+    values = [
+        {"homo": -7.0, "config_type": "rare", "config_weight": 5, "charge": 1},
+        {"homo": -6},
+        {"config_type": "often"},
+    ]
+    for atoms, more in zip(made, values, strict=True):
+        atoms.info |= more
+    path = tmp_path / name
+    if name == "own.db":
+        with ase.db.connect(str(path)) as database:
+            for atoms in made:
+                more = {key: value for key, value in atoms.info.items() if key != "charge"}  # ASE's own column
+                database.write(atoms, **more, data={"spins": np.arange(2.0 * len(atoms)).reshape(-1, 2)})
+    else:
+        made[0].arrays["spins"], made[1].arrays["spins"] = np.arange(6.0).reshape(3, 2), np.arange(4.0).reshape(2, 2)
+        write(path, made)
+    dataset = Trajectory(tmp_path, path, log=False)
+    assert (dataset[0].homo.dtype, dataset[0].homo.tolist(), dataset[1].homo.tolist()) == (
+        torch.float64,
+        [-7.0],
+        [-6.0],
+    )
+    assert dataset[2].homo.isnan().tolist() == [True]
+    assert [data.config_weight.tolist() for data in dataset] == [[5.0], [1.0], [1.0]]
+    assert [data.get("config_type") for data in dataset] == ["rare", None, "often"]
+    assert (dataset[1].dipole.dtype, dataset[1].dipole.tolist()) == (torch.float32, [[0.0, 0.0, 1.0]])
+    assert dataset[0].dipole.isnan().all()
+    if name != "own.traj":  # which does not hold arrays of one's own
+        assert [tuple(data.spins.shape) for data in dataset] == [(3, 2), (2, 2), (1, 2)]
+        assert dataset[1].spins.tolist() == [[0.0, 1.0], [2.0, 3.0]]
+        assert "spins" in dataset.report["further fields"]
+    if name != "own.db":
+        assert dataset[1].charges.tolist() == [0.5, -0.5]
+        assert dataset[0].charges.isnan().tolist() == [True] * 3
+        assert (dataset[2].tensor.shape, dataset[1].tensor.isnan().all()) == ((1, 3, 3), True)
+    assert {"homo", "dipole", "config_weight", "config_type"} <= set(dataset.report["further fields"])
+    assert find_target(dataset, "homo") == Target("homo", "homo", None, "")
+    for batch in (next(iter(StructureLoader(dataset, 3))), next(iter(DataLoader(dataset, batch_size=3)))):
+        assert batch.homo.shape == (3,)
+        assert batch.dipole.shape == (3, 3)
+        assert batch.config_type == ["rare", None, "often"]
+
+
+NAMES = {
+    "size": "size_",
+    "keys": "keys_",
+    "z": "z_",
+    "pos": "pos_",
+    "index": "idx",
+    "my_Index": "my_idx",
+    "batch": "bat",
+    "num_nodes": "num_nodes_",
+    "is_directed": "is_directed_",
+    "_private": "private",
+    "y": "y",
+    "x": "x_",
+    "time": "time",
+    "gap in eV": "gap in eV",
+}
+
+
+@pytest.mark.parametrize("kind", [1.5, np.array([1.0, 2.0]), "text"], ids=["number", "vector", "string"])
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_data_cannot_take(tmp_path, name, kind):
+    made = [Atoms("H", info={name: kind}), Atoms("HO", info={name: kind}), Atoms("HOO", info={name: kind})]
+    dataset = Trajectory(tmp_path, write(tmp_path / "own.traj", made), log=False)
+    new = NAMES[name]
+    assert dataset.report["further fields"] == [new]
+    assert dataset.renamed == ({name: new} if name != new else {})
+    batch = next(iter(DataLoader(dataset, batch_size=3)))
+    assert batch.num_nodes == 6
+    assert batch.ptr.tolist() == [0, 1, 3, 6]
+    expected = [kind] * 3 if isinstance(kind, str) else np.stack([kind] * 3).tolist()
+    got = batch[new] if isinstance(kind, str) else batch[new].tolist()
+    assert got == expected
+    if isinstance(kind, float):
+        target = find_target(dataset, name)
+        assert target.values(batch).tolist() == [1.5] * 3
+
+
+def test_what_cannot_be_kept_is_said(tmp_path):
+    made = [labelled("H", energy=0.0) for _ in range(2)]
+    made[0].info |= {"nested": {"a": 1}, "vector": [1.0, 2.0], "mixed": 1.0, "E": 5.0, "complex": 1j}
+    made[1].info |= {"vector": [1.0, 2.0, 3.0], "mixed": "one", "E": 6.0}
+    dataset = Trajectory(tmp_path, write(tmp_path / "own.traj", made), energy_key="E", log=False)
+    assert dataset.report["dropped"] == {
+        "nested": "neither numbers nor strings",
+        "vector": "of different shapes",
+        "mixed": "neither numbers nor strings",
+        "complex": "neither numbers nor strings",
+        "energy": "'E' is asked for instead",
+    }
+    assert dataset[1].energy.tolist() == [6.0]
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_impossible_weights(tmp_path, weight):
+    path = write(tmp_path / "own.traj", [Atoms("H", info={"config_weight": weight})])
+    with pytest.raises(ValueError, match="'config_weight' is a weight of the loss and must be finite and not negative"):
+        Trajectory(tmp_path, path, log=False)
+
+
+@pytest.mark.parametrize("name", ["own.xyz", "own.traj"])
+@pytest.mark.parametrize("offset", [100.0, 5000.0, -2e4])
+def test_far_from_the_origin(tmp_path, offset, name):
+    near, far = molecule("C6H6"), molecule("C6H6")
+    far.positions += offset
+    near, far = Trajectory(tmp_path, write(tmp_path / name, [near, far]), log=False)
+    assert torch.allclose(far.pos - far.pos[0], near.pos - near.pos[0], rtol=0, atol=2e-6)
+
+
+def test_unwrapped_dynamics(tmp_path):
+    crystal = bulk("Cu", cubic=True)
+    drifted = crystal.copy()
+    drifted.positions += np.array([[0, 0, 0], [900, 0, 0], [0, -8000, 5], [7, 7, 7]]) @ crystal.cell.array
+    both = Trajectory(tmp_path, write(tmp_path / "own.traj", [crystal, drifted]), log=False)
+    weights = [radius_graph(data.pos, 3.0, None, data.cell, data.pbc).edge_index.size(1) for data in both]
+    assert weights[0] == weights[1] == 48
+    assert both[1].pos.abs().max() < 10
+
+
+def test_positions_near_the_origin_stay_as_they_are(tmp_path):
+    atoms = molecule("H2O")
+    atoms.positions += [20.0, -7.0, 31.0]
+    (data,) = Trajectory(tmp_path, write(tmp_path / "own.traj", [atoms]), log=False)
+    assert torch.equal(data.pos, torch.from_numpy(atoms.positions).float())
+
+
+def test_positions_beyond_all_bounds_are_left_out(tmp_path):
+    made = structures()
+    made[0].positions[1] = 1e300
+    made[1].positions[1] = 1e10
+    made.append(Atoms("H", cell=[1e300] * 3, pbc=True))
+    dataset = Trajectory(tmp_path, write(tmp_path / "own.traj", made), log=False)
+    assert (len(dataset), dataset.report["left out, too far from the origin"]) == (1, 3)
+    assert dataset._data.pos.isfinite().all()
+
+
+def test_heavy_hydrogen(tmp_path):
+    (tmp_path / "own.xyz").write_text(
+        '3\nProperties=species:S:1:pos:R:3 energy=-1.0 pbc="F F F"\nO 0 0 0\nD 0.96 0 0\nT -0.24 0.93 0\n'
+    )
+    (data,) = Trajectory(tmp_path, tmp_path / "own.xyz", log=False)
+    assert data.z.tolist() == [8, 1, 1]
+    with pytest.raises(KeyError):
+        Atoms(["D"])  # ASE is as it was
+
+
+def test_files_with_different_fields_are_joined(tmp_path):
+    one = Trajectory(tmp_path, write(tmp_path / "a.xyz", [Atoms("H", info={"gap": 1.0})]), log=False)
+    other = Trajectory(tmp_path, write(tmp_path / "b.xyz", structures()), log=False)
+    whole = as_dataset(ConcatDataset([one, other]))
+    assert [float(data.gap) for data in whole][:1] == [1.0]
+    assert whole[1].gap.isnan().all()
+    assert whole[0].forces.isnan().all()
+    assert whole[0].pbc.tolist() == [[False] * 3]
+
+
+def test_a_summary_does_not_call_it_ours(tmp_path):
+    text = str(Trajectory(tmp_path, write(tmp_path / "own.xyz", structures()), log=False))
+    assert "licence: as the user's files" in text
+    assert "generated by this project" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "of_atoms"),
+    [("config_weight", [1.0, 2.0], False), ("config_weight", [1.0, 2.0], True), ("atom_weight", 1.0, False)],
+)
+def test_weights_of_the_wrong_shape(tmp_path, name, value, of_atoms):
+    atoms = Atoms("HH")
+    (atoms.arrays if of_atoms else atoms.info)[name] = np.array(value)
+    with pytest.raises(ValueError, match=f"{name!r} is a weight of the loss and must be one number for each"):
+        Trajectory(tmp_path, write(tmp_path / "own.xyz", [atoms]), log=False)
+
+
+@pytest.mark.parametrize("of_atoms", [True, False])
+def test_weights_of_atoms(tmp_path, of_atoms):
+    """Among the arrays of a file, or as a list in its comment."""
+    made = [Atoms("HH"), Atoms("HHH"), Atoms("H")]
+    for atoms in made[:2]:
+        (atoms.arrays if of_atoms else atoms.info)["atom_weight"] = np.arange(float(len(atoms)))
+    dataset = Trajectory(tmp_path, write(tmp_path / "own.xyz", made), log=False)
+    assert [data.atom_weight.tolist() for data in dataset] == [[0.0, 1.0], [0.0, 1.0, 2.0], [1.0]]
+
+
+def test_a_name_goes_to_the_field_that_has_it(tmp_path):
+    (data,) = Trajectory(
+        tmp_path, write(tmp_path / "own.traj", [Atoms("H", info={"_gap": 1.0, "gap": 2.0})]), log=False
+    )
+    assert (float(data.gap), float(data.gap_)) == (2.0, 1.0)
+
+
+def test_structures_instead_of_files(tmp_path):
+    with pytest.raises(TypeError, match="`path` must be a file or several, got Atoms"):
+        Trajectory(tmp_path, structures(), log=False)
+    with pytest.raises(TypeError, match="got Atoms in a list; convert them by pyg_schnet.simulation.ase.atoms_to_data"):
+        as_dataset(structures())
