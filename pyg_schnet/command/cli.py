@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+import torch
 import yaml
 from lightning.pytorch import seed_everything
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -14,6 +15,7 @@ from pyg_schnet.command.messages import plain
 from pyg_schnet.command.outcome import facts_of_training, holds_trained, load_trained, write_report
 from pyg_schnet.command.predict import predict_file, predict_part
 from pyg_schnet.files import replacing
+from pyg_schnet.models import AtomisticModel, load, save
 from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, TrainingTask
 
 #: What the command line says of itself.
@@ -27,6 +29,10 @@ CONFIG = "config.yaml"
 COMMANDS = ("fit", "validate", "test", "predict")
 #: File that says that a run has ended, and how.
 DONE = "done.json"
+#: Model that a run began with, if it was a trained one.
+START = "start.safetensors"
+#: Settings of ``fit`` that are not settings of the run.
+_OF_ONE_CALL = {"config", "resume", "members", "weights"}
 
 
 class SettingsParser(LightningArgumentParser):
@@ -78,7 +84,12 @@ class SchNetCLI(LightningCLI):
         super().instantiate_classes()
 
     def fit(
-        self, model: TrainingTask, datamodule: SplitDataModule, resume: bool = False, members: int = 1
+        self,
+        model: TrainingTask,
+        datamodule: SplitDataModule,
+        resume: bool = False,
+        members: int = 1,
+        weights: str | None = None,
     ) -> list[FitResult]:
         """Train.
 
@@ -87,7 +98,10 @@ class SchNetCLI(LightningCLI):
             datamodule: The data.
             resume: Whether to go on with the interrupted run in the folder.
             members: Number of models of a committee, each with a seed of its own.
+            weights: Trained model to go on from with these data: its file, the folder of its run or a checkpoint; of a
+                committee, each member goes on from its own.
         """
+        self._weights = weights
         if members < 1:
             raise ValueError(f"`members` must be at least 1, got {members}")
         if members == 1:
@@ -111,26 +125,59 @@ class SchNetCLI(LightningCLI):
             _write(folder / CONFIG, whole)
         return results
 
+    #: What ``weights`` of ``fit`` was.
+    _weights: str | None = None
+
     def _fit_one(self, model: TrainingTask, data: SplitDataModule, resume: bool) -> FitResult:
         trainer = cast(RunTrainer, self.trainer)
         trainer.check_folder(resume)
+        start = self._start(trainer.directory, resume)
+        if start is not None:
+            model.begin_from(start)
         model.prepare(data)  # everything that can be wrong is said before anything is written
-        if trainer.is_global_zero:
-            trainer.directory.mkdir(parents=True, exist_ok=True)
-            (trainer.directory / DONE).unlink(missing_ok=True)
-            _write(trainer.directory / CONFIG, self._settings())
         facts = {"dataset": repr(data.dataset), "split": data.split.made, "seed": self.config.fit.seed_everything}
         facts |= {"num_train": len(data.split["train"]), "num_val": len(data.split["val"])}
-        result = trainer.run(model, data, resume, facts)
-        if trainer.is_global_zero:
-            figures = {name: str(value) if name == "model" else value for name, value in vars(result).items()}
-            with replacing(trainer.directory / DONE) as part:
-                part.write_text(json.dumps(figures | {"limits": self._limits()}, indent=2))
-            print(
-                f"{result.steps} steps, {result.steps_per_second:.1f} steps/s; best model of step {result.best_step}: "
-                f"{result.model}"
-            )
+        if self._weights is not None:
+            facts["weights"] = self._weights
+        with trainer.claim(resume):
+            if trainer.is_global_zero:
+                (trainer.directory / DONE).unlink(missing_ok=True)
+                _write(trainer.directory / CONFIG, self._settings())
+                self._write_start(start, trainer.directory, resume)
+            result = trainer.run(model, data, resume, facts)
+            if trainer.is_global_zero:
+                self._write_done(result)
         return result
+
+    def _write_done(self, result: FitResult) -> None:
+        figures = {name: str(value) if name == "model" else value for name, value in vars(result).items()}
+        with replacing(self._directory / DONE) as part:
+            part.write_text(json.dumps(figures | {"limits": self._limits()}, indent=2))
+        print(
+            f"{result.steps} steps, {result.steps_per_second:.1f} steps/s; best model of step {result.best_step}: "
+            f"{result.model}"
+        )
+
+    def _start(self, folder: Path, resume: bool) -> Any:
+        """The trained model that a run goes on from, if there is one."""
+        kept, weights = folder / START, self._weights
+        if resume and kept.exists():
+            start = load(kept)
+            if weights is not None and not _equal(_member(weights, folder), start):
+                raise ValueError(f"the run in {folder} began with other weights than {weights}; leave out `weights`")
+            return start
+        if weights is None:
+            return None
+        if resume and (folder / "last.ckpt").exists():
+            raise ValueError(f"the run in {folder} did not begin with trained weights; leave out `weights`")
+        return _member(weights, folder)
+
+    def _write_start(self, start: Any, folder: Path, resume: bool) -> None:
+        """Keep the trained model in the folder, so that the run can be resumed without it."""
+        if start is None:
+            (folder / START).unlink(missing_ok=True)  # of an earlier run
+        elif not (resume and (folder / START).exists()):
+            save(start, folder / START, **({} if self._weights is None else {"weights": self._weights}))
 
     def _is_done(self, folder: Path) -> bool:
         """Whether a member reached these limits, or stopped before them."""
@@ -145,7 +192,7 @@ class SchNetCLI(LightningCLI):
         """The settings of this run, such that every command takes them."""
         settings: dict[str, Any] = yaml.safe_load(self._parser("fit").dump(self.config.fit, skip_unset=False))
         settings["data"] = with_absolute_paths(settings["data"])
-        return {name: value for name, value in settings.items() if name not in {"config", "resume", "members"}}
+        return {name: value for name, value in settings.items() if name not in _OF_ONE_CALL}
 
     @property
     def _directory(self) -> Path:
@@ -239,3 +286,22 @@ class SchNetCLI(LightningCLI):
 def _write(path: Path, settings: dict[str, Any]) -> None:
     with replacing(path) as part:
         part.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def _member(weights: str, folder: Path) -> Any:
+    """The trained model, or that member of a committee which is trained into a folder."""
+    found = load(weights)
+    members = getattr(found, "members", None)
+    if members is None:
+        return found
+    number = folder.name.removeprefix("member_")
+    if not number.isdigit() or int(number) >= len(members):
+        raise ValueError(
+            f"{weights} holds a committee of {len(members)} members; name one of them, or train as many (members)"
+        )
+    return members[int(number)]
+
+
+def _equal(first: AtomisticModel, second: AtomisticModel) -> bool:
+    ours, theirs = first.state_dict(), second.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -8,11 +8,12 @@ except ImportError as error:
 from pyg_schnet.training.captured import CapturedTraining
 from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.fit import fit
-from pyg_schnet.training.loss import absolute_loss, energy_forces_loss, squared_loss
+from pyg_schnet.training.loss import absolute_loss, energy_forces_loss, huber_loss, squared_loss
 from pyg_schnet.training.potential_task import PotentialTask
 from pyg_schnet.training.property_task import PropertyTask
 from pyg_schnet.training.protocol import TrainingTask
-from pyg_schnet.training.result import FitResult, read_checkpoint
+from pyg_schnet.training.result import FitResult
+from pyg_schnet.training.storing import read_checkpoint
 from pyg_schnet.training.trainer import RunTrainer
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "absolute_loss",
     "energy_forces_loss",
     "fit",
+    "huber_loss",
     "read_checkpoint",
     "squared_loss",
 ]

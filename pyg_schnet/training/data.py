@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 from torch_geometric.data import Dataset
 
-from pyg_schnet.datasets import Split, StructureLoader, save_split
+from pyg_schnet.datasets import Split, StructureLoader, as_dataset, save_split
 
 
 class SplitDataModule(LightningDataModule):
@@ -21,9 +22,11 @@ class SplitDataModule(LightningDataModule):
     one process.
 
     Args:
-        dataset: Structures with what is to be learnt.
+        dataset: Structures with what is to be learnt: a dataset, or whatever :func:`pyg_schnet.datasets.as_dataset`
+            takes, for example a list of ``Data``.
         split: Positions of ``train``, ``val`` and perhaps ``test`` examples, see
-            :func:`pyg_schnet.datasets.random_split`.
+            :func:`pyg_schnet.datasets.random_split`: tensors, arrays, lists, ranges, slices, or masks with a truth
+            value for each example.
         batch_size: Examples in a mini-batch, over all processes.
         seed: Seed of the order of the training examples.
         device: Where batches are assembled, for example ``"cuda"``: training and validation examples are moved there
@@ -31,37 +34,47 @@ class SplitDataModule(LightningDataModule):
         tests: Further datasets to test on, by name.
 
     Raises:
+        TypeError: If ``dataset`` holds no structures, or a part of ``split`` no positions.
         ValueError: If training or validation part are empty, parts overlap, positions lie outside the dataset or
             ``batch_size`` is below 1.
     """
 
     def __init__(
         self,
-        dataset: Dataset,
-        split: Mapping[str, Tensor],
+        dataset: Any,
+        split: Mapping[str, Any],
         batch_size: int = 32,
         seed: int = 0,
         device: str | torch.device | None = None,
-        tests: Mapping[str, Dataset] | None = None,
+        tests: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(split, Mapping):
+            raise TypeError(
+                f"`split` must be positions by part, {{'train': ..., 'val': ...}}, got {type(split).__name__}; "
+                "make one with pyg_schnet.datasets.random_split"
+            )
+        dataset = as_dataset(dataset)
+        parts = {name: _positions(name, part, len(dataset)) for name, part in split.items()}
         for part in ("train", "val"):
-            if len(split.get(part, ())) == 0:
+            if len(parts.get(part, ())) == 0:
                 raise ValueError(f"the split has no {part!r} examples; training needs at least one")
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}")
         made = split.made if isinstance(split, Split) else {}
-        self.dataset, self.split = dataset, Split(split, len(dataset), **made)
-        self.batch_size, self.seed, self.device, self.tests = batch_size, seed, device, dict(tests or {})
+        self.dataset, self.split = dataset, Split(parts, len(dataset), **made)
+        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self.tests = {name: as_dataset(one) for name, one in (tests or {}).items()}
 
     def energy_per_atom(self) -> tuple[float, float]:
-        """Mean and standard deviation of the energy per atom over the training set, in eV.
+        """Mean and standard deviation of the energy per atom over the training set, in eV; NaN does not count.
 
         Returns:
             Mean and standard deviation; 1 in place of the latter if all energies are equal.
         """
         batches = StructureLoader(self.dataset[self.split["train"]], batch_size=1000)
-        per_atom = torch.cat([batch.energy.double() / batch.ptr.diff() for batch in batches])
+        per_atom = torch.cat([batch.energy.double().view(-1) / batch.ptr.diff() for batch in batches])
+        per_atom = per_atom[~per_atom.isnan()]
         std = float(per_atom.std()) if per_atom.numel() > 1 else 0.0
         return float(per_atom.mean()), std if std > 0 else 1.0
 
@@ -163,3 +176,24 @@ class SplitDataModule(LightningDataModule):
                 "the interrupted run had another split, batch size or seed; "
                 "resume with the same ones or start in another directory"
             )
+
+
+def _positions(name: str, part: Any, size: int) -> Tensor:
+    """Positions of a part of a split, however they are given."""
+    if isinstance(part, slice):
+        part = range(*part.indices(size))
+    try:
+        chosen = torch.as_tensor(part if isinstance(part, Tensor) else np.asarray(part))
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"part {name!r} of the split must be positions or a mask, got {type(part).__name__}; expected numbers "
+            f"from 0 to {size - 1}"
+        ) from None
+    if chosen.dtype != torch.bool:
+        return chosen
+    if chosen.shape != (size,):
+        raise ValueError(
+            f"part {name!r} of the split is a mask {list(chosen.shape)}; expected a truth value for each of the {size} "
+            "examples"
+        )
+    return chosen.nonzero().flatten()

@@ -1,10 +1,10 @@
 """A training run in one call."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pyg_schnet.training.data import SplitDataModule
+from pyg_schnet.training.options import minutes
 from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.result import FitResult
 from pyg_schnet.training.trainer import RunTrainer
@@ -41,14 +41,16 @@ def fit(
         File and figures of the best model.
 
     Raises:
+        BlockingIOError: If another run is at work in ``directory``.
         FileExistsError: If ``directory`` already holds a run and ``resume`` is false, or one that ended before its
             first checkpoint.
         FloatingPointError: If a loss or gradient is not finite, naming the examples.
         MemoryError: If memory is used up, naming the examples.
-        SystemExit: On Ctrl-C, with the way to go on.
+        OSError: If a checkpoint cannot be written.
+        SystemExit: On Ctrl-C, with the way to go on; the best model is written before.
         ValueError: If there is no limit at all, the data do not fit, or the checkpoint is damaged or belongs to another
             run.
     """
-    max_time = None if max_minutes is None else timedelta(minutes=max_minutes)
+    max_time = minutes(max_minutes, trainer_options)
     trainer = RunTrainer(directory, max_steps=max_steps, max_time=max_time, **trainer_options)
     return trainer.run(task, data, resume, info)

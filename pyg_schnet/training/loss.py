@@ -1,9 +1,30 @@
-"""The loss of the papers, and its term for stresses."""
+"""The loss of the papers, its term for stresses, and losses that outliers pull less."""
 
-from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from pyg_schnet.training.weights import Weights
+
+#: What becomes of a difference x, see :func:`energy_forces_loss`.
+LossName = Literal["squared", "absolute", "huber"]
+
+
+def check_loss(loss: str, huber_delta: float) -> None:
+    """Refuse a loss that does not exist.
+
+    Args:
+        loss: Its name.
+        huber_delta: Where a Huber loss becomes linear.
+
+    Raises:
+        ValueError: If it is not known, or ``huber_delta`` not positive.
+    """
+    if loss not in get_args(LossName):
+        raise ValueError(f"unknown loss {loss!r}; expected one of {', '.join(map(repr, get_args(LossName)))}")
+    if not huber_delta > 0:
+        raise ValueError(f"`huber_delta` must be positive, got {huber_delta}")
 
 
 def energy_forces_loss(
@@ -17,8 +38,11 @@ def energy_forces_loss(
     stress: Tensor | None = None,
     stress_target: Tensor | None = None,
     rho_stress: float = 0.0,
+    loss: LossName = "squared",
+    huber_delta: float = 0.1,
+    weights: Weights | None = None,
 ) -> Tensor:
-    r"""Combined squared loss of energies, forces and, for crystals, stresses, averaged over the structures.
+    r"""Combined loss of energies, forces and, for crystals, stresses, averaged over the structures.
 
     .. math:: \ell = \rho\,\|E - \hat E\|^2 + \frac{1}{n} \sum_{i=1}^{n} \|F_i - \hat F_i\|^2
         + \rho_\sigma \|\sigma - \hat\sigma\|^2
@@ -28,6 +52,13 @@ def energy_forces_loss(
     meV/Angstrom^3 where those of forces are some hundreds of meV/Angstrom, so that with :math:`\rho_\sigma` between
     10 and 1000 it counts as much as the forces. Labels that are not known (NaN) add nothing. The difference of energies
     is taken in the dtype they come in, so that float64 total energies lose nothing.
+
+    ``"absolute"`` takes the differences instead of their squares, of forces and stresses their lengths, which do not
+    depend on the axes: one outlier then pulls like any other structure. ``"huber"`` takes squares up to
+    :math:`\delta` and :math:`2\delta|x| - \delta^2` beyond, so that it is the squared loss for small differences.
+
+    Weights multiply the terms of a structure, and the forces of an atom; whatever they are, the sum is divided by the
+    number of structures, so that weights of one change nothing.
 
     Args:
         energy: Predicted energies [B].
@@ -39,32 +70,38 @@ def energy_forces_loss(
         stress: Predicted stresses [B, 3, 3].
         stress_target: True stresses [B, 3, 3], NaN where there is none; ``None`` for no term of stresses.
         rho_stress: Weight of the stresses in Angstrom^4, the forces having weight 1.
+        loss: ``"squared"``, as in the paper, ``"absolute"`` or ``"huber"``.
+        huber_delta: Difference :math:`\delta` in eV, eV/Angstrom and eV/Angstrom^3 where a Huber loss becomes linear.
+        weights: How much structures and atoms count, see :func:`~pyg_schnet.training.weights.weights_of`.
 
     Returns:
         The loss, a scalar in the dtype of the forces.
 
     Raises:
-        ValueError: If targets do not have the shape of the predictions.
+        ValueError: If targets do not have the shape of the predictions, or there is no such loss.
 
     Example:
         >>> zero, batch = torch.zeros(2, 3), torch.tensor([0, 0])
         >>> energy_forces_loss(torch.tensor([2.0]), zero + 1, torch.tensor([0.0]), zero, batch, rho=0.01)
         tensor(3.0400)
     """
+    check_loss(loss, huber_delta)
     if energy_target.shape == (*energy.shape, 1):  # [1, 1] in each Data, a habit of PyG
         energy_target = energy_target.squeeze(-1)
     for name, target, value in (("energy", energy_target, energy), ("forces", forces_target, forces)):
         if target.shape != value.shape:
             raise ValueError(f"`{name}` of the data must have shape {list(value.shape)}, got {list(target.shape)}")
-    energy_error = _difference(energy, energy_target).to(forces.dtype)  # [B]
-    forces_error = _difference(forces, forces_target).square().sum(dim=1)  # [N]
-    num_structures = energy.size(0)
-    num_atoms = torch.zeros(num_structures, dtype=forces.dtype, device=forces.device)
+    weights = Weights() if weights is None else weights
+    energy_error = _of_scalars(_difference(energy, energy_target).to(forces.dtype), loss, huber_delta)  # [B]
+    forces_error = _of_vectors(_difference(forces, forces_target), loss, huber_delta)  # [N]
+    num_atoms = torch.zeros(energy.size(0), dtype=forces.dtype, device=forces.device)
     num_atoms = num_atoms.index_add(0, batch, torch.ones_like(forces_error))
+    forces_error = _weighted(forces_error, weights.atoms)
     per_structure = torch.zeros_like(num_atoms).index_add(0, batch, forces_error) / num_atoms.clamp(min=1)  # [B]
-    per_structure = rho * energy_error.square() + per_structure
+    per_structure = rho * _weighted(energy_error, weights.energy) + _weighted(per_structure, weights.forces)
     if stress is not None and stress_target is not None:
-        per_structure = per_structure + rho_stress * _stress_error(stress, stress_target)
+        stress_error = _of_vectors(_stress_difference(stress, stress_target), loss, huber_delta)
+        per_structure = per_structure + rho_stress * _weighted(stress_error, weights.stress)
     return per_structure.mean()
 
 
@@ -91,7 +128,7 @@ def squared_loss(prediction: Tensor, target: Tensor, scale: Tensor | float = 1.0
         >>> squared_loss(torch.tensor([1.0, 5.0]), torch.tensor([3.0, torch.nan]))
         tensor(2.)
     """
-    return _scaled_difference(prediction, target, scale).square().mean()
+    return scalar_loss("squared", prediction, target, scale)
 
 
 def absolute_loss(prediction: Tensor, target: Tensor, scale: Tensor | float = 1.0) -> Tensor:
@@ -116,20 +153,86 @@ def absolute_loss(prediction: Tensor, target: Tensor, scale: Tensor | float = 1.
         >>> absolute_loss(torch.tensor([1.0, 5.0]), torch.tensor([3.0, torch.nan]))
         tensor(1.)
     """
-    return _scaled_difference(prediction, target, scale).abs().mean()
+    return scalar_loss("absolute", prediction, target, scale)
 
 
-#: Losses of scalar properties by name.
-PROPERTY_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | float], Tensor]] = {
-    "squared": squared_loss,
-    "absolute": absolute_loss,
-}
+def huber_loss(
+    prediction: Tensor,
+    target: Tensor,
+    scale: Tensor | float = 1.0,
+    delta: float = 1.0,
+    weights: Tensor | None = None,
+) -> Tensor:
+    r"""Mean Huber loss of scalar properties: squared for small errors, linear for outliers.
+
+    .. math:: \ell = \frac{1}{BC} \sum_{s,c} h\Big(\frac{P_{sc} - \hat P_{sc}}{\sigma_c}\Big), \quad
+        h(x) = \begin{cases} x^2 & |x| \le \delta \\ 2\delta|x| - \delta^2 & |x| > \delta \end{cases}
+
+    Args:
+        prediction: Predicted properties [B] or [B, C].
+        target: True properties of the same shape; values that are not known (NaN) add nothing.
+        scale: Unit in which errors are measured, for each target [C].
+        delta: Where it becomes linear, in this unit.
+        weights: How much each structure counts [B].
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Example:
+        >>> huber_loss(torch.tensor([1.0, 5.0]), torch.tensor([1.5, 2.0]), delta=1.0)
+        tensor(2.6250)
+    """
+    return scalar_loss("huber", prediction, target, scale, delta, weights)
 
 
-def _scaled_difference(prediction: Tensor, target: Tensor, scale: Tensor | float) -> Tensor:
+def scalar_loss(
+    loss: LossName,
+    prediction: Tensor,
+    target: Tensor,
+    scale: Tensor | float = 1.0,
+    huber_delta: float = 1.0,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """One of the losses of scalar properties by its name; arguments as in :func:`huber_loss`.
+
+    Returns:
+        The loss, a scalar.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
     if prediction.shape != target.shape:
         raise ValueError(f"`target` must have shape {list(prediction.shape)}, got {list(target.shape)}")
-    return _difference(prediction, target) / scale
+    errors = _of_scalars(_difference(prediction, target) / scale, loss, huber_delta)
+    if weights is not None and errors.dim() == 2:
+        weights = weights.unsqueeze(1)
+    return _weighted(errors, weights).mean()
+
+
+def _of_scalars(difference: Tensor, loss: str, delta: float) -> Tensor:
+    if loss == "squared":
+        return difference.square()
+    size = difference.abs()
+    return size if loss == "absolute" else _huber(size, delta)
+
+
+def _of_vectors(difference: Tensor, loss: str, delta: float) -> Tensor:
+    """That of the lengths of vectors or matrices, one for each row."""
+    if loss == "squared":
+        return difference.square().sum(dim=tuple(range(1, difference.dim())))
+    size = difference.flatten(1).norm(dim=1)  # its gradient at zero is zero
+    return size if loss == "absolute" else _huber(size, delta)
+
+
+def _huber(size: Tensor, delta: float) -> Tensor:
+    return torch.where(size <= delta, size.square(), 2 * delta * size - delta**2)
+
+
+def _weighted(errors: Tensor, weights: Tensor | None) -> Tensor:
+    return errors if weights is None else errors * weights.to(errors.dtype)
 
 
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
@@ -137,16 +240,15 @@ def _difference(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.where(target.isnan(), 0.0, target - prediction)
 
 
-def _stress_error(stress: Tensor, target: Tensor) -> Tensor:
-    """Squared norm of the differences [B], zero where there is no true stress."""
+def _stress_difference(stress: Tensor, target: Tensor) -> Tensor:
+    """Differences [B, 3, 3], zero where there is no true stress."""
     if target.shape != stress.shape:
         raise ValueError(
             f"`stress_target` must have shape {list(stress.shape)}, [1, 3, 3] in each Data, got {list(target.shape)}"
         )
     known = known_stress(target).view(-1, 1, 1)
     # a predicted NaN, of a structure without volume, must not reach the gradient either
-    difference = torch.where(known, target, 0.0).to(stress.dtype) - torch.where(known, stress, 0.0)
-    return difference.square().sum(dim=(1, 2))
+    return torch.where(known, target, 0.0).to(stress.dtype) - torch.where(known, stress, 0.0)
 
 
 def known_stress(target: Tensor) -> Tensor:

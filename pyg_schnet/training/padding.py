@@ -12,6 +12,7 @@ from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.ghosts import ghost_ends, ghosts_for, room_for, with_ghosts
 from pyg_schnet.models.inputs import tensors_of
 from pyg_schnet.training.potential_task import Labels, PotentialTask
+from pyg_schnet.training.weights import Weights
 
 #: A shape in use is taken for smaller mini-batches, too, down to this part of its places.
 SMALLEST_PART = 0.6
@@ -75,6 +76,10 @@ class Padded(NamedTuple):
         cell: Lattice vectors [B', 3, 3].
         batch: Structure of each atom [N'].
         share: B' / B, by which a mean over all structures becomes one over the first [].
+        of_energy: Weights, see :class:`~pyg_schnet.training.weights.Weights`, like the next two [B'].
+        of_forces: See there.
+        of_stress: See there.
+        of_atoms: Weights of the atoms [N'].
     """
 
     z: Tensor
@@ -89,6 +94,10 @@ class Padded(NamedTuple):
     cell: Tensor | None
     batch: Tensor
     share: Tensor
+    of_energy: Tensor | None
+    of_forces: Tensor | None
+    of_stress: Tensor | None
+    of_atoms: Tensor | None
 
     @property
     def edges(self) -> Edges:
@@ -98,7 +107,8 @@ class Padded(NamedTuple):
     @property
     def labels(self) -> Labels:
         """The labels."""
-        return Labels(self.energy, self.forces, self.stress, self.cell, self.batch)
+        weights = Weights(self.of_energy, self.of_forces, self.of_stress, self.of_atoms)
+        return Labels(self.energy, self.forces, self.stress, self.cell, self.batch, weights)
 
     @property
     def sizes(self) -> Sizes:
@@ -145,6 +155,10 @@ def padded(task: PotentialTask, data: Data, known: Iterable[Sizes] = ()) -> Padd
         None if labels.stress is None else _longer(labels.cell, sizes.structures, 0.0),
         _longer(batch, sizes.atoms, structures),
         pos.new_full((), sizes.structures / max(structures, 1)),
+        _weights(labels.weights.energy, sizes.structures),
+        _weights(labels.weights.forces, sizes.structures),
+        _weights(labels.weights.stress, sizes.structures),
+        _weights(labels.weights.atoms, sizes.atoms),
     )
 
 
@@ -163,3 +177,7 @@ def _longer(tensor: Tensor, length: int, value: float) -> Tensor:
     """A copy with further rows, all of one value."""
     rest = tensor.new_full((length - tensor.size(0), *tensor.shape[1:]), value)
     return torch.cat([tensor.detach(), rest])
+
+
+def _weights(weights: Tensor | None, length: int) -> Tensor | None:
+    return None if weights is None else _longer(weights, length, 1.0)

@@ -1,5 +1,6 @@
 """Training a potential."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,10 +13,13 @@ from pyg_schnet.graph import may_inspect
 from pyg_schnet.models import AtomisticModel, Potential, properties
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.ops import stress_from_virials
-from pyg_schnet.training.loss import energy_forces_loss, known_stress, squared_loss
+from pyg_schnet.training.casting import in_dtype_of
+from pyg_schnet.training.loss import LossName, check_loss, energy_forces_loss, known_stress, scalar_loss
+from pyg_schnet.training.overview import Overview, overview
 from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.references import ReferenceRule
 from pyg_schnet.training.schedule import ScheduleName
+from pyg_schnet.training.weights import Weights, weights_of
 from pyg_schnet.units import conversion
 
 
@@ -26,7 +30,11 @@ class PotentialTask(TrainingTask):
     continuously); Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F. Validation logs the loss and the mean
     absolute errors in the unit asked for. Labels that are not known (NaN) add nothing to the loss.
 
-    With ``forces=False`` the loss is the squared error of the energies alone, as for the columns "energy" of tables III
+    Structures and atoms may count more or less, by the keys ``config_weight``, ``config_energy_weight``,
+    ``config_forces_weight``, ``config_stress_weight`` and ``atom_weight`` of the data, see
+    :func:`~pyg_schnet.training.energy_forces_loss`; errors of validation are those of all alike.
+
+    With ``forces=False`` the loss is the error of the energies alone, as for the columns "energy" of tables III
     and IV. With ``rho=0`` it is that of the forces alone; :func:`~pyg_schnet.training.fit` then fits the constant of
     integration to the energies of the training set.
 
@@ -49,6 +57,16 @@ class PotentialTask(TrainingTask):
         references: Where mean, standard deviation and single-atom values of the energy come from: ``"mean"``,
             ``"atomref"``, ``"fit"``, ``"none"``, or ``"auto"`` for ``"mean"`` if the model has none yet, see
             :func:`~pyg_schnet.training.references.set_references`.
+        loss: ``"squared"``, as in the paper, ``"absolute"`` or ``"huber"``, see
+            :func:`~pyg_schnet.training.energy_forces_loss`.
+        huber_delta: Difference in eV, eV/Angstrom and eV/Angstrom^3 at which a Huber loss becomes linear.
+        energy_key: Key of the data with the energies in eV.
+        forces_key: Key of the data with the forces in eV/Angstrom.
+        stress_key: Key of the data with the stresses in eV/Angstrom^3.
+        freeze: Names of layers of the model that keep their weights, for fine-tuning: ``["embedding"]``,
+            ``["embedding", "interactions.0"]``.
+        backbone_rate: Factor on the learning rate of all layers before the output network, for fine-tuning: with 0.1
+            what was learnt before changes ten times slower.
 
     Raises:
         ValueError: If ``rho`` or ``rho_stress`` is negative, a rate is not positive or a name is not known.
@@ -68,10 +86,17 @@ class PotentialTask(TrainingTask):
         warmup_steps: int = 0,
         plateau_patience: int = 25,
         references: ReferenceRule = "auto",
+        loss: LossName = "squared",
+        huber_delta: float = 0.1,
+        energy_key: str = "energy",
+        forces_key: str = "forces",
+        stress_key: str = "stress",
+        freeze: Sequence[str] = (),
+        backbone_rate: float = 1.0,
     ) -> None:
         super().__init__(
             model,
-            ["energy"],
+            [energy_key],
             learning_rate,
             schedule,
             decay,
@@ -79,10 +104,13 @@ class PotentialTask(TrainingTask):
             warmup_steps,
             plateau_patience,
             references,
+            freeze := list(freeze),
+            backbone_rate,
         )
         for name, weight in (("rho", rho), ("rho_stress", rho_stress)):
             if weight < 0:
                 raise ValueError(f"`{name}` must not be negative, got {weight}")
+        check_loss(loss, huber_delta)
         if not forces and rho_stress > 0:
             raise ValueError(f"stresses are learnt beside forces; got forces=False and rho_stress={rho_stress}")
         self.save_hyperparameters(ignore=["model"])
@@ -108,17 +136,30 @@ class PotentialTask(TrainingTask):
             ValueError: If a label is missing or has another unit than the model.
         """
         super().check(dataset)
-        if self.targets[0].unit not in {"", "eV"}:
-            raise ValueError(
-                f"potentials are learnt in eV, the dataset has energies in {self.targets[0].unit}; convert it"
-            )
+        unit = self.targets[0].unit or "eV"
+        if unit != "eV":
+            raise ValueError(f"potentials are learnt in eV, the dataset has energies in {unit}; convert it")
+        self.targets = [self.targets[0]._replace(name="energy", unit=unit)]  # as the model knows it
         data = dataset[0]
-        labels = ["forces"] * self.hparams["forces"] + ["stress"] * (self.hparams["rho_stress"] > 0)
+        labels = [self.hparams["forces_key"]] * self.hparams["forces"]
+        labels += [self.hparams["stress_key"]] * (self.hparams["rho_stress"] > 0)
         for name in labels:
             if data.get(name) is None:
                 raise ValueError(
                     f"{type(dataset).__name__} has no `{name}` to learn, it has {', '.join(sorted(data.keys()))}"
                 )
+
+    def overview(self, data: Any) -> Overview:
+        """Figures of the training set, see :class:`~pyg_schnet.training.overview.Overview`.
+
+        Args:
+            data: The data module of the run.
+
+        Returns:
+            The figures.
+        """
+        key = self.hparams["forces_key"] if self.hparams["forces"] else None
+        return overview(data.part("train"), self.targets, key, True)
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Loss of a mini-batch.
@@ -141,16 +182,17 @@ class PotentialTask(TrainingTask):
             batch: Structures with ``energy`` and ``forces``, and with ``stress`` if there is a weight for it.
             batch_idx: Not used.
         """
-        loss, out = self._loss(batch, with_forces=self.hparams["forces"] or batch.get("forces") is not None)
+        labels, known_forces = self.labels(batch), batch.get(self.hparams["forces_key"])
+        loss, out = self._loss(batch, with_forces=self.hparams["forces"] or known_forces is not None)
         self.validation_loss.update(loss.detach(), weight=batch.num_graphs)
-        for name in ("energy", "forces"):
-            if name in out and batch.get(name) is not None:
-                target = batch[name].view_as(out[name]).to(out[name].dtype)
+        for name, label in (("energy", labels.energy), ("forces", known_forces)):
+            if name in out and label is not None:
+                target = label.view_as(out[name]).to(out[name].dtype)
                 known = target.isfinite()
                 self.errors[name].update(out[name][known], target[known])
-        if "stress" in out:
-            known = known_stress(batch.stress)
-            self.errors["stress"].update(out["stress"][known], batch.stress[known].to(out["stress"].dtype))
+        if "stress" in out and labels.stress is not None:
+            known = known_stress(labels.stress)
+            self.errors["stress"].update(out["stress"][known], labels.stress[known].to(out["stress"].dtype))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the mean absolute errors in the unit asked for."""
@@ -176,13 +218,15 @@ class PotentialTask(TrainingTask):
             ValueError: If one is missing or has another shape than the structures.
         """
         forces, rho_stress = self.hparams["forces"], self.hparams["rho_stress"]
-        _check_labels(batch, forces)
-        energy = Target("energy", "energy", None, "eV").values(batch)
-        target = _stress_target(batch, rho_stress) if forces and rho_stress > 0 else None
+        keys = {name: self.hparams[f"{name}_key"] for name in ("energy", "forces", "stress")}
+        energy = self.targets[0] if self.targets else Target("energy", keys["energy"], None, "eV")
+        _check_labels(batch, [energy.key, *([keys["forces"]] if forces else [])])
+        target = _stress_target(batch, rho_stress, keys["stress"]) if forces and rho_stress > 0 else None
         cell = batch.get("cell")
         if target is not None and cell is None:
             cell = torch.zeros_like(target)
-        return Labels(energy, batch.get("forces"), target, cell, batch.get("batch"))
+        weights = weights_of(batch)
+        return Labels(energy.values(batch), batch.get(keys["forces"]), target, cell, batch.get("batch"), weights)
 
     def loss_of(self, out: dict[str, Tensor], labels: "Labels") -> Tensor:
         """Loss of predictions.
@@ -195,8 +239,10 @@ class PotentialTask(TrainingTask):
         Returns:
             The loss, a scalar in the dtype of the model.
         """
+        kind, delta = self.hparams["loss"], self.hparams["huber_delta"]
         if not self.hparams["forces"]:
-            return squared_loss(out["energy"], labels.energy).to(self.model.embedding.weight.dtype)
+            loss = scalar_loss(kind, out["energy"], labels.energy, 1.0, delta, labels.weights.energy)
+            return loss.to(self.model.embedding.weight.dtype)
         if labels.stress is not None:
             out["stress"] = stress_from_virials(out.pop("virials"), labels.cell, labels.batch)
         return energy_forces_loss(
@@ -209,10 +255,13 @@ class PotentialTask(TrainingTask):
             stress=out.get("stress"),
             stress_target=labels.stress,
             rho_stress=self.hparams["rho_stress"],
+            loss=kind,
+            huber_delta=delta,
+            weights=labels.weights,
         )
 
     def _loss(self, batch: Data, with_forces: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
-        labels = self.labels(batch)
+        labels, batch = self.labels(batch), in_dtype_of(self.model, batch)
         out = self.potential(batch) if with_forces else {"energy": properties(self.model, batch).squeeze(1)}
         return self.loss_of(out, labels), out
 
@@ -226,6 +275,7 @@ class Labels(NamedTuple):
         stress: Stresses in eV/Angstrom^3 [B, 3, 3], NaN where they are not known; ``None`` if they are not learnt.
         cell: Lattice vectors in Angstrom [B, 3, 3], needed beside stresses.
         batch: Structure of each atom [N].
+        weights: How much structures and atoms count.
     """
 
     energy: Tensor
@@ -233,25 +283,26 @@ class Labels(NamedTuple):
     stress: Tensor | None
     cell: Any
     batch: Any
+    weights: Weights = Weights()
 
 
-def _check_labels(batch: Data, forces: bool) -> None:
-    for name in ("energy", "forces") if forces else ("energy",):
+def _check_labels(batch: Data, keys: list[str]) -> None:
+    for name in keys:
         if batch.get(name) is None:
             raise ValueError(f"the data have no `{name}` to learn; they have {', '.join(sorted(batch.keys()))}")
 
 
-def _stress_target(batch: Data, rho_stress: float) -> Tensor:
+def _stress_target(batch: Data, rho_stress: float, key: str) -> Tensor:
     """True stresses [B, 3, 3], those that are known having a cell with a volume."""
-    target = batch.get("stress")
+    target = batch.get(key)
     if target is None:
         raise ValueError(
-            f"`rho_stress` is {rho_stress}, but the data have no `stress` [1, 3, 3]; "
+            f"`rho_stress` is {rho_stress}, but the data have no `{key}` [1, 3, 3]; "
             "add it, NaN where it is not known, or leave out `rho_stress`"
         )
     if target.shape != (batch.num_graphs, 3, 3):
         raise ValueError(
-            f"`stress` must have shape [{batch.num_graphs}, 3, 3], [1, 3, 3] in each Data, got {list(target.shape)}"
+            f"`{key}` must have shape [{batch.num_graphs}, 3, 3], [1, 3, 3] in each Data, got {list(target.shape)}"
         )
     known = known_stress(target)
     cell = batch.get("cell")

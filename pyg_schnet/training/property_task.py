@@ -1,7 +1,7 @@
 """Training scalar properties."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +10,12 @@ from torchmetrics import MeanAbsoluteError, MetricCollection
 
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel, properties
-from pyg_schnet.training.loss import PROPERTY_LOSSES
+from pyg_schnet.training.casting import in_dtype_of
+from pyg_schnet.training.loss import LossName, check_loss, scalar_loss
 from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.references import ReferenceRule
 from pyg_schnet.training.schedule import ScheduleName
+from pyg_schnet.training.weights import weights_of
 
 
 class PropertyTask(TrainingTask):
@@ -38,8 +40,14 @@ class PropertyTask(TrainingTask):
         references: Where mean, standard deviation and single-atom values come from: ``"mean"``, ``"atomref"``,
             ``"fit"``, ``"none"``, or ``"auto"`` for ``"mean"`` if the model has none yet, see
             :func:`~pyg_schnet.training.references.set_references`.
-        loss: ``"squared"``, :func:`~pyg_schnet.training.squared_loss`, as in the papers, or ``"absolute"``,
-            :func:`~pyg_schnet.training.absolute_loss`, the error that is reported in the end.
+        loss: ``"squared"``, :func:`~pyg_schnet.training.squared_loss`, as in the papers, ``"absolute"``,
+            :func:`~pyg_schnet.training.absolute_loss`, the error that is reported in the end, or ``"huber"``,
+            :func:`~pyg_schnet.training.huber_loss`. Structures count by their ``config_weight`` [1], if they have one.
+        huber_delta: Where a Huber loss becomes linear, in units of ``model.reference.std``.
+        freeze: Names of layers of the model that keep their weights, for fine-tuning: ``["embedding"]``,
+            ``["embedding", "interactions.0"]``.
+        backbone_rate: Factor on the learning rate of all layers before the output network, for fine-tuning: with 0.1
+            what was learnt before changes ten times slower.
 
     Raises:
         ValueError: If a rate is not positive, a name is not known or there is not one output for each target.
@@ -56,10 +64,12 @@ class PropertyTask(TrainingTask):
         warmup_steps: int = 0,
         plateau_patience: int = 25,
         references: ReferenceRule = "auto",
-        loss: Literal["squared", "absolute"] = "squared",
+        loss: LossName = "squared",
+        huber_delta: float = 1.0,
+        freeze: Sequence[str] = (),
+        backbone_rate: float = 1.0,
     ) -> None:
-        if loss not in PROPERTY_LOSSES:
-            raise ValueError(f"unknown loss {loss!r}; expected one of {', '.join(map(repr, PROPERTY_LOSSES))}")
+        check_loss(loss, huber_delta)
         targets = [targets] if isinstance(targets, str) else list(targets)
         super().__init__(
             model,
@@ -71,6 +81,8 @@ class PropertyTask(TrainingTask):
             warmup_steps,
             plateau_patience,
             references,
+            freeze := list(freeze),
+            backbone_rate,
         )
         self.save_hyperparameters(ignore=["model"])
         self.hparams["config"] = model.config
@@ -124,6 +136,7 @@ class PropertyTask(TrainingTask):
 
     def _loss(self, batch: Data) -> tuple[Tensor, Tensor, Tensor]:
         true = torch.stack([target.values(batch) for target in self._found()], dim=1).double()  # [B, C]
-        predicted = properties(self.model, batch)  # [B, C]
-        loss = PROPERTY_LOSSES[self.hparams["loss"]](predicted, true, self.model.reference.std)
+        predicted = properties(self.model, in_dtype_of(self.model, batch))  # [B, C]
+        kind, delta = self.hparams["loss"], self.hparams["huber_delta"]
+        loss = scalar_loss(kind, predicted, true, self.model.reference.std, delta, weights_of(batch).energy)
         return loss.to(self.model.embedding.weight.dtype), predicted, true

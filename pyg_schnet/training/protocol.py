@@ -1,6 +1,7 @@
 """What all training tasks share: optimizer, schedule, references, what a resumed run must agree with."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
 from pyg_schnet.models.elements import seen_by
+from pyg_schnet.training.ending import elapsed_part
+from pyg_schnet.training.layers import check_layers, check_model, make_ready, parameter_groups
+from pyg_schnet.training.overview import Overview, overview
 from pyg_schnet.training.references import check_elements, check_rule, set_references
 from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
 
@@ -23,7 +27,14 @@ _ADDED_LATER: dict[str, Any] = {
     "warmup_steps": 0,
     "plateau_patience": 25,
     "loss": "squared",
+    "freeze": [],
+    "backbone_rate": 1.0,
+    "energy_key": "energy",
+    "forces_key": "forces",
+    "stress_key": "stress",
 }
+#: Settings that change nothing unless another one has this value.
+_ONLY_WITH = {"huber_delta": ("loss", "huber")}
 
 
 class TrainingTask(LightningModule):
@@ -42,8 +53,11 @@ class TrainingTask(LightningModule):
         warmup_steps: Steps in which the learning rate rises linearly from zero.
         plateau_patience: Validations without improvement that make a plateau.
         references: Where references come from, see :func:`~pyg_schnet.training.references.set_references`.
+        freeze: Names of layers that keep their weights.
+        backbone_rate: Factor on the learning rate of all layers before the output network.
 
     Raises:
+        TypeError: If ``model`` is none.
         ValueError: If a rate is not positive or a name is not known.
     """
 
@@ -58,12 +72,16 @@ class TrainingTask(LightningModule):
         warmup_steps: int,
         plateau_patience: int,
         references: str,
+        freeze: Sequence[str] = (),
+        backbone_rate: float = 1.0,
     ) -> None:
         super().__init__()
+        check_model(model)
         if learning_rate <= 0:
             raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
         check_schedule(schedule, decay, decay_steps, warmup_steps, plateau_patience)
         check_rule(references)
+        check_layers(model, freeze, backbone_rate)
         self.names, self.targets, self._prepared = targets, list[Target](), False
         self.validation_loss = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaN out
         self._plan: dict[str, Any] = {
@@ -104,7 +122,7 @@ class TrainingTask(LightningModule):
             )
 
     def prepare(self, data: Any) -> None:
-        """Before a run: check the data and set the references of the model from the training set, once.
+        """Before a run: the model is made ready to learn; once, data are checked and references set.
 
         Args:
             data: The data module of the run.
@@ -112,16 +130,51 @@ class TrainingTask(LightningModule):
         Raises:
             ValueError: If the data do not fit.
         """
+        make_ready(self.model, self.hparams.get("freeze", ()))
         if self._prepared:
             return
         self.check(data.dataset)
         training = data.dataset[data.split["train"]]
         if self.hparams["references"] == "fit":
             check_elements(training, data.dataset[data.split["val"]])
-        set_references(self.model, training, self.targets, self.hparams["references"])
+        set_references(self.model, training, self.targets, self.hparams["references"], data.batch_size)
         self.model.training_set = seen_by(self.model, StructureLoader(training, batch_size=1000))
         self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
         self._prepared = True
+
+    def overview(self, data: Any) -> Overview:
+        """Figures of the training set, see :class:`~pyg_schnet.training.overview.Overview`.
+
+        Args:
+            data: The data module of the run.
+
+        Returns:
+            The figures.
+        """
+        return overview(data.part("train"), self.targets, None, False)
+
+    def begin_from(self, trained: AtomisticModel) -> None:
+        """Take the weights and references of a trained model, to train it further.
+
+        Args:
+            trained: A model of the same architecture.
+
+        Raises:
+            TypeError: If it is no model.
+            ValueError: If its architecture is another one.
+        """
+        check_model(trained)
+        own, given = _architecture(self.model), _architecture(trained)
+        different = [name for name in own | given if own.get(name) != given.get(name)]
+        if different:
+            raise ValueError(
+                "the weights are those of another architecture: "
+                + "; ".join(f"{name} is {given.get(name)} there, {own.get(name)} in the settings" for name in different)
+                + "; train with the architecture of the weights"
+            )
+        self.model.load_state_dict(trained.state_dict())
+        self.model.units = dict(trained.units)
+        self.model.training_set, self.model.trained_elsewhere = trained.training_set, trained.trained_elsewhere
 
     def setup(self, stage: str) -> None:
         """Called by Lightning before a run.
@@ -141,11 +194,18 @@ class TrainingTask(LightningModule):
         Returns:
             Both, as Lightning expects them.
         """
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams["learning_rate"], fused=True)
-        max_steps = self.trainer.max_steps if self._trainer is not None else -1
+        rate = self.hparams["learning_rate"]
+        groups = parameter_groups(self, self.model, rate, self.hparams.get("backbone_rate", 1.0))
+        trainer = self.trainer if self._trainer is not None else None
+        # in mixed precision Lightning clips gradients only of optimizers that do not scale them themselves
+        scaled = trainer is not None and "mixed" in str(trainer.precision) and bool(trainer.gradient_clip_val)
+        optimizer = torch.optim.Adam(groups, lr=rate, fused=not scaled)
+        limits: dict[str, Any] = {"max_steps": -1}
+        if trainer is not None and self._plan["schedule"] == "cosine":
+            limits = {"max_steps": _last_step(trainer), "elapsed": elapsed_part(trainer)}
         return {
             "optimizer": optimizer,
-            "lr_scheduler": learning_rate_schedule(optimizer, max_steps=max_steps, **self._plan),
+            "lr_scheduler": learning_rate_schedule(optimizer, **limits, **self._plan),
         }
 
     def end_validation(self) -> None:
@@ -177,7 +237,9 @@ class TrainingTask(LightningModule):
                 "in another directory"
             )
         stored, own = _ADDED_LATER | dict(checkpoint["hyper_parameters"]), dict(self.hparams)
-        different = [name for name in own if name in stored and stored[name] != own[name]]
+        stored["config"], own["config"] = _without_ways(stored.get("config", {})), _without_ways(own["config"])
+        idle = {name for name, (other, value) in _ONLY_WITH.items() if own.get(other) != value}
+        different = [name for name in own if name in stored and name not in idle and stored[name] != own[name]]
         if different:
             raise ValueError(
                 f"the interrupted run had other settings ({', '.join(different)}): "
@@ -185,7 +247,7 @@ class TrainingTask(LightningModule):
                 + "; resume with the old ones or start in another directory"
             )
         before, now = checkpoint.get("units", {}), {target.name: target.unit for target in self.targets}
-        changed = [name for name in now if name in before and before[name] != now[name]]
+        changed = [name for name in now if before.get(name) and before[name] != now[name]]
         if changed:
             raise ValueError(
                 "the interrupted run had other units: "
@@ -204,3 +266,20 @@ class TrainingTask(LightningModule):
         if self.model.training_set is not None:
             checkpoint["training_set"] = self.model.training_set._asdict()
         checkpoint["units"] = {target.name: target.unit for target in self.targets}
+
+
+def _last_step(trainer: Any) -> int:
+    """Steps after which a run ends, by its limits of steps and epochs; -1 for none."""
+    if trainer.max_epochs in {None, -1}:
+        return int(trainer.max_steps)
+    steps = trainer.estimated_stepping_batches
+    return -1 if math.isinf(steps) else int(steps)
+
+
+def _architecture(model: AtomisticModel) -> dict[str, Any]:
+    return {"model": type(model).__name__} | _without_ways(model.config)
+
+
+def _without_ways(config: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a model that say what it computes; how it does so may change."""
+    return {name: value for name, value in config.items() if name not in {"filters", "knot_spacing"}}

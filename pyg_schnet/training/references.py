@@ -11,6 +11,8 @@ from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel
 from pyg_schnet.nn import Reference
+from pyg_schnet.training.offset import fit_offset, in_words, is_trained
+from pyg_schnet.training.say import say
 
 #: How references are found, see :func:`set_references`.
 ReferenceRule = Literal["auto", "mean", "atomref", "fit", "none"]
@@ -30,7 +32,9 @@ def check_rule(rule: str) -> None:
         raise ValueError(f"unknown references {rule!r}; expected one of {', '.join(map(repr, names))}")
 
 
-def set_references(model: AtomisticModel, dataset: Dataset, targets: Sequence[Target], rule: str) -> None:
+def set_references(
+    model: AtomisticModel, dataset: Dataset, targets: Sequence[Target], rule: str, batch_size: int = 32
+) -> None:
     """Set the references of a model from its training set, and from nothing else.
 
     ``"mean"``: mean and standard deviation of the property per atom where the readout adds up atoms, of the property
@@ -40,21 +44,30 @@ def set_references(model: AtomisticModel, dataset: Dataset, targets: Sequence[Ta
     ``"auto"``: ``"mean"`` if the model has no references yet, otherwise ``"none"``. Values that are not known (NaN) do
     not count. A readout without references, such as a dipole moment, keeps none.
 
+    A model that is trained already keeps its standard deviation, which is the scale of all that it has learnt: by all
+    rules but ``"none"`` only the offset to the new labels is fitted and said in one line, see
+    :func:`~pyg_schnet.training.offset.fit_offset`.
+
     Args:
         model: The model.
         dataset: The training examples.
         targets: Targets in the order of the model's outputs.
         rule: See above.
+        batch_size: Structures at a time of which a trained model predicts the targets.
 
     Raises:
         ValueError: If a target has no known value, or ``"atomref"`` is asked of a dataset that has none for it.
     """
     reference: Any = model.reference
     untouched = reference.trivial and bool((reference.std == 1).all())
-    if rule == "none" or (rule == "auto" and not untouched) or reference.how is None:
+    trained = is_trained(model)
+    if rule == "none" or (rule == "auto" and not untouched and not trained) or reference.how is None:
         return
     z, batch, values = _training_values(dataset, targets)
     _check_known(values, targets)
+    if trained:
+        say(in_words(model, targets, fit_offset(model, dataset, targets, batch_size)))
+        return
     if rule == "fit":
         reference.set(*_fitted(reference, z, batch, values))
         return

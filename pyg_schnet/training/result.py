@@ -1,15 +1,18 @@
 """What a run leaves behind: checkpoints, the best model, its figures."""
 
-import pickle
+import math
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.models import properties, save
+from pyg_schnet.training.casting import in_dtype_of
+from pyg_schnet.training.ending import BestCheckpoint, LastStep
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def fit_integration_constant(model: Any, data: Any) -> None:
     with torch.no_grad():
         device = model.reference.mean.device
         for batch in StructureLoader(data.dataset[data.split["train"]], data.batch_size):
-            moved = batch.to(device)
+            moved = in_dtype_of(model, batch.to(device))
             atoms = moved.ptr.diff().double()
             atoms = atoms if model.reference.how == "add" else torch.ones_like(atoms)
             rest = moved.energy.view(-1).double() - properties(model, moved).squeeze(1)
@@ -87,40 +90,20 @@ def fit_integration_constant(model: Any, data: Any) -> None:
         model.reference.mean += weighted / squares
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a training checkpoint; nothing in it is executed.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its contents.
-
-    Raises:
-        ValueError: If the file is damaged or contains more than plain data.
-    """
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            contents: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"{path} is not a readable checkpoint ({reason}); remove it to start the run again, or restore a copy"
-        ) from None
-    return contents
-
-
 def _restore_best(trainer: Any, task: Any, data: Any) -> tuple[int, float]:
     """Give the model its best weights; return their step and validation loss."""
-    if not (trainer.directory / "best.ckpt").exists():  # the run ended before its first validation
-        steps = trainer.global_step
+    best = next(one for one in trainer.callbacks if isinstance(one, BestCheckpoint))
+    last = next(one for one in trainer.callbacks if isinstance(one, LastStep))
+    steps, stored, loss = trainer.global_step, best.stored(), math.inf
+    score = math.inf if best.best_model_score is None else float(best.best_model_score)
+    if last.validated != steps or stored is None:
+        for callback in trainer.callbacks:
+            if trainer.stopped and isinstance(callback, WeightAveraging):
+                callback.on_train_end(trainer, task)  # the model takes the average of its weights
         with warnings.catch_warnings(action="ignore"):
             (metrics,) = trainer.validate(task, datamodule=data, verbose=False)
-        return steps, metrics["val/loss"]
-    best = read_checkpoint(trainer.directory / "best.ckpt")
-    task.load_state_dict(best["state_dict"])
-    states = best["callbacks"].values()
-    loss = next(float(state["best_model_score"]) for state in states if state.get("monitor") == "val/loss")
-    return best["global_step"], loss
+        loss = float(metrics["val/loss"])
+    if stored is None or loss < score:
+        return steps, loss
+    task.load_state_dict(stored["state_dict"])
+    return stored["global_step"], score

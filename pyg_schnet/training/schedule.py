@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -49,19 +50,22 @@ def learning_rate_schedule(
     warmup_steps: int,
     patience: int,
     max_steps: int,
+    elapsed: Callable[[], float] | None = None,
 ) -> dict[str, Any]:
     r"""A schedule of the learning rate as Lightning expects it.
 
     .. math::
         \text{exponential:} \quad & \eta_0\, d^{\,t/n} \\
-        \text{cosine:} \quad & \eta_0 \cos^2\!\Big(\frac{\pi}{2}\, \frac{t - w}{T - w}\Big) \\
+        \text{cosine:} \quad & \eta_0 \cos^2\!\Big(\frac{\pi}{2}
+            \max\Big(\frac{t - w}{T - w}, \theta\Big)\Big) \\
         \text{plateau:} \quad & \eta_0\, d^{\,k}
 
-    with the decay d, the steps n = ``decay_steps``, w = ``warmup_steps``, T = ``max_steps`` and the number k of times
-    that the validation loss has not fallen, by a ten-thousandth of itself, for ``patience`` validations. The
-    exponential one, with d = 0.96 and n = 100,000, is that of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section
-    II.F. During a warm-up the rate rises linearly to that of the schedule, from a part 1 / (w + 1) of it at the first
-    step. A cosine run that is prolonged goes on along the curve of its new length.
+    with the decay d, the steps n = ``decay_steps``, w = ``warmup_steps``, T = ``max_steps``, the part :math:`\theta` of
+    the time of the run that is over, if there is a limit of time, and the number k of times that the validation loss
+    has not fallen, by a ten-thousandth of itself, for ``patience`` validations. The exponential one, with d = 0.96 and
+    n = 100,000, is that of Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.F. During a warm-up the rate
+    rises linearly to that of the schedule, from a part 1 / (w + 1) of it at the first step. A cosine run that is
+    prolonged goes on along the curve of its new length.
 
     Args:
         optimizer: The optimizer.
@@ -70,7 +74,9 @@ def learning_rate_schedule(
         decay_steps: Steps in which an exponential schedule multiplies the rate by ``decay``.
         warmup_steps: Steps of the warm-up.
         patience: Validations without improvement after which the plateau schedule multiplies the rate by ``decay``.
-        max_steps: Steps of the run; the cosine schedule ends there.
+        max_steps: Steps of the run; the cosine schedule ends there. -1 for no limit.
+        elapsed: Tells which part of the time of the run is over, from 0 to 1; ``None`` for no limit of time. The cosine
+            schedule ends with whatever limit comes first.
 
     Returns:
         The entry ``lr_scheduler`` of what ``configure_optimizers`` returns. Lightning never takes the steps of the
@@ -83,7 +89,7 @@ def learning_rate_schedule(
         # torch counts the validations that are allowed, not those that make a plateau
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=decay, patience=patience - 1)
         return {"scheduler": plateau, "monitor": "val/loss", "frequency": sys.maxsize}
-    if schedule == "cosine" and max_steps <= warmup_steps:
+    if schedule == "cosine" and max_steps <= warmup_steps and (elapsed is None or max_steps >= 0):
         raise ValueError(
             "the cosine schedule ends with the run, so it needs `max_steps` beyond the warm-up of "
             f"{warmup_steps} steps; got {'no limit' if max_steps < 0 else max_steps}"
@@ -97,7 +103,9 @@ def learning_rate_schedule(
     def main(step: int) -> float:
         if schedule == "exponential":
             return float(decay ** (step / decay_steps))
-        done = max(step - warmup_steps, 0) / (max_steps - warmup_steps)
+        done = max(step - warmup_steps, 0) / (max_steps - warmup_steps) if max_steps >= 0 else 0.0
+        if elapsed is not None:
+            done = max(done, elapsed())
         return math.cos(math.pi / 2 * min(done, 1)) ** 2
 
     return {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "interval": "step"}

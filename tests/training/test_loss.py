@@ -2,8 +2,11 @@
 
 import pytest
 import torch
+from torch_geometric.data import Batch, Data
 
-from pyg_schnet.training import energy_forces_loss
+from pyg_schnet.training import energy_forces_loss, huber_loss
+from pyg_schnet.training.loss import scalar_loss
+from pyg_schnet.training.weights import Weights, weights_of
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.01, 1.0])
@@ -98,3 +101,101 @@ def test_energies_as_a_column_are_taken():
     target = torch.randn(2)
     losses = [energy_forces_loss(energy, forces, one, 0 * forces, batch, 0.1) for one in (target, target.unsqueeze(1))]
     assert losses[0] == losses[1]
+
+
+@pytest.fixture
+def labelled():
+    """Predictions and labels of three structures of two atoms, some of them not known."""
+    generator = torch.Generator().manual_seed(4)
+    energy, target = torch.randn(2, 3, generator=generator)
+    forces, forces_target = torch.randn(2, 6, 3, generator=generator)
+    stress, stress_target = torch.randn(2, 3, 3, 3, generator=generator)
+    target[1] = stress_target[2, 0, 0] = torch.nan
+    forces_target[3] = torch.nan
+    batch = torch.tensor([0, 0, 1, 1, 2, 2])
+    return (energy, forces, target, forces_target, batch), {"stress": stress, "stress_target": stress_target}
+
+
+KINDS = {
+    "squared": lambda x: x**2,
+    "absolute": lambda x: x,
+    "huber": lambda x: x**2 if x < 0.7 else 2 * 0.7 * x - 0.49,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_and_weights_by_hand(labelled, kind):
+    """Lengths of differences, atom by atom; what is not known adds nothing, weights do not change the divisor."""
+    (energy, forces, target, forces_target, batch), stress = labelled
+    weights = Weights(*torch.tensor([[1.0, 2, 3], [0.5, 4, 0], [1.5, 2.5, 3.5]]), torch.tensor([1.0, 0, 2, 3, 1, 5]))
+    options = {"rho_stress": 0.3, "loss": kind, "huber_delta": 0.7, "weights": weights}
+    loss = energy_forces_loss(energy, forces, target, forces_target, batch, 0.1, **stress, **options)
+    expected = 0.0
+    for s in range(3):
+        if s != 1:
+            expected += 0.1 * float(weights.energy[s]) * KINDS[kind](abs(float(energy[s] - target[s])))
+        for atom in (2 * s, 2 * s + 1):
+            if atom != 3:
+                size = float((forces[atom] - forces_target[atom]).norm())
+                expected += float(weights.forces[s] * weights.atoms[atom]) * KINDS[kind](size) / 2
+        if s != 2:
+            size = float((stress["stress"][s] - stress["stress_target"][s]).norm())
+            expected += 0.3 * float(weights.stress[s]) * KINDS[kind](size)
+    assert float(loss) == pytest.approx(expected / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_one_change_nothing(labelled, kind):
+    arguments, stress = labelled
+    one = Weights(torch.ones(3), torch.ones(3), torch.ones(3), torch.ones(6))
+    with_, without = (
+        energy_forces_loss(*arguments, 0.1, **stress, rho_stress=1.0, loss=kind, weights=weights)
+        for weights in (one, None)
+    )
+    assert torch.equal(with_, without)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_axes_do_not_matter_and_exact_predictions_have_a_gradient(labelled, kind, rotation):
+    (energy, forces, target, forces_target, batch), _ = labelled
+    turn = rotation.float()
+    losses = [
+        energy_forces_loss(energy, one, target, other, batch, 0.1, loss=kind)
+        for one, other in ((forces, forces_target), (forces @ turn, forces_target @ turn))
+    ]
+    torch.testing.assert_close(*losses)
+    exact = forces_target.nan_to_num().requires_grad_()
+    energy_forces_loss(energy, exact, energy, forces_target, batch, 0.1, loss=kind).backward()
+    assert torch.equal(exact.grad, torch.zeros(6, 3))
+
+
+def test_unknown_kind(labelled):
+    arguments, _ = labelled
+    with pytest.raises(ValueError, match="unknown loss 'l1'; expected one of 'squared', 'absolute', 'huber'"):
+        energy_forces_loss(*arguments, 0.1, loss="l1")
+    with pytest.raises(ValueError, match="`huber_delta` must be positive, got 0"):
+        energy_forces_loss(*arguments, 0.1, loss="huber", huber_delta=0.0)
+
+
+def test_scalar_losses_by_hand():
+    predicted, true = torch.tensor([[0.0, 1.0], [3.0, 2.0]]), torch.tensor([[0.5, torch.nan], [0.0, 6.0]])
+    scale, weights = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 3.0])
+    assert float(huber_loss(predicted, true, scale, 1.0, weights)) == pytest.approx((0.25 + 3 * (5 + 3)) / 4)
+    assert float(scalar_loss("squared", predicted, true, scale, 1.0, weights)) == pytest.approx((0.25 + 3 * 13) / 4)
+    assert float(scalar_loss("absolute", predicted, true, scale, 1.0, weights)) == pytest.approx((0.5 + 3 * 5) / 4)
+
+
+def test_weights_by_keys():
+    data = Batch.from_data_list(
+        [
+            Data(pos=torch.zeros(n, 3), config_weight=torch.tensor([w]), config_forces_weight=torch.tensor([2.0]))
+            for n, w in ((1, 3.0), (2, 5.0))
+        ]
+    )
+    weights = weights_of(data)
+    assert weights.energy.tolist() == weights.stress.tolist() == [3, 5]
+    assert weights.forces.tolist() == [6, 10]
+    assert weights.atoms is None
+    data.atom_weight = torch.ones(2)
+    with pytest.raises(ValueError, match=r"`atom_weight` must have one value for each of the 3 atoms, got \[2\]"):
+        weights_of(data)

@@ -162,8 +162,8 @@ def test_learning_formation_energies(folder, tmp_path):
 
 
 def test_unknown_loss():
-    with pytest.raises(ValueError, match="unknown loss 'huber'; expected one of 'squared', 'absolute'"):
-        PropertyTask(model_of(), "U0", loss="huber")
+    with pytest.raises(ValueError, match="unknown loss 'cubic'; expected one of 'squared', 'absolute', 'huber'"):
+        PropertyTask(model_of(), "U0", loss="cubic")
 
 
 def test_unknown_target(qm9):
