@@ -5,14 +5,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Subset
+from torch.utils.data import ConcatDataset, Subset
 from torch_geometric.data import Data, Dataset
 from tqdm import tqdm
 
 from pyg_schnet.analysis.target_errors import TargetErrors, unit_factor
-from pyg_schnet.datasets import StructureLoader
+from pyg_schnet.datasets import StructureLoader, as_dataset
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel, Potential
 from pyg_schnet.models.checkpoint import to_device
@@ -24,8 +25,11 @@ from pyg_schnet.units import conversion
 #: Units of what a potential gives.
 POTENTIAL_UNITS = {"energy": "eV", "forces": "eV/Ang", "stress": "eV/Ang^3"}
 
-#: What can be evaluated.
-Structures: TypeAlias = Dataset | Subset | Sequence[Data]
+#: Names of the kinds of structures, of which there are errors by themselves.
+GROUP = "config_type"
+
+#: What can be evaluated; more in :func:`~pyg_schnet.datasets.as_dataset`.
+Structures: TypeAlias = Dataset | Subset | ConcatDataset | Sequence[Data]
 
 
 def evaluate(
@@ -47,7 +51,7 @@ def evaluate(
 
     Args:
         model: The model; it is evaluated in evaluation mode and comes back in the mode it was in.
-        dataset: The structures, also a subset.
+        dataset: The structures: a dataset, a subset, a list of ``Data``, several datasets after each other.
         targets: Names of scalar properties in the order of the model's outputs.
         batch_size: Structures evaluated at a time.
         device: Where to evaluate; the model is moved there. ``None`` for where it is.
@@ -71,6 +75,7 @@ def evaluate(
     """
     if not isinstance(model, AtomisticModel):
         raise TypeError(f"`model` must be an AtomisticModel, for example a SchNet, got {type(model).__name__}")
+    dataset = as_dataset(dataset)
     if device is not None:
         model = to_device(model, device)
     with evaluation_mode(model):
@@ -83,15 +88,18 @@ def _potential_errors(
     model: AtomisticModel, dataset: Structures, batch_size: int, progress: bool
 ) -> list[TargetErrors]:
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    about, factor = _About(), conversion(model.units.get("energy", "eV"), "eV")
     for batch, out in potential_outputs(model, dataset, batch_size, progress):
+        about.add(batch, factor * _references(model, batch))
         for name, predicted in out.items():
             pairs.setdefault(name, []).append((predicted, label_like(batch, name, predicted)))
     known = [name for name in pairs if any(not bool(true.isnan().all()) for _, true in pairs[name])]
-    units = getattr(_whole(dataset), "units", {})
+    units = getattr(dataset, "units", {})
     errors = []
     for name in known or pairs:
         unit = POTENTIAL_UNITS[name]
-        errors.append(_joined(name, unit, pairs[name]).converted(units.get(name, unit)))
+        more = about.of_structures(0) if name == "energy" else about.of_rows(name)
+        errors.append(_joined(name, unit, pairs[name], **more).converted(units.get(name, unit)))
     return errors
 
 
@@ -100,14 +108,56 @@ def _property_errors(
 ) -> list[TargetErrors]:
     found = _found(dataset, targets)
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {target.name: [] for target in found}
+    about, factors = _About(), torch.tensor([_factor(model, target) for target in found], dtype=torch.float64)
     for batch, moved in _batches(model, dataset, batch_size, progress):
         with torch.no_grad():
             y = properties(model, moved).cpu()  # [B, C] float64, which a call of the model would round
         _check_columns(y, list(pairs))
+        about.add(batch, factors * _references(model, batch))
         for column, target in enumerate(found):
             predicted = y[:, column] * _factor(model, target)
             pairs[target.name].append((predicted, target.values(batch).double()))
-    return [_joined(target.name, target.unit, pairs[target.name]) for target in found]
+    return [
+        _joined(target.name, target.unit, pairs[target.name], **about.of_structures(column))
+        for column, target in enumerate(found)
+    ]
+
+
+class _About:
+    """What is known of the structures beside their targets."""
+
+    def __init__(self) -> None:
+        self.atoms: list[Tensor] = []
+        self.references: list[Tensor] = []
+        self.groups: list[str] = []
+
+    def add(self, batch: Data, references: Tensor) -> None:
+        """Add a batch and what references alone predict of it [B, C]."""
+        self.atoms.append(batch.ptr.diff())
+        self.references.append(references)
+        names = batch.get(GROUP)
+        named = isinstance(names, list) and len(names) == batch.num_graphs
+        self.groups += [str(name) if name else "" for name in names] if named else [""] * batch.num_graphs
+
+    def of_structures(self, column: int) -> dict[str, Any]:
+        """Of a target with one value for each structure."""
+        values = {"atoms": torch.cat(self.atoms).numpy(), "references": torch.cat(self.references)[:, column].numpy()}
+        return values | self.of_rows("stress")
+
+    def of_rows(self, name: str) -> dict[str, Any]:
+        """Names of structures for each row of a target, of forces for each atom; if there are different ones."""
+        if len(set(self.groups)) < 2:
+            return {}
+        groups = np.array(self.groups)
+        return {"groups": groups.repeat(torch.cat(self.atoms).numpy()) if name == "forces" else groups}
+
+
+def _references(model: AtomisticModel, batch: Data) -> Tensor:
+    """What single-atom values and means alone predict [B, C]."""
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        values: Tensor = model.reference.of_structures(batch.z.to(device), batch.batch.to(device), batch.num_graphs)
+    return values.cpu().double().expand(batch.num_graphs, -1)
 
 
 def potential_outputs(
@@ -179,7 +229,7 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 def _found(dataset: Structures, targets: Sequence[str]) -> list[Target]:
     if isinstance(targets, str) or not targets or len(set(targets)) < len(targets):
         raise ValueError(f"`targets` must be a list of different names, got {targets!r}")
-    return [find_target(_whole(dataset), name) for name in targets]
+    return [find_target(dataset, name) for name in targets]
 
 
 def _check_columns(y: Tensor, names: Sequence[str]) -> None:
@@ -225,19 +275,12 @@ def _known_stress(batch: Data) -> Tensor | None:
     return known if bool(known.any()) else None
 
 
-def _joined(name: str, unit: str, pairs: list[tuple[Tensor, Tensor]]) -> TargetErrors:
+def _joined(name: str, unit: str, pairs: list[tuple[Tensor, Tensor]], **about: Any) -> TargetErrors:
     predicted, true = (torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
-    return TargetErrors(name, unit, predicted, true)
+    return TargetErrors(name, unit, predicted, true, **about)
 
 
 def _factor(model: AtomisticModel, target: Target) -> float:
     """From the unit of the model to that of the data, where both are known."""
     unit = model.units.get(target.name)
     return unit_factor(unit, target.unit) if unit and target.unit else 1.0
-
-
-def _whole(dataset: Any) -> Any:
-    """The dataset behind torch's subsets, which do not pass on its attributes."""
-    while isinstance(dataset, Subset):
-        dataset = dataset.dataset
-    return dataset

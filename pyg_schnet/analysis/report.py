@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,10 @@ class Report:
         for target in self.errors:
             paper = self._paper(target)
             targets[target.name] = {"unit": target.unit} | target.metrics()
+            if target.left_out:
+                targets[target.name]["unknown"] = target.left_out
+            if groups := target.by_group():
+                targets[target.name]["groups"] = {name: one.metrics() for name, one in groups.items()}
             if paper is not None:
                 known = {name: value for name, value in vars(paper).items() if value is not None}
                 targets[target.name]["published"] = known
@@ -128,25 +133,54 @@ class Report:
         Returns:
             Markdown text.
         """
-        head = ["target", "unit", *_COLUMNS.values(), "mean predictor", "values", "paper"]
+        head = ["target", "unit", *_COLUMNS.values(), "mean predictor", "references alone", "values", "paper"]
         lines = [f"# {self.title}", "", *_row(head), *_row(["---"] * 2 + ["---:"] * (len(head) - 3) + ["---"])]
         for target in self.errors:
             metrics = target.metrics()
             numbers = [f"{metrics[name]:.4g}" for name in (*_COLUMNS, "mae_of_mean")]
+            numbers.append(f"{metrics['mae_of_references']:.4g}" if "mae_of_references" in metrics else "")
             count, paper = f"{metrics['count']:,}", self._paper_cell(target)
             lines += _row([target.name, shown_unit(target.unit), *numbers, count, paper])
         lines += [
             "",
             "MAE, RMSE, median and largest are of absolute errors, bias is the mean error; the mean predictor",
         ]
-        lines += ["always gives the mean of the true values, its MAE is shown. Paper: MAE of Schütt et al.,"]
-        lines += ["J. Chem. Phys. 148, 241722 (2018), where it reports one.", ""]
+        lines += [
+            "always gives the mean of the true values, its MAE is shown; references alone are single-atom values and"
+        ]
+        lines += [
+            "means of the model without its network. Paper: MAE of Schütt et al., J. Chem. Phys. 148, 241722 (2018),"
+        ]
+        lines += ["where it reports one.", "", *self._unknown(), *self._groups()]
         for name in figures:
             lines += [f"![{_FIGURES[name][0]}]({name})", ""]
         if self.facts:
             lines += [*_row(["fact", "value"]), *_row(["---", "---"])]
             lines += [line for name, value in self.facts.items() for line in _row([name, _plain(value)])]
         return "\n".join(lines).rstrip() + "\n"
+
+    def _unknown(self) -> list[str]:
+        """How many labels are not known."""
+        counts = [f"{target.left_out:,} of {target.name}" for target in self.errors if target.left_out]
+        return [f"Labels that are not known, left out: {', '.join(counts)}.", ""] if counts else []
+
+    def _groups(self) -> list[str]:
+        """A table of the errors of each kind of structures, where they have names."""
+        rows = []
+        for target in self.errors:
+            for name, one in target.by_group().items():
+                metrics = one.metrics()
+                numbers = f"{metrics['mae']:.4g}", f"{metrics['rmse']:.4g}", f"{metrics['count']:,}"
+                rows.append([name, target.name, shown_unit(target.unit), *numbers])
+        if not rows:
+            return []
+        head = ["kind of structures", "target", "unit", "MAE", "RMSE", "values"]
+        lines = [*_row(head), *_row(["---"] * 3 + ["---:"] * 3)]
+        return [
+            *lines,
+            *(line for row in sorted(rows, key=itemgetter(0)) for line in _row([row[0] or "(no name)", *row[1:]])),
+            "",
+        ]
 
     def _paper(self, target: TargetErrors) -> Published | None:
         """What the paper reports for the nearest number of training examples, in any unit."""

@@ -1,6 +1,6 @@
 """Predicted and true values of one target, and what their differences say."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ class TargetErrors:
         unit: Unit of both; empty if there is none or it is not known.
         predicted: Predictions [M], or [N, 3] for forces.
         true: True values of the same shape.
+        atoms: Number of atoms of each structure [M], if they are of structures and this is known.
+        references: What the references of the model alone would predict [M]: single-atom values and means, without its
+            network; ``None`` if there are none.
+        groups: What the structure of each row is called [M] or [N], for errors of each kind of them.
+        left_out: Number of rows that were left out, as the truth is not known.
 
     Raises:
         ValueError: If the shapes differ, nothing is known, or a prediction is not finite where the truth is known.
@@ -35,6 +40,10 @@ class TargetErrors:
     unit: str
     predicted: NDArray[np.float64]
     true: NDArray[np.float64]
+    atoms: NDArray[np.int64] | None = None
+    references: NDArray[np.float64] | None = None
+    groups: NDArray[np.str_] | None = None
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         predicted, true = _float64(self.predicted), _float64(self.true)
@@ -55,6 +64,12 @@ class TargetErrors:
                 )
         object.__setattr__(self, "predicted", predicted)
         object.__setattr__(self, "true", true)
+        object.__setattr__(self, "left_out", self.left_out + int((~known).sum()))
+        for name in ("atoms", "references", "groups"):
+            if (values := getattr(self, name)) is not None:
+                if len(values) != len(known):
+                    raise ValueError(f"`{name}` of {self.name!r} must have {len(known)} rows, got {len(values)}")
+                object.__setattr__(self, name, np.asarray(values)[known])
 
     @property
     def errors(self) -> NDArray[np.float64]:
@@ -68,10 +83,14 @@ class TargetErrors:
             In the unit of the target ``mae`` :math:`\langle |e| \rangle`, ``rmse`` :math:`\langle e^2 \rangle^{1/2}`,
             ``median`` and ``max`` of :math:`|e|`, ``bias`` :math:`\langle e \rangle`, ``std``, the standard deviation
             of e, and ``mae_of_mean`` :math:`\langle |y - \langle y \rangle| \rangle`, the mean absolute error of always
-            predicting the mean of the true values; and ``count``, the number of values.
+            predicting the mean of the true values; ``mae_of_references``, that of the references alone, if there are
+            any; and ``count``, the number of values.
         """
         errors, true = self.errors, self.true.ravel()
         absolute = np.abs(errors)
+        alone = {}
+        if self.references is not None:
+            alone["mae_of_references"] = float(np.abs(self.references - true).mean())
         return {
             "mae": float(absolute.mean()),
             "rmse": float(np.sqrt(np.square(errors).mean())),
@@ -81,7 +100,7 @@ class TargetErrors:
             "std": float(errors.std()),
             "mae_of_mean": float(np.abs(true - true.mean()).mean()),
             "count": errors.size,
-        }
+        } | alone
 
     def converted(self, unit: str) -> "TargetErrors":
         """The same in another unit.
@@ -96,7 +115,39 @@ class TargetErrors:
             ValueError: If a unit is not known or the two measure different things.
         """
         factor = unit_factor(self.unit, unit)
-        return TargetErrors(self.name, unit, self.predicted * factor, self.true * factor)
+        alone = None if self.references is None else self.references * factor
+        return replace(self, unit=unit, predicted=self.predicted * factor, true=self.true * factor, references=alone)
+
+    def per_atom(self) -> "TargetErrors":
+        """Energies divided by the number of atoms, to compare structures of different sizes.
+
+        Returns:
+            Values per atom, called ``<name>_per_atom``.
+
+        Raises:
+            ValueError: If numbers of atoms are not known.
+
+        Example:
+            >>> TargetErrors("energy", "eV", [2.0], [4.0], atoms=np.array([4])).per_atom().metrics()["mae"]
+            0.5
+        """
+        if self.atoms is None:
+            raise ValueError(f"the numbers of atoms of {self.name!r} are not known; pass `atoms`")
+        alone = None if self.references is None else self.references / self.atoms
+        values = {"predicted": self.predicted / self.atoms, "true": self.true / self.atoms, "references": alone}
+        return replace(self, name=f"{self.name}_per_atom", unit=f"{self.unit}/atom", **values)
+
+    def by_group(self) -> dict[str, "TargetErrors"]:
+        """Errors of each kind of structures by its name, in alphabetical order; empty without names."""
+        if self.groups is None:
+            return {}
+        return {str(name): self._of(self.groups == name) for name in np.unique(self.groups)}
+
+    def _of(self, chosen: NDArray[np.bool_]) -> "TargetErrors":
+        """Some of the rows."""
+        fields = ("predicted", "true", "atoms", "references", "groups")
+        rows = {name: getattr(self, name)[chosen] for name in fields if getattr(self, name) is not None}
+        return replace(self, left_out=0, **rows)
 
 
 def unit_factor(source: str, target: str) -> float:
@@ -118,6 +169,8 @@ def unit_factor(source: str, target: str) -> float:
     """
     if source == target:
         return 1.0
+    if source.endswith("/atom") and target.endswith("/atom"):
+        source, target = source.removesuffix("/atom"), target.removesuffix("/atom")
     if source in STRESS and target in STRESS:
         return STRESS[source] / STRESS[target]
     return conversion(source, target)

@@ -1,12 +1,13 @@
 """What a trained model is worth: reports of its errors."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch_geometric.data import Dataset
 
-from pyg_schnet.analysis import Report, TargetErrors, evaluate, in_paper_units
+from pyg_schnet.analysis import Report, TargetErrors, evaluate
 from pyg_schnet.models import AtomisticModel, Committee, load, read_header
 from pyg_schnet.models.checkpoint import FILE
 from pyg_schnet.training import PotentialTask, TrainingTask
@@ -63,7 +64,7 @@ def write_report(
         part: Which examples.
         trained: The model or committee.
         folder: Where to write.
-        unit: Unit of energies; ``None`` for those of the papers.
+        unit: Unit of energies; ``None`` for that of the task, and as the data say for scalar properties.
         steps: Facts of training, see :func:`facts_of_training`.
 
     Returns:
@@ -73,7 +74,10 @@ def write_report(
     targets = None if isinstance(task, PotentialTask) else task.names
     members: list[Any] = list(trained.members) if isinstance(trained, Committee) else [trained]
     single = [evaluate(member, dataset, targets) for member in members]
-    errors = in_paper_units([_mean(of_all) for of_all in zip(*single, strict=True)])
+    errors = [_mean(of_all) for of_all in zip(*single, strict=True)]
+    if targets is None:
+        unit = unit or str(task.hparams["energy_unit"])
+        errors = _with_energy_per_atom(errors, members[0])
     if unit is not None:
         errors = [one.converted(_energy_in(one, unit)) for one in errors]
     facts = _facts(task, data, part, dataset) | steps | _spread(single)
@@ -82,8 +86,23 @@ def write_report(
 
 
 def _mean(of_members: tuple[TargetErrors, ...]) -> TargetErrors:
-    first = of_members[0]
-    return TargetErrors(first.name, first.unit, np.mean([one.predicted for one in of_members], axis=0), first.true)
+    if len(of_members) == 1:
+        return of_members[0]
+    alone = [one.references for one in of_members if one.references is not None]
+    references = np.mean(alone, axis=0) if alone else None
+    return replace(
+        of_members[0], predicted=np.mean([one.predicted for one in of_members], axis=0), references=references
+    )
+
+
+def _with_energy_per_atom(errors: list[TargetErrors], model: Any) -> list[TargetErrors]:
+    """The energy per atom behind the energy, where that is a sum over atoms."""
+    found = []
+    for one in errors:
+        found.append(one)
+        if one.name == "energy" and one.atoms is not None and model.config["readout"] != "mean":
+            found.append(one.per_atom())
+    return found
 
 
 def _spread(single: list[list[TargetErrors]]) -> dict[str, Any]:
@@ -101,6 +120,8 @@ def _spread(single: list[list[TargetErrors]]) -> dict[str, Any]:
 def _energy_in(target: TargetErrors, unit: str) -> str:
     if target.name == "forces" or target.unit in FORCE:
         return f"{unit}/Ang"
+    if target.unit.endswith("/atom"):
+        return f"{unit}/atom"
     return unit if target.name != "stress" else target.unit
 
 

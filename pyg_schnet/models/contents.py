@@ -14,7 +14,6 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 FORMAT = "pyg_schnet"
 #: Files of a newer version are refused. Since version 2 the checksum covers the whole header, not only ``config``.

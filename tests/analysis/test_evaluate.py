@@ -223,6 +223,6 @@ def test_stress_needs_a_volume(model):
     del crystal.cell, crystal.pbc
     with pytest.raises(ValueError, match="needs a cell"):
         evaluate(model, [crystal], progress=False)
-    crystal.stress = torch.zeros(3, 3)
+    crystal.stress = torch.zeros(6)
     with pytest.raises(ValueError, match=r"`stress` must have shape \[1, 3, 3\]"):
         evaluate(model, [crystal], progress=False)

@@ -1,18 +1,22 @@
 """The command line: a run from a file of settings, its reports and predictions, a committee, refusals."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from ase.build import molecule
 from ase.io import read, write
 
 from pyg_schnet import Potential, load
+from pyg_schnet.command.data import with_absolute_paths
 from pyg_schnet.datasets import MD17, load_split
 from pyg_schnet.models import Committee, CommitteePotential, read_header
 from pyg_schnet.simulation.ase import SchNetCalculator
@@ -81,6 +85,66 @@ def test_predictions_of_a_part_and_of_a_file(trained, root, call, tmp_path):
     assert len(frames) == 2
     np.testing.assert_allclose(frames[1].get_potential_energy(), expected["energy"].item(), atol=1e-4)
     np.testing.assert_allclose(frames[1].get_forces(), expected["forces"].numpy(), atol=1e-4)
+
+
+def test_reports_are_in_the_unit_of_the_task(trained, call, capsys):
+    """That of its settings unless another is asked for; energy per atom and references alone stand beside."""
+    reports = {}
+    for unit in ("kcal/mol", "eV"):
+        call("test", "--config", trained / "config.yaml", "--model.energy_unit", unit)
+        reports[unit] = json.loads((trained / "test" / "report.json").read_text())["targets"]
+        assert f"| energy_per_atom | {unit}/atom |" in capsys.readouterr().out
+    for name, targets in reports["eV"].items():
+        assert targets["mae"] == pytest.approx(0.0433641 * reports["kcal/mol"][name]["mae"], rel=1e-5)
+    assert {name: target["unit"] for name, target in reports["eV"].items()} == {
+        "energy": "eV",
+        "energy_per_atom": "eV/atom",
+        "forces": "eV/Ang",
+    }
+    energy = reports["eV"]["energy"]
+    assert reports["eV"]["energy_per_atom"]["mae"] == pytest.approx(energy["mae"] / 9, rel=1e-9)
+    assert energy["mae_of_references"] > 0
+
+
+def test_a_run_is_used_from_everywhere(trained, root, call, tmp_path, monkeypatch):
+    """From another folder, after it was moved, and without its data, if they are not asked for."""
+    moved = shutil.copytree(trained, tmp_path / "elsewhere" / "moved")
+    settings = yaml.safe_load((moved / "config.yaml").read_text())
+    settings["trainer"]["directory"] = "run"
+    gone = settings["data"]["dataset"]["init_args"] | {"root": str(tmp_path / "gone"), "source": str(tmp_path / "none")}
+    settings["data"]["dataset"]["init_args"] = gone
+    (moved / "config.yaml").write_text(yaml.safe_dump(settings))
+    write(tmp_path / "in.xyz", molecule("CH3CH2OH"))
+    monkeypatch.chdir(tmp_path)
+    call("predict", "--config", "elsewhere/moved/config.yaml", "--input", "in.xyz")
+    assert read(moved / "predictions.xyz").info["predicted_energy"]
+    with pytest.raises(SystemExit, match="predictions.xyz is there already; .*--overwrite true"):
+        call("predict", "--config", "elsewhere/moved/config.yaml", "--input", "in.xyz")
+    for weights in (moved, moved / "best.ckpt", moved / "model.safetensors"):
+        words = ["--input", "in.xyz", "--output", f"{weights.name}.csv", "--weights", weights]
+        call("predict", "--config", "elsewhere/moved/config.yaml", *words)
+    with pytest.raises(SystemExit, match="there is no model file nowhere"):
+        call("predict", "--config", "elsewhere/moved/config.yaml", "--input", "in.xyz", "--weights", "nowhere")
+
+
+def test_paths_in_the_settings_of_a_run_are_absolute(trained, root):
+    settings = yaml.safe_load((trained / "config.yaml").read_text())
+    assert settings["data"]["dataset"]["init_args"]["root"] == str(root)
+    given = {"dataset": {"init_args": {"root": "data", "path": [__file__, "none.xyz"]}}, "split": "random"}
+    found = with_absolute_paths(given)
+    assert found["dataset"]["init_args"] == {"root": str(Path.cwd() / "data"), "path": [__file__, "none.xyz"]}
+    assert found["split"] == "random"
+
+
+def test_interrupted(root, call, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyg_schnet.command.cli.load_trained", stop)
+    with pytest.raises(SystemExit) as ended:
+        call("test", "--config", write_settings(tmp_path, root))
+    assert ended.value.code == 130
+    assert "interrupted" in capsys.readouterr().err
 
 
 def test_existing_run_is_refused_and_can_be_prolonged(root, call, tmp_path):
