@@ -5,11 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test lint clean
+OLDEST := $(VENV)-oldest
+
+.PHONY: help demo test test-oldest lint clean
 
 help:
 	@echo "make demo   learn a force field of ethanol and run molecular dynamics with it (4 minutes)"
 	@echo "make test   run all tests"
+	@echo "make test-oldest  run them with the oldest versions that are admitted (on Linux downloads 3 GB)"
 	@echo "make lint   ruff and mypy"
 	@echo "make clean  remove the virtual environment and all results"
 
@@ -26,10 +29,19 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest
 
+$(OLDEST)/installed: pyproject.toml .ci/constraints-oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint .ci/constraints-oldest.txt --editable ".[all,test]"
+	@touch $@
+
+test-oldest: $(OLDEST)/installed
+	NUMBA_CACHE_DIR=$(CURDIR)/$(OLDEST)/compiled $(OLDEST)/bin/python -m pytest
+
 lint: $(STAMP)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) $(OLDEST) results
