@@ -294,3 +294,16 @@ def test_benchmark(tmp_path: Path) -> None:
     assert found["cases"][0]["edges"] == 64 * 128
     assert all(case["seconds"]["torch"] > 0 for case in found["cases"])
     assert "torch" in found["versions"]
+
+
+@pytest.mark.parametrize("name", ["torch", "numpy", "numba"])
+def test_what_counts_as_the_same_place(name: str) -> None:
+    """A hundred-millionth of an Angstrom: rounding of positions, and nothing that could be meant."""
+    if not BACKENDS[name].installed():
+        pytest.skip(f"{BACKENDS[name].package} is not installed")
+    for distance in (0.0, 1e-12, 0.9e-8):
+        with pytest.raises(ValueError, match="atoms 0 and 1 are at the same place"):
+            radius_graph(torch.tensor([[0.0, 0, 0], [distance, 0, 0]], dtype=torch.float64), 1.0, backend=name)
+    for distance in (1.1e-8, 1e-4):
+        graph = radius_graph(torch.tensor([[0.0, 0, 0], [distance, 0, 0]], dtype=torch.float64), 1.0, backend=name)
+        assert graph.reverse.tolist() == [1, 0]
