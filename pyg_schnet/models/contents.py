@@ -15,6 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from pyg_schnet.compat import TorchDispatchMode
+
 FORMAT = "pyg_schnet"
 #: Files of a newer version are refused. Since version 2 the checksum covers the whole header, not only ``config``.
 FORMAT_VERSION = 2

@@ -18,6 +18,16 @@ def ethanol(tmp_path_factory):
     return MD17(tmp_path_factory.mktemp("md17"), "ethanol_xtb", log=False)
 
 
+class Bonds(Data):
+    """A structure with a rule of its own for a key of its own."""
+
+    def __inc__(self, key, value, *rest):
+        return self.num_nodes if key == "bonds" else super().__inc__(key, value, *rest)
+
+    def __cat_dim__(self, key, value, *rest):
+        return -1 if key == "bonds" else super().__cat_dim__(key, value, *rest)
+
+
 class InMemory(InMemoryDataset):
     """A list of structures as a PyG dataset."""
 
@@ -104,6 +114,7 @@ SLOW = {
     "dictionaries": [Data(pos=torch.rand(n, 3), extra={"a": torch.rand(n)}) for n in (1, 2)],
     "lists": [Data(pos=torch.rand(n, 3), extra=[torch.rand(n), torch.rand(2)]) for n in (1, 2)],
     "raised bool": [Data(pos=torch.rand(n, 3), index_mask=torch.ones(n, dtype=torch.bool)) for n in (1, 2)],
+    "rules of its own": [Bonds(pos=torch.rand(n, 3), bonds=torch.arange(n).expand(2, n)) for n in (1, 2, 3)],
     "batches": [Data(pos=torch.rand(n, 3), my_batch=torch.arange(n)) for n in (1, 2)],
 }
 

@@ -124,6 +124,17 @@ def test_blocks_are_apart(size, gap, blocks, seed):
     )
 
 
+def test_seeds_of_blocks():
+    """Which runs belong to which part, and which frames are drawn of them."""
+    splits = [block_split(1000, 30, 30, gap=10, num_test=30, seed=seed) for seed in range(6)]
+    for name in ("train", "val", "test"):
+        assert len({tuple((split[name] // 100).unique().tolist()) for split in splits}) > 1
+        # 30 of the 90 frames of a run or more: neither the first of them nor always the same
+        assert len({tuple((split[name] % 100).tolist()) for split in splits}) == len(splits)
+        assert all(int(split[name].diff().max()) > 1 for split in splits)
+    assert all(len((split["train"] // 100).unique()) > 1 for split in splits)  # of all runs that are free
+
+
 def test_blocks_against_leakage():
     """On a random walk the nearest training frame tells a random test frame, not one of a block split."""
     walk = torch.randn(5000, generator=torch.Generator().manual_seed(0)).cumsum(0)
@@ -202,6 +213,19 @@ def test_changed_positions_are_noticed(dataset, tmp_path):
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match="do not have the checksum stored with them"):
         load_split(path)
+
+
+@pytest.mark.parametrize(("one", "other"), [("test", "train"), ("train", "val")])
+def test_examples_that_moved_to_the_next_part_are_noticed(dataset, tmp_path, one, other):
+    """All positions in the order they had, with another border between two parts; and two parts with their names."""
+    path = save_split(tmp_path / "split.npz", random_split(2000, 900, 900), dataset)
+    with np.load(path) as file:
+        stored = dict(file)
+    moved = {one: stored[one][:-1], other: np.concatenate([stored[one][-1:], stored[other]])}
+    for arrays in (moved, {one: stored[other], other: stored[one]}):
+        np.savez(path, **(stored | arrays))
+        with pytest.raises(ValueError, match="do not have the checksum stored with them"):
+            load_split(path)
 
 
 def test_damaged_files(dataset, tmp_path):

@@ -314,3 +314,16 @@ def test_a_package_that_fails_when_it_is_used_is_done_without(monkeypatch: pytes
     assert torch.equal(found.edge_index, radius_graph(pos, 1.0).edge_index)  # no word any more
     with pytest.raises(RuntimeError, match="no such target"):
         radius_graph(pos, 1.0, backend="numba")
+
+
+@pytest.mark.parametrize("name", ["torch", "numpy", "numba"])
+def test_what_counts_as_the_same_place(name: str) -> None:
+    """A hundred-millionth of an Angstrom: rounding of positions, and nothing that could be meant."""
+    if not BACKENDS[name].installed():
+        pytest.skip(f"{BACKENDS[name].package} is not installed")
+    for distance in (0.0, 1e-12, 0.9e-8):
+        with pytest.raises(ValueError, match="atoms 0 and 1 are at the same place"):
+            radius_graph(torch.tensor([[0.0, 0, 0], [distance, 0, 0]], dtype=torch.float64), 1.0, backend=name)
+    for distance in (1.1e-8, 1e-4):
+        graph = radius_graph(torch.tensor([[0.0, 0, 0], [distance, 0, 0]], dtype=torch.float64), 1.0, backend=name)
+        assert graph.reverse.tolist() == [1, 0]

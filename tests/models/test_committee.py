@@ -90,6 +90,13 @@ def test_crystals(given: bool, every_committee: Committee, crystals: Batch) -> N
     check_statistics(y.mean, y.std, y.members)
 
 
+def test_cells_of_another_dtype_are_refused(every_committee: Committee, crystals: Batch) -> None:
+    """Whether members share their graph or not."""
+    for change in ({"cell": crystals.cell.float()}, {"cell": crystals.cell.tolist()}):
+        with pytest.raises(TypeError, match="`cell` (is torch.float32, `pos` torch.float64|must be a tensor)"):
+            every_committee(**tensors(crystals) | change)
+
+
 def test_several_targets_and_empty_structures(make_model: MakeModel, molecules: Any) -> None:
     y = Committee([make_model(out_channels=2, mean=[1.0, 2.0]) for _ in range(2)])(*molecules, batch_size=5)
     assert y.mean.shape == (5, 2)
@@ -113,6 +120,17 @@ def test_contributions_add_up(alike: Committee, molecules: Any) -> None:
     torch.testing.assert_close(total, y.members, **ROUND_OFF)
     check_statistics(atoms.mean, atoms.std, atoms.members)
     assert atoms.mean.shape == (16, 1)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["searched", "given graph"])
+def test_contributions_in_crystals(given: bool, alike: Committee, crystals: Batch) -> None:
+    arguments = tensors(crystals)
+    if given:
+        graph = radius_graph(**{k: v for k, v in arguments.items() if k != "z"}, cutoff=alike.cutoff)
+        arguments |= {"edge_index": graph.edge_index, "edge_shift": graph.edge_shift}
+    atoms, y = alike.contributions(**arguments), alike(**arguments)
+    total = torch.zeros_like(y.members).index_add(1, crystals.batch, atoms.members)
+    torch.testing.assert_close(total, y.members, rtol=1e-11, atol=1e-11)
 
 
 def test_small_spread_of_large_energies_in_float32(make_model: MakeModel, molecules: Any) -> None:
@@ -316,6 +334,14 @@ def test_members_are_read_in_the_order_of_their_numbers(make_model: MakeModel, t
     assert [member.reference.mean.item() for member in Committee.load(tmp_path / "many")] == list(range(11))
 
 
+def test_members_are_put_where_they_are_wanted(alike: Committee, tmp_path: Path) -> None:
+    alike.save(tmp_path / "committee")
+    elsewhere = Committee.load(tmp_path / "committee", device="meta")
+    assert all(parameter.is_meta for parameter in elsewhere.parameters())
+    with pytest.raises(ValueError, match="`device` nowhere is not there"):
+        Committee.load(tmp_path / "committee", device="nowhere")
+
+
 def test_interrupted_save_leaves_the_old_committee(
     alike: Committee, mixed: Committee, molecules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +413,8 @@ def test_units_and_dtypes_must_be_alike(make_model: MakeModel) -> None:
         Committee([known, known, make_model()])
     with pytest.raises(ValueError, match="the same dtype, got torch.float64 in member 0 and torch.float32 in member 1"):
         Committee([make_model(), make_model().float()])
+    with pytest.raises(ValueError, match="the same device, got cpu in member 0 and meta in member 1"):
+        Committee([make_model(), make_model().to("meta")])
 
 
 def test_what_is_no_committee(make_model: MakeModel, molecules: Any) -> None:

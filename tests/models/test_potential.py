@@ -90,6 +90,20 @@ def test_data_and_tensors_agree(variant: str, molecules: Any, make_model: MakeMo
     assert torch.equal(expected["energy"], potential.model(*molecules).detach().squeeze(-1))
 
 
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("told", [{}, {"stress": True}, {"virials": True}, {"stress": True, "virials": True}], ids=str)
+def test_what_is_returned_is_what_call_or_constructor_say(
+    told: dict[str, bool], training: bool, water: tuple[Tensor, Tensor], make_model: MakeModel
+) -> None:
+    potential = Potential(make_model(), **told).train(training)
+    cell = {"cell": 9 * torch.eye(3, dtype=torch.float64)[None], "pbc": torch.ones(1, 3, dtype=torch.bool)}
+    always = {"energy", "forces"}
+    assert set(potential(*water, **cell)) == always | set(told)
+    for name in ("stress", "virials"):
+        assert set(potential(*water, **cell, **{name: True})) == always | set(told) | {name}
+        assert set(potential(*water, **cell, **{name: False})) == always | (set(told) - {name})
+
+
 def test_data_with_a_batch_vector_of_its_own(molecules: Any, make_model: MakeModel) -> None:
     """A Data object with a ``batch`` that no Batch has made."""
     potential = Potential(make_model()).eval()

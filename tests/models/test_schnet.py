@@ -383,6 +383,56 @@ def test_zero_output_predicts_the_references(molecules: Any) -> None:
     assert torch.equal(model(*molecules), -3.0 * sizes)
 
 
+@pytest.mark.parametrize(
+    ("options", "beside"),
+    [
+        ({"num_filters": 6}, {}),
+        ({"num_interactions": 3}, {}),
+        ({"num_gaussians": 17}, {}),
+        ({"cutoff": 3.0}, {}),
+        ({"readout": "mean"}, {}),
+        ({"readout_options": {"processing_steps": 1}}, {"readout": "set2set"}),
+        ({"mean": 1.0}, {}),
+        ({"std": 2.0}, {}),
+        ({"atomref": torch.ones(9)}, {}),
+        ({"out_channels": 2}, {}),
+        ({"basis": "bessel"}, {}),
+        ({"trainable_basis": True}, {}),
+        ({"trainable_basis": True}, {"basis": "bessel"}),
+        ({"gamma": 3.0}, {}),
+        ({"cutoff_function": "mollifier"}, {}),
+        ({"activate_last": True}, {}),
+        ({"act": "tanh"}, {}),
+        ({"act": "tanh"}, {"output_act": "ssp"}),
+        ({"output_act": "tanh"}, {}),
+        ({"normalization": "mean"}, {}),
+        ({"shared_interactions": True}, {"num_interactions": 3}),
+        ({"zero_output": True}, {}),
+        ({"max_z": 20}, {}),
+    ],
+    ids="-".join,
+)
+def test_every_option_changes_the_model(options: dict[str, Any], beside: dict[str, Any], molecules: Any) -> None:
+    """Drawn with the same seed, it predicts other values or has other weights, and says so."""
+    sizes: dict[str, Any] = {"hidden_channels": 8, "num_filters": 7, "num_interactions": 2, "num_gaussians": 16}
+
+    def described(**more: Any) -> tuple[Any, ...]:
+        torch.manual_seed(0)
+        model = SchNet(**(sizes | {"cutoff": 5.0, "max_z": 30, "filters": "exact"} | beside | more)).double()
+        with torch.no_grad():
+            for block in model.interactions:  # so that distances matter
+                for weight in block.parameters():
+                    weight.mul_(3)
+        values = model(molecules.z, molecules.pos, molecules.batch)
+        rows = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+        return model.extra_repr(), (rows, tuple(values.flatten().tolist()))
+
+    (text, content), (plain_text, plain) = described(**options), described()
+    assert content != plain
+    assert text != plain_text or set(options) <= {"mean", "std", "atomref"}  # which are no architecture
+    assert content == described(**options)[1]
+
+
 # --- bad input ---
 
 
