@@ -166,7 +166,7 @@ def alike(tensors: list[Tensor]) -> bool:
 def _held(model: Any, blocks: list[Any]) -> Iterator[Entry]:
     """Dictionaries, keys and values on which a plan depends."""
     output, first = model.output, blocks[0].conv
-    yield from _entries(model, "embedding", "interactions", "output", "readout", "filter_tables")
+    yield from _entries(model, "embedding", "basis", "interactions", "output", "readout", "filter_tables")
     yield from _entries(model.embedding, "weight")
     yield from _entries(model.interactions, *model.interactions._modules)
     yield from _entries(first.cutoff, *vars(first.cutoff).keys() & {"cutoff", "exponent"})

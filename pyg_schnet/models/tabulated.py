@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.compat import in_transform
 from pyg_schnet.graph import values_unseen
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.filter_tables import (
@@ -216,7 +217,9 @@ class TabulatedModel(AtomisticModel):
         Changes by way of ``weight.data`` in place, which torch does not count, are not noticed; replaced tensors are.
         """
         origin = self._made_from
-        if origin is not None and self.frozen and not torch.compiler.is_compiling() and not origin.holds():
+        if origin is None or torch.compiler.is_compiling() or in_transform():  # where tables are not read
+            return
+        if not origin.holds():
             self.freeze()
 
     def unfreeze(self) -> Self:
