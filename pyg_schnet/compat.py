@@ -3,6 +3,7 @@
 What stands in is always right; at worst it is slower. All other files use public names only.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,6 +44,11 @@ def _without_memory(tensor: Tensor) -> bool:
     return False
 
 
+def _wraps() -> bool:
+    """Transforms wrap what is made of plain tensors, too."""
+    return _without_memory(torch.zeros(()).clone())
+
+
 def _some_hook() -> bool:
     """Each kind of hook is a dictionary; where one has gone, there may be hooks that nobody sees."""
     names = "backward_pre_hooks", "backward_hooks", "forward_pre_hooks", "forward_hooks"
@@ -68,8 +74,14 @@ is_transformed: Callable[[Tensor], bool] = private(
 )
 #: Whether a tensor stands for many at once: gradients with ``is_grads_batched``.
 is_batched: Callable[[Tensor], bool] = private(torch._C, "_functorch.is_legacy_batchedtensor", fallback=_without_memory)
-#: Whether a transform of ``torch.func`` is at work; without the name, the way that all transforms can go is taken.
-in_transform: Callable[[], bool] = private(torch._C, "_are_functorch_transforms_active", fallback=lambda: True)
+#: Whether a transform of ``torch.func`` is at work.
+in_transform: Callable[[], bool] = private(torch._C, "_are_functorch_transforms_active", fallback=_wraps)
+#: Whether a tensor stands for many at once: inside of ``torch.vmap``.
+is_mapped: Callable[[Tensor], bool] = private(torch._C, "_functorch.is_batchedtensor", fallback=_without_memory)
+#: What a tensor inside of a transform of ``torch.func`` wraps; itself where nobody knows, which then is refused.
+unwrapped: Callable[[Tensor], Tensor] = private(torch._C, "_functorch.get_unwrapped", fallback=lambda tensor: tensor)
+#: Inside of this, operations are those of plain tensors, whatever transforms are at work.
+outside_transforms: Callable[[], Any] = private(torch._C, "_DisableFuncTorch", fallback=contextlib.nullcontext)
 #: Whether calls of any module do something else besides.
 has_global_hooks: Callable[[], bool] = private(_modules, "_has_any_global_hook", fallback=_some_hook)
 #: Raise for a tensor with one element that is false; on a GPU without waiting for it.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pyg_schnet.compat import is_transformed
+from pyg_schnet.compat import in_transform, is_mapped, is_transformed, outside_transforms, unwrapped
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.neighbors import radius_graph, search_graph
 
@@ -34,7 +34,7 @@ def neighbor_pairs(
         [E / 2, 3], and the pair of each edge [E].
 
     Raises:
-        ValueError: As :func:`radius_graph`, and inside a transform of ``torch.func``.
+        ValueError: As :func:`radius_graph`, and if positions are mapped by ``torch.vmap``.
 
     Example:
         >>> pos, batch = torch.tensor([[0.0, 0, 0], [1.0, 0, 0]]), torch.tensor([0, 0])
@@ -44,11 +44,26 @@ def neighbor_pairs(
     """
     if torch.compiler.is_compiling():
         return _compiled(pos.detach(), cutoff, batch, batch_size, cell, pbc)
-    if is_transformed(pos):
-        raise ValueError(
-            "a transform of torch.func cannot search neighbours; pass the graph, `edge_index`, to the model"
-        )
-    return _pairs_of(search_graph(pos, cutoff, batch, batch_size, cell if cell is None else cell.detach(), pbc))
+    cell = cell if cell is None else cell.detach()
+    if in_transform():
+        plain = [None if one is None else _plain(one) for one in (pos, batch, cell, pbc)]
+        with outside_transforms():
+            return _pairs_of(search_graph(plain[0], cutoff, plain[1], batch_size, *plain[2:]))  # type: ignore[arg-type]
+    return _pairs_of(search_graph(pos, cutoff, batch, batch_size, cell, pbc))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The values of a tensor inside of transforms of ``torch.func``, on which the neighbours do not depend smoothly."""
+    while is_transformed(tensor):
+        inner = tensor if is_mapped(tensor) else unwrapped(tensor)
+        if inner is tensor:
+            raise ValueError(
+                "torch.vmap cannot search neighbours, which differ in number; pass the graph, `edge_index`, to the "
+                "model, or all structures as one batch"
+            )
+        tensor = inner
+    with outside_transforms():
+        return tensor.detach()
 
 
 def _pairs_of(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.compat import in_transform
 from pyg_schnet.graph import values_unseen
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.filter_tables import (
@@ -20,7 +21,8 @@ from pyg_schnet.models.filter_tables import (
     spacing_of,
     worth_a_table,
 )
-from pyg_schnet.models.origin import Origin, entries_of
+from pyg_schnet.models.origin import Entry, Origin, entries_of
+from pyg_schnet.models.spellings import check_state
 from pyg_schnet.models.stand_in import against_tables, may_stand_in, places_of
 from pyg_schnet.nn import BesselBasis, GaussianSmearing
 from pyg_schnet.nn.cutoff import check_positive
@@ -158,7 +160,8 @@ class TabulatedModel(AtomisticModel):
         The tables, splines through what the filter networks give in float64 at knots from zero to the cutoff, are a
         buffer of the model in its dtype: :func:`pyg_schnet.save`, ``deepcopy`` and ``to`` take them along. Energies,
         forces, stresses and Hessians are derivatives of one another to round-off, and those of the exact model to the
-        accuracy that :func:`~pyg_schnet.models.accuracy.table_accuracy` tells. The weights stay, and so do their
+        accuracy that :func:`~pyg_schnet.models.accuracy.table_accuracy` tells: round-off of float32; in float64 some
+        1e-10 of the energies and 1e-7 of the forces, more digits with a smaller ``knot_spacing``. The weights stay, and so do their
         gradients except for those of the basis and the filter networks, which are not evaluated. On a CPU with the
         extra ``fast``, energies, forces and stresses of small structures are computed in one pass without autograd, see
         :mod:`pyg_schnet.models.frozen_pass`.
@@ -196,10 +199,13 @@ class TabulatedModel(AtomisticModel):
             if tables.size(1) != frozen_rows(self.cutoff, self._spacing()):  # to be made anew with as many knots
                 self.knot_spacing = frozen_spacing(tables, self.cutoff)
             self.filter_tables = tables.to(self.embedding.weight.device).to(self.embedding.weight.dtype)
-        networks = [block.conv.nn for block in self.interactions]  # type: ignore[union-attr]
-        entries = [*places_of(self), *entries_of([self.basis, *networks])]  # type: ignore[list-item]
-        self._made_from = Origin(entries, values_count=True)
+        self._made_from = Origin(places_of(self), constant=self.filter_networks())
         return self.eval()
+
+    def filter_networks(self) -> list[Entry]:
+        """All from which filters are computed, for :class:`~pyg_schnet.models.origin.Origin`."""
+        networks = [block.conv.nn for block in self.interactions]  # type: ignore[union-attr]
+        return entries_of([self.basis, *networks])  # type: ignore[list-item]
 
     def check_input(self, *arguments: Any) -> None:
         """As of all models; frozen tables then belong to the weights, however they are read afterwards."""
@@ -212,7 +218,9 @@ class TabulatedModel(AtomisticModel):
         Changes by way of ``weight.data`` in place, which torch does not count, are not noticed; replaced tensors are.
         """
         origin = self._made_from
-        if origin is not None and self.frozen and not torch.compiler.is_compiling() and not origin.holds():
+        if origin is None or torch.compiler.is_compiling() or in_transform():  # where tables are not read
+            return
+        if not origin.holds():
             self.freeze()
 
     def unfreeze(self) -> Self:
@@ -262,6 +270,7 @@ def _knots_in_place(cutoff: float, spacing: float, device: torch.device) -> tupl
 
 def _leave_tables(model: TabulatedModel, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Tables in a state dict are not read: they follow from its weights, and only frozen models have them."""
+    check_state({name.removeprefix(prefix) for name in state if name.startswith(prefix)})
     state.pop(prefix + "filter_tables", None)
     if model.filter_tables is not None:
         state[prefix + "filter_tables"] = model.filter_tables
