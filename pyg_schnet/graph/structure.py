@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_schnet.compat import in_transform
+
 _thread = threading.local()
 
 
@@ -52,7 +54,7 @@ def may_inspect(tensor: Tensor) -> bool:
     """
     plain = tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
     # inside such a transform even what is made of plain tensors is wrapped
-    return plain and not torch._C._are_functorch_transforms_active() and not values_unseen()
+    return plain and not in_transform() and not values_unseen()
 
 
 def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:

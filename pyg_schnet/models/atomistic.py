@@ -1,11 +1,12 @@
 """What all models share: graph in, features of atoms in the middle, properties of structures out."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from pyg_schnet.graph import check_structures, may_inspect
+from pyg_schnet.models.compiled import forget_foreign_methods, without_compiled_methods
 from pyg_schnet.models.edges import Edges, find_edges, given_edges
 from pyg_schnet.models.elements import TrainingSet, check_elements
 from pyg_schnet.models.inputs import check_atoms, check_cell
@@ -44,6 +45,7 @@ class AtomisticModel(nn.Module):
     recordable = True
     readout: Any
     reference: Reference
+    _compile_options: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -97,6 +99,43 @@ class AtomisticModel(nn.Module):
             Features [N, hidden_channels].
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `represent(z, edges)`")
+
+    def compile_network(self, **options: Any) -> Self:
+        """Compile :meth:`represent`, which takes most of the time; everything around it stays as it is.
+
+        Copies of the model compile their own network with the same options, files do not know of it. After
+        ``model.represent = torch.compile(model.represent)`` instead, copies have the plain network.
+
+        Args:
+            **options: Arguments of ``torch.compile``, for example ``dynamic=True`` for structures of many sizes.
+
+        Returns:
+            The model itself.
+
+        Example:
+            >>> from pyg_schnet import SchNet
+            >>> model = SchNet(16, 16, 2).compile_network(backend="eager")
+            >>> model(torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0]])).shape
+            torch.Size([1, 1])
+        """
+        self.__dict__.pop("represent", None)
+        self._compile_options = options
+        self.represent = torch.compile(self.represent, **options)  # type: ignore[method-assign]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_compiled_methods(self, dict(super().__getstate__()))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        forget_foreign_methods(self)
+        if self._compile_options is not None:
+            self.compile_network(**self._compile_options)
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()
+        replica.__dict__ = without_compiled_methods(replica, replica.__dict__)
+        return replica
 
     @property
     def elements(self) -> list[int] | None:

@@ -14,6 +14,7 @@ from pyg_schnet.files import replacing
 from pyg_schnet.graph import check_structures, neighbor_pairs, within_cutoff
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import FILE, content_of
+from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import TrainingSet, check_elements, common_elements, unfamiliar
 from pyg_schnet.models.inputs import check_volume
@@ -365,6 +366,10 @@ class CommitteePotential(nn.Module):
         Raises:
             TypeError, ValueError: As :meth:`~pyg_schnet.Potential.forward`.
         """
+        if torch.compiler.is_compiling():
+            graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+            rest = {"batch_size": batch_size, "stress": stress, "virials": virials}
+            return not_compiled(self, data, pos, batch, **graph, **rest)
         stress = self.stress if stress is None else stress
         virials = self.virials if virials is None else virials
         reader = Potential(self.model.widest)  # whose graph must reach furthest

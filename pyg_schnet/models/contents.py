@@ -14,7 +14,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from pyg_schnet.compat import TorchDispatchMode
 
 FORMAT = "pyg_schnet"
 #: Files of a newer version are refused. Since version 2 the checksum covers the whole header, not only ``config``.

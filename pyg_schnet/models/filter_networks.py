@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.module import _has_any_global_hook
 
+from pyg_schnet.compat import has_global_hooks
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.nn import FilterNetwork, GaussianSmearing, ShiftedSoftplus
 from pyg_schnet.ops import gaussian_basis, interpolate, shifted_softplus
@@ -208,4 +208,4 @@ def hooked(module: nn.Module) -> bool:
         True if somebody has put hooks to it or to all modules, or another method into its place.
     """
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    return bool(hooks) or _has_any_global_hook() or "forward" in vars(module)
+    return bool(hooks) or has_global_hooks() or "forward" in vars(module)

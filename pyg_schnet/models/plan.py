@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
+from pyg_schnet.compat import is_transformed
 from pyg_schnet.models.filter_tables import frozen_tables
 from pyg_schnet.models.origin import Callees, Entry, Origin
 from pyg_schnet.nn import (
@@ -159,10 +159,7 @@ def with_knots(network: Any, table: FilterTable) -> Any:
 
 def alike(tensors: list[Tensor]) -> bool:
     """Whether all are plain, in one piece and of the kind of the first, in the memory of the CPU."""
-    plain = all(
-        type(one) in (Tensor, nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(one)
-        for one in tensors
-    )
+    plain = all(type(one) in (Tensor, nn.Parameter) and not is_transformed(one) for one in tensors)
     return plain and all(one.is_contiguous() and one.is_cpu and one.dtype == tensors[0].dtype for one in tensors)
 
 

@@ -8,6 +8,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet.graph import check_structures, may_inspect
 from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import check_volume, tensors_of
@@ -31,8 +32,8 @@ class Potential(nn.Module):
     are all derivatives of it: multiply by the number of atoms of the structure.
 
     Args:
-        model: A model of energies. To compile it, compile its network:
-            ``model.represent = torch.compile(model.represent)``.
+        model: A model of energies. To compile it, compile its network, ``model.compile_network()``. Derivatives are
+            taken outside: ``torch.compile(Potential(model))`` gives the same results, no faster.
         stress: Whether a call returns the stress, unless it says otherwise.
         virials: Whether a call returns the virials of the atoms, unless it says otherwise.
         strict: Whether to refuse elements that the model was never trained on, see
@@ -105,6 +106,10 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values, or a stress is asked for without a
                 cell. On a GPU, where values are not looked at, the stress of a cell without volume is NaN.
         """
+        if torch.compiler.is_compiling():
+            graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+            rest = {"batch_size": batch_size, "stress": stress, "virials": virials}
+            return not_compiled(self, data, pos, batch, **graph, **rest)
         stress = self.stress if stress is None else stress
         virials = self.virials if virials is None else virials
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
@@ -358,7 +363,7 @@ def _check_model(model: Any) -> None:
     if hasattr(model, "_orig_mod"):
         raise TypeError(
             "`model` is compiled as a whole, which cannot be differentiated here; compile its network instead: "
-            "model.represent = torch.compile(model.represent)"
+            "model.compile_network()"
         )
     if not isinstance(model, AtomisticModel):
         raise TypeError(

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import nn
 
+from pyg_schnet.compat import in_transform
 from pyg_schnet.models.filter_networks import ELEMENTWISE
 from pyg_schnet.models.origin import Callees, Entry, Origin
 from pyg_schnet.nn import CFConv, FilterNetwork, InteractionBlock
@@ -43,7 +43,7 @@ def may_stand_in(model: Any, unasked: bool = False) -> bool:
     Returns:
         True if so.
     """
-    if torch._C._are_functorch_transforms_active():
+    if in_transform():
         return False
     layers = _layers_of(model)
     if layers.against or (unasked and layers.against_unasked) or layers.callees.disturbed():

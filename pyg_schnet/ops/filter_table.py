@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyg_schnet.compat import in_transform, is_batched
 from pyg_schnet.compiling import loops_of
 
 #: Degree of the splines, and how many of them are not zero between two knots.
@@ -203,9 +204,9 @@ def looped(values: Tensor) -> Any:
         without Numba.
     """
     plain = type(values) in (Tensor, torch.nn.Parameter) and values.dtype in LOOPED and values.device.type == "cpu"
-    if not plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if not plain or torch.compiler.is_compiling() or in_transform():
         return None
-    if torch._C._functorch.is_legacy_batchedtensor(values):  # gradients of many at once
+    if is_batched(values):  # gradients of many at once
         return None
     return spline_loops() if torch.autograd.forward_ad.unpack_dual(values).tangent is None else None
 
