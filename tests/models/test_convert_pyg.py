@@ -153,7 +153,7 @@ def test_shared_blocks_become_copies(molecules: Any, scramble: Callable, check_s
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), SchNet(8, 8, 1)])
 def test_another_kind_of_model_is_refused(model: Any) -> None:
     with pytest.raises(
-        TypeError, match="`model` must be a torch_geometric.nn.models.SchNet, its state dict or a file of it, got"
+        TypeError, match="must be a torch_geometric.nn.models.SchNet, its state dict or a file of it, got"
     ):
         from_pyg(model)
 
