@@ -4,12 +4,13 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from pyg_schnet.graph import check_structures, may_inspect
 from pyg_schnet.models.compiled import forget_foreign_methods, without_compiled_methods
 from pyg_schnet.models.edges import Edges, find_edges, given_edges
 from pyg_schnet.models.elements import TrainingSet, check_elements
-from pyg_schnet.models.inputs import check_atoms, check_cell
+from pyg_schnet.models.inputs import check_atoms, check_cell, given_inputs
 from pyg_schnet.nn import AtomEmbedding, Atomwise, FeatureReadout, Reference, make_readout
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.cutoff import check_positive
@@ -156,8 +157,8 @@ class AtomisticModel(nn.Module):
 
     def forward(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -169,7 +170,8 @@ class AtomisticModel(nn.Module):
         """Predict the properties of each structure, references included, in the dtype of the model.
 
         Args:
-            z: Atomic numbers [N] int64.
+            z: Atomic numbers [N] int64; or, alone, a PyG ``Data`` or ``Batch``, which is read as by a
+                :class:`~pyg_schnet.Potential`.
             pos: Positions in Angstrom [N, 3].
             batch: Structure of each atom [N] int64, sorted; ``None`` for one structure.
             edge_index: Neighbours j -> i [2, E]; ``None`` to search all pairs within the cutoff.
@@ -185,16 +187,16 @@ class AtomisticModel(nn.Module):
             TypeError: If an argument is of the wrong kind.
             ValueError: If an argument has the wrong shape or impossible values.
         """
-        check_elements(self, z, batch=batch)
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        edges = self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
-        residual = self.predict(z, pos, batch, batch_size, edges)
-        return self.total(residual, z, batch, batch_size).to(residual.dtype)
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        atoms, edges = self._structures(z, pos, batch_size, given)
+        residual = self.predict(*atoms, edges)
+        numbers, _, batch, size = atoms
+        return self.total(residual, numbers, batch, size).to(residual.dtype)
 
     def features(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -208,14 +210,14 @@ class AtomisticModel(nn.Module):
         Returns:
             Features [N, hidden_channels].
         """
-        check_elements(self, z, batch=batch)
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        return self.represent(z, self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc))
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        atoms, edges = self._structures(z, pos, batch_size, given)
+        return self.represent(atoms[0], edges)
 
     def contributions(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -234,9 +236,18 @@ class AtomisticModel(nn.Module):
         Raises:
             ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
         """
-        check_elements(self, z, batch=batch)
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        return self.shares_on(z, self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc))
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        atoms, edges = self._structures(z, pos, batch_size, given)
+        return self.shares_on(atoms[0], edges)
+
+    def _structures(
+        self, z: Any, pos: Any, batch_size: int | None, given: dict[str, Tensor | None]
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, int], Edges]:
+        """Atomic numbers, positions, structures and their number, all checked, and the edges."""
+        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
+        check_elements(self, z, batch=given["batch"])
+        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+        return (z, pos, batch, batch_size), self.edges(z, pos, batch, batch_size, **given)
 
     def shares_on(self, z: Tensor, edges: Edges) -> Tensor:
         """What :meth:`contributions` returns, on edges that are known already.

@@ -17,7 +17,7 @@ from pyg_schnet.models.checkpoint import FILE, content_of
 from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import TrainingSet, check_elements, common_elements, unfamiliar
-from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.models.inputs import check_volume, given_inputs
 from pyg_schnet.models.loading import load_model
 from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives, usable
 from pyg_schnet.ops import edge_vectors
@@ -186,8 +186,8 @@ class Committee(nn.Module):
 
     def forward(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -201,7 +201,7 @@ class Committee(nn.Module):
         All is float64, whatever the dtype of the members: a float32 step of a total energy can exceed the spread.
 
         Args:
-            z: Atomic numbers [N] int64.
+            z: Atomic numbers [N] int64; or, alone, a PyG ``Data`` or ``Batch``, as in a :class:`CommitteePotential`.
             pos: Positions in Angstrom [N, 3], in the dtype of the members.
             batch: Structure of each atom [N] int64, sorted; ``None`` for one structure.
             edge_index: Neighbours j -> i [2, E] up to :attr:`cutoff`; ``None`` to search them.
@@ -217,8 +217,10 @@ class Committee(nn.Module):
         Raises:
             TypeError, ValueError: As :meth:`~pyg_schnet.models.AtomisticModel.forward`.
         """
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        graphs = self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
+        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+        graphs = self.edges(z, pos, batch, batch_size, **given)
         strange = unfamiliar(self, z, batch, batch_size)
         every = []
         for member, edges in zip(self, graphs, strict=True):
@@ -229,8 +231,8 @@ class Committee(nn.Module):
 
     def contributions(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -250,8 +252,10 @@ class Committee(nn.Module):
         Raises:
             ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
         """
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        graphs = self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
+        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+        graphs = self.edges(z, pos, batch, batch_size, **given)
         strange = unfamiliar(self, z, batch, batch_size)
         shares = [member.shares_on(z, edges) for member, edges in zip(self, graphs, strict=True)]
         found = mean_and_spread(torch.stack(shares))

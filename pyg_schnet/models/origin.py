@@ -6,6 +6,7 @@ see that nobody did takes a few microseconds.
 """
 
 from collections.abc import Iterable
+from itertools import chain
 from operator import getitem, is_
 from typing import Any
 
@@ -22,9 +23,9 @@ class Origin:
     """Entries of dictionaries, and where the tensors among them are in memory.
 
     Args:
-        entries: What may be replaced.
-        values_count: Whether values must be those of before, too: changes in place are noticed, except for those by way
-            of ``weight.data``, which torch does not count.
+        entries: What may be replaced, of which values in memory may change.
+        constant: What may be replaced, of which values must stay, too: changes in place are noticed, except for those
+            by way of ``weight.data``, which torch does not count.
 
     Example:
         >>> import torch
@@ -38,11 +39,13 @@ class Origin:
         False
     """
 
-    def __init__(self, entries: Iterable[Entry], values_count: bool = False) -> None:
-        held = {(id(holder), name): (holder, name, value) for holder, name, value in entries}.values()
+    def __init__(self, entries: Iterable[Entry], constant: Iterable[Entry] = ()) -> None:
+        entries, constant = list(entries), list(constant)
+        held = {(id(holder), name): (holder, name, value) for holder, name, value in [*entries, *constant]}.values()
         self._holders, self._names, self._values = map(list, zip(*held, strict=True)) if held else ([], [], [])
-        self._values_count = values_count
-        self.tensors: list[Tensor] = [value for value in self._values if isinstance(value, Tensor)]
+        self._constant = _tensors(value for *_, value in constant)
+        self.tensors = _tensors(self._values)
+        self._wide = _wide(self.tensors)
         self._seen: list[Any] = self._look()
 
     def holds(self) -> bool:
@@ -58,18 +61,27 @@ class Origin:
         self._seen = self._look()
 
     def _look(self) -> list[Any]:
-        tensors = self.tensors
-        seen: list[Any] = [*map(Tensor.data_ptr, tensors), *map(Tensor.stride, tensors)]
-        seen += [*map(Tensor.numel, tensors), *map(_DTYPE, tensors)]
-        return [*seen, *map(_VERSION, tensors)] if self._values_count else seen
+        wide = self._wide
+        layout = map(Tensor.stride, wide), map(Tensor.numel, wide), map(_DTYPE, wide)
+        return [*map(Tensor.data_ptr, self.tensors), *chain(*layout), *map(_VERSION, self._constant)]
 
     def __getstate__(self) -> tuple[Any, ...]:  # a copy is elsewhere in memory, and as old as its original
-        return self._holders, self._names, self._values, self._values_count, self.holds()
+        return self._holders, self._names, self._values, self._constant, self.holds()
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._holders, self._names, self._values, self._values_count, held = state
-        self.tensors = [value for value in self._values if isinstance(value, Tensor)]
+        self._holders, self._names, self._values, self._constant, held = state
+        self.tensors = _tensors(self._values)
+        self._wide = _wide(self.tensors)
         self._seen = self._look() if held else []
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    return list({id(value): value for value in values if isinstance(value, Tensor)}.values())
+
+
+def _wide(tensors: list[Tensor]) -> list[Tensor]:
+    """Those that may be laid out otherwise at the same place; vectors are only where matrices are."""
+    return [tensor for tensor in tensors if tensor.dim() > 1] or tensors
 
 
 def entries_of(modules: Iterable[nn.Module]) -> list[Entry]:
@@ -87,6 +99,7 @@ def entries_of(modules: Iterable[nn.Module]) -> list[Entry]:
         for layer in module.modules()
         for kind in (layer._modules, layer._parameters, layer._buffers)
         for name, value in kind.items()
+        if value is not None
     ]
 
 

@@ -68,11 +68,11 @@ def plan_of(model: Any) -> Plan | None:
     Returns:
         The plan; ``None`` for a model with other layers than the papers', or whose layers somebody watches or masks.
     """
-    model.follow_weights()
     plan = _plans.get(model)
     if plan is not None and _holds(plan):
         return plan
     _plans.pop(model, None)
+    model.follow_weights()
     blocks = list(model.interactions)
     if not blocks or not _has_the_papers_layers(model, blocks):
         return None
@@ -133,7 +133,7 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
             return None
         network = with_tables(network, frozen_tables(model.filter_tables, model.cutoff))
     return Plan(
-        Origin(_held(model, blocks)),
+        Origin(_held(model, blocks), model.filter_networks() if model.frozen else ()),
         Callees(_called(model, blocks)),
         [block.conv for block in blocks],
         [*of_blocks, output],

@@ -11,7 +11,7 @@ from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import check_elements
-from pyg_schnet.models.inputs import check_volume, tensors_of
+from pyg_schnet.models.inputs import check_volume, given_inputs
 from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges
 
 
@@ -227,13 +227,7 @@ class Potential(nn.Module):
     ) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
         """Atomic numbers, positions, number of structures and the optional tensors, from either way to call."""
         given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        if not isinstance(data, Data):
-            if pos is None:
-                raise TypeError("`pos` is missing: pass a Data object or the tensors z and pos")
-            return data, pos, batch_size, given
-        if pos is not None or batch_size is not None or any(value is not None for value in given.values()):
-            raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
-        return tensors_of(data, self.model.cutoff)
+        return given_inputs(data, pos, self.model.cutoff, batch_size, given)
 
     def _evaluate(
         self,

@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from torch import Tensor, nn
 
@@ -10,7 +10,8 @@ from pyg_schnet.models.atomistic import check_sizes
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.frozen_molecules import frozen_molecules
 from pyg_schnet.models.frozen_pass import frozen_pass
-from pyg_schnet.models.presets import preset_arguments
+from pyg_schnet.models.presets import Presets, preset_arguments
+from pyg_schnet.models.spellings import check_spellings, pretrained_name
 from pyg_schnet.models.tabulated import TabulatedModel
 from pyg_schnet.models.training_pass import training_pass
 from pyg_schnet.nn import InteractionBlock
@@ -73,8 +74,11 @@ class SchNet(TabulatedModel):
             :func:`~pyg_schnet.ops.knot_spacing`.
         readout_options: Arguments of the readout, for example ``{"processing_steps": 3}`` of ``"set2set"``.
         max_z: Largest atomic number.
+        **spellings: Arguments of PyG's SchNet that mean the same here: ``interaction_graph`` (exact, of this cutoff),
+            ``max_num_neighbors=None``, ``dipole=False``. Others are refused with what to write instead.
 
     Raises:
+        TypeError: If there is no such argument.
         ValueError: If an argument is out of its range.
 
     Example:
@@ -112,7 +116,10 @@ class SchNet(TabulatedModel):
         knot_spacing: float | None = None,
         readout_options: dict[str, Any] | None = None,
         max_z: int = 118,
+        **spellings: Any,
     ) -> None:
+        if spellings:
+            check_spellings(spellings, list(inspect.signature(SchNet).parameters)[:-1], cutoff)
         config: dict[str, Any] = {
             "hidden_channels": hidden_channels,
             "num_filters": num_filters,
@@ -242,11 +249,22 @@ class SchNet(TabulatedModel):
             ValueError: If there is no such preset.
             TypeError: If an override is no argument of SchNet.
         """
-        known = inspect.signature(cls).parameters
-        for argument in overrides:
-            if argument not in known:
-                raise TypeError(f"SchNet has no argument {argument!r}; expected one of {', '.join(known)}")
         return cls(**preset_arguments(name, **overrides))
+
+    @staticmethod
+    def presets() -> Presets:
+        """All named variants.
+
+        Returns:
+            Arguments of each by its name; print it for one line each.
+
+        Example:
+            >>> list(SchNet.presets())
+            ['nips2017', 'jcp2018', 'jcp2018-materials', 'schnetpack', 'pyg']
+            >>> SchNet(**SchNet.presets()["jcp2018"]).cutoff
+            20.0
+        """
+        return Presets.all()
 
     @staticmethod
     def from_tensorflow(path: str | Path, **arguments: Any) -> "SchNet":
@@ -262,6 +280,24 @@ class SchNet(TabulatedModel):
         from pyg_schnet.models.convert import from_tensorflow  # noqa: PLC0415, it imports this file
 
         return from_tensorflow(path, **arguments)
+
+    @staticmethod
+    def from_qm9_pretrained(root: str | Path, dataset: Any, target: int) -> NoReturn:
+        """PyG's way to a published model, which here is :meth:`from_pretrained`.
+
+        Args:
+            root: Where PyG would keep the archive.
+            dataset: QM9.
+            target: Number of the property.
+
+        Raises:
+            NotImplementedError: Always, with what to write instead.
+        """
+        name = pretrained_name(target)
+        raise NotImplementedError(
+            f"write SchNet.from_pretrained({name!r}, root={str(root)!r}) for the model; it comes without PyG's splits "
+            "of the dataset, take those of pyg_schnet.datasets"
+        )
 
     @staticmethod
     def from_pretrained(name: str, **arguments: Any) -> "SchNet":

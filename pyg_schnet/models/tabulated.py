@@ -20,7 +20,8 @@ from pyg_schnet.models.filter_tables import (
     spacing_of,
     worth_a_table,
 )
-from pyg_schnet.models.origin import Origin, entries_of
+from pyg_schnet.models.origin import Entry, Origin, entries_of
+from pyg_schnet.models.spellings import check_state
 from pyg_schnet.models.stand_in import against_tables, may_stand_in, places_of
 from pyg_schnet.nn import BesselBasis, GaussianSmearing
 from pyg_schnet.nn.cutoff import check_positive
@@ -196,10 +197,13 @@ class TabulatedModel(AtomisticModel):
             if tables.size(1) != frozen_rows(self.cutoff, self._spacing()):  # to be made anew with as many knots
                 self.knot_spacing = frozen_spacing(tables, self.cutoff)
             self.filter_tables = tables.to(self.embedding.weight.device).to(self.embedding.weight.dtype)
-        networks = [block.conv.nn for block in self.interactions]  # type: ignore[union-attr]
-        entries = [*places_of(self), *entries_of([self.basis, *networks])]  # type: ignore[list-item]
-        self._made_from = Origin(entries, values_count=True)
+        self._made_from = Origin(places_of(self), constant=self.filter_networks())
         return self.eval()
+
+    def filter_networks(self) -> list[Entry]:
+        """All from which filters are computed, for :class:`~pyg_schnet.models.origin.Origin`."""
+        networks = [block.conv.nn for block in self.interactions]  # type: ignore[union-attr]
+        return entries_of([self.basis, *networks])  # type: ignore[list-item]
 
     def check_input(self, *arguments: Any) -> None:
         """As of all models; frozen tables then belong to the weights, however they are read afterwards."""
@@ -262,6 +266,7 @@ def _knots_in_place(cutoff: float, spacing: float, device: torch.device) -> tupl
 
 def _leave_tables(model: TabulatedModel, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Tables in a state dict are not read: they follow from its weights, and only frozen models have them."""
+    check_state({name.removeprefix(prefix) for name in state if name.startswith(prefix)})
     state.pop(prefix + "filter_tables", None)
     if model.filter_tables is not None:
         state[prefix + "filter_tables"] = model.filter_tables
