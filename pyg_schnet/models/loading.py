@@ -68,7 +68,9 @@ def checked_path(path: Any) -> Path:
         raise ValueError(f"{name} is an address; download it first, then pass the path of the file")
     place = Path(path).expanduser() if str(name).startswith("~") else Path(path)
     if not place.exists():
-        raise FileNotFoundError(f"there is no model file {path}")
+        published = re.fullmatch(r"(c20|qm9)-\w+", str(name))
+        hint = f"; SchNet.from_pretrained({name!r}) reads the published model" if published else ""
+        raise FileNotFoundError(f"there is no model file {path}{hint}")
     return place
 
 

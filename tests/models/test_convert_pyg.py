@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,7 +152,9 @@ def test_shared_blocks_become_copies(molecules: Any, scramble: Callable, check_s
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), SchNet(8, 8, 1)])
 def test_another_kind_of_model_is_refused(model: Any) -> None:
-    with pytest.raises(TypeError, match="`model` must be a torch_geometric.nn.models.SchNet or its state dict, got"):
+    with pytest.raises(
+        TypeError, match="must be a torch_geometric.nn.models.SchNet, its state dict or a file of it, got"
+    ):
         from_pyg(model)
 
 
@@ -232,3 +235,73 @@ def test_missing_and_misshapen_weights(name: str, value: Tensor | None, message:
 def test_what_pyg_cannot_express_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"PyG's SchNet has .*; got a model with .*{message}"):
         to_pyg(SchNet.preset("pyg", num_interactions=1, **changes))
+
+
+# --- files ---
+
+
+def theirs_in(kind: str, model: PyGSchNet, path: Path) -> None:
+    state = model.state_dict()
+    torch.save(
+        {
+            "state": state,
+            "model": model,
+            "checkpoint": {"epoch": 3, "model_state_dict": state},
+            "lightning": {"state_dict": {f"net.{name}": value for name, value in state.items()}},
+            "parallel": {f"module.{name}": value for name, value in state.items()},
+            "wrapped": torch.nn.ModuleDict({"net": model}),
+        }[kind],
+        path,
+    )
+
+
+@pytest.mark.parametrize("kind", ["state", "model", "checkpoint", "lightning", "parallel", "wrapped"])
+def test_files_that_pyg_users_write(kind: str, molecules: Any, tmp_path: Path) -> None:
+    path = tmp_path / "schnet.pt"
+    theirs = PyGSchNet(16, 16, 2, 12, 4.7, InteractionGraph(4.7)).double()
+    theirs_in(kind, theirs, path)
+    for one in (path, str(path)):
+        assert torch.allclose(from_pyg(one)(*molecules), theirs(*molecules), rtol=0, atol=1e-11)
+
+
+def test_a_pickled_model_tells_its_readout_and_references(molecules: Any, tmp_path: Path) -> None:
+    theirs = PyGSchNet(16, 16, 1, 12, 4.7, InteractionGraph(4.7), readout="mean", mean=-3.0, std=2.0).double()
+    theirs.scale = 0.5
+    torch.save(theirs, tmp_path / "schnet.pt")
+    ours = from_pyg(tmp_path / "schnet.pt")
+    assert torch.allclose(ours(*molecules), theirs(*molecules), rtol=0, atol=1e-11)
+    assert ours.elements is None
+    assert ours.trained_elsewhere
+    with pytest.raises(TypeError, match="go with a state dict"):
+        from_pyg(tmp_path / "schnet.pt", mean=1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.to(torch.complex64), "in torch.complex64; expected weights of one of"),
+        (lambda value: value.to(torch.float8_e4m3fn), "in torch.float8_e4m3fn"),
+        (lambda value: value.long(), "in torch.int64"),
+        (lambda value: value * torch.nan, "values of lin1.weight that are not finite"),
+    ],
+)
+def test_weights_that_are_none(change: Callable, message: str) -> None:
+    state = PyGSchNet(16, 16, 1, 12).state_dict()
+    with pytest.raises(ValueError, match=message):
+        from_pyg(state | {"lin1.weight": change(state["lin1.weight"])})
+    model = PyGSchNet(16, 16, 1, 12)
+    if "finite" in message:
+        model.load_state_dict(state | {"lin1.weight": change(state["lin1.weight"])})
+        with pytest.raises(ValueError, match=message):
+            from_pyg(model)
+
+
+def test_files_of_something_else(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        from_pyg(tmp_path / "none.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="holds list, expected PyG's SchNet or its state dict"):
+        from_pyg(tmp_path / "list.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "linear.pt")
+    with pytest.raises(ValueError, match=r"expected 'embedding.weight' of PyG's SchNet"):
+        from_pyg(tmp_path / "linear.pt")
