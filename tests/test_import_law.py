@@ -9,8 +9,8 @@ import pytest
 
 import pyg_schnet
 
-ROOMS = "units = files = batching < ops = graph < nn < models = transforms = datasets < training = simulation = analysis < command"
-LAW = f"{ROOMS} < __main__"
+LEFT = "units = files = batching < ops = graph < nn < models = transforms = datasets"
+LAW = f"{LEFT} < training = simulation = analysis < command < __main__"
 LEVEL = {room: level for level, rooms in enumerate(LAW.split(" < ")) for room in rooms.split(" = ")}
 ROOT = Path(pyg_schnet.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

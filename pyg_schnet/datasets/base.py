@@ -86,6 +86,8 @@ class StructureDataset(InMemoryDataset):
         self.report: dict[str, Any] = {}
         #: Tensors that belong to the dataset as a whole, for example published splits; filled by :meth:`read`.
         self.extras: dict[str, Tensor] = {}
+        #: Files that are read beside the raw ones, such as published splits; filled by :meth:`read`.
+        self.beside: list[Path] = []
         super().__init__(str(root), transform, pre_transform, pre_filter, log=log, force_reload=force_reload)
         self.load(self.processed_paths[0])
 
@@ -188,7 +190,8 @@ class StructureDataset(InMemoryDataset):
             raise ValueError(f"{error} (delete {', '.join(ours)} to have it downloaded again)") from None
         if self.pre_filter is not None or self.pre_transform is not None:
             data, slices = self._prepared(data, slices)
-        facts = {"files": identity, "report": report, "options": self.identity}
+        beside = [_identity(path) for path in self.beside if path.is_file()]
+        facts = {"files": identity, "beside": beside, "report": report, "options": self.identity}
         content = {"format": FORMAT, "data": data.to_dict(), "slices": slices, "extras": self.extras}
         with writing(Path(self.processed_dir)):
             Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
@@ -236,6 +239,8 @@ class StructureDataset(InMemoryDataset):
             return False
         facts = json.loads(stored["facts"])
         if facts["options"] != self.identity:
+            return False
+        if not all(_is_as_before(file) for file in facts["beside"]):
             return False
         if self.source is None:
             return all(_is_as_before(file) for file in facts["files"].values())
