@@ -190,7 +190,7 @@ class StructureDataset(InMemoryDataset):
             raise ValueError(f"{error} (delete {', '.join(ours)} to have it downloaded again)") from None
         if self.pre_filter is not None or self.pre_transform is not None:
             data, slices = self._prepared(data, slices)
-        beside = [_identity(path) for path in self.beside if path.is_file()]
+        beside = [one for one in map(_identity_if_there, self.beside) if one is not None]
         facts = {"files": identity, "beside": beside, "report": report, "options": self.identity}
         content = {"format": FORMAT, "data": data.to_dict(), "slices": slices, "extras": self.extras}
         with writing(Path(self.processed_dir)):
@@ -240,10 +240,10 @@ class StructureDataset(InMemoryDataset):
         facts = json.loads(stored["facts"])
         if facts["options"] != self.identity:
             return False
-        if not all(_is_as_before(file) for file in facts["beside"]):
-            return False
         if self.source is None:
-            return all(_is_as_before(file) for file in facts["files"].values())
+            return all(_is_as_before(file) for file in [*facts["files"].values(), *facts["beside"]])
+        if any(_identity_if_there(Path(file["path"])) != file for file in facts["beside"]):
+            return False
         return all(
             facts["files"].get(file.name) == _identity(provide(file, Path(self.raw_dir), self.source, self.subfolder))
             for file in self.files()
@@ -256,6 +256,10 @@ def _identity(path: Path) -> dict[str, Any]:
     # the second time cannot be set back; where it is that of creation, it does no harm
     changed = [stat.st_mtime_ns, stat.st_ctime_ns]
     return {"path": str(path.resolve()), "size": stat.st_size, "changed": changed}
+
+
+def _identity_if_there(path: Path) -> dict[str, Any] | None:
+    return _identity(path) if path.is_file() else None
 
 
 def _is_as_before(file: dict[str, Any]) -> bool:

@@ -79,8 +79,8 @@ def collate_fields(structures: Sequence[dict[str, Field]], sizes: Sequence[int],
     """Fields of all structures as tensors and lists.
 
     Numbers of structures are float64 [B], vectors and tensors float32 [B, ...], those of atoms float32 [N, ...], or
-    float64 for whole numbers that float32 would round; NaN where a structure lacks them, as are values that float32 cannot
-    hold. Strings are lists, with ``None`` where a structure lacks one. Weights are one where they are lacking.
+    float64 for whole numbers that float32 would round; NaN where a structure lacks them, as are values that float32
+    cannot hold. Strings are lists, with ``None`` where a structure lacks one. Weights are one where they are lacking.
 
     Args:
         structures: Fields by name, of each structure.
