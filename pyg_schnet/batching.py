@@ -20,7 +20,7 @@ from torch_geometric.data import Batch, Data, batch, in_memory_dataset
 from torch_geometric.loader.dataloader import Collater
 
 #: What a structure without the key has: no lattice, open axes, labels that are not known, a weight of one, a graph of
-#: unknown reach. Values of structures have one row for each, those of atoms one row for each atom.
+#: unknown reach, the number 0 of none. Values of structures have a row for each, those of atoms a row for each atom.
 OF_STRUCTURES: dict[str, float | bool] = {
     "cell": 0.0,
     "pbc": False,
@@ -29,7 +29,12 @@ OF_STRUCTURES: dict[str, float | bool] = {
     "config_energy_weight": 1.0,
     "config_forces_weight": 1.0,
     "config_stress_weight": 1.0,
-} | dict.fromkeys(("energy", "free_energy", "stress", "virial", "dipole", "magmom", "polarizability", "y"), torch.nan)
+    "gdb": 0,
+    "subset": 0,
+} | dict.fromkeys(
+    ("energy", "free_energy", "formation_energy", "stress", "virial", "dipole", "magmom", "polarizability", "y"),
+    torch.nan,
+)
 OF_ATOMS: dict[str, float | bool] = {"atom_weight": 1.0} | dict.fromkeys(("forces", "charges", "magmoms"), torch.nan)
 #: Shape that each structure has; a row for the structure is added where it is missing.
 LAYOUT = {"cell": (3, 3), "pbc": (3,)}

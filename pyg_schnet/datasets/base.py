@@ -86,6 +86,8 @@ class StructureDataset(InMemoryDataset):
         self.report: dict[str, Any] = {}
         #: Tensors that belong to the dataset as a whole, for example published splits; filled by :meth:`read`.
         self.extras: dict[str, Tensor] = {}
+        #: Files that are read beside the raw ones, such as published splits; filled by :meth:`read`.
+        self.beside: list[Path] = []
         super().__init__(str(root), transform, pre_transform, pre_filter, log=log, force_reload=force_reload)
         self.load(self.processed_paths[0])
 
@@ -188,7 +190,8 @@ class StructureDataset(InMemoryDataset):
             raise ValueError(f"{error} (delete {', '.join(ours)} to have it downloaded again)") from None
         if self.pre_filter is not None or self.pre_transform is not None:
             data, slices = self._prepared(data, slices)
-        facts = {"files": identity, "report": report, "options": self.identity}
+        beside = [one for one in map(_identity_if_there, self.beside) if one is not None]
+        facts = {"files": identity, "beside": beside, "report": report, "options": self.identity}
         content = {"format": FORMAT, "data": data.to_dict(), "slices": slices, "extras": self.extras}
         with writing(Path(self.processed_dir)):
             Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
@@ -238,7 +241,9 @@ class StructureDataset(InMemoryDataset):
         if facts["options"] != self.identity:
             return False
         if self.source is None:
-            return all(_is_as_before(file) for file in facts["files"].values())
+            return all(_is_as_before(file) for file in [*facts["files"].values(), *facts["beside"]])
+        if any(_identity_if_there(Path(file["path"])) != file for file in facts["beside"]):
+            return False
         return all(
             facts["files"].get(file.name) == _identity(provide(file, Path(self.raw_dir), self.source, self.subfolder))
             for file in self.files()
@@ -251,6 +256,10 @@ def _identity(path: Path) -> dict[str, Any]:
     # the second time cannot be set back; where it is that of creation, it does no harm
     changed = [stat.st_mtime_ns, stat.st_ctime_ns]
     return {"path": str(path.resolve()), "size": stat.st_size, "changed": changed}
+
+
+def _identity_if_there(path: Path) -> dict[str, Any] | None:
+    return _identity(path) if path.is_file() else None
 
 
 def _is_as_before(file: dict[str, Any]) -> bool:

@@ -78,9 +78,9 @@ def possible_name(name: str, taken: Iterable[str] = ()) -> str:
 def collate_fields(structures: Sequence[dict[str, Field]], sizes: Sequence[int], taken: Iterable[str]) -> Kept:
     """Fields of all structures as tensors and lists.
 
-    Numbers of structures are float64 [B], vectors and tensors float32 [B, ...], those of atoms float32 [N, ...]; NaN
-    where a structure lacks them, as are values that float32 cannot hold. Strings are lists, with ``None`` where a
-    structure lacks one. Weights are one where they are lacking.
+    Numbers of structures are float64 [B], vectors and tensors float32 [B, ...], those of atoms float32 [N, ...], or
+    float64 for whole numbers that float32 would round; NaN where a structure lacks them, as are values that float32
+    cannot hold. Strings are lists, with ``None`` where a structure lacks one. Weights are one where they are lacking.
 
     Args:
         structures: Fields by name, of each structure.
@@ -114,13 +114,17 @@ def collate_fields(structures: Sequence[dict[str, Field]], sizes: Sequence[int],
 def _collate_one(name: str, column: list[Field | None], sizes: Sequence[int], kept: Kept) -> str | None:
     """Keep one field, or say why not."""
     there = [field for field in column if field is not None]
-    if all(isinstance(field.value, str) for field in there):
+    arrays = [None if field is None else _numbers(field.value) for field in column]
+    numbers = [array for array in arrays if array is not None]
+    strings = sum(isinstance(field.value, str) for field in there)
+    if strings and strings + sum(array.ndim == 0 for array in numbers) == len(there):
+        # a name in one structure may look like a number in another
         kept.values[name] = [None if field is None else str(field.value) for field in column]
         return None
-    arrays = [None if field is None else _numbers(field.value) for field in column]
-    if any(array is None for array, field in zip(arrays, column, strict=True) if field is not None):
-        return "neither numbers nor strings"
-    of_atoms = _is_of_atoms(name, there, [array for array in arrays if array is not None])
+    reason = _why_not(there, numbers)
+    if reason is not None:
+        return reason
+    of_atoms = _is_of_atoms(name, there, numbers)
     if of_atoms is None:
         return "of atoms in some structures, of the whole in others"
     rows = [size if of_atoms else 1 for size in sizes]
@@ -131,15 +135,26 @@ def _collate_one(name: str, column: list[Field | None], sizes: Sequence[int], ke
     (shape,) = shapes
     lacking = {**OF_STRUCTURES, **OF_ATOMS}.get(name, np.nan)
     joined = np.concatenate(
-        [np.full((n, *shape), lacking) if array is None else array for array, n in zip(whole, rows, strict=True)]
+        [np.full((n, *shape), lacking) if array is None else array for array, n in zip(whole, rows, strict=True)],
+        dtype=np.float64,
     )
     if name == "atom_weight" or re.fullmatch(r"config_(\w+_)?weight", name):
         _check_weights(name, joined, of_atoms, shape)
-    if of_atoms or shape:
+    whole_numbers = all(array.dtype.kind in "biu" for array in numbers)
+    if (of_atoms or shape) and not (whole_numbers and np.nanmax(np.abs(joined), initial=0) > 2**24):  # as float32 holds
         joined = np.where(np.abs(joined) <= LARGEST, joined, np.nan).astype(np.float32)
     kept.values[name] = torch.from_numpy(joined)
     if of_atoms:
         kept.of_atoms.add(name)
+    return None
+
+
+def _why_not(fields: list[Field], numbers: list[NDArray]) -> str | None:
+    """Why a field cannot be a tensor."""
+    if len(numbers) < len(fields):
+        return "neither numbers nor strings"
+    if any(array.dtype.kind in "iu" and np.abs(array.astype(float)).max(initial=0) > 2**53 for array in numbers):
+        return "whole numbers too large for float64"
     return None
 
 
@@ -148,7 +163,7 @@ def _numbers(value: Any) -> NDArray | None:
         array = np.asarray(value)
     except ValueError:  # lists of different lengths
         return None
-    return array.astype(np.float64) if array.dtype.kind in "biuf" else None
+    return array if array.dtype.kind in "biuf" else None
 
 
 def _is_of_atoms(name: str, fields: list[Field], arrays: list[NDArray]) -> bool | None:

@@ -118,6 +118,7 @@ class ISO17(StructureDataset):
         (path,) = paths.values()
         if is_sqlite(path):
             database, ids = path, _read_ids(path.parent, self.part)
+            self.beside = [path.parent / name for name in SUBSETS]
             molecules = read_molecules(database, "total_energy", "atomic_forces")
         else:
             home = Path(self.root) / self.folder

@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.bundled import bundled_path
-from pyg_schnet.datasets.rmd17 import MOLECULES, archive, read_revised
+from pyg_schnet.datasets.rmd17 import MOLECULES, archive, read_revised, tables_beside
 from pyg_schnet.datasets.rounding import rounded_positions
 from pyg_schnet.datasets.sgdml_npz import read_npz
 from pyg_schnet.datasets.source import RemoteFile
@@ -205,6 +205,7 @@ class MD17(StructureDataset):
         (path,) = paths.values()
         if self.entry.family == "revised":
             raw, splits = read_revised(path, self.entry.file, progress=bool(self.log))
+            self.beside = tables_beside(path, self.entry.file) if path.suffix == ".npz" else []
             self.extras = {name: torch.from_numpy(positions) for name, positions in splits.items()}
         else:
             other = {"-train.npz": "-test.npz", "-test.npz": "-train.npz"}.get(self._part)

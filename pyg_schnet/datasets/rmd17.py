@@ -87,7 +87,9 @@ def read_revised(path: Path, molecule: str, progress: bool = False) -> tuple[dic
     if is_archive:
         npz, tables = _members(path, molecule, progress)
     else:
-        npz, tables = path, _tables_beside(path, molecule)
+        npz, tables = path, {}
+        for table in tables_beside(path, molecule):
+            tables[_split_key(table.name, molecule) or ""] = table.read_bytes()
     arrays = read_arrays(npz, path)
     frames = check_frames(path, arrays, _KEYS)
     splits = {name: _positions(path, name, text, len(frames["R"])) for name, text in sorted(tables.items())}
@@ -123,14 +125,19 @@ def _members(path: Path, molecule: str, progress: bool) -> tuple[IO[bytes], dict
     return npz, tables
 
 
-def _tables_beside(path: Path, molecule: str) -> dict[str, bytes]:
-    tables: dict[str, bytes] = {}
-    for folder in (path.parent, path.parent.parent / "splits"):
-        for table in sorted(folder.glob("*index_*.csv")):
-            key = _split_key(table.name, molecule)
-            if key is not None:
-                tables[key] = table.read_bytes()
-    return tables
+def tables_beside(path: Path, molecule: str) -> list[Path]:
+    """Tables of the official splits of a molecule, beside an unpacked file or in the folder ``splits`` beside its own.
+
+    Args:
+        path: The npz file of the molecule.
+        molecule: Its name in the archive.
+
+    Returns:
+        Their paths, those of the folder ``splits`` last.
+    """
+    folders = (path.parent, path.parent.parent / "splits")
+    tables = [table for folder in folders for table in sorted(folder.glob("*index_*.csv"))]
+    return [table for table in tables if _split_key(table.name, molecule) is not None]
 
 
 def _split_key(filename: str, molecule: str) -> str | None:

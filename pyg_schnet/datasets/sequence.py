@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import NoneType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Subset
@@ -274,3 +275,29 @@ def cut_out(data: Data, slices: Mapping[str, Any] | None, idx: int) -> Data:
         return one
     # in PyG's way, for lists and dictionaries
     return copy.deepcopy(separate(cls=Data, batch=data, idx=idx, slice_dict=slices, decrement=False))
+
+
+def name_of(dataset: Any) -> str:
+    """What decides which structures a dataset holds, in which order; not what is done to them.
+
+    Args:
+        dataset: A dataset of PyG.
+
+    Returns:
+        Class, folder and options, with checksums of what has no name.
+
+    Example:
+        >>> name_of(as_dataset([Data(z=torch.tensor([1]), pos=torch.zeros(1, 3))]))
+        'Structures/21fc3f955c14'
+    """
+    if isinstance(dataset, Accessed) and isinstance(dataset.structures, ConcatDataset):
+        return " + ".join(map(name_of, dataset.structures.datasets))
+    inside = dataset.checksum() if isinstance(dataset, Structures) else getattr(dataset, "folder", None)
+    name = "/".join([type(dataset).__name__, *filter(None, [inside])])
+    options = {key: value for key, value in getattr(dataset, "options", {}).items() if value is not None}
+    name += "".join(f" {key}={value}" for key, value in sorted(options.items()))
+    indices = getattr(dataset, "_indices", None)
+    if indices is not None:
+        raw = np.asarray(list(indices), dtype="<i8").tobytes()
+        name += f" subset {hashlib.sha256(raw).hexdigest()[:12]}"
+    return name

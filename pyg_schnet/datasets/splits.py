@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Subset
+from torch.utils.data import Subset
 
-from pyg_schnet.datasets.sequence import Accessed, Structures, as_dataset
+from pyg_schnet.datasets.sequence import as_dataset, name_of
 from pyg_schnet.files import replacing
 
 
@@ -303,7 +303,7 @@ def save_split(path: str | Path, split: Mapping[str, Tensor], dataset: Any) -> P
     path, size = Path(path), len(dataset)
     made = split.made if isinstance(split, Split) else {}
     checked = Split(split, size)
-    about = {"dataset": _name_of(dataset), "size": size, "made": made}
+    about = {"dataset": name_of(dataset), "size": size, "made": made}
     text = json.dumps(about | {"sha256": _checksum(checked, about)})
     arrays: dict[str, Any] = {name: part.numpy() for name, part in checked.items()}
     with replacing(path) as part_file, part_file.open("wb") as file:
@@ -344,10 +344,10 @@ def load_split(path: str | Path, dataset: Any = None) -> Split:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     dataset = None if dataset is None else as_dataset(dataset)
-    if dataset is not None and (about["dataset"], size) != (_name_of(dataset), len(dataset)):
+    if dataset is not None and (about["dataset"], size) != (name_of(dataset), len(dataset)):
         raise ValueError(
             f"{path} splits the {size} examples of {about['dataset']}, "
-            f"got the {len(dataset)} of {_name_of(dataset)}; give the dataset it was made for"
+            f"got the {len(dataset)} of {name_of(dataset)}; give the dataset it was made for"
         )
     return split
 
@@ -362,18 +362,3 @@ def _checksum(parts: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
     for name in sorted(parts):
         digest.update(name.encode() + parts[name].long().numpy().astype("<i8").tobytes())
     return digest.hexdigest()
-
-
-def _name_of(dataset: Any) -> str:
-    """Name of a dataset: what decides which structures it holds, in which order; not what is done to them."""
-    if isinstance(dataset, Accessed) and isinstance(dataset.structures, ConcatDataset):
-        return " + ".join(map(_name_of, dataset.structures.datasets))
-    inside = dataset.checksum() if isinstance(dataset, Structures) else getattr(dataset, "folder", None)
-    name = "/".join([type(dataset).__name__, *filter(None, [inside])])
-    options = {key: value for key, value in getattr(dataset, "options", {}).items() if value is not None}
-    name += "".join(f" {key}={value}" for key, value in sorted(options.items()))
-    indices = getattr(dataset, "_indices", None)
-    if indices is not None:
-        raw = np.asarray(list(indices), dtype="<i8").tobytes()
-        name += f" subset {hashlib.sha256(raw).hexdigest()[:12]}"
-    return name

@@ -3,7 +3,8 @@
 PyG turns, mirrors and stretches ``pos`` alone. Of a structure with forces, lattice vectors or a stress that makes
 another one with labels of the first, without a word. Importing :mod:`pyg_schnet` makes these transforms turn all that
 points somewhere where they turn or mirror, and raise where they do anything else. Data without ``z``, or without any
-vector or tensor beside ``pos``, are PyG's own business and treated as PyG does.
+vector or tensor beside ``pos``, are PyG's own business and treated as PyG does. Likewise, transforms that merge edges
+of the same two atoms refuse a periodic graph, in which these lead to different images.
 """
 
 import functools
@@ -84,10 +85,29 @@ _INSTEAD: dict[type, Callable[..., Any]] = {
 }
 
 
-def _careful(forward: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
+#: These merge edges between the same two atoms.
+_MERGING = (transforms.ToUndirected, transforms.RemoveDuplicatedEdges)
+
+
+def _has_images(data: Any) -> bool:
+    """Whether this is a structure whose edges lead to periodic images."""
+    shift = data.get("edge_shift") if isinstance(data, Data) else None
+    return isinstance(shift, Tensor) and bool(shift.any())
+
+
+def _merged(transform: Any, data: Any, forward: Callable[..., Any]) -> Any:
+    raise ValueError(
+        f"{type(transform).__name__} merges edges of the same two atoms, which lead to different images of this "
+        "periodic structure (`edge_shift`); leave it out: graphs of RadiusGraph have each edge once in both directions"
+    )
+
+
+def _careful(
+    forward: Callable[..., Any], instead: Callable[..., Any], needed: Callable[[Any], bool] = _needs_care
+) -> Callable[..., Any]:
     @functools.wraps(forward)
     def careful(self: Any, data: Any) -> Any:
-        return instead(self, data, forward) if _needs_care(data) else forward(self, data)
+        return instead(self, data, forward) if needed(data) else forward(self, data)
 
     careful.keeps_whole = True  # type: ignore[attr-defined]
     return careful
@@ -107,3 +127,6 @@ def install() -> None:
     for kind, instead in _INSTEAD.items():
         if not hasattr(kind.forward, "keeps_whole"):
             kind.forward = _careful(kind.forward, instead)
+    for kind in _MERGING:
+        if not hasattr(kind.forward, "keeps_whole"):
+            kind.forward = _careful(kind.forward, _merged, _has_images)

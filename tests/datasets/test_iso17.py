@@ -284,3 +284,12 @@ def test_molecules_far_from_the_origin(tmp_path):
     moved = ISO17(tmp_path / "far", "test_other", source=write_database(tmp_path / "test_other.db", far), log=False)
     for one, other in zip(near, moved, strict=True):
         torch.testing.assert_close(one.pos - one.pos[0], other.pos - other.pos[0], rtol=0, atol=2e-6)
+
+
+def test_changed_ids_are_noticed(tmp_path):
+    """They lie beside the database and are read with it."""
+    database = write_database(tmp_path / "reference.db", molecules(4))
+    for train in (b"1\n2\n", b"3\n4\n"):
+        (tmp_path / "train_ids.txt").write_bytes(train)
+        dataset = ISO17(tmp_path / "root", source=database, log=False)
+        assert (dataset.official_split()["train"] + 1).tolist() == [int(word) for word in train.split()]

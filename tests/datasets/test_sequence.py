@@ -8,7 +8,10 @@ from torch.utils.data import ConcatDataset, Subset
 from torch_geometric.data import Batch, Data, HeteroData, InMemoryDataset
 
 from pyg_schnet.datasets import (
+    ISO17,
     MD17,
+    QM9,
+    MaterialsProject,
     StructureLoader,
     as_dataset,
     block_split,
@@ -157,6 +160,25 @@ def test_parts_in_different_units_are_refused():
     one.units, other.units = {"energy": "eV"}, {"energy": "eV/atom"}
     with pytest.raises(ValueError, match="`energy` is in eV in one dataset and in eV/atom in another"):
         as_dataset(ConcatDataset([one, other]))
+
+
+def test_datasets_of_different_kinds(tmp_path):
+    parts = [
+        MD17(tmp_path, "ethanol_xtb", log=False)[:2],
+        QM9(tmp_path, "bundled", log=False)[:2],
+        MaterialsProject(tmp_path, "bundled", log=False)[:2],
+        ISO17(tmp_path, name="bundled", log=False)[:2],
+    ]
+    whole = as_dataset(ConcatDataset(parts))
+    assert len(whole) == 8
+    assert [bool(data.pbc.any()) for data in whole] == [False] * 4 + [True] * 2 + [False] * 2
+    assert [bool(data.energy.isnan()) for data in whole] == [False] * 2 + [True] * 4 + [False] * 2
+    target = find_target(whole, "U0")
+    values = torch.cat([target.values(data) for data in whole])
+    assert torch.equal(values[2:4], torch.cat([data.y[:, 7] for data in parts[1]]))
+    assert values.isnan().tolist() == [True] * 2 + [False] * 2 + [True] * 4
+    assert torch.equal(whole[4].cell, parts[2][0].cell)
+    assert next(iter(StructureLoader(whole, 8))).material_id[3:5] == [None, parts[2][0].material_id]
 
 
 def test_a_transform_of_a_part_is_applied_at_each_access():

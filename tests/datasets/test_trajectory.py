@@ -367,13 +367,22 @@ def test_names_that_data_cannot_take(tmp_path, name, kind):
 
 def test_what_cannot_be_kept_is_said(tmp_path):
     made = [labelled("H", energy=0.0) for _ in range(2)]
-    made[0].info |= {"nested": {"a": 1}, "vector": [1.0, 2.0], "mixed": 1.0, "E": 5.0, "complex": 1j}
+    made[0].info |= {
+        "nested": {"a": 1},
+        "vector": [1.0, 2.0],
+        "mixed": 1.0,
+        "E": 5.0,
+        "complex": 1j,
+        "number": 2**60 + 1,
+    }
     made[1].info |= {"vector": [1.0, 2.0, 3.0], "mixed": "one", "E": 6.0}
+    made[0].info["mixed"] = [1.0, 2.0]
     dataset = Trajectory(tmp_path, write(tmp_path / "own.traj", made), energy_key="E", log=False)
     assert dataset.report["dropped"] == {
         "nested": "neither numbers nor strings",
         "vector": "of different shapes",
         "mixed": "neither numbers nor strings",
+        "number": "whole numbers too large for float64",
         "complex": "neither numbers nor strings",
         "energy": "'E' is asked for instead",
     }
@@ -482,3 +491,20 @@ def test_structures_instead_of_files(tmp_path):
         Trajectory(tmp_path, structures(), log=False)
     with pytest.raises(TypeError, match="got Atoms in a list; convert them by pyg_schnet.simulation.ase.atoms_to_data"):
         as_dataset(structures())
+
+
+def test_names_that_look_like_numbers(tmp_path):
+    """Extended xyz turns what looks like a number into one."""
+    made = [Atoms("H", info={"config_type": name}) for name in ("bulk", "1", "2.5")]
+    dataset = Trajectory(tmp_path, write(tmp_path / "own.xyz", made), log=False)
+    assert [data.config_type for data in dataset] == ["bulk", "1", "2.5"]
+
+
+def test_whole_numbers_keep_their_digits(tmp_path):
+    made = [Atoms("HH"), Atoms("H")]
+    for atoms in made:
+        atoms.arrays["ids"] = 2**24 + 1 + np.arange(len(atoms))
+        atoms.arrays["kinds"] = np.arange(len(atoms))
+    dataset = Trajectory(tmp_path, write(tmp_path / "own.xyz", made), log=False)
+    assert [data.ids.long().tolist() for data in dataset] == [[2**24 + 1, 2**24 + 2], [2**24 + 1]]
+    assert dataset[0].kinds.dtype == torch.float32

@@ -213,3 +213,14 @@ def test_it_is_put_into_pyg_once():
     whole.install()
     assert T.RandomFlip.forward is forward
     assert not hasattr(forward.__wrapped__, "keeps_whole")
+
+
+@pytest.mark.parametrize("transform", [T.ToUndirected(), T.RemoveDuplicatedEdges()], ids=str)
+def test_edges_to_different_images_are_not_merged(crystal, transform):
+    """There are several edges between the same two atoms, whose shifts would be added."""
+    graph = RadiusGraph(5.0)(crystal)
+    assert graph.edge_index.unique(dim=1).size(1) < graph.edge_index.size(1)
+    with pytest.raises(ValueError, match="merges edges of the same two atoms, which lead to different images"):
+        transform(graph)
+    molecule = RadiusGraph(5.0)(Data(z=crystal.z, pos=crystal.pos))
+    assert transform(molecule).edge_index.size(1) == molecule.edge_index.size(1)
