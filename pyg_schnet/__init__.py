@@ -2,8 +2,12 @@
 
 The layers compose with any PyG model; :class:`SchNet` is put together from them, :class:`Potential` gives its energies
 and forces. Data are in ``pyg_schnet.datasets``, training in ``pyg_schnet.training``, dynamics in
-``pyg_schnet.simulation``.
+``pyg_schnet.simulation``; these rooms are imported when they are first asked for.
 """
+
+import importlib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from pyg_schnet import batching
 from pyg_schnet.graph import Graph, radius_graph
@@ -21,6 +25,9 @@ from pyg_schnet.transforms import whole
 batching.install()
 whole.install()
 
+if TYPE_CHECKING:
+    from pyg_schnet import analysis, datasets, simulation, training, transforms  # noqa: F401
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -37,3 +44,17 @@ __all__ = [
     "radius_graph",
     "save",
 ]
+
+#: Rooms that are imported when they are first asked for, with the package that they need.
+_ROOMS = {"analysis": "", "datasets": "", "simulation": "", "training": "lightning", "transforms": ""}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"pyg_schnet.{name}")
+    raise AttributeError(f"module 'pyg_schnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    there = (room for room, package in _ROOMS.items() if not package or find_spec(package) is not None)
+    return sorted({*globals(), *there})

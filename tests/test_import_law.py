@@ -1,6 +1,7 @@
 """The import law of the house: a room imports only from rooms to its left, and optional worlds stay outside."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ import pytest
 
 import pyg_schnet
 
-ROOMS = "units = files = batching < ops = graph < nn < models = transforms = datasets < training = simulation = analysis < command"
-LAW = f"{ROOMS} < __main__"
+LEFT = "units = files = batching = compiling = compat < ops = graph < nn < models = transforms = datasets"
+LAW = f"{LEFT} < training = simulation = analysis < command < __main__"
 LEVEL = {room: level for level, rooms in enumerate(LAW.split(" < ")) for room in rooms.split(" = ")}
 ROOT = Path(pyg_schnet.__file__).parent
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
@@ -54,6 +55,22 @@ def test_room_imports_only_from_its_left(module: Path) -> None:
 
 def test_every_room_of_the_law_is_there() -> None:
     assert {room_of(module) for module in MODULES} == set(LEVEL)
+
+
+def test_private_names_of_torch_are_in_one_file() -> None:
+    """Attributes and imports that begin with one underscore, of torch and its modules; objects may have theirs."""
+    found = []
+    for module in set(MODULES) - {Path("compat.py")}:
+        for node in ast.walk(ast.parse((ROOT / module).read_text())):
+            if isinstance(node, ast.Attribute):
+                path = re.split(r"[^\w.]", ast.unparse(node))[0].split(".")
+            elif isinstance(node, ast.ImportFrom):
+                path = [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+            else:
+                continue
+            if path[0] == "torch" and any(name[:1] == "_" != name[1:2] for name in path):
+                found.append(f"{module}:{node.lineno} {'.'.join(path)}")
+    assert not found, f"pyg_schnet/compat.py is the place of {sorted(found)}"
 
 
 def test_nothing_optional_is_imported() -> None:

@@ -7,17 +7,17 @@ as close, in which order it lists pairs and whether it knows a pair of an atom w
 the searches of this package that do the same arithmetic themselves return the finished graph.
 """
 
-import functools
 import importlib
-import importlib.util
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pyg_schnet.compiling import trouble_with
 from pyg_schnet.graph.compiled import compiled_graph
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.lattice import Lattice
@@ -36,6 +36,8 @@ MATRIX_UP_TO = 96
 VESIN_FROM_OPEN, VESIN_FROM_PERIODIC = 128, 16
 #: Atoms per cubic Angstrom for a first guess at the number of neighbours, where a package wants to know beforehand.
 DENSITY = 0.2
+#: Searches whose packages have failed when they were used unasked.
+_FAILED: set[Search] = set()
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Backend:
     devices: tuple[str, ...] = ("cpu", "cuda")
 
     def installed(self) -> bool:
-        """Whether the package is there, without importing it."""
+        """Whether the package is there and works."""
         return not self.package or _is_there(self.package)
 
     def suits(self, device: torch.device, periodic: bool) -> bool:
@@ -101,7 +103,10 @@ def find_search(name: str, device: torch.device, num_atoms: int, batch_size: int
             "use backend='auto' or 'torch'"
         )
     if not backend.installed():
-        raise ImportError(f"backend {name!r} needs {backend.package}; install it with pip install {backend.install}")
+        remedy = f"; install it with pip install {backend.install}"
+        if trouble := trouble_with(backend.package):
+            remedy = f", which is installed but cannot be used ({trouble}); repair it or use backend='auto'"
+        raise ImportError(f"backend {name!r} needs {backend.package}{remedy}")
     return backend.search if num_atoms else candidate_pairs
 
 
@@ -127,11 +132,33 @@ def find(
     """
     search = find_search(name, pos.device, pos.size(0), batch_size, periodic=lattice is not None)
     short = None if lattice is None else reduced(lattice)
+    if short is None and name == "auto":
+        return _first_that_works(search, pos, cutoff, batch, batch_size, lattice)
     if short is None:
         return search(pos, cutoff, batch, batch_size, lattice)
     i, j, shift, image = candidate_pairs(pos, cutoff, batch, batch_size, short[0])
     matrix = short[1].index_select(0, batch.index_select(0, i))
     return i, j, in_old_vectors(shift, matrix), in_old_vectors(image, matrix)
+
+
+def _first_that_works(
+    search: Search, pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, lattice: Lattice | None
+) -> Pairs | Graph:
+    """The result of a search that was not asked for by name, or of plain PyTorch if its package fails."""
+    if search in _FAILED:
+        search = candidate_pairs
+    try:
+        return search(pos, cutoff, batch, batch_size, lattice)
+    except (ValueError, MemoryError):  # of the atoms
+        raise
+    except Exception as error:  # a broken package may fail in any way
+        if search is candidate_pairs:
+            raise
+        _FAILED.add(search)
+        package = next(backend.package for backend in BACKENDS.values() if backend.search is search)
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        warnings.warn(f"{package} failed ({reason}); neighbors are searched without it", RuntimeWarning, stacklevel=3)
+        return candidate_pairs(pos, cutoff, batch, batch_size, lattice)
 
 
 def _fastest(device: torch.device, num_atoms: int, batch_size: int, periodic: bool) -> str:
@@ -147,9 +174,8 @@ def _fastest(device: torch.device, num_atoms: int, batch_size: int, periodic: bo
     return "vesin" if pays and BACKENDS["vesin"].installed() else "torch"
 
 
-@functools.cache
 def _is_there(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
+    return trouble_with(package) is None
 
 
 def _torch_cluster(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, lattice: Lattice | None) -> Pairs:

@@ -1,39 +1,20 @@
-"""Compiled loops that divide structures into bins, and how such loops are compiled: who imports Numba is here.
+"""Compiled loops that divide structures into bins (extra ``fast``).
 
 The bins are those of :mod:`pyg_schnet.graph.search`.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy import ndarray
 
-try:
-    from numba import njit
-except ImportError as error:
-    raise ImportError('the compiled search needs numba; install it with pip install "pyg_schnet[fast]"') from error
+from pyg_schnet.compiling import compiled_with, part_with
 
 #: Atoms for each bin at least, and most bins along an axis.
 ATOMS_PER_BIN, MOST_BINS = 4, 2**20
-#: How all loops are compiled: they release the interpreter lock, and division by zero is no error.
-OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-#: Saves the time to compile what only Python would need.
-NOT_FROM_PYTHON: dict[str, Any] = {"no_cpython_wrapper": True}
-
-
-def compiled(function: Callable) -> Callable:
-    """Compile a function at its first call and keep the machine code beside its file, or elsewhere, or not at all."""
-    try:
-        return njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # no folder can be written to
-        return njit(**OPTIONS)(function)
-
-
-def part(function: Callable) -> Callable:
-    """Compile what only compiled functions of the same file call; kept code knows no changes of other files."""
-    return njit(**OPTIONS, **NOT_FROM_PYTHON)(function)
+#: Compiled at the first call, and kept; and what only such loops call.
+compiled, part = compiled_with(), part_with()
 
 
 class Structures(NamedTuple):

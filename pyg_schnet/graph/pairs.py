@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from pyg_schnet.compat import is_transformed
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.neighbors import radius_graph, search_graph
 
@@ -43,7 +44,7 @@ def neighbor_pairs(
     """
     if torch.compiler.is_compiling():
         return _compiled(pos.detach(), cutoff, batch, batch_size, cell, pbc)
-    if torch._C._functorch.is_functorch_wrapped_tensor(pos):
+    if is_transformed(pos):
         raise ValueError(
             "a transform of torch.func cannot search neighbours; pass the graph, `edge_index`, to the model"
         )

@@ -95,10 +95,9 @@ class CapturedPotential:
             raise TypeError(f"`z` must be a tensor of atomic numbers [N], got {type(z).__name__}")
         weight = self.model.embedding.weight
         at_rest = torch.zeros(z.numel(), 3, dtype=weight.dtype, device=weight.device)
-        check_atoms(z, at_rest, weight.dtype)
+        check_atoms(z, at_rest, self.model.embedding)  # where it is: on the CPU values are seen
         check_cell(cell, at_rest)
         self._z, self._like = z.detach().to(weight.device, copy=True), at_rest
-        self.model.embedding(self._z)  # refuses elements that it does not know
         batch, self._batch_size = check_structures(at_rest, batch, batch_size)
         lattice_of(cell, pbc, self._batch_size, weight.device)
         if stress:
@@ -127,6 +126,7 @@ class CapturedPotential:
             ValueError: If shapes or values do not fit, or two atoms are at the same place.
         """
         self._check(pos, cell)
+        self.model.follow_weights()
         with torch.inference_mode(False), torch.no_grad():
             cell = self._cell if cell is None else cell.detach().to(pos.device, copy=True)
             out = self._played(pos, cell) or self._searched(pos, cell)
@@ -195,7 +195,7 @@ class CapturedPotential:
                 f"`pos` is on {pos.device}, the model is {weight.dtype} on {weight.device} and was {self._like.dtype} "
                 f"on {self._like.device}; make a new CapturedPotential after moving the model, and move `pos` to it"
             )
-        check_atoms(self._z, pos, weight.dtype)
+        check_atoms(self._z, pos, self.model.embedding)
         check_cell(cell, pos)
         if cell is not None and (self._cell is None or cell.shape != self._cell.shape):
             expected = "none, as in the constructor" if self._cell is None else f"shape {list(self._cell.shape)}"

@@ -12,13 +12,15 @@ continue.
 """
 
 import functools
-import importlib
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from pyg_schnet.compat import in_transform, is_batched
+from pyg_schnet.compiling import loops_of
 
 #: Degree of the splines, and how many of them are not zero between two knots.
 DEGREE, SUPPORT = 5, 6
@@ -186,11 +188,8 @@ def system_rows(number: int) -> list[list[float]]:
 
 @functools.cache
 def spline_loops() -> Any:
-    """The compiled loops of :mod:`pyg_schnet.ops.kernels.spline`, or ``None`` without Numba."""
-    try:
-        return importlib.import_module("pyg_schnet.ops.kernels.spline")
-    except ImportError:
-        return None
+    """The compiled loops of :mod:`pyg_schnet.ops.kernels.spline`, or ``None`` without a Numba that works."""
+    return loops_of("pyg_schnet.ops.kernels.spline")
 
 
 def looped(values: Tensor) -> Any:
@@ -205,9 +204,9 @@ def looped(values: Tensor) -> Any:
         without Numba.
     """
     plain = type(values) in (Tensor, torch.nn.Parameter) and values.dtype in LOOPED and values.device.type == "cpu"
-    if not plain or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if not plain or torch.compiler.is_compiling() or in_transform():
         return None
-    if torch._C._functorch.is_legacy_batchedtensor(values):  # gradients of many at once
+    if is_batched(values):  # gradients of many at once
         return None
     return spline_loops() if torch.autograd.forward_ad.unpack_dual(values).tangent is None else None
 

@@ -25,13 +25,13 @@ convolution is the convolution itself. Edges may be in any order; sorted by targ
 """
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyg_schnet.compiling import loops_of
 from pyg_schnet.ops.filter_table import FilterTable
 from pyg_schnet.ops.kernels.gpu_layout import forgetting
 from pyg_schnet.ops.trilinear_twins import edges_twin, nodes_twin, table_twin
@@ -179,18 +179,15 @@ def _check(x: Tensor, other: Tensor, distance: Tensor, weight: Tensor | None, ed
 
 @functools.cache
 def cpu_loops() -> Any:
-    """The compiled loops of :mod:`pyg_schnet.ops.kernels.cpu`, or ``None`` without Numba."""
-    try:
-        return importlib.import_module("pyg_schnet.ops.kernels.cpu")
-    except ImportError:
-        return None
+    """The compiled loops of :mod:`pyg_schnet.ops.kernels.cpu`, or ``None`` without a Numba that works."""
+    return loops_of("pyg_schnet.ops.kernels.cpu")
 
 
 @functools.cache
 def _gpu_loops() -> Any:
-    """Those of GPUs, or ``None`` without Triton."""
-    gpu = importlib.import_module("pyg_schnet.ops.kernels.gpu")
-    return gpu if gpu.INSTALLED else None
+    """Those of GPUs, or ``None`` without a Triton that works."""
+    gpu = loops_of("pyg_schnet.ops.kernels.gpu", "triton")
+    return gpu if gpu is not None and gpu.INSTALLED else None
 
 
 def _looped(kind: Tensor) -> Any:

@@ -7,6 +7,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from pyg_schnet.compat import norms
+
 #: On a GPU, losses are looked at once in so many steps, because each look waits for the device.
 LOOK_EVERY = 50
 #: So many examples of a batch are named.
@@ -48,7 +50,7 @@ class NonFiniteGuard(Callback):
         gradients = [one.grad for one in pl_module.parameters() if one.grad is not None]
         if pl_module.device.type != "cpu" or not gradients or self._place is None:
             return
-        if not torch.stack(torch._foreach_norm(gradients)).isfinite().all():
+        if not torch.stack(norms(gradients)).isfinite().all():
             last = self._place.batches[0]
             first = last - last % trainer.accumulate_grad_batches  # any of them may be to blame
             self._report(trainer, "gradient", self._place._replace(batches=range(first, last + 1)))

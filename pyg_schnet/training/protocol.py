@@ -262,6 +262,9 @@ class TrainingTask(LightningModule):
             checkpoint: What Lightning writes.
         """
         checkpoint["task"] = type(self).__name__
+        checkpoint["model"] = type(self.model).__name__
+        if self.model.training_set is not None:
+            checkpoint["training_set"] = self.model.training_set._asdict()
         checkpoint["units"] = {target.name: target.unit for target in self.targets}
 
 

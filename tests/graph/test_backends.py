@@ -1,5 +1,6 @@
 """All back ends give the graph of plain PyTorch, or say in one sentence why they do not search."""
 
+import dataclasses
 import importlib.util
 import json
 import math
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -294,3 +296,21 @@ def test_benchmark(tmp_path: Path) -> None:
     assert found["cases"][0]["edges"] == 64 * 128
     assert all(case["seconds"]["torch"] > 0 for case in found["cases"])
     assert "torch" in found["versions"]
+
+
+def test_a_package_that_fails_when_it_is_used_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unasked for, it is replaced by plain PyTorch, said once; asked for, its own error is seen."""
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("LLVM has no such target")
+
+    broken = dataclasses.replace(BACKENDS["numba"], search=failing, package="")
+    monkeypatch.setitem(BACKENDS, "numba", broken)
+    monkeypatch.setattr(backends, "_FAILED", set())
+    pos = torch.rand(20, 3)
+    with pytest.warns(RuntimeWarning, match="failed .LLVM has no such target.; neighbors are searched without it"):
+        found = radius_graph(pos, 1.0)
+    assert torch.equal(found.edge_index, radius_graph(pos, 1.0, backend="torch").edge_index)
+    assert torch.equal(found.edge_index, radius_graph(pos, 1.0).edge_index)  # no word any more
+    with pytest.raises(RuntimeError, match="no such target"):
+        radius_graph(pos, 1.0, backend="numba")

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,12 +121,13 @@ def test_an_interruption_leaves_what_was_there(
         save(make_model(), path)
     files = {file.name: file.read_bytes() for file in path.parent.iterdir()}
 
-    def disk_full(_: Any, filename: str | Path, **__: Any) -> None:
-        Path(filename).write_bytes(b"half a mod")
+    def disk_full(part: Path, _: bytes) -> None:
+        with part.open("wb") as file:
+            file.write(b"half a mod")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", disk_full)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
+    with pytest.raises(OSError, match="there is no space left for"):
         save(model, path)
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == files
 
@@ -199,6 +202,8 @@ def test_a_pickle_is_refused_and_not_executed(path: Path, tmp_path: Path) -> Non
         write(Trap(tmp_path / "executed"))
         with pytest.raises(ValueError, match="is not a readable model file"):
             load(path)
+        with pytest.raises(ValueError, match="is not a readable model file|was not written by"):
+            read_header(path)
     assert not (tmp_path / "executed").exists()
 
 
@@ -267,6 +272,118 @@ def test_a_header_nested_without_end_is_refused(path: Path) -> None:
     safetensors.torch.save_file({"weight": torch.zeros(3)}, path, metadata=metadata)
     with pytest.raises(ValueError, match="is not a readable model file"):
         load(path)
+
+
+# --- weights that are none, sizes that are too large ---
+
+
+def forge_tensor(path: Path, name: str, value: Tensor | None) -> None:
+    """Another tensor, or none, with the checksum that belongs to it."""
+    tensors, header = safetensors.torch.load_file(path), read_header(path)
+    tensors.pop(name, None)
+    if value is not None:
+        tensors[name] = value
+    covered = {key: entry for key, entry in header.items() if key != "sha256"}
+    metadata = {key: json.dumps(entry) for key, entry in (covered | {"sha256": "later"}).items()}
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode())
+    for key, tensor in sorted(safetensors.torch.load_file(path).items()):
+        raw = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode() + raw)
+    metadata["sha256"] = json.dumps(digest.hexdigest())
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+
+
+WEIGHT = "output.lin1.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        (WEIGHT, lambda t: t.to(torch.complex64), "has output.lin1.weight in torch.complex64; expected weights of one"),
+        (WEIGHT, lambda t: t.to(torch.float8_e4m3fn), "in torch.float8_e4m3fn"),
+        (WEIGHT, lambda t: t.long(), "in torch.int64"),
+        (WEIGHT, lambda t: t.bool(), "in torch.bool"),
+        (WEIGHT, lambda t: t * torch.nan, "values of output.lin1.weight that are not finite"),
+        (
+            WEIGHT,
+            lambda t: t.where(t != t.max(), torch.inf),
+            "has 1 of .* values of output.lin1.weight that",
+        ),
+        ("reference.mean", lambda t: t * torch.nan, "has 1 of 1 values of reference.mean that are not finite"),
+        ("filter_tables", lambda t: t * torch.nan, "values of filter_tables that are not finite"),
+        ("embedding.weight", lambda t: t.to(torch.complex64), "in torch.complex64"),
+        (WEIGHT, lambda t: t.half(), "does not describe a SchNet .*output.lin1.weight is torch.float16"),
+        (WEIGHT, lambda t: t[:, :-1].contiguous(), "does not describe a SchNet .*size mismatch"),
+        (WEIGHT, lambda t: None, "does not describe a SchNet .*Missing key"),
+        ("more.weight", lambda t: torch.ones(3).double(), "does not describe a SchNet .*Unexpected key"),
+    ],
+)
+def test_weights_that_are_none_are_refused(name: str, change: Any, reason: str, model: SchNet, path: Path) -> None:
+    """Behind a right checksum, as a diverged run or another program might write them."""
+    save(model.freeze(), path)
+    forge_tensor(path, name, change(model.state_dict().get(name)))
+    with pytest.raises(ValueError, match=rf"model\.safetensors .*{reason}") as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_not_written(number: float, model: SchNet, path: Path) -> None:
+    save(model, path)
+    before = path.read_bytes()
+    with torch.no_grad():
+        model.output.lin1.weight[0, 0] = number
+    with pytest.raises(ValueError, match=r"the model has 1 of \d+ values of output.lin1.weight that are not finite"):
+        save(model, path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"hidden_channels": 10**7, "num_filters": 10**7},
+        {"max_z": 10**13},
+        {"num_gaussians": 10**12},
+        {"num_interactions": 10**9},
+        {"out_channels": 10**12},
+        {"num_filters": 10**30},
+    ],
+    ids=str,
+)
+def test_sizes_beyond_the_tensors_are_refused(sizes: dict[str, int], model: SchNet, path: Path) -> None:
+    """At once, and without memory for them."""
+    save(model, path)
+    forge_header(path, config=model.config | sizes)
+    with pytest.raises(ValueError, match="does not describe a SchNet of this version"):
+        load(path)
+
+
+def test_facts_that_are_no_numbers_come_back(model: SchNet, path: Path) -> None:
+    save(model, path, loss=float("nan"), best=float("inf"))
+    header = read_header(path)
+    assert str(header["loss"]) == "nan"
+    assert header["best"] == float("inf")
+    load(path)
+
+
+# --- readers and writers at once ---
+
+
+def test_a_reader_beside_writers_sees_whole_files(make_model: Any, path: Path) -> None:
+    """The file is replaced while it is open: header and tensors are those of one of them."""
+    sources = [path.with_name(f"{number}.safetensors") for number in range(2)]
+    for number, source in enumerate(sources):
+        save(make_model(mean=float(number)), source)
+    save(make_model(mean=0.0), path)
+    code = f"import os\nwhile True:\n    for source in {[str(one) for one in sources]}:\n"
+    code += f"        os.link(source, '{path}.new'); os.replace('{path}.new', '{path}')"
+    with subprocess.Popen([sys.executable, "-c", code]) as writer:
+        try:
+            means = {float(load(path).reference.mean) for _ in range(25)}
+        finally:
+            writer.kill()
+    assert means <= {0.0, 1.0}
 
 
 # --- other architectures, older files ---
@@ -338,6 +455,30 @@ def test_files_of_format_1_are_still_read(path: Path, make_model: Any, water: An
         load(path)
 
 
+def test_ways_to_compute_are_not_in_files(path: Path, make_model: Any, water: Any) -> None:
+    model = make_model(filters="table", knot_spacing=0.02)
+    save(model, path)
+    assert not {"filters", "knot_spacing"} & read_header(path)["config"].keys()
+    assert load(path).filters == "auto"
+    assert load(path, filters="table").filters == "table"
+    with pytest.raises(ValueError, match="`filters` must be one of"):
+        load(path, filters="spline")
+    forge_header(path, config=model.config | {"filters": "table", "knot_spacing": 0.02})  # as older versions wrote it
+    assert load(path).knot_spacing == 0.02
+    assert torch.allclose(load(path)(*water), model(*water), rtol=0, atol=1e-6)
+
+
+def test_exact_filters_of_a_frozen_file(path: Path, make_model: Any, water: Any) -> None:
+    model = make_model()
+    exact = model.eval()(*water)
+    save(model.freeze(), path)
+    assert load(path).frozen
+    assert torch.equal(load(path, filters="exact")(*water), exact)
+    save(DTNN(8, 6, 2, 12, 6.0), path)
+    with pytest.raises(ValueError, match="`filters` is a choice of SchNet"):
+        load(path, filters="exact")
+
+
 def test_loading_depends_on_nothing_and_changes_nothing(model: SchNet, path: Path, water: Any) -> None:
     """Neither a default device (the one here holds no values) nor the random numbers to come."""
     save(model, path)
@@ -352,5 +493,6 @@ def test_loading_depends_on_nothing_and_changes_nothing(model: SchNet, path: Pat
 
 def test_missing_file(tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
-        with pytest.raises(FileNotFoundError, match="there is no model file"):
-            load(path)
+        for read in (load, read_header):
+            with pytest.raises(FileNotFoundError, match="there is no model file"):
+                read(path)

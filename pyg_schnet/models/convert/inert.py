@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.compat import tensor_in
+
 
 class Record:
     """What a file says about an object whose class is not imported: its attributes and no behaviour."""
@@ -223,7 +225,7 @@ def _load(file: IO[bytes], **options: Any) -> Any:
 
 def _rebuild_tensor() -> Any:
     def rebuild(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_rest: Any) -> Tensor:
-        return torch._utils._rebuild_tensor(storage, offset, size, stride)
+        return tensor_in(storage, offset, size, stride)
 
     return rebuild
 

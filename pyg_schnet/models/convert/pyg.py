@@ -1,6 +1,7 @@
 """PyG's SchNet, both ways."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch_geometric.nn.aggr import (
 from torch_geometric.nn.models import SchNet as PyGSchNet
 
 from pyg_schnet.graph import radius_graph
+from pyg_schnet.models.contents import check_values
+from pyg_schnet.models.convert.inert import Record, name_of, part_of, read_torch, state_of
 from pyg_schnet.models.convert.weights import fill, need, need_matrix
 from pyg_schnet.models.schnet import SchNet
 from pyg_schnet.nn import Reference
@@ -71,6 +74,9 @@ class InteractionGraph(nn.Module):
         torch.Size([1, 1])
     """
 
+    #: Whether no neighbour is left out.
+    exact = True
+
     def __init__(self, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff
@@ -90,7 +96,7 @@ class InteractionGraph(nn.Module):
 
 
 def from_pyg(
-    model: PyGSchNet | Mapping[str, Tensor],
+    model: PyGSchNet | Mapping[str, Tensor] | str | Path,
     *,
     readout: str | None = None,
     mean: float | None = None,
@@ -103,7 +109,9 @@ def from_pyg(
     about the centre of mass, as in PyG.
 
     Args:
-        model: A ``torch_geometric.nn.models.SchNet``, trained or not, or its state dict.
+        model: A ``torch_geometric.nn.models.SchNet``, trained or not, its state dict, or a file of ``torch.save`` with
+            either, also a checkpoint that holds it; nothing that the file names is imported or run. Names of a state
+            dict may have something before them, such as ``model.`` or ``module.``.
         readout: For a state dict only, which does not tell it: the readout, ``None`` for PyG's ``"add"``.
         mean: For a state dict only: the mean that the model was built with.
         std: For a state dict only: the standard deviation that the model was built with.
@@ -113,19 +121,24 @@ def from_pyg(
         (evaluation mode for a state dict).
 
     Raises:
-        TypeError: If ``model`` is neither, or what a model tells itself is given.
-        ValueError: If its readout does not commute with its references, or a state dict is not that of PyG's SchNet.
+        TypeError: If ``model`` is none of these, or what a model tells itself is given.
+        ValueError: If its readout does not commute with its references, a state dict is not that of PyG's SchNet, or a
+            weight is not finite.
+        FileNotFoundError: If there is no such file.
 
     Example:
         >>> from torch_geometric.nn.models import SchNet as PyGSchNet
         >>> from_pyg(PyGSchNet(hidden_channels=32, num_filters=32)).config["hidden_channels"]
         32
     """
+    if isinstance(model, (str, Path)):
+        model = _read(Path(model), (readout, mean, std))
     if isinstance(model, Mapping):
         model = _from_state(model, readout or "add", mean, std)
     elif not isinstance(model, PyGSchNet):
         raise TypeError(
-            f"`model` must be a torch_geometric.nn.models.SchNet or its state dict, got {type(model).__name__}"
+            f"`model` must be a torch_geometric.nn.models.SchNet, its state dict or a file of it, got "
+            f"{type(model).__name__}"
         )
     elif (readout, mean, std) != (None, None, None):
         raise TypeError("`readout`, `mean` and `std` go with a state dict; a model tells them itself")
@@ -205,8 +218,38 @@ def to_pyg(model: SchNet) -> PyGSchNet:
     return theirs.train(model.training)
 
 
+def _read(path: Path, given: tuple[Any, ...]) -> Mapping[str, Tensor] | PyGSchNet:
+    """The state dict in a file, or the model that is pickled there, of which nothing is imported."""
+    content = read_torch(path)
+    if isinstance(content, Mapping):
+        inner = [content[key] for key in ("state_dict", "model_state_dict", "model") if key in content]
+        content = inner[0] if inner and isinstance(inner[0], (Mapping, Record)) else content
+    if isinstance(content, Mapping):
+        return content
+    if not isinstance(content, Record):
+        raise ValueError(f"{path} holds {type(content).__name__}, expected {_WHAT} or its state dict")
+    if name_of(content) != "SchNet":
+        return state_of(content)  # of a module of one's own, PyG's SchNet being a part of it
+    if given != (None, None, None):
+        raise TypeError("`readout`, `mean` and `std` go with a state dict; a model tells them itself")
+    facts = vars(content)
+    kind = name_of(part_of(content, "readout"))
+    readout = next((name for known, name in _READOUTS.items() if known.__name__ == kind), None)
+    if readout is None:
+        raise ValueError(f"{path} has a readout {kind}, expected one of {', '.join(map(repr, _READOUTS.values()))}")
+    mean, std = (None if facts.get(name) is None else float(facts[name]) for name in ("mean", "std"))
+    model = _from_state(state_of(content), readout, mean, std)
+    model.scale = facts.get("scale")
+    model.cutoff = float(facts.get("cutoff", model.cutoff))
+    return model
+
+
 def _from_state(state: Mapping[str, Tensor], readout: str, mean: float | None, std: float | None) -> PyGSchNet:
     """PyG's SchNet from its state dict; the sizes are those of the weights."""
+    mark = _REST["basis.offset"]
+    before = next((name.removesuffix(mark) for name in state if str(name).endswith(f".{mark}")), "")
+    state = {name.removeprefix(before): value for name, value in state.items() if name.startswith(before)}
+    check_values({name: value for name, value in state.items() if isinstance(value, Tensor)}, _WHAT)
     embedding = need_matrix(state, _REST["embedding.weight"], _WHAT)
     offset = need(state, _REST["basis.offset"], _WHAT)
     blocks = len({name.split(".")[1] for name in state if name.startswith("interactions.")})

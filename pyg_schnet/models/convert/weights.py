@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.contents import check_values
 from pyg_schnet.models.schnet import SchNet
 from pyg_schnet.units import ENERGY, conversion
 
@@ -62,7 +64,7 @@ def fill(model: nn.Module, values: Mapping[str, Tensor], origin: Mapping[str, st
         what: What the tensors belong to, for messages.
 
     Raises:
-        ValueError: If a shape does not fit.
+        ValueError: If a shape does not fit, or a number is complex or not finite.
 
     Example:
         >>> layer = torch.nn.Linear(2, 1)
@@ -70,6 +72,9 @@ def fill(model: nn.Module, values: Mapping[str, Tensor], origin: Mapping[str, st
         >>> layer.weight.tolist()
         [[1.0, 1.0]]
     """
+    check_values({origin.get(name, name): value for name, value in values.items()}, what)
+    if isinstance(model, AtomisticModel):
+        model.trained_elsewhere = True
     slots = model.state_dict()
     for name, value in values.items():
         if slots[name].shape != value.shape:

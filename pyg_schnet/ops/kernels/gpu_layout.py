@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from pyg_schnet.compat import assert_later
 from pyg_schnet.ops.filter_table import SUPPORT
 
 #: What is kept of one tensor of distances, at most: more than one model asks for.
@@ -91,7 +92,7 @@ def _group(key: Tensor, other: Tensor | None, groups: int) -> Sorted:
 def _check(target: Tensor, source: Tensor, targets: int, sources: int) -> None:
     inside = (target >= 0) & (target < targets) & (source >= 0) & (source < sources)
     message = f"an edge has an end that is no node: there are {sources} sources and {targets} targets"
-    torch._assert_async(inside.all(), message)
+    assert_later(inside.all(), message)
 
 
 # What is kept.

@@ -15,14 +15,16 @@ when this file is imported, makes them run on tensors of the CPU, slowly.
 
 from __future__ import annotations  # where Triton is missing, nobody asks for its types
 
-import importlib.util
+import importlib
 from collections.abc import Callable
 from typing import Any
+
+from pyg_schnet.compiling import trouble_with
 
 
 def _installed() -> bool:
     """Whether there is a Triton that knows tuples in tuples when compiling."""
-    if importlib.util.find_spec("triton") is None:
+    if trouble_with("triton") is not None:
         return False
     version = importlib.import_module("triton").__version__
     return tuple(int(part) for part in version.split(".")[:2]) >= (3, 4)

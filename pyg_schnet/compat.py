@@ -1,0 +1,85 @@
+"""Private names of torch, each with what stands in for it where a version of torch has it no longer, or not yet.
+
+What stands in is always right; at worst it is slower. All other files use public names only.
+"""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.modules import module as _modules
+from torch.utils import _python_dispatch
+
+#: Base of what looks at each operation before it is done.
+TorchDispatchMode = _python_dispatch.TorchDispatchMode
+
+
+def private(place: Any, path: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
+    """A private function, or what stands in for it.
+
+    Args:
+        place: A module.
+        path: Where the function is in it, names joined by dots.
+        fallback: Takes the same arguments.
+
+    Returns:
+        The function itself: a call costs no more than without this.
+
+    Example:
+        >>> import math
+        >>> private(math, "no.such", abs)(-1.0)
+        1.0
+    """
+    for name in path.split("."):
+        place = getattr(place, name, None)
+    return place if callable(place) else fallback
+
+
+def _without_memory(tensor: Tensor) -> bool:
+    """Wrapped tensors have no memory of their own, which is public."""
+    try:
+        tensor.data_ptr()
+    except RuntimeError:
+        return True
+    return False
+
+
+def _some_hook() -> bool:
+    """Each kind of hook is a dictionary; where one has gone, there may be hooks that nobody sees."""
+    names = "backward_pre_hooks", "backward_hooks", "forward_pre_hooks", "forward_hooks"
+    return any(bool(getattr(_modules, f"_global_{name}", True)) for name in names)
+
+
+def _tensor_in(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    with warnings.catch_warnings():  # that storages will have no kind some day
+        warnings.simplefilter("ignore")
+        memory = storage.untyped()
+    return torch.empty(0, dtype=storage.dtype, device=memory.device).set_(memory, offset, size, stride)
+
+
+def _checked_now(condition: Tensor, message: str) -> None:
+    """On a GPU, this waits."""
+    if not bool(condition):
+        raise RuntimeError(message)
+
+
+#: Whether a tensor is one of those inside of a transform of ``torch.func``: its values cannot be looked at.
+is_transformed: Callable[[Tensor], bool] = private(
+    torch._C, "_functorch.is_functorch_wrapped_tensor", fallback=_without_memory
+)
+#: Whether a tensor stands for many at once: gradients with ``is_grads_batched``.
+is_batched: Callable[[Tensor], bool] = private(torch._C, "_functorch.is_legacy_batchedtensor", fallback=_without_memory)
+#: Whether a transform of ``torch.func`` is at work; without the name, the way that all transforms can go is taken.
+in_transform: Callable[[], bool] = private(torch._C, "_are_functorch_transforms_active", fallback=lambda: True)
+#: Whether calls of any module do something else besides.
+has_global_hooks: Callable[[], bool] = private(_modules, "_has_any_global_hook", fallback=_some_hook)
+#: Raise for a tensor with one element that is false; on a GPU without waiting for it.
+assert_later: Callable[[Tensor, str], None] = private(torch, "_assert_async", fallback=_checked_now)
+#: The norm of each of many tensors, in one launch.
+norms: Callable[[Sequence[Tensor]], list[Tensor]] = private(
+    torch, "_foreach_norm", fallback=lambda tensors: [torch.linalg.vector_norm(tensor) for tensor in tensors]
+)
+#: A tensor that looks into a storage.
+tensor_in: Callable[..., Tensor] = private(torch, "_utils._rebuild_tensor", fallback=_tensor_in)

@@ -1,0 +1,178 @@
+"""Optional packages that may be missing or broken, and loops that Numba compiles (extra ``fast``).
+
+A package or kept machine code that cannot be used never fails a calculation: it is done without, or compiled anew.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.util
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+#: They release the interpreter lock, and division by zero is no error.
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+#: Saves the time to compile what only Python would need.
+NOT_FROM_PYTHON: dict[str, Any] = {"no_cpython_wrapper": True}
+_DIGEST = 32
+
+
+@functools.cache
+def trouble_with(package: str) -> str | None:
+    """Why an optional package cannot be used; one that is installed but broken is warned of once.
+
+    Args:
+        package: Name of the package or of a module in it.
+
+    Returns:
+        ``None`` if it can be used, ``""`` if it is not installed, or the reason.
+
+    Example:
+        >>> trouble_with("torch"), trouble_with("no_such_package")
+        (None, '')
+    """
+    try:
+        if importlib.util.find_spec(package.partition(".")[0]) is None:
+            return ""
+        module = importlib.import_module(package)
+        if package == "numba" and module.config.DISABLE_JIT:
+            return "NUMBA_DISABLE_JIT is set"
+    except Exception as error:  # a broken package may fail in any way
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        warnings.warn(
+            f"{package} is installed but cannot be used ({reason}); all is computed without it, which may be slower",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return reason
+    return None
+
+
+@functools.cache
+def loops_of(module: str, package: str = "numba") -> Any:
+    """A module of compiled loops.
+
+    Args:
+        module: Its name.
+        package: The package that compiles them.
+
+    Returns:
+        The module, or ``None`` if the package cannot be used.
+    """
+    if trouble_with(package) is not None:
+        return None
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # the package lacks something, as other versions of it may
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        warnings.warn(
+            f"{package} cannot be used ({reason}); all is computed without it, which may be slower",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+
+
+def compiled_with(fastmath: Any = False, **options: Any) -> Callable[[Callable], Callable]:
+    """Compile at the first call, and keep the machine code beside the file, or elsewhere, or not at all.
+
+    Kept code counts as old when any file of the folder has changed, because loops call those of other files; Numba
+    itself looks at one file only. Code that is damaged is compiled and written anew.
+
+    Args:
+        fastmath: Liberties of the arithmetic, see ``numba.njit``.
+        **options: Further options of it.
+
+    Returns:
+        A decorator.
+
+    Raises:
+        ImportError: If Numba cannot be used.
+    """
+    njit = _njit()
+
+    def decorate(function: Callable) -> Callable:
+        try:
+            loops: Callable = njit(cache=True, fastmath=fastmath, **OPTIONS, **options)(function)
+        except Exception:  # no folder can be written to
+            return njit(fastmath=fastmath, **OPTIONS, **options)(function)
+        _keep_safely(loops, stamp_of(Path(function.__code__.co_filename).parent))
+        return loops
+
+    return decorate
+
+
+def part_with(fastmath: Any = False, **options: Any) -> Callable[[Callable], Callable]:
+    """Compile what only other loops call.
+
+    Args:
+        fastmath: Liberties of the arithmetic, see ``numba.njit``.
+        **options: Further options of it.
+
+    Returns:
+        A decorator.
+
+    Raises:
+        ImportError: If Numba cannot be used.
+    """
+    return _njit()(fastmath=fastmath, **OPTIONS, **NOT_FROM_PYTHON, **options)
+
+
+@functools.cache
+def stamp_of(folder: Path) -> str:
+    """Checksum of all Python files in a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The sha256 as a hexadecimal number.
+    """
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).hexdigest()
+
+
+def _njit() -> Any:
+    trouble = trouble_with("numba")
+    if trouble is None:
+        return importlib.import_module("numba").njit
+    if trouble:
+        raise ImportError(f"compiled loops need Numba, which is installed but cannot be used ({trouble})")
+    raise ImportError('compiled loops need Numba; install it with pip install "pyg_schnet[fast]"')
+
+
+def _keep_safely(loops: Any, stamp: str) -> None:
+    """Have kept code checked, and a folder that is damaged, full or read-only forgiven.
+
+    These are attributes that Numba does not promise. Without them, it does as it always does.
+    """
+    cache: Any = getattr(loops, "_cache", None)
+    kept: Any = getattr(cache, "_cache_file", None)
+    if not all(hasattr(kept, name) for name in ("_source_stamp", "_dump", "_load_data", "_data_path")):
+        return
+    load, save, dump = cache.load_overload, cache.save_overload, kept._dump
+
+    def read(name: str) -> Any:
+        content = Path(kept._data_path(name)).read_bytes()
+        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+            raise ValueError("damaged")
+        return pickle.loads(content[:-_DIGEST])
+
+    def load_or_not(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:  # damaged files fail in any way
+            with contextlib.suppress(Exception):
+                kept.flush()  # an empty index, which the new code can be added to
+            return None
+
+    def save_or_not(*arguments: Any) -> None:
+        with contextlib.suppress(Exception):  # a full disk, or a folder that can no longer be written to
+            save(*arguments)
+
+    kept._source_stamp, kept._load_data = stamp, read
+    kept._dump = lambda content: (text := dump(content)) + hashlib.sha256(text).digest()  # pickle stops before it
+    cache.load_overload, cache.save_overload = load_or_not, save_or_not
