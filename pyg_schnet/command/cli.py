@@ -15,7 +15,7 @@ from pyg_schnet.command.messages import plain
 from pyg_schnet.command.outcome import facts_of_training, holds_trained, load_trained, write_report
 from pyg_schnet.command.predict import predict_file, predict_part
 from pyg_schnet.files import replacing
-from pyg_schnet.models import AtomisticModel, load, save
+from pyg_schnet.models import load, save
 from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, TrainingTask
 
 #: What the command line says of itself.
@@ -302,6 +302,6 @@ def _member(weights: str, folder: Path) -> Any:
     return members[int(number)]
 
 
-def _equal(first: AtomisticModel, second: AtomisticModel) -> bool:
+def _equal(first: Any, second: Any) -> bool:
     ours, theirs = first.state_dict(), second.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

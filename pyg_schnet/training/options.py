@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
     EMAWeightAveraging,
+    ModelCheckpoint,
     ProgressBar,
     Timer,
     WeightAveraging,
@@ -162,6 +163,8 @@ def callbacks(
     for one in own:  # a run that goes on has no losses yet when its first epoch ends
         if isinstance(one, EarlyStopping) and getattr(one, "_check_on_train_epoch_end", False) is None:
             vars(one)["_check_on_train_epoch_end"] = False
+        if isinstance(one, ModelCheckpoint) and one.monitor and getattr(one, "_save_on_train_epoch_end", 0) is None:
+            vars(one)["_save_on_train_epoch_end"] = False
     if patience < 1:
         raise ValueError(f"`patience` must be at least 1, got {patience}")
     if not 0 <= ema_decay < 1:

@@ -159,13 +159,13 @@ def test_existing_run_is_refused_and_can_be_prolonged(root, call, tmp_path):
 def test_trained_weights_are_trained_further(trained, root, call, tmp_path):
     """They are kept in the folder, so that the run goes on without their file; other architectures are refused."""
     settings, weights = write_settings(tmp_path, root, max_steps=4), trained / "model.safetensors"
-    call("fit", "--config", settings, "--weights", weights)
+    call("fit", "--config", settings, "--weights", trained)  # the folder of its run
     start, model = load(tmp_path / "run" / "start.safetensors"), load(tmp_path / "run" / "model.safetensors")
     assert torch.equal(start.embedding.weight, load(weights).embedding.weight)
     assert torch.equal(start.reference.std, model.reference.std)
     # four steps of 5e-3 from there; drawn anew they would be far off
     assert float((start.embedding.weight - model.embedding.weight).abs().max().detach()) < 4 * 5e-3 + 1e-6
-    assert read_header(tmp_path / "run" / "model.safetensors")["training"]["weights"] == str(weights)
+    assert read_header(tmp_path / "run" / "model.safetensors")["training"]["weights"] == str(trained)
     call("fit", "--config", tmp_path / "run" / "config.yaml", "--resume", "true", "--trainer.max_steps", "8")
     whole = ["--trainer.directory", tmp_path / "whole", "--trainer.max_steps", "8"]
     call("fit", "--config", settings, "--weights", weights, *whole)
