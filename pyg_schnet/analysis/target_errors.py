@@ -52,7 +52,7 @@ class TargetErrors:
                 f"predicted and true values of {self.name!r} must have the same shape [M] or [N, 3], "
                 f"got {list(predicted.shape)} and {list(true.shape)}"
             )
-        known: NDArray[np.bool_] = ~np.isnan(true).any(axis=tuple(range(1, true.ndim)))
+        known = np.asarray(~np.isnan(true).any(axis=tuple(range(1, true.ndim))))
         predicted, true = predicted[known], true[known]
         if true.size == 0:
             raise ValueError(f"no true value of {self.name!r} is known; expected at least one that is not NaN")
