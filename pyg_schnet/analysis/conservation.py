@@ -20,7 +20,8 @@ def energy_drift(time: ArrayLike, energy: ArrayLike, num_atoms: int) -> float:
         The drift in eV/atom/ps, with its sign.
 
     Raises:
-        ValueError: If shapes do not match or there are fewer than two points.
+        ValueError: If shapes do not match, there are fewer than two points or atoms, all times are the same, or
+            something is not finite.
 
     Example:
         >>> round(energy_drift([0.0, 1.0, 2.0], [5.0, 5.5, 6.0], num_atoms=10), 6)
@@ -32,6 +33,13 @@ def energy_drift(time: ArrayLike, energy: ArrayLike, num_atoms: int) -> float:
             f"`time` and `energy` must have the same shape [M], M at least 2; got {list(times.shape)} "
             f"and {list(energies.shape)}"
         )
+    if num_atoms < 1:
+        raise ValueError(f"`num_atoms` must be at least 1, got {num_atoms}")
+    for name, values in (("time", times), ("energy", energies)):
+        if wrong := int((~np.isfinite(values)).sum()):
+            raise ValueError(f"{wrong} of {values.size} values of `{name}` are not finite; leave them out")
+    if np.ptp(times) == 0:
+        raise ValueError(f"all values of `time` are {times[0]:g}; a drift needs times that differ")
     centred = times - times.mean()
     return float(centred @ (energies - energies.mean()) / (centred @ centred) / num_atoms)
 
@@ -48,10 +56,16 @@ def energy_plot(time: ArrayLike, potential: ArrayLike, kinetic: ArrayLike, num_a
 
     Returns:
         The path.
+
+    Raises:
+        ValueError: As :func:`energy_drift`.
     """
     times, potentials, kinetics = (np.asarray(values, dtype=np.float64) for values in (time, potential, kinetic))
-    total, start = potentials + kinetics, potentials[0]
-    drift = energy_drift(times, total, num_atoms)
+    if not times.shape == potentials.shape == kinetics.shape:
+        shapes = " and ".join(str(list(values.shape)) for values in (times, potentials, kinetics))
+        raise ValueError(f"`time`, `potential` and `kinetic` must have the same shape [M], got {shapes}")
+    total = potentials + kinetics
+    drift, start = energy_drift(times, total, num_atoms), potentials[0]
     figure, (left, right) = new_figure(columns=2, height=3.6)
     curves = {"potential": (potentials - start, BLUE), "kinetic": (kinetics, ORANGE), "total": (total - start, "black")}
     for name, (values, colour) in curves.items():

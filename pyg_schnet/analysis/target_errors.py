@@ -52,7 +52,7 @@ class TargetErrors:
                 f"predicted and true values of {self.name!r} must have the same shape [M] or [N, 3], "
                 f"got {list(predicted.shape)} and {list(true.shape)}"
             )
-        known = ~np.isnan(true).any(axis=tuple(range(1, true.ndim)))
+        known = np.asarray(~np.isnan(true).any(axis=tuple(range(1, true.ndim))))
         predicted, true = predicted[known], true[known]
         if true.size == 0:
             raise ValueError(f"no true value of {self.name!r} is known; expected at least one that is not NaN")
@@ -134,7 +134,11 @@ class TargetErrors:
         if self.atoms is None:
             raise ValueError(f"the numbers of atoms of {self.name!r} are not known; pass `atoms`")
         alone = None if self.references is None else self.references / self.atoms
-        values = {"predicted": self.predicted / self.atoms, "true": self.true / self.atoms, "references": alone}
+        values: dict[str, Any] = {
+            "predicted": self.predicted / self.atoms,
+            "true": self.true / self.atoms,
+            "references": alone,
+        }
         return replace(self, name=f"{self.name}_per_atom", unit=f"{self.unit}/atom", **values)
 
     def by_group(self) -> dict[str, "TargetErrors"]:
@@ -146,7 +150,7 @@ class TargetErrors:
     def _of(self, chosen: NDArray[np.bool_]) -> "TargetErrors":
         """Some of the rows."""
         fields = ("predicted", "true", "atoms", "references", "groups")
-        rows = {name: getattr(self, name)[chosen] for name in fields if getattr(self, name) is not None}
+        rows: dict[str, Any] = {name: getattr(self, name)[chosen] for name in fields if getattr(self, name) is not None}
         return replace(self, left_out=0, **rows)
 
 

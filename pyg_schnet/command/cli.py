@@ -162,7 +162,7 @@ class SchNetCLI(LightningCLI):
         """The trained model that a run goes on from, if there is one."""
         kept, weights = folder / START, self._weights
         if resume and kept.exists():
-            start = load(kept)
+            start: Any = load(kept)
             if weights is not None and not _equal(_member(weights, folder), start):
                 raise ValueError(f"the run in {folder} began with other weights than {weights}; leave out `weights`")
             return start

@@ -54,7 +54,7 @@ def structures(
         ValueError: If there is no such split, or there are not enough examples.
     """
     if dataset is None:  # the command line leaves it out, and does without what it gets here
-        return None  # type: ignore[unreachable]
+        return None  # type: ignore[return-value]
     parts = _split(dataset, split, num_train, num_val, split_seed, gap)
     if num_test is not None:
         parts = _fewer_tests(parts, num_test, split_seed)

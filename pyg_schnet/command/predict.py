@@ -1,6 +1,7 @@
 """Predictions for a file or a part of the data, written beside what is known."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def predict_file(
         for number, read in enumerate(read_structures(source)):
             with _named(f"{source}, structure {number}"):
                 data = atoms_to_data(read.atoms, predictor.dtype)
-            yield _Structure(data, lambda atoms=read.atoms: atoms, lambda read=read: _numbers(read.fields()))
+            yield _Structure(data, partial(_same, read.atoms), partial(_numbers, read))
 
     return _written(predictor, structures(), str(source), path, overwrite)
 
@@ -95,9 +96,7 @@ def predict_part(
     def structures() -> Iterator[_Structure]:
         for number in range(len(dataset)):
             data = dataset[number]
-            yield _Structure(
-                data, lambda data=data: _atoms_of(data), lambda data=data: _labels(dataset, predictor.names, data)
-            )
+            yield _Structure(data, partial(_atoms_of, data), partial(_labels, dataset, predictor.names, data))
 
     return _written(predictor, structures(), type(dataset).__name__, path, overwrite, len(dataset))
 
@@ -122,11 +121,7 @@ def _written(
     ):
         for portion in batches(structures, lambda one: one.data.z.numel()):
             for one, predicted in zip(portion, _predicted(predictor, portion, what, number), strict=True):
-                known = {
-                    name: value
-                    for name, value in one.known().items()
-                    if np.shape(value) == np.shape(predicted.get(name))
-                }
+                known = {name: value for name, value in one.known().items() if _fits(value, predicted.get(name))}
                 writer.write(Row(number, one.data, one.atoms, known, predicted))
                 number += 1
             bar.update(len(portion))
@@ -179,10 +174,19 @@ def _labels(dataset: Any, names: list[str], data: Data) -> dict[str, Any]:
     return labels
 
 
-def _numbers(fields: dict[str, Any]) -> dict[str, Any]:
-    """Those fields of a file that are numbers, stresses as matrices."""
+def _same(atoms: Any) -> Any:
+    return atoms
+
+
+def _fits(known: Any, predicted: Any) -> bool:
+    """Whether what a file calls by the name of a target has its shape."""
+    return np.shape(known) == np.shape(predicted)
+
+
+def _numbers(read: Any) -> dict[str, Any]:
+    """Those fields of a structure in a file that are numbers, stresses as matrices."""
     found: dict[str, Any] = {}
-    for name, value in fields.items():
+    for name, value in read.fields().items():
         try:
             array = np.asarray(value, dtype=np.float64)
         except (TypeError, ValueError):

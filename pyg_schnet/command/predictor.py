@@ -39,8 +39,9 @@ class Predictor:
         self.is_potential = isinstance(task, PotentialTask)
         self.is_committee = isinstance(trained, Committee)
         self.strict = strict
-        self.model: Any = frozen_copy(trained, "cpu", None, None)
-        first: Any = self.model[0] if self.is_committee else self.model
+        model: Any = frozen_copy(trained, "cpu", None, None)
+        self.model = model
+        first: Any = model[0] if self.is_committee else model
         self.dtype: torch.dtype = first.embedding.weight.dtype
         self.names: list[str] = list(POTENTIAL_UNITS) if self.is_potential else list(task.names)
         if not self.is_potential and first.out_channels != len(self.names):
@@ -53,7 +54,7 @@ class Predictor:
         #: Whether energies are those of whole structures.
         self.is_total = self.is_potential and first.config["readout"] != "mean"
         if self.is_potential:
-            self._potential = CommitteePotential(self.model) if self.is_committee else Potential(self.model)
+            self._potential: Any = CommitteePotential(model) if self.is_committee else Potential(model)
             self._factor = conversion(first.units.get("energy", "eV"), "eV")
 
     def each(self, structures: Sequence[Data]) -> list[dict[str, Any]]:

@@ -154,7 +154,8 @@ class Database(Writer):
     def write(self, row: Row) -> None:
         """Add a structure."""
         atoms = self._with_predictions(row, arrays=False)
-        pairs, data = {}, {}
+        pairs: dict[str, Any] = {}
+        data: dict[str, Any] = {}
         own = {name: array for name, array in atoms.arrays.items() if name not in {"numbers", "positions"}}
         for name, value in (own | atoms.info).items():
             plain = value.item() if isinstance(value, np.generic) else value

@@ -228,7 +228,8 @@ class SchNetCalculator(Calculator):
         """Contributions of the atoms, in the units of ASE."""
         pos, periodic = self._stepped.tensors(structure.positions, structure.cell.array, structure.pbc)
         with torch.no_grad():
-            energies: Any = self.potential.model.contributions(z, pos, **periodic)
+            model: Any = self.potential.model
+            energies: Any = model.contributions(z, pos, **periodic)
         one = isinstance(energies, Tensor)
         named = {"energies": energies} if one else {"energies": energies.mean, "energies_std": energies.std}
         return {name: self.unit_factor * value.squeeze(-1).cpu().numpy() for name, value in named.items()}

@@ -29,3 +29,26 @@ def test_figure(tmp_path):
     time = np.linspace(0, 1, 100)
     path = energy_plot(time, np.sin(9 * time), -np.sin(9 * time), 5, tmp_path / "nve.png")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("time", "energy", "atoms", "message"),
+    [
+        ([0.0, 1.0], [1.0, float("nan")], 3, "1 of 2 values of `energy` are not finite"),
+        ([1.0, 1.0], [1.0, 2.0], 3, "all values of `time` are 1; a drift needs times that differ"),
+        ([0.0, 1.0], [1.0, 2.0], 0, "`num_atoms` must be at least 1, got 0"),
+        ([0.0], [1.0], 3, r"M at least 2; got \[1\] and \[1\]"),
+        ([], [], 3, r"M at least 2; got \[0\] and \[0\]"),
+    ],
+    ids=["nan", "one time", "no atoms", "one frame", "no frame"],
+)
+def test_no_drift(time, energy, atoms, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        energy_drift(time, energy, atoms)
+    with pytest.raises(ValueError, match=message):
+        energy_plot(time, energy, np.zeros(len(energy)), atoms, tmp_path / "energy.png")
+
+
+def test_energies_of_other_lengths(tmp_path):
+    with pytest.raises(ValueError, match=r"same shape \[M\], got \[2\] and \[1\] and \[2\]"):
+        energy_plot([0.0, 1.0], [1.0], [1.0, 2.0], 3, tmp_path / "energy.png")
