@@ -38,6 +38,15 @@ FORCE: dict[str, float] = {f"{energy}/{x}": ENERGY[energy] / LENGTH[x] for energ
 #: Stress units in eV/Angstrom^3; one eV is 1.6021766208e-19 J (CODATA 2014).
 STRESS: dict[str, float] = {"eV/Ang^3": 1.0, "GPa": 1 / 160.21766208, "kbar": 1 / 1602.1766208}
 
+_TABLE = """
+X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y
+Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os
+Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg Bh Hs Mt Ds Rg Cn
+Nh Fl Mc Lv Ts Og
+"""
+#: Symbols of the elements by atomic number, ``"X"`` for 0.
+SYMBOLS: tuple[str, ...] = tuple(_TABLE.split())
+
 
 def conversion(source: str, target: str) -> float:
     """Factor that turns a number in units of ``source`` into units of ``target``.

@@ -16,10 +16,10 @@ from torch_geometric.data import InMemoryDataset
 
 from pyg_schnet.analysis.figure import BLUE, GREY, ORANGE, panel_grid, save_figure
 from pyg_schnet.datasets import StructureLoader
-from pyg_schnet.datasets.elements import SYMBOLS
 from pyg_schnet.datasets.registry import REGISTRY, open_dataset
 from pyg_schnet.graph import radius_graph
 from pyg_schnet.ops import edge_vectors
+from pyg_schnet.units import SYMBOLS
 
 _SHOWN_ELEMENTS = 24
 _SHOWN_TARGETS = 21

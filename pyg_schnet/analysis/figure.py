@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from pyg_schnet.files import replacing
+
 BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#718096"
 
 
@@ -69,5 +71,6 @@ def save_figure(figure: Any, path: str | Path) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=150, format=path.suffix[1:] or "png")
     return path

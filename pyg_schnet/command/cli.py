@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from pyg_schnet.command.data import structures
 from pyg_schnet.command.messages import plain
 from pyg_schnet.command.outcome import facts_of_training, load_trained, predict_file, predict_part, write_report
+from pyg_schnet.files import replacing
 from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, TrainingTask
 
 #: File of settings in the folder of a run.
@@ -106,7 +107,8 @@ class SchNetCLI(LightningCLI):
         result = trainer.run(model, data, resume, facts)
         if trainer.is_global_zero:
             figures = {name: str(value) if name == "model" else value for name, value in vars(result).items()}
-            (trainer.directory / DONE).write_text(json.dumps(figures | {"limits": self._limits()}, indent=2))
+            with replacing(trainer.directory / DONE) as part:
+                part.write_text(json.dumps(figures | {"limits": self._limits()}, indent=2))
             print(
                 f"{result.steps} steps, {result.steps_per_second:.1f} steps/s; best model of step {result.best_step}: "
                 f"{result.model}"
@@ -198,4 +200,5 @@ class SchNetCLI(LightningCLI):
 
 
 def _write(path: Path, settings: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    with replacing(path) as part:
+        part.write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_schnet.datasets.elements import SYMBOLS
+from pyg_schnet.units import SYMBOLS
 
 #: Keys that describe a structure; all other keys are targets or come from transforms.
 _STRUCTURE = ("z", "pos", "cell", "pbc")

@@ -2,6 +2,7 @@
 
 import math
 import numbers
+from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from pyg_schnet.graph.structure import check_finite, check_sorted, check_structu
 
 def radius_graph(
     pos: Tensor,
-    cutoff: float,
+    cutoff: float | None = None,
     batch: Tensor | None = None,
     cell: Tensor | None = None,
     pbc: Tensor | None = None,
@@ -21,6 +22,9 @@ def radius_graph(
     *,
     batch_size: int | None = None,
     max_num_neighbors: int | None = None,
+    r: float | None = None,
+    loop: bool = False,
+    flow: str = "source_to_target",
 ) -> Graph:
     """All pairs of atoms of the same structure, and of their periodic images, closer than the cutoff; never truncated.
 
@@ -40,6 +44,9 @@ def radius_graph(
             ``"auto"`` takes the fastest installed one. All give the identical graph.
         batch_size: Number of structures, needed only if the last ones may be empty.
         max_num_neighbors: More neighbours of an atom than this are an error; they are never cut off.
+        r: PyG's name of ``cutoff``.
+        loop: As in PyG; only ``False``, an atom is no neighbour of itself.
+        flow: As in PyG; only ``"source_to_target"``.
 
     Returns:
         The graph, both directions of every pair; an atom is a neighbour of its own images, not of itself.
@@ -58,6 +65,7 @@ def radius_graph(
         tensor([[1, 0, 2, 1],
                 [0, 1, 1, 2]])
     """
+    cutoff = _spelled(cutoff, r, loop or isinstance(cell, bool), flow)
     check_cutoff(cutoff)
     cutoff = float(cutoff)
     _check_limit(max_num_neighbors)
@@ -135,6 +143,22 @@ def within_cutoff(
     if cell is not None and edge_shift is not None:
         offset = shift_vectors(edge_shift, cell.detach().double()[batch.index_select(0, target)])
     return squared_distance(pos.detach().double(), target, source, offset) < cutoff * cutoff
+
+
+def _spelled(cutoff: float | None, r: float | None, loop: bool, flow: str) -> Any:
+    """The cutoff by either name; what PyG's function can and this one cannot is refused."""
+    if (cutoff is None) == (r is None):
+        raise TypeError(f"pass the distance as `cutoff` or as PyG's `r`, got cutoff={cutoff} and r={r}")
+    if loop:
+        raise ValueError(
+            "`loop` of PyG's radius_graph is not there: an atom is no neighbour of itself, where forces are not "
+            "defined; leave it out, and add loops to the result with torch_geometric.utils.add_self_loops"
+        )
+    if flow != "source_to_target":
+        raise ValueError(
+            f"`flow` must be 'source_to_target', got {flow!r}; turn the result around with edge_index.flip(0)"
+        )
+    return r if cutoff is None else cutoff
 
 
 def _check_degree(degree: Tensor, most: int, cutoff: float) -> None:

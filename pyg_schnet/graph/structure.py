@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_schnet.compat import is_transformed
+from pyg_schnet.compat import in_transform
 
 _thread = threading.local()
 
@@ -53,7 +53,8 @@ def may_inspect(tensor: Tensor) -> bool:
         (True, False)
     """
     plain = tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
-    return plain and not is_transformed(tensor) and not values_unseen()
+    # inside such a transform even what is made of plain tensors is wrapped
+    return plain and not in_transform() and not values_unseen()
 
 
 def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:
@@ -80,6 +81,8 @@ def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int |
     _check_positions(pos)
     if may_inspect(pos):
         check_finite(pos)
+    if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, (int, torch.SymInt))):
+        raise TypeError(f"`batch_size` must be an int, the number of structures, got {type(batch_size).__name__}")
     if batch is None:
         if batch_size is not None and batch_size != 1:
             raise ValueError(

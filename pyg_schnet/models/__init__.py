@@ -3,12 +3,13 @@
 from pyg_schnet.models.accuracy import TableAccuracy, table_accuracy
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.captured import CapturedPotential
-from pyg_schnet.models.checkpoint import load, read_header, save
+from pyg_schnet.models.checkpoint import read_header, save
 from pyg_schnet.models.committee import Committee, CommitteePotential
 from pyg_schnet.models.dtnn import DTNN
 from pyg_schnet.models.enn_s2s import EnnS2S
 from pyg_schnet.models.potential import Potential
 from pyg_schnet.models.properties import properties
+from pyg_schnet.models.resolve import load
 from pyg_schnet.models.schnet import SchNet
 
 __all__ = [

@@ -1,13 +1,16 @@
 """What all models share: graph in, features of atoms in the middle, properties of structures out."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from pyg_schnet.graph import check_structures, may_inspect
+from pyg_schnet.models.compiled import forget_foreign_methods, without_compiled_methods
 from pyg_schnet.models.edges import Edges, find_edges, given_edges
-from pyg_schnet.models.inputs import check_atoms, check_cell
+from pyg_schnet.models.elements import TrainingSet, check_elements
+from pyg_schnet.models.inputs import check_atoms, check_cell, given_inputs
 from pyg_schnet.nn import AtomEmbedding, Atomwise, FeatureReadout, Reference, make_readout
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.cutoff import check_positive
@@ -43,6 +46,7 @@ class AtomisticModel(nn.Module):
     recordable = True
     readout: Any
     reference: Reference
+    _compile_options: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -68,6 +72,10 @@ class AtomisticModel(nn.Module):
         self.config = config
         #: Units of what is predicted, if they are known; :func:`pyg_schnet.save` keeps them.
         self.units: dict[str, str] = {}
+        #: What the weights were trained on, if that is known; :func:`pyg_schnet.save` keeps it.
+        self.training_set: TrainingSet | None = None
+        #: Whether the weights come from a training whose examples are not known.
+        self.trained_elsewhere = False
         self.out_channels = out_channels
         self.readout = make_readout(readout, hidden_channels, readout_options)
         latent, size = getattr(self.readout, "channels", None), hidden_channels
@@ -93,16 +101,64 @@ class AtomisticModel(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `represent(z, edges)`")
 
+    def compile_network(self, **options: Any) -> Self:
+        """Compile :meth:`represent`, which takes most of the time; everything around it stays as it is.
+
+        Copies of the model compile their own network with the same options, files do not know of it. After
+        ``model.represent = torch.compile(model.represent)`` instead, copies have the plain network.
+
+        Args:
+            **options: Arguments of ``torch.compile``, for example ``dynamic=True`` for structures of many sizes.
+
+        Returns:
+            The model itself.
+
+        Example:
+            >>> from pyg_schnet import SchNet
+            >>> model = SchNet(16, 16, 2).compile_network(backend="eager")
+            >>> model(torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0]])).shape
+            torch.Size([1, 1])
+        """
+        self.__dict__.pop("represent", None)
+        self._compile_options = options
+        self.represent = torch.compile(self.represent, **options)  # type: ignore[method-assign]
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return without_compiled_methods(self, dict(super().__getstate__()))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        forget_foreign_methods(self)
+        if self._compile_options is not None:
+            self.compile_network(**self._compile_options)
+
+    def _replicate_for_data_parallel(self) -> Self:
+        replica: Self = super()._replicate_for_data_parallel()
+        replica.__dict__ = without_compiled_methods(replica, replica.__dict__)
+        return replica
+
+    @property
+    def elements(self) -> list[int] | None:
+        """Atomic numbers of the training set, sorted; ``None`` if it is not known."""
+        return None if self.training_set is None else sorted(self.training_set.elements)
+
+    @property
+    def training_sets(self) -> tuple[TrainingSet, ...]:
+        """The training set, if it is known; a committee has one for each member."""
+        return () if self.training_set is None else (self.training_set,)
+
     def reset_parameters(self) -> None:
         """Draw all weights anew; references stay."""
+        self.training_set, self.trained_elsewhere = None, False
         for module in self.children():
             if not isinstance(module, Reference):
                 _reset(module)
 
     def forward(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -114,7 +170,8 @@ class AtomisticModel(nn.Module):
         """Predict the properties of each structure, references included, in the dtype of the model.
 
         Args:
-            z: Atomic numbers [N] int64.
+            z: Atomic numbers [N] int64; or, alone, a PyG ``Data`` or ``Batch``, which is read as by a
+                :class:`~pyg_schnet.Potential`.
             pos: Positions in Angstrom [N, 3].
             batch: Structure of each atom [N] int64, sorted; ``None`` for one structure.
             edge_index: Neighbours j -> i [2, E]; ``None`` to search all pairs within the cutoff.
@@ -130,15 +187,16 @@ class AtomisticModel(nn.Module):
             TypeError: If an argument is of the wrong kind.
             ValueError: If an argument has the wrong shape or impossible values.
         """
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        edges = self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
-        residual = self.predict(z, pos, batch, batch_size, edges)
-        return self.total(residual, z, batch, batch_size).to(residual.dtype)
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        atoms, edges = self._structures(z, pos, batch_size, given)
+        residual = self.predict(*atoms, edges)
+        numbers, _, batch, size = atoms
+        return self.total(residual, numbers, batch, size).to(residual.dtype)
 
     def features(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -152,13 +210,14 @@ class AtomisticModel(nn.Module):
         Returns:
             Features [N, hidden_channels].
         """
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        return self.represent(z, self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc))
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        atoms, edges = self._structures(z, pos, batch_size, given)
+        return self.represent(atoms[0], edges)
 
     def contributions(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -177,13 +236,37 @@ class AtomisticModel(nn.Module):
         Raises:
             ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
         """
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        atoms, edges = self._structures(z, pos, batch_size, given)
+        return self.shares_on(atoms[0], edges)
+
+    def _structures(
+        self, z: Any, pos: Any, batch_size: int | None, given: dict[str, Tensor | None]
+    ) -> tuple[tuple[Tensor, Tensor, Tensor, int], Edges]:
+        """Atomic numbers, positions, structures and their number, all checked, and the edges."""
+        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
+        check_elements(self, z, batch=given["batch"])
+        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+        return (z, pos, batch, batch_size), self.edges(z, pos, batch, batch_size, **given)
+
+    def shares_on(self, z: Tensor, edges: Edges) -> Tensor:
+        """What :meth:`contributions` returns, on edges that are known already.
+
+        Args:
+            z: Atomic numbers [N].
+            edges: Edges within the cutoff.
+
+        Returns:
+            Contributions [N, C] float64.
+
+        Raises:
+            ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
+        """
         if self.readout.reference not in {"add", "mean"} or hasattr(self.readout, "channels"):
             raise ValueError(
                 f"contributions of atoms exist for readout='add' and 'mean', got {self.config['readout']!r}"
             )
-        graph: dict[str, Any] = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        x = self.features(z, pos, batch, batch_size=batch_size, **graph)
-        return self.reference.std * self.output(x) + self.reference(z)
+        return self.reference.std * self.output(self.represent(z, edges)) + self.reference(z)
 
     def edges(
         self,
@@ -201,12 +284,30 @@ class AtomisticModel(nn.Module):
         Returns:
             The edges within the cutoff.
         """
-        check_atoms(z, pos, self.embedding.weight.dtype)
-        check_cell(cell, pos)
-        self._check_open(pbc, edge_shift)
+        self.check_input(z, pos, edge_shift, cell, pbc)
         if edge_index is None:
             return find_edges(pos, self.cutoff, batch, batch_size, cell, pbc)
         return given_edges(pos, self.cutoff, batch, batch_size, edge_index, edge_shift, cell, pbc)
+
+    def check_input(
+        self, z: Tensor, pos: Tensor, edge_shift: Tensor | None, cell: Tensor | None, pbc: Tensor | None
+    ) -> None:
+        """Check whatever does not need the edges; positions are already checked by themselves.
+
+        Args:
+            z: Atomic numbers [N].
+            pos: Positions in Angstrom [N, 3].
+            edge_shift: Image of the source of each edge [E, 3].
+            cell: Lattice vectors as rows [B, 3, 3].
+            pbc: Periodic axes [B, 3].
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If shapes or elements do not fit the model, or a moment is asked for in a crystal.
+        """
+        check_atoms(z, pos, self.embedding)
+        check_cell(cell, pos)
+        self._check_open(pbc, edge_shift)
 
     def predict(self, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> Tensor:
         """From the edges to the properties, references excluded.
@@ -269,6 +370,9 @@ class AtomisticModel(nn.Module):
             way, wherever that would raise an error, too.
         """
         return None
+
+    def follow_weights(self) -> None:
+        """Bring up to date what follows from the weights, if a subclass keeps such things."""
 
     def total(self, residual: Tensor, z: Tensor, batch: Tensor, batch_size: int) -> Tensor:
         """Add the references of each structure.

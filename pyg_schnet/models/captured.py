@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyg_schnet.graph import check_structures
 from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.ghosts import ghosts_for
 from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
 from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives
@@ -53,6 +54,8 @@ class CapturedPotential:
         skin: How much farther pairs are kept, in Angstrom; large ones are searched more rarely and cost more between.
         stress: Whether to return the stress; needs a complete cell.
         virials: Whether to return the virials of the atoms.
+        strict: Whether to refuse elements that the model was never trained on, see
+            :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Attributes:
         rebuilds: How often pairs have been searched.
@@ -84,6 +87,7 @@ class CapturedPotential:
         skin: float = 0.5,
         stress: bool = False,
         virials: bool = False,
+        strict: bool = False,
     ) -> None:
         self.model: Any = recordable(model)
         self.skin, self.stress, self.virials = _checked_skin(skin), stress, virials
@@ -91,14 +95,14 @@ class CapturedPotential:
             raise TypeError(f"`z` must be a tensor of atomic numbers [N], got {type(z).__name__}")
         weight = self.model.embedding.weight
         at_rest = torch.zeros(z.numel(), 3, dtype=weight.dtype, device=weight.device)
-        check_atoms(z, at_rest, weight.dtype)
+        check_atoms(z, at_rest, self.model.embedding)  # where it is: on the CPU values are seen
         check_cell(cell, at_rest)
         self._z, self._like = z.detach().to(weight.device, copy=True), at_rest
-        self.model.embedding(self._z)  # refuses elements that it does not know
         batch, self._batch_size = check_structures(at_rest, batch, batch_size)
         lattice_of(cell, pbc, self._batch_size, weight.device)
         if stress:
             check_volume(cell)
+        check_elements(self.model, z, strict, batch)
         self._batch = batch.to(weight.device, copy=True)
         own = (None if one is None else one.detach().to(weight.device, copy=True) for one in (cell, pbc))
         self._cell, self._pbc = own
@@ -122,6 +126,7 @@ class CapturedPotential:
             ValueError: If shapes or values do not fit, or two atoms are at the same place.
         """
         self._check(pos, cell)
+        self.model.follow_weights()
         with torch.inference_mode(False), torch.no_grad():
             cell = self._cell if cell is None else cell.detach().to(pos.device, copy=True)
             out = self._played(pos, cell) or self._searched(pos, cell)
@@ -190,7 +195,7 @@ class CapturedPotential:
                 f"`pos` is on {pos.device}, the model is {weight.dtype} on {weight.device} and was {self._like.dtype} "
                 f"on {self._like.device}; make a new CapturedPotential after moving the model, and move `pos` to it"
             )
-        check_atoms(self._z, pos, weight.dtype)
+        check_atoms(self._z, pos, self.model.embedding)
         check_cell(cell, pos)
         if cell is not None and (self._cell is None or cell.shape != self._cell.shape):
             expected = "none, as in the constructor" if self._cell is None else f"shape {list(self._cell.shape)}"

@@ -1,36 +1,39 @@
 """Models as safetensors files with a readable header: no pickle, no code."""
 
-import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch_geometric
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pyg_schnet.files import replacing
 from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.contents import DTYPES, FORMAT, FORMAT_VERSION, WithinSize, decoded, encoded, read_entries
 from pyg_schnet.models.dtnn import DTNN
+from pyg_schnet.models.elements import TrainingSet
 from pyg_schnet.models.enn_s2s import EnnS2S
 from pyg_schnet.models.schnet import SchNet
+from pyg_schnet.models.tabulated import TabulatedModel
 
-FORMAT = "pyg_schnet"
-#: Files of a newer version are refused. Since version 2 the checksum covers the whole header, not only ``config``.
-FORMAT_VERSION = 2
 #: Architectures that files may hold, by name. Add a model of your own here, before saving and before loading it.
 ARCHITECTURES: dict[str, type[AtomisticModel]] = {"SchNet": SchNet, "DTNN": DTNN, "EnnS2S": EnnS2S}
+#: The file of a model in the folder of its run.
+FILE = "model.safetensors"
+#: Ways to compute, which are no part of the architecture: in files of older versions only.
+_WAYS = ("filters", "knot_spacing")
 
 
 def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
     """Write a model to a safetensors file.
 
-    The header holds the architecture as JSON, versions, whatever is passed as ``info``, and a sha256 of all that and
-    the tensors. A frozen model is written with its tables, see :meth:`pyg_schnet.SchNet.freeze`. The file replaces an
-    older one in a single step, so an interruption leaves nothing half-written.
+    The header holds the architecture as JSON, versions, what the model was trained on as far as it is known
+    (``training_set``), whatever is passed as ``info``, and a sha256 of all that and the tensors. A frozen model is
+    written with its tables, see :meth:`pyg_schnet.SchNet.freeze`. The file replaces an older one in a single step, so
+    an interruption leaves nothing half-written, and any number of processes may write and read it.
 
     Args:
         model: The model, one of :data:`ARCHITECTURES`.
@@ -41,7 +44,9 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
     Raises:
         TypeError: If ``model`` is none of these or has arguments that no file can hold, or if ``info`` is not
             JSON-compatible or uses a name of the header.
+        ValueError: If a weight is not finite.
         FileNotFoundError: If the folder does not exist.
+        OSError: If it cannot be written to, or there is no space left.
 
     Example:
         >>> import tempfile
@@ -51,75 +56,104 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
         >>> load(path).config["hidden_channels"], read_header(path)["training"]
         (16, {'steps': 100})
     """
+    content = content_of(model, **info)
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def content_of(model: AtomisticModel, **info: Any) -> bytes:
+    """What :func:`save` writes.
+
+    Args:
+        model: The model.
+        **info: Further facts.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        TypeError, ValueError: As :func:`save`.
+    """
     header = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": _name_of(model),
-        "config": _writable(model.config),
+        "model": name_of(model),
+        "config": _writable({name: value for name, value in model.config.items() if name not in _WAYS}),
         "sha256": "",
         "pyg_schnet": sys.modules["pyg_schnet"].__version__,
         "torch": torch.__version__,
         "torch_geometric": torch_geometric.__version__,
     }
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} into; create it first")
+    if model.training_set is not None:
+        header["training_set"] = model.training_set._asdict()
     if model.units:
         info = {"units": model.units} | info
-    if reserved := info.keys() & header.keys():
+    if reserved := info.keys() & (header.keys() | {"training_set"}):
         raise TypeError(f"`info` must not use the names of the header itself: {', '.join(sorted(reserved))}")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
         header = json.loads(json.dumps(info | header))  # as it will be read
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"`info` must be JSON-compatible: {error}") from None
-    header["sha256"] = _checksum(tensors, header)
-    metadata = {name: json.dumps(value) for name, value in header.items()}
-    with replacing(path) as part:
-        save_file(tensors, part, metadata=metadata)
+    return encoded(header, model.state_dict())
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> AtomisticModel:
+def read_file(path: Path) -> AtomisticModel:
     """Read a model written by :func:`save`. Nothing in the file is executed.
 
     Args:
         path: The file.
-        device: Where to put the model.
 
     Returns:
-        The model, of the class it was saved from, frozen if it was, in evaluation mode; call ``train()``, after
-        ``unfreeze()`` if it is frozen, to train it further.
+        The model on the CPU, of the class it was saved from, frozen if it was, in evaluation mode.
 
     Raises:
-        FileNotFoundError: If there is no such file.
         ValueError: If the file is damaged, of a newer format, of an unknown architecture or not written by
-            :func:`save`, or there is no such device.
+            :func:`save`.
     """
-    header = read_header(path)
-    with safe_open(str(path), framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if _checksum(tensors, header) != header.get("sha256"):
-        raise ValueError(
-            f"{path} is damaged: its tensors and header do not have the checksum of its header; fetch or write it again"
-        )
+    with path.open("rb") as file:
+        header, tensors = decoded(file, path)
     name = header.get("model")
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise ValueError(f"{path} holds a model {name!r}; this version reads {', '.join(ARCHITECTURES)}")
-    try:
-        # whatever the defaults are, with no dice rolled and parameters that can be trained
-        with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
-            model = ARCHITECTURES[name](**header["config"])
-            model.to(tensors["embedding.weight"].dtype)
-            model.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()})
-            if isinstance(model, SchNet) and "filter_tables" in tensors:
-                model.freeze(tensors["filter_tables"].clone())
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
-        raise ValueError(f"{path} does not describe a {name} of this version ({reason})") from None
+    model = built(name, header, tensors, path)
     units = header.get("units")
     model.units = units if isinstance(units, dict) else {}
-    moved: AtomisticModel = to_device(model, device)
-    return moved.eval()
+    return model
+
+
+def built(name: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> AtomisticModel:
+    """A model of a given architecture with given weights.
+
+    Args:
+        name: Name of the architecture.
+        header: ``config``, its arguments, and perhaps ``training_set``.
+        tensors: Weights and buffers by name.
+        path: Where all that comes from, for messages.
+
+    Returns:
+        The model on the CPU in evaluation mode.
+
+    Raises:
+        ValueError: If one does not fit the other.
+    """
+    try:
+        config = {key: value for key, value in header["config"].items() if key != "filters"}
+        # whatever the defaults are, with no dice rolled and parameters that can be trained
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+            with WithinSize(tensors):
+                model = ARCHITECTURES[name](**config)
+            model.training_set = TrainingSet.read(header.get("training_set"))
+            model.trained_elsewhere = model.training_set is None
+            dtype = tensors["embedding.weight"].dtype
+            model.to(dtype)
+            _check_kinds(tensors, dtype)
+            model.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()})
+            if isinstance(model, TabulatedModel) and "filter_tables" in tensors:
+                model.freeze(tensors["filter_tables"].clone())
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, MemoryError) as error:
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise ValueError(f"{path} does not describe a {name} of this version ({reason})") from None
+    return model.eval()
 
 
 def to_device(module: Any, device: str | torch.device, dtype: torch.dtype | None = None) -> Any:
@@ -146,39 +180,47 @@ def read_header(path: str | Path) -> dict[str, Any]:
     """The header of a model file.
 
     Args:
-        path: The file.
+        path: The file, or the folder of its run.
 
     Returns:
-        Architecture (``config``), checksum, versions and what else was given to :func:`save`.
+        Architecture (``config``), checksum, versions, ``training_set`` (missing if it is not known) and what else was
+        given to :func:`save`.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no safetensors file of this package or of a newer format.
     """
-    if not Path(path).is_file():
+    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    if not file.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-        if metadata.get("format") != json.dumps(FORMAT):
-            raise ValueError(f"{path} was not written by pyg_schnet.save; convert it first (pyg_schnet.models.convert)")
-        header = {name: json.loads(value) for name, value in metadata.items()}
-    except (SafetensorError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not a readable model file ({error}); write or fetch it again") from None
-    version = header.get("format_version")
-    if not isinstance(version, int):
-        raise ValueError(f"{path} has no format version in its header; write or fetch it again")
-    if version > FORMAT_VERSION:
-        raise ValueError(f"{path} has format {version}, this version reads up to {FORMAT_VERSION}; upgrade pyg_schnet")
-    return header
+    with file.open("rb") as stream:
+        return read_entries(stream, file)[0]
 
 
-def _name_of(model: AtomisticModel) -> str:
+def name_of(model: AtomisticModel) -> str:
+    """Name of the architecture of a model.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Its name in :data:`ARCHITECTURES`.
+
+    Raises:
+        TypeError: If it is none of these.
+    """
     for name, architecture in ARCHITECTURES.items():
         if type(model) is architecture:
             return name
     hint = "; save the model inside it" if isinstance(getattr(model, "model", None), AtomisticModel) else ""
     raise TypeError(f"`model` must be one of {', '.join(ARCHITECTURES)}, got {type(model).__name__}{hint}")
+
+
+def _check_kinds(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Weights are of one kind; references, which keep their digits, may be of another."""
+    for name, tensor in tensors.items():
+        if tensor.dtype != dtype and not (name.startswith(("reference.", "filter_tables")) and tensor.dtype in DTYPES):
+            raise ValueError(f"{name} is {tensor.dtype}, embedding.weight {dtype}")
 
 
 def _writable(config: dict[str, Any]) -> dict[str, Any]:
@@ -191,14 +233,3 @@ def _writable(config: dict[str, Any]) -> dict[str, Any]:
                 "choose the module by its name, or save its state_dict yourself"
             ) from None
     return config
-
-
-def _checksum(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:
-    covered = {name: value for name, value in header.items() if name != "sha256"}
-    covered = header.get("config") if header["format_version"] == 1 else covered  # type: ignore[assignment]
-    digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -1,5 +1,7 @@
 """A committee: several models of one property, their mean and how far they differ."""
 
+import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
@@ -8,16 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from pyg_schnet.files import replacing
 from pyg_schnet.graph import check_structures, neighbor_pairs, within_cutoff
 from pyg_schnet.models.atomistic import AtomisticModel
-from pyg_schnet.models.checkpoint import load, save
+from pyg_schnet.models.checkpoint import FILE, content_of
+from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
+from pyg_schnet.models.elements import TrainingSet, check_elements, common_elements, unfamiliar
+from pyg_schnet.models.inputs import check_volume, given_inputs
+from pyg_schnet.models.loading import checked_path, load_model
 from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives, usable
 from pyg_schnet.ops import edge_vectors
-
-#: The file of each member in its folder ``member_0``, ``member_1``, ...
-FILE = "model.safetensors"
 
 
 class CommitteeOutput(NamedTuple):
@@ -69,7 +72,8 @@ class Committee(nn.Module):
     differ, not how far their mean is from the truth: what all got wrong in the same way it does not show.
 
     Members may differ in architecture, sizes and cutoff. The graph is searched once, for the largest cutoff.
-    :class:`CommitteePotential` gives forces and stress.
+    :class:`CommitteePotential` gives forces and stress. Where a member was never trained on an element of a structure,
+    the committee warns once and the spreads of the structure are infinite, however little its members differ.
 
     Args:
         members: At least two models.
@@ -97,12 +101,20 @@ class Committee(nn.Module):
         self.training = self.members.training = any(member.training for member in models)
 
     @classmethod
-    def load(cls, path: str | Path | Sequence[str | Path], device: str | torch.device = "cpu") -> Self:
+    def load(
+        cls,
+        path: str | Path | Sequence[str | Path],
+        device: str | torch.device = "cpu",
+        *,
+        filters: str | None = None,
+    ) -> Self:
         """Read a committee whose members were written by :func:`pyg_schnet.save`.
 
         Args:
-            path: A folder with ``member_0/model.safetensors``, ``member_1/model.safetensors``, ... or a list of files.
+            path: A folder with ``member_0/model.safetensors``, ``member_1/model.safetensors``, ..., as ``pyg-schnet
+                fit --members`` writes it, too; or a list of files, folders of runs and checkpoints.
             device: Where to put the members.
+            filters: How to evaluate the filters, see :func:`pyg_schnet.load`.
 
         Returns:
             The committee in evaluation mode, members in the order of their numbers or of the list.
@@ -111,8 +123,8 @@ class Committee(nn.Module):
             FileNotFoundError: If there is no such folder or file, or a member without its file.
             ValueError: If a file is damaged, there is no such device, or the members form no committee.
         """
-        files = _files_of(Path(path)) if isinstance(path, (str, Path)) else path
-        return cls([load(file, device) for file in files])
+        files = _files_of(checked_path(path)) if isinstance(path, (str, os.PathLike)) else path
+        return cls([load_model(file, device, filters=filters) for file in files])
 
     def save(self, folder: str | Path, **info: Any) -> None:
         """Write each member to its own file, ``member_0/model.safetensors`` and so on, as :func:`pyg_schnet.save` does.
@@ -137,16 +149,11 @@ class Committee(nn.Module):
                 f"{folder} already holds {', '.join(others)}, which this committee of {len(homes)} does not have; "
                 "remove them or choose another folder"
             )
-        staged = [home / f"{FILE}.new" for home in homes]
-        try:
-            for member, file in zip(self, staged, strict=True):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                save(member, file, **info)
-            for file in staged:
-                file.replace(file.with_name(FILE))
-        finally:
-            for file in staged:
-                file.unlink(missing_ok=True)
+        contents = [content_of(member, **info) for member in self]
+        with contextlib.ExitStack() as stack:  # all are written before one takes its name
+            for home, content in zip(homes, contents, strict=True):
+                home.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(replacing(home / FILE)).write_bytes(content)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -167,10 +174,20 @@ class Committee(nn.Module):
         """The largest cutoff in Angstrom, which a precomputed graph must reach."""
         return self.widest.cutoff
 
+    @property
+    def training_sets(self) -> tuple[TrainingSet, ...]:
+        """Training sets of the members of which it is known."""
+        return tuple(member.training_set for member in self if member.training_set is not None)
+
+    @property
+    def elements(self) -> list[int] | None:
+        """Atomic numbers that all members were trained on, sorted; ``None`` if that is not known of any."""
+        return common_elements(self.training_sets) if self.training_sets else None
+
     def forward(
         self,
-        z: Tensor,
-        pos: Tensor,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
         batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
@@ -184,7 +201,7 @@ class Committee(nn.Module):
         All is float64, whatever the dtype of the members: a float32 step of a total energy can exceed the spread.
 
         Args:
-            z: Atomic numbers [N] int64.
+            z: Atomic numbers [N] int64; or, alone, a PyG ``Data`` or ``Batch``, as in a :class:`CommitteePotential`.
             pos: Positions in Angstrom [N, 3], in the dtype of the members.
             batch: Structure of each atom [N] int64, sorted; ``None`` for one structure.
             edge_index: Neighbours j -> i [2, E] up to :attr:`cutoff`; ``None`` to search them.
@@ -200,24 +217,34 @@ class Committee(nn.Module):
         Raises:
             TypeError, ValueError: As :meth:`~pyg_schnet.models.AtomisticModel.forward`.
         """
-        batch, batch_size = check_structures(pos, batch, batch_size)
-        graphs = self.edges(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
+        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+        graphs = self.edges(z, pos, batch, batch_size, **given)
+        strange = unfamiliar(self, z, batch, batch_size)
         every = []
         for member, edges in zip(self, graphs, strict=True):
             residual = member.predict(z, pos, batch, batch_size, edges)
             every.append(member.total(residual, z, batch, batch_size))
-        return mean_and_spread(torch.stack(every))
+        found = mean_and_spread(torch.stack(every))
+        return found._replace(std=_unbounded(found.std, strange))
 
-    def contributions(self, z: Tensor, pos: Tensor, batch: Tensor | None = None, **options: Any) -> CommitteeOutput:
+    def contributions(
+        self,
+        z: Tensor | Data,
+        pos: Tensor | None = None,
+        batch: Tensor | None = None,
+        *,
+        edge_index: Tensor | None = None,
+        edge_shift: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> CommitteeOutput:
         """Contribution of each atom, see :meth:`~pyg_schnet.models.AtomisticModel.contributions`.
 
         The spread of a structure is not the sum of those of its atoms: members may divide the same sum differently.
-
-        Args:
-            z: Atomic numbers [N].
-            pos: Positions in Angstrom [N, 3].
-            batch: Structure of each atom [N].
-            **options: ``edge_index``, ``edge_shift``, ``cell``, ``pbc`` and ``batch_size`` as in :meth:`forward`.
+        Arguments as in :meth:`forward`.
 
         Returns:
             Mean and standard deviation [N, C] and the members' contributions [M, N, C], float64.
@@ -225,7 +252,14 @@ class Committee(nn.Module):
         Raises:
             ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
         """
-        return mean_and_spread(torch.stack([member.contributions(z, pos, batch, **options) for member in self]))
+        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
+        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
+        graphs = self.edges(z, pos, batch, batch_size, **given)
+        strange = unfamiliar(self, z, batch, batch_size)
+        shares = [member.shares_on(z, edges) for member, edges in zip(self, graphs, strict=True)]
+        found = mean_and_spread(torch.stack(shares))
+        return found._replace(std=_unbounded(found.std, strange, batch))
 
     def edges(
         self,
@@ -243,11 +277,10 @@ class Committee(nn.Module):
         Returns:
             The edges within the cutoff of each member; members of the same cutoff share them.
         """
+        for member in self:
+            member.check_input(z, pos, edge_shift, cell, pbc)
         cutoffs = {member.cutoff: member for member in self}
         if edge_index is None and len(cutoffs) > 1:
-            check_atoms(z, pos, self.widest.embedding.weight.dtype)
-            check_cell(cell, pos)
-            self.widest._check_open(pbc, edge_shift)
             found = _nested_edges(pos, list(cutoffs), batch, batch_size, cell, pbc)
         else:
             graph = edge_index, edge_shift, cell, pbc
@@ -272,6 +305,8 @@ class CommitteePotential(nn.Module):
         model: A committee of models of energies.
         stress: Whether a call returns the stress, unless it says otherwise.
         virials: Whether a call returns the virials of the atoms, unless it says otherwise.
+        strict: Whether to refuse elements that a member was never trained on, see
+            :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once, and spreads are infinite.
 
     Raises:
         TypeError: If ``model`` is no :class:`Committee`.
@@ -287,7 +322,7 @@ class CommitteePotential(nn.Module):
 
     model: Committee
 
-    def __init__(self, model: Committee, *, stress: bool = False, virials: bool = False) -> None:
+    def __init__(self, model: Committee, *, stress: bool = False, virials: bool = False, strict: bool = False) -> None:
         super().__init__()
         if not isinstance(model, Committee):
             raise TypeError(f"`model` must be a Committee, got {type(model).__name__}; pass one model to Potential")
@@ -296,6 +331,7 @@ class CommitteePotential(nn.Module):
         self.model = model
         self.stress = stress
         self.virials = virials
+        self.strict = strict
 
     def forward(
         self,
@@ -334,10 +370,16 @@ class CommitteePotential(nn.Module):
         Raises:
             TypeError, ValueError: As :meth:`~pyg_schnet.Potential.forward`.
         """
+        if torch.compiler.is_compiling():
+            graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+            rest = {"batch_size": batch_size, "stress": stress, "virials": virials}
+            return not_compiled(self, data, pos, batch, **graph, **rest)
         stress = self.stress if stress is None else stress
         virials = self.virials if virials is None else virials
         reader = Potential(self.model.widest)  # whose graph must reach furthest
         z, pos, batch_size, given = reader._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        if self.strict:
+            check_elements(self.model, z, True, given["batch"])
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             z, pos, given = usable(z), usable(pos), {name: usable(tensor) for name, tensor in given.items()}
@@ -350,15 +392,24 @@ class CommitteePotential(nn.Module):
             for member, edges in zip(self.model, graphs, strict=True):
                 point = evaluate_on(member, z, pos, batch, batch_size, edges, cell, differentiable, first_only=True)
                 every.append(first_derivatives(point, stress, virials, differentiable))
-            return _together(every)
+            return _together(every, unfamiliar(self.model, z, batch, batch_size), batch)
 
 
-def _together(every: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _together(every: list[dict[str, Tensor]], strange: Tensor | None, batch: Tensor) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for name, first in every[0].items():
         mean, std, _ = mean_and_spread(torch.stack([one[name] for one in every]))
+        std = _unbounded(std, strange, batch if name in {"forces", "virials"} else None)
         out |= {name: mean.to(first.dtype), f"{name}_std": std}
     return out
+
+
+def _unbounded(std: Tensor, strange: Tensor | None, batch: Tensor | None = None) -> Tensor:
+    """Infinite spreads where members were not trained: however little they differ, it means nothing."""
+    if strange is None:
+        return std
+    strange = strange if batch is None else strange[batch]
+    return std.masked_fill(strange.view(-1, *[1] * (std.dim() - 1)), torch.inf)
 
 
 def _nested_edges(

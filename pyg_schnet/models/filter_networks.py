@@ -173,7 +173,7 @@ def _expanded(basis: nn.Module, knots: Tensor) -> tuple[Tensor, slice]:
 
 def _fixed(basis: GaussianSmearing) -> bool:
     """Whether anybody may look at its Gaussians, and they are not learned."""
-    plain = type(basis) is GaussianSmearing and not _hooked(basis)
+    plain = type(basis) is GaussianSmearing and not hooked(basis)
     return plain and isinstance(basis.gamma, float) and may_inspect(basis.offset)
 
 
@@ -185,20 +185,27 @@ def _alike(networks: list[Any]) -> bool:
 
 def _description(network: Any) -> tuple[Any, ...] | None:
     """All of a filter network but its weights; ``None`` for those that may do anything else than it says."""
-    if type(network) is not FilterNetwork or len(network) not in {3, 4} or _hooked(network):
+    if type(network) is not FilterNetwork or len(network) not in {3, 4} or hooked(network):
         return None
     first, act, second, *last = network
     layers = first, second
-    if any(type(layer) is not nn.Linear or layer.bias is None or _hooked(layer) for layer in layers):
+    if any(type(layer) is not nn.Linear or layer.bias is None or hooked(layer) for layer in layers):
         return None
-    if type(act) not in ELEMENTWISE or _hooked(act) or any(one is not act for one in last):
+    if type(act) not in ELEMENTWISE or hooked(act) or any(one is not act for one in last):
         return None
     settings = [(name, value) for name, value in vars(act).items() if name[0] != "_" and name != "training"]
     weights = [(layer.weight.shape, layer.weight.dtype, layer.weight.device) for layer in layers]
     return type(act), settings, len(last), weights
 
 
-def _hooked(module: nn.Module) -> bool:
-    """Whether a call of the module does anything else than its class says."""
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of the module does anything else than its class says.
+
+    Args:
+        module: The module.
+
+    Returns:
+        True if somebody has put hooks to it or to all modules, or another method into its place.
+    """
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     return bool(hooks) or has_global_hooks() or "forward" in vars(module)

@@ -1,33 +1,39 @@
 """Filters from tables instead of one network evaluation for every pair: made anew for a batch, or frozen for good."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.graph import may_inspect
 from pyg_schnet.models.filter_networks import spline_coefficients
 from pyg_schnet.nn import BesselBasis, GaussianSmearing
-from pyg_schnet.ops import FilterTable, knot_spacing
+from pyg_schnet.ops import FilterTable, knot_spacing, trilinear
 from pyg_schnet.ops.filter_table import DEGREE, MARGIN
 
 #: Values of the argument ``filters`` of a model.
 FILTERS = ("exact", "table", "auto")
 
 
-def worth_a_table(distance: Tensor, spacing: float) -> bool:
+def worth_a_table(distance: Tensor, spacing: Callable[[], float]) -> bool:
     """Whether a batch has so many pairs that a table takes less time: at least as many as knots.
+
+    Who computes in float64 wants the digits that tables do not have.
 
     Args:
         distance: Distances of the pairs in Angstrom [P].
-        spacing: Distance between knots in Angstrom.
+        spacing: Asked for the distance between knots in Angstrom, if there may be enough pairs.
 
     Returns:
-        True on a CPU with that many pairs.
+        True for float32 on a CPU with compiled loops and that many pairs.
     """
-    if distance.device.type != "cpu" or distance.numel() < 64:
+    if distance.numel() < 64 or distance.dtype != torch.float32 or trilinear.cpu_loops() is None:
+        return False
+    if not may_inspect(distance):
         return False
     low, high = torch.aminmax(distance.detach())
-    return distance.numel() * spacing > float(high - low)
+    return distance.numel() * spacing() > float(high - low)
 
 
 def spacing_of(basis: GaussianSmearing | BesselBasis) -> float:
@@ -94,10 +100,10 @@ def frozen_coefficients(
     Returns:
         Coefficients of the splines [T, K, F] float64, for :func:`frozen_tables`.
     """
-    intervals = math.ceil(cutoff / spacing)
+    intervals = _intervals(cutoff, spacing)
     knots = torch.arange(-MARGIN, intervals + MARGIN + 1, dtype=torch.float64) * (cutoff / intervals)
     if len(blocks) == 0:
-        return torch.zeros(0, intervals + 2 * MARGIN + DEGREE, num_filters)
+        return torch.zeros(0, frozen_rows(cutoff, spacing), num_filters)
     return spline_coefficients(basis, blocks, knots, None, torch.float64)
 
 
@@ -113,6 +119,23 @@ def frozen_tables(coefficients: Tensor, cutoff: float) -> list[FilterTable]:
     """
     spacing = frozen_spacing(coefficients, cutoff)
     return [FilterTable(c, -MARGIN * spacing, spacing) for c in coefficients.unbind()]
+
+
+def frozen_rows(cutoff: float, spacing: float) -> int:
+    """Rows of frozen tables.
+
+    Args:
+        cutoff: Largest distance in Angstrom.
+        spacing: Largest distance between knots in Angstrom.
+
+    Returns:
+        Number of coefficients K.
+    """
+    return _intervals(cutoff, spacing) + 2 * MARGIN + DEGREE
+
+
+def _intervals(cutoff: float, spacing: float) -> int:
+    return math.ceil(cutoff / spacing)
 
 
 def frozen_spacing(coefficients: Tensor, cutoff: float) -> float:

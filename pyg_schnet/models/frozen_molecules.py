@@ -41,7 +41,7 @@ def frozen_molecules(model: Any, z: Any, pos: Any, batch: Any, batch_size: int |
         batch_size = int(batch[-1]) + 1
     numbers, structures = z.numpy(), batch.numpy()
     pairs = pairs_of_few(pos, model.cutoff, batch, batch_size, SMALL)
-    if pairs is None or not pairs.size or numbers.min() < 0 or numbers.max() >= plan.network.embedding[1]:
+    if pairs is None or not pairs.size or numbers.min() < 1 or numbers.max() >= plan.network.embedding[1]:
         return None
     groups = plan.loops.groups_of(structures, pairs[0], pairs[1], AT_ONCE)
     energy, forces = np.zeros(batch_size), torch.zeros_like(pos, requires_grad=False).numpy()
@@ -66,7 +66,7 @@ def _is_usual(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) 
         return False
     if torch.is_autocast_enabled("cpu") or pos.is_neg():
         return False
-    if batch is None:
-        return batch_size in {None, 1}
+    if batch is None or not (batch_size is None or type(batch_size) is int):
+        return batch is None and batch_size in {None, 1}
     plain = type(batch) is Tensor and may_inspect(batch) and batch.is_contiguous()
     return plain and batch.dtype == torch.long and batch.shape == z.shape

@@ -51,7 +51,8 @@ def frozen_pass(model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Ed
         with torch.enable_grad():
             distance = vec.norm(dim=1).requires_grad_()
             norm = conv.normalize(edges.edge_index, distance, edges.edge_pair, batch.numel())
-    x, slope = torch.embedding(model.embedding.weight.detach(), z), torch.empty_like(vec)
+    with torch.no_grad():
+        x, slope = model.embedding(z), torch.empty_like(vec)
     contributions, of_norm = both_ways(plan.network, some, x, norm, slope)
     if norm is not None and norm.requires_grad:
         radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]

@@ -3,31 +3,38 @@
 Values are looked at only where that is free, see :func:`pyg_schnet.graph.may_inspect`.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
+from pyg_schnet.nn import AtomEmbedding
+from pyg_schnet.nn.embedding import check_numbers
 from pyg_schnet.ops import cell_volume
 
 
-def check_atoms(z: Tensor, pos: Tensor, dtype: torch.dtype) -> None:
-    """Check atomic numbers against positions, and positions against the dtype of the model.
+def check_atoms(z: Tensor, pos: Tensor, embedding: nn.Module) -> None:
+    """Check atomic numbers against positions and model, and positions against the dtype of the model.
 
     Args:
         z: Atomic numbers [N].
         pos: Positions [N, 3], already checked by themselves.
-        dtype: Dtype of the model.
+        embedding: Embedding of the model, which knows its dtype and largest atomic number.
 
     Raises:
-        TypeError: If ``z`` is no tensor or the dtypes differ.
-        ValueError: If the shapes do not match.
+        TypeError: If ``z`` is no int64 tensor or the dtypes differ.
+        ValueError: If the shapes do not match, or there is no such element.
     """
     if not isinstance(z, Tensor):
         raise TypeError(f"`z` must be a tensor of atomic numbers [N], got {type(z).__name__}")
     if z.shape != pos.shape[:1]:
         raise ValueError(f"`z` must have shape [{pos.size(0)}] like `pos`, got {list(z.shape)}")
+    if isinstance(embedding, AtomEmbedding):
+        check_numbers(z, embedding.max_z)
+    dtype = next(embedding.parameters()).dtype
     if pos.dtype != dtype:
         raise TypeError(f"`pos` is {pos.dtype}, the model {dtype}; convert one of them, for example pos.to({dtype})")
 
@@ -185,6 +192,36 @@ def tensors_of(data: Data, cutoff: float) -> tuple[Tensor, Tensor, int | None, d
         _check_reach(data.get("edge_cutoff"), cutoff)
     batch_size = data.num_graphs if isinstance(data, Batch) else None
     return data.z, data.pos, batch_size, optional
+
+
+def given_inputs(
+    data: Any, pos: Any, cutoff: float, batch_size: int | None, given: dict[str, Tensor | None]
+) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
+    """What a model takes, from either way to call it.
+
+    Args:
+        data: A ``Data`` or ``Batch``, or the atomic numbers [N].
+        pos: Positions [N, 3]; ``None`` beside a ``Data``.
+        cutoff: That of the model, in Angstrom.
+        batch_size: Number of structures, if it is given.
+        given: The optional tensors ``batch``, ``edge_index``, ``edge_shift``, ``cell`` and ``pbc``.
+
+    Returns:
+        What :func:`tensors_of` returns.
+
+    Raises:
+        TypeError: If neither or both are given.
+        ValueError: If something is missing in the ``Data``.
+    """
+    if not isinstance(data, Data):
+        if isinstance(data, (list, tuple)) and data and all(isinstance(one, Data) for one in data):
+            raise TypeError("`data` is a list of Data; pass them as one batch: Batch.from_data_list(data)")
+        if pos is None:
+            raise TypeError("`pos` is missing: pass a Data object or the tensors z and pos")
+        return data, pos, batch_size, given
+    if pos is not None or batch_size is not None or any(value is not None for value in given.values()):
+        raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
+    return tensors_of(data, cutoff)
 
 
 def _check_reach(edge_cutoff: Tensor | None, cutoff: float) -> None:

@@ -2,20 +2,23 @@
 
 To ask every module for its weights would take longer than to evaluate a small molecule. So the answer is kept, together
 with what it depends on: modules that may be replaced, hooks that may listen, memory that may move. To see that all of
-it is as it was takes a few microseconds. Values of the weights may change, they are read where they are.
+it is as it was takes a few microseconds. Values of the weights may change, they are read where they are; frozen tables
+are made anew if those of the filter networks have changed.
 """
 
 import importlib
 from collections.abc import Iterator
-from operator import getitem, is_
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import Tensor, nn
 
+from pyg_schnet.compat import is_transformed
 from pyg_schnet.models.filter_tables import frozen_tables
+from pyg_schnet.models.origin import Callees, Entry, Origin
 from pyg_schnet.nn import (
+    AtomEmbedding,
     Atomwise,
     CFConv,
     CosineCutoff,
@@ -36,25 +39,17 @@ class Plan(NamedTuple):
     """What stays the same from call to call, and by what one sees whether it did.
 
     Attributes:
-        holders: Dictionaries of modules and parameters.
-        names: A key of each.
-        values: What was there.
-        listeners: Hooks, which must be empty.
+        origin: Layers, options and weights, and frozen tables.
+        callees: All that the ordinary network would call, to which nobody must listen.
         convolutions: Layers that must not be asked to explain themselves.
-        watched: All weights and frozen tables.
-        addresses: Where they were.
         weights: Weights of each block, and of the output network.
         loops: The compiled loops, :mod:`pyg_schnet.ops.kernels.network`.
         network: Addresses and sizes for them; without tables unless these are frozen, see :func:`with_tables`.
     """
 
-    holders: list[dict[str, Any]]
-    names: list[str]
-    values: list[Any]
-    listeners: list[dict[int, Any]]
+    origin: Origin
+    callees: Callees
     convolutions: list[CFConv]
-    watched: list[Tensor]
-    addresses: list[int]
     weights: list[list[Tensor]]
     loops: Any
     network: Any
@@ -77,6 +72,7 @@ def plan_of(model: Any) -> Plan | None:
     if plan is not None and _holds(plan):
         return plan
     _plans.pop(model, None)
+    model.follow_weights()
     blocks = list(model.interactions)
     if not blocks or not _has_the_papers_layers(model, blocks):
         return None
@@ -89,22 +85,25 @@ def plan_of(model: Any) -> Plan | None:
 
 def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
     """Whether nobody has replaced a layer by one that the loops do not know."""
-    readout, every = model.readout, (*blocks, model.output)
+    readout, every, embedding = model.readout, (*blocks, model.output), model.embedding
     if model.out_channels != 1 or type(readout) is not Readout or readout.reference == "once":
         return False
-    if type(model.output) is not Atomwise or type(blocks[0].conv.cutoff) not in _CUTOFFS:
+    if type(embedding) is not AtomEmbedding or embedding.max_norm is not None or type(model.output) is not Atomwise:
         return False
-    return all(map(_is_plain, every)) and len({(layers.act.shift, layers.act.linear_from) for layers in every}) == 1
+    if not all(map(_is_plain, every)) or type(blocks[0].conv.cutoff) not in _CUTOFFS:
+        return False
+    first, norms = blocks[0].conv, {getattr(block.conv.norm, "kind", None) for block in blocks}
+    alike = all(block.conv.cutoff is first.cutoff for block in blocks) and len(norms) == 1
+    if any("forward" in vars(module) or "tabulated" in vars(module) for module in _called(model, blocks)):
+        return False
+    return alike and len({(layers.act.shift, layers.act.linear_from) for layers in every}) == 1
 
 
 def _holds(plan: Plan) -> bool:
     """Whether all is where it was, and nobody listens to layers or masks messages."""
-    try:
-        same = all(map(is_, map(getitem, plan.holders, plan.names), plan.values))
-    except KeyError:
+    if plan.callees.disturbed() or any(conv.explain for conv in plan.convolutions):
         return False
-    explained = any(plan.listeners) or any(conv.explain for conv in plan.convolutions)
-    return same and not explained and [weight.data_ptr() for weight in plan.watched] == plan.addresses
+    return plan.origin.holds() and plan.callees.same()
 
 
 def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
@@ -133,15 +132,10 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         if model.filter_tables.shape[::2] != (len(blocks), width):
             return None
         network = with_tables(network, frozen_tables(model.filter_tables, model.cutoff))
-    holders, names, values = map(list, zip(*_held(model, blocks), strict=True))
     return Plan(
-        holders,
-        names,
-        values,
-        [hooks for module in _called(model, blocks) for hooks in _hooks(module)],
+        Origin(_held(model, blocks), model.filter_networks() if model.frozen else ()),
+        Callees(_called(model, blocks)),
         [block.conv for block in blocks],
-        watched,
-        [weight.data_ptr() for weight in watched],
         [*of_blocks, output],
         loops,
         network,
@@ -164,29 +158,31 @@ def with_knots(network: Any, table: FilterTable) -> Any:
 
 
 def alike(tensors: list[Tensor]) -> bool:
-    """Whether all are in one piece and of the kind of the first, in the memory of the CPU."""
-    return all(one.is_contiguous() and one.is_cpu and one.dtype == tensors[0].dtype for one in tensors)
+    """Whether all are plain, in one piece and of the kind of the first, in the memory of the CPU."""
+    plain = all(type(one) in (Tensor, nn.Parameter) and not is_transformed(one) for one in tensors)
+    return plain and all(one.is_contiguous() and one.is_cpu and one.dtype == tensors[0].dtype for one in tensors)
 
 
-def _held(model: Any, blocks: list[Any]) -> Iterator[tuple[dict[str, Any], str, Any]]:
+def _held(model: Any, blocks: list[Any]) -> Iterator[Entry]:
     """Dictionaries, keys and values on which a plan depends."""
     output, first = model.output, blocks[0].conv
     yield from _entries(model, "embedding", "interactions", "output", "readout", "filter_tables")
     yield from _entries(model.embedding, "weight")
     yield from _entries(model.interactions, *model.interactions._modules)
-    yield from _entries(first, "cutoff", "norm")
     yield from _entries(first.cutoff, *vars(first.cutoff).keys() & {"cutoff", "exponent"})
     yield from _entries(output, "lin1", "lin2", "act")
     for block in blocks:
         yield from _entries(block, "conv", "lin", "act")
-        yield from _entries(block.conv, "lin1", "lin2")
+        yield from _entries(block.conv, "lin1", "lin2", "nn", "cutoff", "norm")
+        if block.conv.norm is not None:
+            yield from _entries(block.conv.norm, "kind", "cutoff")
     for layers in (*blocks, output):
         yield from _entries(layers.act, "shift", "linear_from")
         for layer in _dense(layers):
             yield from _entries(layer, "weight", "bias")
 
 
-def _entries(module: nn.Module, *names: str) -> Iterator[tuple[dict[str, Any], str, Any]]:
+def _entries(module: nn.Module, *names: str) -> Iterator[Entry]:
     for name in names:
         places: tuple[dict[str, Any], ...] = (module._modules, module._parameters, module._buffers, vars(module))
         place = next(place for place in places if name in place)
@@ -194,14 +190,10 @@ def _entries(module: nn.Module, *names: str) -> Iterator[tuple[dict[str, Any], s
 
 
 def _called(model: Any, blocks: list[Any]) -> Iterator[nn.Module]:
-    """Modules whose hooks the ordinary network would call."""
-    yield from (model.embedding, model.output, model.readout)
-    for layers in (*blocks, model.output):
-        yield from (layers, layers.act, *_dense(layers))
-
-
-def _hooks(module: nn.Module) -> list[dict[int, Any]]:
-    return [module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks]
+    """Modules that the ordinary network would call."""
+    yield from (model.embedding, model.output, model.readout, model.basis, model.output.act, *_dense(model.output))
+    for block in blocks:
+        yield from (block, block.act, block.conv, *_dense(block), *block.conv.nn.modules(), block.conv.cutoff)
 
 
 def _dense(layers: Any) -> list[Any]:

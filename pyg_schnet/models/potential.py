@@ -8,8 +8,10 @@ from torch_geometric.data import Data
 
 from pyg_schnet.graph import check_structures, may_inspect
 from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.inputs import check_volume, tensors_of
+from pyg_schnet.models.elements import check_elements
+from pyg_schnet.models.inputs import check_volume, given_inputs
 from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges
 
 
@@ -30,10 +32,12 @@ class Potential(nn.Module):
     are all derivatives of it: multiply by the number of atoms of the structure.
 
     Args:
-        model: A model of energies. To compile it, compile its network:
-            ``model.represent = torch.compile(model.represent)``.
+        model: A model of energies. To compile it, compile its network, ``model.compile_network()``. Derivatives are
+            taken outside: ``torch.compile(Potential(model))`` gives the same results, no faster.
         stress: Whether a call returns the stress, unless it says otherwise.
         virials: Whether a call returns the virials of the atoms, unless it says otherwise.
+        strict: Whether to refuse elements that the model was never trained on, see
+            :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Raises:
         TypeError: If ``model`` is no :class:`~pyg_schnet.models.AtomisticModel`.
@@ -53,12 +57,13 @@ class Potential(nn.Module):
 
     model: Any
 
-    def __init__(self, model: nn.Module, *, stress: bool = False, virials: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, stress: bool = False, virials: bool = False, strict: bool = False) -> None:
         super().__init__()
         _check_model(model)
         self.model = model
         self.stress = stress
         self.virials = virials
+        self.strict = strict
 
     def forward(
         self,
@@ -101,12 +106,17 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values, or a stress is asked for without a
                 cell. On a GPU, where values are not looked at, the stress of a cell without volume is NaN.
         """
+        if torch.compiler.is_compiling():
+            graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+            rest = {"batch_size": batch_size, "stress": stress, "virials": virials}
+            return not_compiled(self, data, pos, batch, **graph, **rest)
         stress = self.stress if stress is None else stress
         virials = self.virials if virials is None else virials
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            if not (differentiable or stress or virials) and _is_open(inputs[3]):
+            if not (differentiable or stress or virials) and _is_open(*inputs[1:]):
                 found = self.model.energies_and_forces(*inputs[:2], inputs[3]["batch"], inputs[2])
                 if found is not None:
                     return {"energy": found[0], "forces": found[1]}
@@ -153,6 +163,7 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values.
         """
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             point = self._evaluate(*inputs, differentiable)
@@ -195,6 +206,7 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values.
         """
         inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             point = self._evaluate(*inputs, differentiable)
@@ -215,13 +227,7 @@ class Potential(nn.Module):
     ) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
         """Atomic numbers, positions, number of structures and the optional tensors, from either way to call."""
         given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        if not isinstance(data, Data):
-            if pos is None:
-                raise TypeError("`pos` is missing: pass a Data object or the tensors z and pos")
-            return data, pos, batch_size, given
-        if pos is not None or batch_size is not None or any(value is not None for value in given.values()):
-            raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
-        return tensors_of(data, self.model.cutoff)
+        return given_inputs(data, pos, self.model.cutoff, batch_size, given)
 
     def _evaluate(
         self,
@@ -351,7 +357,7 @@ def _check_model(model: Any) -> None:
     if hasattr(model, "_orig_mod"):
         raise TypeError(
             "`model` is compiled as a whole, which cannot be differentiated here; compile its network instead: "
-            "model.represent = torch.compile(model.represent)"
+            "model.compile_network()"
         )
     if not isinstance(model, AtomisticModel):
         raise TypeError(
@@ -377,17 +383,19 @@ def _check_vector(vector: Any, num_atoms: int, dtype: torch.dtype) -> None:
         raise ValueError(f"`vector` must have shape [{num_atoms}, 3] like `pos`, got {list(vector.shape)}")
 
 
-def _is_open(given: dict[str, Tensor | None]) -> bool:
-    """Whether structures surely have no periodic axes, and their edges are still to be found."""
+def _is_open(pos: Any, batch_size: int | None, given: dict[str, Tensor | None]) -> bool:
+    """Whether structures surely have no periodic axes, all is as it should be, and edges are still to be found."""
     cell, pbc = given["cell"], given["pbc"]
     if given["edge_index"] is not None or given["edge_shift"] is not None:
         return False
     if cell is None and pbc is None:
         return True
-    if not isinstance(cell, Tensor) or not isinstance(pbc, Tensor) or not may_inspect(pbc):
+    if not isinstance(pos, Tensor) or not isinstance(cell, Tensor) or not isinstance(pbc, Tensor):
         return False
-    fits = pbc.dim() == 2 and pbc.size(1) == 3 and cell.shape == (pbc.size(0), 3, 3) and pbc.dtype == torch.bool
-    return fits and pbc.size(0) == 1 and not pbc.any()
+    if not (pbc.shape == (1, 3) and pbc.dtype == torch.bool and (given["batch"] is None or batch_size == 1)):
+        return False
+    fits = cell.shape == (1, 3, 3) and cell.dtype == pos.dtype and cell.device == pos.device
+    return fits and may_inspect(pbc) and not pbc.any()
 
 
 def usable(tensor: Any) -> Any:

@@ -39,7 +39,7 @@ ssp takes the softplus as linear above 20, torch's default.
 float32 and takes the softplus as linear above 20, also in float64; both shift energies by some 1e-9.
 """
 
-from typing import Any
+from typing import Any, Self
 
 PRESETS: dict[str, dict[str, Any]] = {
     "nips2017": {
@@ -103,6 +103,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_z": 99,
     },
 }
+
+
+class Presets(dict[str, dict[str, Any]]):
+    """Arguments of the presets by name; printed, one line each."""
+
+    @classmethod
+    def all(cls) -> Self:
+        """Copies of all presets."""
+        return cls({name: dict(arguments) for name, arguments in PRESETS.items()})
+
+    def __str__(self) -> str:
+        """One line for each preset."""
+        width = max(map(len, self), default=0)
+        parts = (", ".join(f"{name}={value!r}" for name, value in one.items()) for one in self.values())
+        return "\n".join(f"{name:{width}}  {line}" for name, line in zip(self, parts, strict=True))
 
 
 def preset_arguments(name: str, **overrides: Any) -> dict[str, Any]:

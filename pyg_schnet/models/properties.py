@@ -5,10 +5,11 @@ from torch_geometric.data import Data
 
 from pyg_schnet.graph import check_structures
 from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import tensors_of
 
 
-def properties(model: AtomisticModel, data: Data) -> Tensor:
+def properties(model: AtomisticModel, data: Data, strict: bool = False) -> Tensor:
     """Predict the properties of each structure, references included, in float64.
 
     What ``model(z, pos, ...)`` gives in the dtype of the model: float32 cannot tell total energies apart.
@@ -17,13 +18,15 @@ def properties(model: AtomisticModel, data: Data) -> Tensor:
         model: The model.
         data: A ``Data`` or ``Batch`` with ``z`` and ``pos``, and ``cell`` and ``pbc`` of crystals. Its ``edge_index``
             is taken only beside an ``edge_shift``.
+        strict: Whether to refuse elements that the model was never trained on, see
+            :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Returns:
         Properties [B, C] float64.
 
     Raises:
         TypeError: If something is of the wrong kind.
-        ValueError: If something is missing or has the wrong shape.
+        ValueError: If something is missing or has the wrong shape, or ``strict`` and an element is not known.
 
     Example:
         >>> import torch
@@ -33,6 +36,7 @@ def properties(model: AtomisticModel, data: Data) -> Tensor:
         torch.float64
     """
     z, pos, batch_size, given = tensors_of(data, model.cutoff)
+    check_elements(model, z, strict, given["batch"])
     batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
     edges = model.edges(z, pos, batch, batch_size, **given)
     return model.total(model.predict(z, pos, batch, batch_size, edges), z, batch, batch_size)

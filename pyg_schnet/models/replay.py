@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pyg_schnet.graph import unseen
+from pyg_schnet.models.origin import Origin, entries_of
 
 #: Calls before the recording: libraries choose their algorithms, kernels are compiled, optimizers make their state.
 WARM_UP = 3
@@ -96,8 +97,8 @@ class Replay(Generic[Result]):
 class Addresses:
     """Where the weights of a model are in memory, which is what a recording remembers of them.
 
-    Values may change, they are read where they are. Whoever replaces a parameter, buffer or layer, or moves them, makes
-    recordings worthless.
+    Values may change, they are read where they are. Whoever replaces a parameter, buffer or layer, moves them or lays
+    them out in another way makes recordings worthless.
 
     Args:
         model: The model.
@@ -114,20 +115,10 @@ class Addresses:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._held = [
-            (kind, name, value)
-            for module in model.modules()
-            for kind in (module._modules, module._parameters, module._buffers)
-            for name, value in kind.items()
-        ]
+        self._origin = Origin(entries_of([model]))
         # their memory is kept, so that a recording never reads or writes that of somebody else
-        self._memory = [value.detach() for *_, value in self._held if isinstance(value, torch.Tensor)]
-        self._addresses = self._where()
+        self._memory = [tensor.detach() for tensor in self._origin.tensors]
 
     def hold(self) -> bool:
         """Whether all is where it was."""
-        same = all(kind.get(name) is value for kind, name, value in self._held)
-        return same and self._where() == self._addresses
-
-    def _where(self) -> list[tuple[int, torch.dtype]]:
-        return [(v.data_ptr(), v.dtype) for *_, v in self._held if isinstance(v, torch.Tensor)]
+        return self._origin.holds()

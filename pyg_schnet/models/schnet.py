@@ -2,7 +2,7 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from torch import Tensor, nn
 
@@ -10,7 +10,8 @@ from pyg_schnet.models.atomistic import check_sizes
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.frozen_molecules import frozen_molecules
 from pyg_schnet.models.frozen_pass import frozen_pass
-from pyg_schnet.models.presets import preset_arguments
+from pyg_schnet.models.presets import Presets, preset_arguments
+from pyg_schnet.models.spellings import check_spellings, pretrained_name
 from pyg_schnet.models.tabulated import TabulatedModel
 from pyg_schnet.models.training_pass import training_pass
 from pyg_schnet.nn import InteractionBlock
@@ -62,17 +63,22 @@ class SchNet(TabulatedModel):
             crystals, ``"smooth"`` (see :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None``.
         shared_interactions: Whether all interaction blocks have the same weights.
         zero_output: Whether the last layer starts at zero, as in the authors' code.
-        filters: ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
+        filters: How filters are evaluated, no part of the architecture: ``model.filters`` may be set at any time.
+            ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
             from which the pairs read them (1e-6 of the energies, also in training on forces); ``"auto"``: from a table
-            on a CPU where that is faster. The weights are the same; for inference :meth:`freeze` the tables. In
-            ``torch.compile`` and in recorded steps, ``"table"`` makes tables of all distances, and ``"auto"`` is exact.
+            where that is faster, for float32 on a CPU with the extra ``fast``, else exact. For inference :meth:`freeze`
+            the tables. In ``torch.compile`` and in recorded steps, ``"table"`` makes tables of all distances, and
+            ``"auto"`` is exact.
         knot_spacing: Distance between the knots of tables in Angstrom; errors of energies grow with its sixth, of
             forces with its fifth power. ``None`` for a tenth of the width of the Gaussians, see
             :func:`~pyg_schnet.ops.knot_spacing`.
         readout_options: Arguments of the readout, for example ``{"processing_steps": 3}`` of ``"set2set"``.
         max_z: Largest atomic number.
+        **spellings: Arguments of PyG's SchNet that mean the same here: ``interaction_graph`` (exact, of this cutoff),
+            ``max_num_neighbors=None``, ``dipole=False``. Others are refused with what to write instead.
 
     Raises:
+        TypeError: If there is no such argument.
         ValueError: If an argument is out of its range.
 
     Example:
@@ -106,11 +112,14 @@ class SchNet(TabulatedModel):
         normalization: str | None = None,
         shared_interactions: bool = False,
         zero_output: bool = False,
-        filters: str = "exact",
+        filters: str = "auto",
         knot_spacing: float | None = None,
         readout_options: dict[str, Any] | None = None,
         max_z: int = 118,
+        **spellings: Any,
     ) -> None:
+        if spellings:
+            check_spellings(spellings, list(inspect.signature(SchNet).parameters)[:-1], cutoff)
         config: dict[str, Any] = {
             "hidden_channels": hidden_channels,
             "num_filters": num_filters,
@@ -129,8 +138,6 @@ class SchNet(TabulatedModel):
             "normalization": normalization,
             "shared_interactions": shared_interactions,
             "zero_output": zero_output,
-            "filters": filters,
-            "knot_spacing": knot_spacing,
             "readout_options": readout_options,
             "max_z": max_z,
         }
@@ -193,8 +200,10 @@ class SchNet(TabulatedModel):
         x = self.embedding(z)
         if not tables:
             return x
-        factor = self.interactions[0].conv.factor(edge_weight)  # type: ignore[union-attr, operator]
-        graph = edges.pair_index, edge_weight, edges.edge_index, edges.edge_pair, factor  # one cutoff function for all
+        first, *others = (block.conv for block in self.interactions)
+        shared = all(conv.cutoff is first.cutoff for conv in others)  # type: ignore[union-attr]
+        factor = first.factor(edge_weight) if shared else None  # type: ignore[union-attr, operator]
+        graph = edges.pair_index, edge_weight, edges.edge_index, edges.edge_pair, factor
         for block in range(self.num_interactions):
             one = block % len(self.interactions)
             x = x + self.interactions[one].tabulated(x, tables[one], *graph)  # type: ignore[operator]
@@ -219,7 +228,7 @@ class SchNet(TabulatedModel):
 
     def _is_plain(self) -> bool:
         """Whether nobody has put a method of his own in the place of one that short cuts leave out."""
-        names, kind = ("edges", "represent", "predict", "total"), type(self)
+        names, kind = ("check_input", "edges", "represent", "tables", "predict", "total"), type(self)
         if kind is not SchNet and any(getattr(kind, name) is not getattr(SchNet, name) for name in names):
             return False
         return not any(name in self.__dict__ for name in names)
@@ -240,11 +249,22 @@ class SchNet(TabulatedModel):
             ValueError: If there is no such preset.
             TypeError: If an override is no argument of SchNet.
         """
-        known = inspect.signature(cls).parameters
-        for argument in overrides:
-            if argument not in known:
-                raise TypeError(f"SchNet has no argument {argument!r}; expected one of {', '.join(known)}")
         return cls(**preset_arguments(name, **overrides))
+
+    @staticmethod
+    def presets() -> Presets:
+        """All named variants.
+
+        Returns:
+            Arguments of each by its name; print it for one line each.
+
+        Example:
+            >>> list(SchNet.presets())
+            ['nips2017', 'jcp2018', 'jcp2018-materials', 'schnetpack', 'pyg']
+            >>> SchNet(**SchNet.presets()["jcp2018"]).cutoff
+            20.0
+        """
+        return Presets.all()
 
     @staticmethod
     def from_tensorflow(path: str | Path, **arguments: Any) -> "SchNet":
@@ -260,6 +280,24 @@ class SchNet(TabulatedModel):
         from pyg_schnet.models.convert import from_tensorflow  # noqa: PLC0415, it imports this file
 
         return from_tensorflow(path, **arguments)
+
+    @staticmethod
+    def from_qm9_pretrained(root: str | Path, dataset: Any, target: int) -> NoReturn:
+        """PyG's way to a published model, which here is :meth:`from_pretrained`.
+
+        Args:
+            root: Where PyG would keep the archive.
+            dataset: QM9.
+            target: Number of the property.
+
+        Raises:
+            NotImplementedError: Always, with what to write instead.
+        """
+        name = pretrained_name(target)
+        raise NotImplementedError(
+            f"write SchNet.from_pretrained({name!r}, root={str(root)!r}) for the model; it comes without PyG's splits "
+            "of the dataset, take those of pyg_schnet.datasets"
+        )
 
     @staticmethod
     def from_pretrained(name: str, **arguments: Any) -> "SchNet":

@@ -14,10 +14,15 @@ from pyg_schnet.models.filter_tables import (
     check_coefficients,
     filter_tables,
     frozen_coefficients,
+    frozen_rows,
+    frozen_spacing,
     frozen_tables,
     spacing_of,
     worth_a_table,
 )
+from pyg_schnet.models.origin import Entry, Origin, entries_of
+from pyg_schnet.models.spellings import check_state
+from pyg_schnet.models.stand_in import against_tables, may_stand_in, places_of
 from pyg_schnet.nn import BesselBasis, GaussianSmearing
 from pyg_schnet.nn.cutoff import check_positive
 from pyg_schnet.ops import FilterTable
@@ -46,36 +51,84 @@ class TabulatedModel(AtomisticModel):
 
     def __init__(self, *arguments: Any, filters: str, knot_spacing: float | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        if filters not in FILTERS:
-            raise ValueError(f"`filters` must be one of {', '.join(map(repr, FILTERS))}, got {filters!r}")
-        self.filters = filters
-        self.knot_spacing = None if knot_spacing is None else check_positive("knot_spacing", knot_spacing)
+        self.filters, self.knot_spacing = filters, knot_spacing
         self.register_buffer("filter_tables", None)
+        self._made_from: Origin | None = None
         self.register_load_state_dict_pre_hook(_leave_tables)
         self.register_load_state_dict_post_hook(_refresh_tables)
 
+    @property
+    def filters(self) -> str:
+        """How filters are evaluated: ``"exact"``, ``"table"`` or ``"auto"``; may be set at any time.
+
+        Not part of the architecture: neither ``config`` nor files know it.
+        """
+        return self._filters
+
+    @filters.setter
+    def filters(self, filters: str) -> None:
+        if filters not in FILTERS:
+            raise ValueError(f"`filters` must be one of {', '.join(map(repr, FILTERS))}, got {filters!r}")
+        self._filters = filters
+
+    @property
+    def knot_spacing(self) -> float | None:
+        """Distance between the knots of tables in Angstrom, ``None`` for what the basis needs; may be set, too."""
+        return self._knot_spacing
+
+    @knot_spacing.setter
+    def knot_spacing(self, spacing: float | None) -> None:
+        self._knot_spacing = None if spacing is None else check_positive("knot_spacing", spacing)
+
     def tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """The tables to read filters from, frozen ones or those of this batch; ``None`` to evaluate the networks."""
-        if any(interaction.conv.explain for interaction in self.interactions):  # type: ignore[union-attr]
-            return None  # PyG's Explainer masks messages, which no table has
         if self.filter_tables is not None:
-            return frozen_tables(self.filter_tables, self.cutoff)
-        if self.filters == "exact":
-            return None
+            return frozen_tables(self.filter_tables, self.cutoff) if self._may_be_read() else None
+        return self.new_tables(edge_weight) if self.wants_tables(edge_weight) else None
+
+    def wants_tables(self, edge_weight: Tensor) -> bool:
+        """Whether filters of such distances come from tables that are made for them.
+
+        Args:
+            edge_weight: Distances in Angstrom [P].
+
+        Returns:
+            True if so.
+        """
+        if self._filters != "auto":
+            return self._filters == "table" and self._may_be_read()
+        seen = not torch.compiler.is_compiling() and not values_unseen()
+        return seen and worth_a_table(edge_weight, self._spacing) and may_stand_in(self, unasked=True)
+
+    def new_tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
+        """Tables made for such distances.
+
+        Args:
+            edge_weight: Distances in Angstrom [P].
+
+        Returns:
+            One for each block; ``None`` where they cannot be made.
+        """
         if torch.compiler.is_compiling() or values_unseen():
             return self._tables_of_all_distances(edge_weight)
-        spacing = self._spacing()
-        if edge_weight.size(0) == 0 or (self.filters == "auto" and not worth_a_table(edge_weight, spacing)):
+        if edge_weight.size(0) == 0:
             return None
+        spacing = self._spacing()
         low, high = torch.aminmax(edge_weight.detach())
         start, knots = knots_of(float(low), float(high), spacing, edge_weight.device)
         return filter_tables(self.basis, self.interactions, knots, None, (start, spacing), edge_weight)
+
+    def _may_be_read(self) -> bool:
+        """Whether tables may stand in for networks. A compiler sees the masks of PyG's Explainer alone."""
+        if torch.compiler.is_compiling():
+            return not any(interaction.conv.explain for interaction in self.interactions)  # type: ignore[union-attr]
+        return may_stand_in(self)
 
     def _tables_of_all_distances(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """In a compiler, or where values are unseen, nobody may look at distances, nor at learned widths."""
         compiling = torch.compiler.is_compiling()
         hidden = self.config["trainable_basis"] or (isinstance(self.basis, BesselBasis) and not compiling)
-        if self.filters != "table" or (self.knot_spacing is None and hidden):
+        if self.knot_spacing is None and hidden:
             return None
         spacing, device = self._spacing(), edge_weight.device
         if compiling:
@@ -112,8 +165,9 @@ class TabulatedModel(AtomisticModel):
         :mod:`pyg_schnet.models.frozen_pass`.
 
         The model goes to evaluation mode, and ``train()`` is refused until :meth:`unfreeze`. New weights through
-        ``load_state_dict`` or ``reset_parameters``, and ``to`` another dtype, make new tables; after changing filter
-        networks in any other way, freeze again.
+        ``load_state_dict`` or ``reset_parameters``, and ``to`` another dtype, make new tables, and so does the next
+        call after filter networks or their weights have been replaced or changed in place; only what is changed in
+        place by way of ``weight.data``, which torch does not count, needs another :meth:`freeze`.
 
         Args:
             tables: Tables of an earlier call with the same weights [T, K, F]; ``None`` to make them.
@@ -122,7 +176,7 @@ class TabulatedModel(AtomisticModel):
             The model itself.
 
         Raises:
-            ValueError: If ``tables`` are those of another network.
+            ValueError: If ``tables`` are those of another network, or the model has interaction blocks of another kind.
 
         Example:
             >>> from pyg_schnet import SchNet
@@ -133,13 +187,37 @@ class TabulatedModel(AtomisticModel):
             (True, False)
         """
         num_filters = self.config["num_filters"]
+        if reason := against_tables(self):
+            raise ValueError(f"a model with {reason} cannot be frozen, no table has what it does; unfreeze() it")
         with torch.inference_mode(False):
             if tables is None:
                 network = self.basis, self.interactions
                 tables = frozen_coefficients(*network, self.cutoff, num_filters, self._spacing())
             tables = check_coefficients(tables, len(self.interactions), num_filters)
+            if tables.size(1) != frozen_rows(self.cutoff, self._spacing()):  # to be made anew with as many knots
+                self.knot_spacing = frozen_spacing(tables, self.cutoff)
             self.filter_tables = tables.to(self.embedding.weight.device).to(self.embedding.weight.dtype)
+        self._made_from = Origin(places_of(self), constant=self.filter_networks())
         return self.eval()
+
+    def filter_networks(self) -> list[Entry]:
+        """All from which filters are computed, for :class:`~pyg_schnet.models.origin.Origin`."""
+        networks = [block.conv.nn for block in self.interactions]  # type: ignore[union-attr]
+        return entries_of([self.basis, *networks])  # type: ignore[list-item]
+
+    def check_input(self, *arguments: Any) -> None:
+        """As of all models; frozen tables then belong to the weights, however they are read afterwards."""
+        super().check_input(*arguments)
+        self.follow_weights()
+
+    def follow_weights(self) -> None:
+        """Make frozen tables anew if filter networks or their weights have been changed since.
+
+        Changes by way of ``weight.data`` in place, which torch does not count, are not noticed; replaced tensors are.
+        """
+        origin = self._made_from
+        if origin is not None and self.frozen and not torch.compiler.is_compiling() and not origin.holds():
+            self.freeze()
 
     def unfreeze(self) -> Self:
         """Evaluate filter networks again; the model stays in evaluation mode.
@@ -147,7 +225,7 @@ class TabulatedModel(AtomisticModel):
         Returns:
             The model itself.
         """
-        self.filter_tables = None
+        self.filter_tables = self._made_from = None
         return self
 
     def train(self, mode: bool = True) -> Self:
@@ -168,10 +246,13 @@ class TabulatedModel(AtomisticModel):
         _refresh_tables(self)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        tables = self.filter_tables
+        tables, origin = self.filter_tables, self._made_from
+        current = origin is not None and origin.holds()
         super()._apply(fn, recurse)
         if tables is not None and self.embedding.weight.dtype != tables.dtype:
             self.freeze()  # rounded once, from float64 to the new kind
+        elif origin is not None and current:
+            origin.renew()
         return self
 
 
@@ -185,6 +266,7 @@ def _knots_in_place(cutoff: float, spacing: float, device: torch.device) -> tupl
 
 def _leave_tables(model: TabulatedModel, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Tables in a state dict are not read: they follow from its weights, and only frozen models have them."""
+    check_state({name.removeprefix(prefix) for name in state if name.startswith(prefix)})
     state.pop(prefix + "filter_tables", None)
     if model.filter_tables is not None:
         state[prefix + "filter_tables"] = model.filter_tables

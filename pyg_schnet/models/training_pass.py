@@ -50,17 +50,20 @@ def training_pass(
     """
     if model.filters == "exact" or (differentiable and edges.edge_vec.requires_grad):
         return None
-    plan = plan_of(model) if suits(model, batch, edges) else None
+    if not suits(model, batch, edges):
+        return None
+    distance = edges.edge_vec.detach().norm(dim=1)
+    plan = plan_of(model) if model.wants_tables(distance) else None
     some = None if plan is None else few_at_a_time(model, plan, batch, edges)
     if plan is None or some is None:
         return None
-    distance, conv = edges.edge_vec.detach().norm(dim=1), model.interactions[0].conv
+    conv = model.interactions[0].conv
     with torch.enable_grad():
         norm = conv.normalize(edges.edge_index, distance.requires_grad_(), edges.edge_pair, batch.numel())
     if norm is not None and norm.requires_grad:
         return None
     with torch.set_grad_enabled(differentiable):
-        tables = model.tables(distance.detach())
+        tables = model.new_tables(distance.detach())
         if tables is None:
             return None
         *blocks, output = plan.weights

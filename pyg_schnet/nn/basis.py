@@ -73,12 +73,12 @@ class GaussianSmearing(nn.Module):
         """Expand distances.
 
         Args:
-            edge_weight: Distances in Angstrom [E].
+            edge_weight: Distances in Angstrom [E]; [E, 1] as in PyG, too.
 
         Returns:
             The expanded distances [E, G].
         """
-        return gaussian_basis(edge_weight, self.offset, self.gamma)
+        return gaussian_basis(edge_weight.reshape(-1), self.offset, self.gamma)
 
     def extra_repr(self) -> str:
         """Grid and width, for printing."""

@@ -172,7 +172,7 @@ class CFConv(MessagePassing):
         """
         w = self.nn(edge_attr)
         factor = self.factor(edge_weight)
-        return w if factor is None else w * factor.unsqueeze(-1)
+        return w if factor is None else w * factor.reshape(-1, 1)  # distances of PyG may be [E, 1]
 
     def message(self, x_j: Tensor, w: Tensor) -> Tensor:
         """Message of an edge: the source's features times the filter.

@@ -40,13 +40,29 @@ class AtomEmbedding(nn.Embedding):
             ValueError: If an atomic number is out of range (checked on the CPU only, where it costs no
                 synchronisation).
         """
-        if z.dtype != torch.long:
-            raise TypeError(f"`z` must hold atomic numbers as int64 [N], got {z.dtype}")
-        if may_inspect(z):
-            low, high = (int(bound) for bound in torch.aminmax(z))
-            if low < 1 or high > self.max_z:
-                raise ValueError(
-                    f"`z` must hold atomic numbers from 1 to {self.max_z}, got {low if low < 1 else high}; "
-                    + ("remove such atoms" if low < 1 else "remove such atoms or choose a larger `max_z`")
-                )
+        check_numbers(z, self.max_z)
         return super().forward(z)
+
+
+def check_numbers(z: Tensor, max_z: int) -> None:
+    """Check atomic numbers: int64, and from 1 to the largest, which is seen on the CPU only.
+
+    Args:
+        z: Atomic numbers [N].
+        max_z: Largest atomic number.
+
+    Raises:
+        TypeError: If ``z`` is not int64.
+        ValueError: If an atomic number is out of range.
+    """
+    if z.dtype != torch.long:
+        raise TypeError(f"`z` must hold atomic numbers as int64 [N], got {z.dtype}; convert them, for example z.long()")
+    if not may_inspect(z):
+        return
+    values = z.numpy()
+    low, high = int(values.min()), int(values.max())
+    if low < 1 or high > max_z:
+        raise ValueError(
+            f"`z` must hold atomic numbers from 1 to {max_z}, got {low if low < 1 else high}; "
+            + ("remove such atoms" if low < 1 else "remove such atoms or choose a larger `max_z`")
+        )

@@ -22,10 +22,10 @@ def reset_dense(layer: nn.Linear) -> None:
 class FilterNetwork(nn.Sequential):
     r"""Filter-generating network: two dense layers from the expanded distance to the filter.
 
-    .. math:: W(d) = \mathrm{ssp}(W_2\,\mathrm{ssp}(W_1 e(d) + b_1) + b_2)
+    .. math:: W(d) = W_2\,\mathrm{ssp}(W_1 e(d) + b_1) + b_2
 
-    Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.D and figure 2. The papers' code activates both layers;
-    PyG and SchNetPack only the first.
+    Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II.D and figure 2. As in PyG, SchNetPack and
+    :class:`~pyg_schnet.SchNet`, only the first layer is activated; in the papers and their code, both are.
 
     Args:
         num_gaussians: Size G of the expanded distance.
@@ -40,7 +40,7 @@ class FilterNetwork(nn.Sequential):
     """
 
     def __init__(
-        self, num_gaussians: int, num_filters: int, activate_last: bool = True, act: nn.Module | None = None
+        self, num_gaussians: int, num_filters: int, activate_last: bool = False, act: nn.Module | None = None
     ) -> None:
         act = ShiftedSoftplus() if act is None else act
         layers = [dense(num_gaussians, num_filters), act, dense(num_filters, num_filters)]

@@ -15,6 +15,8 @@ class InteractionBlock(nn.Module):
     block returns the residual; the model adds it to the features. The first two atom-wise layers are those of
     :class:`~pyg_schnet.CFConv`.
 
+    The first arguments and the call are those of PyG's block, which computes the same up to the cutoff.
+
     Args:
         hidden_channels: Size of the atom features.
         num_gaussians: Size G of the expanded distance.
@@ -38,7 +40,7 @@ class InteractionBlock(nn.Module):
         num_gaussians: int,
         num_filters: int,
         cutoff: float | nn.Module | None = None,
-        activate_last: bool = True,
+        activate_last: bool = False,
         act: nn.Module | None = None,
         normalization: str | None = None,
     ) -> None:

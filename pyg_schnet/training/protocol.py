@@ -7,8 +7,10 @@ import torch
 from lightning.pytorch import LightningModule
 from torchmetrics import MeanMetric
 
+from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
+from pyg_schnet.models.elements import seen_by
 from pyg_schnet.training.references import check_elements, check_rule, set_references
 from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
 
@@ -117,6 +119,7 @@ class TrainingTask(LightningModule):
         if self.hparams["references"] == "fit":
             check_elements(training, data.dataset[data.split["val"]])
         set_references(self.model, training, self.targets, self.hparams["references"])
+        self.model.training_set = seen_by(self.model, StructureLoader(training, batch_size=1000))
         self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
         self._prepared = True
 
@@ -197,4 +200,7 @@ class TrainingTask(LightningModule):
             checkpoint: What Lightning writes.
         """
         checkpoint["task"] = type(self).__name__
+        checkpoint["model"] = type(self.model).__name__
+        if self.model.training_set is not None:
+            checkpoint["training_set"] = self.model.training_set._asdict()
         checkpoint["units"] = {target.name: target.unit for target in self.targets}

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pyg_schnet.datasets.cif import read_cif
 from pyg_schnet.datasets.crystal import PartialOccupancyError, cell_of, from_dict
-from pyg_schnet.datasets.elements import SYMBOLS, atomic_number
+from pyg_schnet.datasets.elements import atomic_number
+from pyg_schnet.units import SYMBOLS
 
 HEAD = """data_NaCl
 _symmetry_space_group_name_H-M   'P 1'

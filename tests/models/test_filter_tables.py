@@ -166,7 +166,7 @@ def test_measured_accuracy_finds_stale_and_coarse_tables(molecules: Any, make_mo
     assert accuracy.spacing == pytest.approx(5.0 / 17)  # a whole number of them up to the cutoff
     model = make_model().freeze()
     with torch.no_grad():
-        model.interactions[0].conv.nn[0].weight.mul_(1.01)
+        model.interactions[0].conv.nn[0].weight.data.mul_(1.01)  # which torch does not count
     stale = table_accuracy(model, data)
     assert stale.frozen.forces > 1e-4
     assert stale.tabulated.forces < 1e-5
@@ -194,20 +194,28 @@ def test_measured_accuracy_needs_a_schnet_and_structures(make_model: MakeModel) 
 
 def test_automatic_choice(molecules: Any, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A table for many pairs, networks for few; the same weights in the file."""
-    model = make_model(filters="auto")
+    model = make_model().float()
     taken: list[int] = []
     original = SchNet._represent_by_tables
     monkeypatch.setattr(
         SchNet, "_represent_by_tables", lambda self, z, *edges: taken.append(len(z)) or original(self, z, *edges)
     )
+    molecules = molecules._replace(pos=molecules.pos.float())
     model(*molecules)
-    assert taken == []
+    assert (model.filters, taken) == ("auto", [])
     many = 40
     z, pos = molecules.z.repeat(many), molecules.pos.repeat(many, 1)
     batch = torch.cat([molecules.batch + 3 * copy for copy in range(many)])
     y = model(z, pos, batch)
     assert taken == [16 * many]
-    torch.testing.assert_close(y, model(*molecules).repeat(many, 1), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(y, model(*molecules).repeat(many, 1), rtol=1e-5, atol=1e-5)
+    exact = model.double()(z, pos.double(), batch)  # who computes in float64 wants the digits that tables do not have
+    monkeypatch.setattr(filter_tables.trilinear, "cpu_loops", lambda: None)
+    model.float()(z, pos, batch)
+    assert taken == [16 * many]
+    model.filters = "table"
+    assert not torch.equal(model.double()(z, pos.double(), batch), exact)
+    assert len(taken) == 2
 
 
 def test_without_pairs_and_in_files(make_model: MakeModel, tmp_path: Any) -> None:
@@ -215,7 +223,12 @@ def test_without_pairs_and_in_files(make_model: MakeModel, tmp_path: Any) -> Non
     z, pos = torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [50.0, 0, 0]], dtype=torch.float64)
     assert torch.equal(tabulated(z, pos), exact(z, pos))
     save(tabulated, tmp_path / "model.safetensors")
-    assert load(tmp_path / "model.safetensors").config["filters"] == "table"
+    assert load(tmp_path / "model.safetensors").config == tabulated.config
+    assert not {"filters", "knot_spacing"} & tabulated.config.keys()  # a way to compute, not the network
+    assert SchNet(**tabulated.config).filters == "auto"
+    with pytest.raises(ValueError, match="`filters` must be one of 'exact', 'table', 'auto', got 'fast'"):
+        tabulated.filters = "fast"
+    assert tabulated.filters == "table"
     with pytest.raises(ValueError, match="`filters` must be one of 'exact', 'table', 'auto', got 'fast'"):
         SchNet(filters="fast")
     with pytest.raises(ValueError, match="`knot_spacing` must be positive, got 0.0"):
@@ -234,7 +247,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 def coefficients(model: SchNet, distance: Tensor) -> Tensor:
     """All tables of a batch [T, K, F]."""
-    tables = model.tables(distance)
+    tables = model.new_tables(distance)
     assert tables is not None
     assert all(table.coefficients.is_contiguous() for table in tables)
     return torch.stack([table.coefficients for table in tables])

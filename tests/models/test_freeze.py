@@ -14,7 +14,7 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 
 from pyg_schnet import Potential, SchNet, load, save
 from pyg_schnet.models import read_header
-from pyg_schnet.models.checkpoint import _checksum
+from pyg_schnet.models.contents import checksum
 from pyg_schnet.models.convert import from_pyg, to_pyg
 from pyg_schnet.nn import FilterNetwork
 from pyg_schnet.ops import trilinear
@@ -144,7 +144,7 @@ def test_tables_in_a_file_are_read_not_made(water: Any, make_model: MakeModel, t
 
     def write(tables: Tensor) -> None:
         tensors["filter_tables"] = tables
-        header["sha256"] = _checksum(tensors, header)
+        header["sha256"] = checksum(tensors, header)
         save_file(tensors, path, metadata={name: json.dumps(value) for name, value in header.items()})
 
     before = load(path)(*water)

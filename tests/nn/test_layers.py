@@ -11,7 +11,7 @@ from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 from torch_geometric.nn import GATConv, HeteroConv, MessagePassing, Sequential
 from torch_geometric.nn.models import schnet as pyg
 
-from pyg_schnet import radius_graph
+from pyg_schnet import SchNet, radius_graph
 from pyg_schnet.nn import (
     AtomEmbedding,
     Atomwise,
@@ -225,7 +225,7 @@ def test_filter_network_in_closed_form(activate_last: bool, scramble: Scramble) 
 
 
 def test_filter_network_takes_another_activation() -> None:
-    network = FilterNetwork(6, 7, act=nn.Tanh()).double()
+    network = FilterNetwork(6, 7, activate_last=True, act=nn.Tanh()).double()
     y = network(100 * torch.randn(3, 6, dtype=torch.float64))
     assert (y.abs() <= 1).all()  # as no shifted softplus is
     assert (y < -math.log(2)).any()
@@ -451,3 +451,36 @@ def test_interaction_block_equals_that_of_pyg(activate_last: bool, scramble: Scr
     inputs = conv_inputs(6, torch.float64)
     y, y_pyg = ours.double()(*inputs), theirs.double()(*inputs)
     assert torch.allclose(y, y_pyg, rtol=1e-12, atol=1e-13) is not activate_last  # order of sums
+
+
+@pytest.mark.parametrize("column", [False, True], ids=["[E]", "[E, 1]"])
+def test_the_same_calls_as_in_pyg_give_the_same(column: bool, scramble: Scramble) -> None:
+    """Layers by their first arguments, nothing else said."""
+    distance = 3.9 * torch.rand(9, dtype=torch.float64)  # PyG's cutoff function rises again beyond the cutoff
+    distance = distance.unsqueeze(1) if column else distance
+    x, edge_index = torch.rand(4, 5, dtype=torch.float64), torch.randint(4, (2, 9))
+    ours, theirs = GaussianSmearing(0.0, 4.0, 6).double(), pyg.GaussianSmearing(0.0, 4.0, 6).double()
+    attr = theirs(distance)
+    torch.testing.assert_close(ours(distance), attr, rtol=1e-13, atol=1e-13)
+    block, other = scramble(InteractionBlock(5, 6, 7, 4.0)).double(), pyg.InteractionBlock(5, 6, 7, 4.0).double()
+    names = [name.replace("conv.nn.", "mlp.") for name, _ in block.named_parameters()]
+    weights = dict(zip(names, block.state_dict().values(), strict=True))
+    other.load_state_dict(weights | {name.replace("mlp.", "conv.nn."): value for name, value in weights.items()})
+    expected = other(x, edge_index, distance, attr)
+    # PyG rounds the ln 2 of its ssp to float32
+    torch.testing.assert_close(block(x, edge_index, distance, attr), expected, rtol=1e-6, atol=1e-6)
+    conv = pyg.CFConv(5, 8, 7, block.conv.nn, 4.0).double()
+    mine = CFConv(5, 8, 7, block.conv.nn, 4.0).double()
+    conv.load_state_dict(mine.state_dict())
+    torch.testing.assert_close(
+        mine(x, edge_index, distance, attr), conv(x, edge_index, distance, attr), rtol=1e-13, atol=1e-13
+    )
+
+
+def test_layers_and_model_have_the_same_defaults() -> None:
+    model = SchNet(6, 5, 1, 8, 4.0)
+    block: Any = model.interactions[0]
+    same = InteractionBlock(6, 8, 5, 4.0)
+    assert repr(same) == repr(block)
+    assert repr(FilterNetwork(8, 5)) == repr(block.conv.nn)
+    assert repr(GaussianSmearing(0.0, 4.0, 8)) == repr(model.basis)

@@ -71,6 +71,9 @@ class InteractionGraph(nn.Module):
         torch.Size([1, 1])
     """
 
+    #: Whether no neighbour is left out.
+    exact = True
+
     def __init__(self, cutoff: float) -> None:
         super().__init__()
         self.cutoff = cutoff

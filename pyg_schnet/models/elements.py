@@ -1,0 +1,310 @@
+"""Which elements and compositions the weights of a model have seen, and what is said where they have not."""
+
+import warnings
+from collections.abc import Iterable, Sequence, Sized
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from pyg_schnet.graph import may_inspect
+from pyg_schnet.units import SYMBOLS
+
+
+class UnknownElementWarning(UserWarning):
+    """Atoms of an element that no training example had: their embedding still is what chance made it."""
+
+
+class UnknownCompositionWarning(UserWarning):
+    """Structures of another composition than the only one of all training examples.
+
+    From one composition nobody can tell how the energy is shared among the elements.
+    """
+
+
+class TrainingSet(NamedTuple):
+    """What the weights of a model have been trained on.
+
+    Attributes:
+        elements: Number of atoms by atomic number.
+        structures: Number of structures.
+        compositions: Number of different compositions, those of the same proportions counted once; at most, if a model
+            was trained on several sets.
+
+    Example:
+        >>> from torch_geometric.data import Data
+        >>> water, ice = (Data(z=torch.tensor([8, 1, 1] * n), pos=torch.zeros(3 * n, 3)) for n in (1, 4))
+        >>> TrainingSet.of([Batch.from_data_list([water, ice])])
+        TrainingSet(elements={1: 10, 8: 5}, structures=2, compositions=1)
+    """
+
+    elements: dict[int, int]
+    structures: int
+    compositions: int
+
+    @classmethod
+    def of(cls, batches: Iterable[Batch]) -> Self:
+        """Count the atoms of structures.
+
+        Args:
+            batches: Structures with ``z`` [N] and ``batch`` [N].
+
+        Returns:
+            Their elements, number and compositions.
+        """
+        atoms, structures, compositions = dict[int, int](), 0, set[tuple[tuple[int, int], ...]]()
+        for part in batches:
+            structures += part.num_graphs
+            present, place = np.unique(part.z.detach().cpu().numpy().reshape(-1), return_inverse=True)
+            counts = _counts(place, part.batch.cpu().numpy(), len(present), part.num_graphs)  # [B, K]
+            for number, count in zip(present.tolist(), counts.sum(0).tolist(), strict=True):
+                atoms[number] = atoms.get(number, 0) + count
+            counts //= np.maximum(1, np.gcd.reduce(counts, axis=1, keepdims=True))
+            for row in np.unique(counts, axis=0).tolist():
+                if formula := tuple((z, n) for z, n in zip(present.tolist(), row, strict=True) if n):
+                    compositions.add(formula)
+        return cls(dict(sorted(atoms.items())), structures, len(compositions))
+
+    def __or__(self, other: "TrainingSet") -> "TrainingSet":
+        """Both sets, if they are not the same one."""
+        if self == other:
+            return self
+        numbers = sorted(self.elements.keys() | other.elements.keys())
+        atoms = {number: self.elements.get(number, 0) + other.elements.get(number, 0) for number in numbers}
+        same = self.compositions == other.compositions == 1 and _shares(self) == _shares(other)
+        compositions = 1 if same else self.compositions + other.compositions
+        return TrainingSet(atoms, self.structures + other.structures, compositions)
+
+    @classmethod
+    def read(cls, stored: Any) -> Self | None:
+        """From what :func:`pyg_schnet.save` wrote.
+
+        Args:
+            stored: The entry of the header, ``None`` in files of older versions.
+
+        Returns:
+            The training set, ``None`` if it is not known.
+
+        Raises:
+            ValueError: If the entry is none.
+        """
+        if stored is None:
+            return None
+        try:
+            atoms = {int(number): int(count) for number, count in stored["elements"].items()}
+            found = cls(atoms, int(stored["structures"]), int(stored["compositions"]))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            raise ValueError("its training set has no elements, structures and compositions") from None
+        if not atoms or min(atoms) < 0 or max(atoms) > 10**6:
+            raise ValueError(f"its training set has impossible elements {list(atoms)[:5]}")
+        return found
+
+
+def seen_by(model: Any, batches: Iterable[Batch]) -> TrainingSet | None:
+    """What the weights of a model have seen once it is trained on more structures.
+
+    Args:
+        model: The model.
+        batches: The training examples.
+
+    Returns:
+        Both; ``None``, not known, if the model was trained before on what is not known.
+    """
+    if model.training_set is None:
+        return None if model.trained_elsewhere else TrainingSet.of(batches)
+    return model.training_set | TrainingSet.of(batches)
+
+
+def check_elements(model: Any, z: Any, strict: bool = False, batch: Any = None) -> None:
+    """Warn once, or refuse, where a model is asked for elements that it was never trained on.
+
+    The same goes for other compositions if all its training examples had one. Nothing is said of a model whose training
+    set is not known, and of atomic numbers on a GPU, for which the host would have to wait; ``strict`` waits.
+
+    Args:
+        model: An :class:`~pyg_schnet.models.AtomisticModel` or a :class:`~pyg_schnet.models.Committee`, of which each
+            member must know the element.
+        z: Atomic numbers [N]; whatever is wrong with them is left to the model.
+        strict: Whether to refuse.
+        batch: Structure of each atom [N]; without it, compositions are those of all atoms together.
+
+    Raises:
+        ValueError: If ``strict`` and there is such an element or composition.
+
+    Warns:
+        UnknownElementWarning: Once for each model and element.
+        UnknownCompositionWarning: Once for each model.
+
+    Example:
+        >>> from pyg_schnet import SchNet
+        >>> model = SchNet(16, 16, 1)
+        >>> model.training_set = TrainingSet({1: 400, 6: 100}, structures=100, compositions=1)
+        >>> check_elements(model, torch.tensor([6, 1, 1, 1, 1]), strict=True)
+    """
+    _all_known(model, z, strict, batch)
+
+
+def unfamiliar(model: Any, z: Tensor, batch: Tensor, batch_size: int) -> Tensor | None:
+    """Structures with elements that a model was never trained on, or of another composition than its only one.
+
+    Says what :func:`check_elements` says, but on a GPU.
+
+    Args:
+        model: A model or committee, as in :func:`check_elements`.
+        z: Atomic numbers [N].
+        batch: Structure of each atom [N].
+        batch_size: Number of structures B.
+
+    Returns:
+        True where there is one [B] bool; ``None`` if there is none or nothing is known.
+    """
+    memory = None if _all_known(model, z, False, batch) else _memory_of(model)
+    return None if memory is None else memory.strange(z, batch, batch_size)
+
+
+def _all_known(model: Any, z: Any, strict: bool, batch: Any) -> bool:
+    """Whether all is surely known; where it is not, say so."""
+    memory = _memory_of(model)
+    if memory is None:
+        return True
+    if type(z) is not Tensor or z.dtype != torch.long:
+        return False
+    if not may_inspect(z):
+        if not strict or z.device.type == "cpu":
+            return False
+        z = z.cpu()
+    given: Any = z.numpy().tobytes()
+    if memory.formulas:
+        batch = batch.cpu() if isinstance(batch, Tensor) and batch.shape == z.shape else None
+        given = given, None if batch is None else batch.numpy().tobytes()
+    if given != memory.accepted:
+        if not memory.accepts(z.reshape(-1), torch.zeros_like(z) if batch is None else batch, strict):
+            return False
+        memory.accepted = given
+    return True
+
+
+class _Memory:
+    """What has been worked out of the training sets of a model or committee, and what has been said.
+
+    Args:
+        sets: The training sets that are known.
+        max_z: Largest atomic number that is not refused anyway.
+        who: What speaks, for texts.
+    """
+
+    def __init__(self, sets: tuple[TrainingSet, ...], max_z: int, who: str) -> None:
+        self.sets, self.max_z, self.who = sets, max_z, who
+        self.elements = common_elements(sets)
+        self.known = torch.ones(max_z + 2, dtype=torch.bool)  # its ends stand for all that the model refuses
+        self.known[1:-1] = torch.tensor([number in self.elements for number in range(1, max_z + 1)])
+        self.formulas = [dict(one) for one in {tuple(_shares(one).items()) for one in sets if one.compositions == 1}]
+        self.accepted: Any = None
+        self.told: set[int | str] = set()
+
+    def accepts(self, z: Tensor, batch: Any, strict: bool) -> bool:
+        """Whether all is known; where it is not, say so.
+
+        Args:
+            z: Atomic numbers [N] on the CPU.
+            batch: Structure of each atom [N], looked at if all training examples had one composition.
+            strict: Whether to refuse.
+        """
+        if not self.known.numpy().take(z.numpy(), mode="clip").all():
+            missing = [n for n in z.unique().tolist() if 0 < n <= self.max_z and not self.known[n]]
+            new = missing if strict else [n for n in missing if n not in self.told]
+            if new:
+                self.told.update(new)
+                self._say(self._of_elements(new), UnknownElementWarning, strict)
+            return False
+        if not self.formulas or not self.strange(z, batch, int(batch.max()) + 1).any():
+            return True
+        if strict or "composition" not in self.told:
+            self.told.add("composition")
+            self._say(self._of_composition(), UnknownCompositionWarning, strict)
+        return False
+
+    def strange(self, z: Tensor, batch: Tensor, batch_size: int) -> Tensor:
+        """Structures of which something is not known [B] bool."""
+        known = self.known.to(z.device)
+        kinds = self.max_z + 2
+        z = z.clamp(0, kinds - 1)
+        unknown = torch.zeros(batch_size, dtype=torch.long, device=z.device)
+        strange = unknown.index_add(0, batch, (~known[z]).long()) > 0
+        if not self.formulas:
+            return strange
+        counts = torch.zeros(batch_size * kinds, dtype=torch.long, device=z.device)
+        counts = counts.index_add(0, batch * kinds + z, torch.ones_like(z)).view(batch_size, kinds)
+        for formula in self.formulas:
+            shares = torch.tensor([formula.get(number, 0) for number in range(kinds)], device=z.device)
+            strange |= (counts * shares.sum() != counts.sum(1, keepdim=True) * shares).any(1)
+        return strange
+
+    def _say(self, text: str, kind: type[Warning], strict: bool) -> None:
+        if strict:
+            raise ValueError(text)
+        warnings.warn(text, kind, stacklevel=5)
+
+    def _of_elements(self, missing: Sequence[int]) -> str:
+        one = len(missing) == 1
+        names = ", ".join(f"element {_symbol(number)} ({number})" for number in missing)
+        return (
+            f"the {self.who} was trained on {_listed(self.elements)}, never on {names}; what it predicts for "
+            f"{'it' if one else 'them'} means nothing, train it on structures with {'it' if one else 'them'}"
+        )
+
+    def _of_composition(self) -> str:
+        parts = sorted(self.formulas[0].items())
+        name = "".join(f"{_symbol(number)}{count if count > 1 else ''}" for number, count in parts)
+        return (
+            f"the {self.who} was trained on a single composition, {name}, which does not tell how the energy is shared "
+            "among its elements; what it predicts for another composition means nothing, train it on such structures"
+        )
+
+
+def common_elements(sets: Sequence[TrainingSet]) -> list[int]:
+    """Elements of all training sets.
+
+    Args:
+        sets: At least one.
+
+    Returns:
+        Atomic numbers, sorted.
+    """
+    return sorted(set.intersection(*({*one.elements} for one in sets)))
+
+
+def _memory_of(model: Any) -> _Memory | None:
+    """What is remembered of a model, made anew if it has been trained since."""
+    sets = model.training_sets
+    if not sets:
+        return None
+    memory: _Memory | None = model.__dict__.get("_memory")
+    if memory is None or memory.sets != sets:
+        many = isinstance(model, Sized)
+        max_z = min(member.embedding.max_z for member in model) if many else model.embedding.max_z
+        memory = model._memory = _Memory(sets, max_z, "committee" if many else "model")
+    return memory
+
+
+def _counts(place: np.ndarray, structures: np.ndarray, kinds: int, batch_size: int) -> np.ndarray:
+    """Atoms of each kind [B, K] in each structure."""
+    flat = np.bincount(structures * kinds + place.reshape(-1), minlength=kinds * batch_size)
+    return flat.reshape(batch_size, kinds)
+
+
+def _shares(one: TrainingSet) -> dict[int, int]:
+    """The formula of a single composition, in smallest numbers."""
+    divisor = int(np.gcd.reduce([*one.elements.values()])) or 1
+    return {number: count // divisor for number, count in one.elements.items()}
+
+
+def _symbol(number: int) -> str:
+    return SYMBOLS[number] if 0 < number < len(SYMBOLS) else f"[{number}]"
+
+
+def _listed(elements: Sequence[int]) -> str:
+    names = [_symbol(number) for number in elements]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names) or "no common element"

@@ -1,0 +1,164 @@
+"""Models from wherever a run or :func:`pyg_schnet.save` has left them."""
+
+import inspect
+import io
+import os
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.checkpoint import ARCHITECTURES, FILE, built, read_file, to_device
+from pyg_schnet.models.tabulated import TabulatedModel
+
+#: Checkpoints in the folder of a run, the best first.
+_CHECKPOINTS = ("best.ckpt", "last.ckpt")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu", *, filters: str | None = None) -> AtomisticModel:
+    """Read one model, as :func:`pyg_schnet.load` does.
+
+    Args:
+        path: A model file, the folder of a run, or a checkpoint of its training.
+        device: Where to put the model.
+        filters: How to evaluate filters, ``None`` for the default.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: As :func:`pyg_schnet.load`.
+    """
+    file = _file_of(path)
+    model = _read_checkpoint(file) if _is_torch(file) else read_file(file)
+    if filters is not None:
+        if not isinstance(model, TabulatedModel):
+            raise ValueError(f"`filters` is a choice of SchNet; {file} holds a {type(model).__name__}, leave it out")
+        model.filters = filters
+        if filters == "exact":
+            model.unfreeze()
+    moved: AtomisticModel = to_device(model, device)
+    return moved
+
+
+def checked_path(path: Any) -> Path:
+    """The path of something to read, checked.
+
+    Args:
+        path: What was given.
+
+    Returns:
+        The path; there is a file or folder.
+
+    Raises:
+        TypeError: If it is no path.
+        ValueError: If it is an address in the internet.
+        FileNotFoundError: If there is nothing.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"`path` must be a path, got {type(path).__name__}")
+    name = os.fspath(path)
+    if _ADDRESS.match(str(name)) and not os.path.exists(name):
+        raise ValueError(f"{name} is an address; download it first, then pass the path of the file")
+    place = Path(path).expanduser() if str(name).startswith("~") else Path(path)
+    if not place.exists():
+        raise FileNotFoundError(f"there is no model file {path}")
+    return place
+
+
+def _file_of(path: Any) -> Path:
+    """The file that holds the model."""
+    place = checked_path(path)
+    if not place.is_dir():
+        return place
+    if (place / FILE).is_file():
+        return place / FILE
+    if any(place.glob("member_*")):
+        raise ValueError(f"{place} is the folder of a committee, expected one model; pass the folder of a member")
+    found = [name for name in _CHECKPOINTS if (place / name).is_file()]
+    if found:
+        raise FileNotFoundError(
+            f"there is no model file in {place}: its run has not ended; resume it, or pass {place / found[0]}"
+        )
+    others = sorted(place.glob("*.safetensors"))
+    hint = f"; pass {others[0]}" if len(others) == 1 else f"; expected {FILE} of a run, or a file"
+    raise FileNotFoundError(f"there is no model file in {place}{hint}")
+
+
+def _is_torch(file: Path) -> bool:
+    """Whether a file is one of ``torch.save``, a zip archive."""
+    with file.open("rb") as stream:
+        return stream.read(4) == b"PK\x03\x04"
+
+
+def _read_checkpoint(file: Path) -> AtomisticModel:
+    """The averaged weights of a checkpoint of our training; nothing in it is executed."""
+    content: Any = None
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(io.BytesIO(file.read_bytes()), map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, AttributeError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{file} is not a readable model file ({reason}); write or fetch it again") from None
+    except pickle.UnpicklingError:
+        pass  # it names classes, which nobody imports here
+    facts = content.get("hyper_parameters") if isinstance(content, dict) else None
+    if not isinstance(facts, dict) or not isinstance(facts.get("config"), dict):
+        raise ValueError(f"{file} is not a readable model file: {_what_is(content)}")
+    state = content.get("state_dict")
+    if not isinstance(state, dict):
+        raise ValueError(f"{file} is not a readable model file: a checkpoint without `state_dict`; fetch it again")
+    prefix = "potential.model." if any(name.startswith("potential.model.") for name in state) else "model."
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix) and isinstance(tensor, Tensor)
+    }
+    header = {"config": facts["config"], "training_set": content.get("training_set")}
+    model = built(_architecture(content.get("model"), facts["config"], file), header, tensors, file)
+    units = content.get("units")
+    model.units = {name: unit for name, unit in units.items() if unit} if isinstance(units, dict) else {}
+    return model
+
+
+def _architecture(name: Any, config: dict[str, Any], file: Path) -> str:
+    """The architecture of a checkpoint; older ones do not say it, but no two have the same arguments."""
+    if name is None:
+        for known, kind in ARCHITECTURES.items():
+            if config.keys() <= inspect.signature(kind).parameters.keys():
+                return known
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise ValueError(f"{file} holds a model {name!r}; this version reads {', '.join(ARCHITECTURES)}")
+    return name
+
+
+def _what_is(content: Any) -> str:
+    """What a file of ``torch.save`` holds instead of a model, and what to do with it."""
+    convert = "pyg_schnet.models.convert"
+    if content is None:
+        return (
+            "it was pickled and names classes, which are not imported; if it is a model of PyG or SchNetPack, read it "
+            f"with {convert}.from_pyg or {convert}.from_schnetpack, otherwise save its state_dict"
+        )
+    if not isinstance(content, dict):
+        return f"it holds {type(content).__name__}; expected a file of pyg_schnet.save"
+    state = content.get("state_dict", content)
+    names = {str(name) for name in state} if isinstance(state, dict) else set[str]()
+    if "distance_expansion.offset" in names:
+        return f"it is a state dict of PyG's SchNet; read it with {convert}.from_pyg"
+    if any(name.startswith(("representation.", "output_modules.")) for name in names):
+        return f"it is a model of SchNetPack; read it with {convert}.from_schnetpack"
+    if any(name.endswith("embedding.weight") for name in names):
+        return (
+            "it is a state dict, which does not tell the architecture; build the model, "
+            "model.load_state_dict(torch.load(path)), and write it with pyg_schnet.save"
+        )
+    return (
+        f"it holds none of our models, but {', '.join(sorted(names)[:3]) or 'nothing'}; pass a file of pyg_schnet.save"
+    )
