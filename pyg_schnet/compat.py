@@ -71,6 +71,18 @@ def _checked_now(condition: Tensor, message: str) -> None:
         raise RuntimeError(message)
 
 
+class _Blind:
+    """What would see each operation, and sees none."""
+
+    def __enter__(self) -> "_Blind":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+
+#: Base of what sees each operation; without it, what only watches is done without.
+DispatchMode: Any = private(torch.utils, "_python_dispatch.TorchDispatchMode", fallback=_Blind)
 #: Whether a tensor is one of those inside of a transform of ``torch.func``: its values cannot be looked at.
 is_transformed: Callable[[Tensor], bool] = private(
     torch._C, "_functorch.is_functorch_wrapped_tensor", fallback=_without_memory

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from pyg_schnet.compat import TorchDispatchMode
+from pyg_schnet.compat import DispatchMode
 
 FORMAT = "pyg_schnet"
 #: Files of a newer version are refused. Since version 2 the checksum covers the whole header, not only ``config``.
@@ -154,7 +154,7 @@ def checksum(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-class WithinSize(TorchDispatchMode):
+class WithinSize(DispatchMode):
     """Refuses to make tensors of more numbers than a model of such a file can have.
 
     A header of some hundred bytes may ask for a network of terabytes.
