@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import http.server
+import itertools
 import random
 import threading
 import time
@@ -35,6 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         self.server.requests.append((kind, wanted))
         self.server.versions.append(self.headers.get("If-Range"))
+        self.server.encodings.append(self.headers.get("Accept-Encoding"))
+        self.server.again.set()
         begin = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and kind != "norange" else 0
         if not self.misbehaves(kind, begin, len(self.server.requests)):
             if begin >= len(CONTENT):
@@ -53,15 +56,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "moved": (302, b"", {"Location": self.path.replace("moved", "ok")}),
             # at most 150,000 bytes, then the line is cut
             "drop": (206 if begin else 200, CONTENT[begin:], self.span(begin), 150_000),
+            "trickle": (206 if begin else 200, CONTENT[begin:], self.span(begin), 60_000),
             "dead": (206 if begin else 200, CONTENT[begin:], self.span(begin), 100),
         }
         answers |= {status: (int(status), b"") for status in ("404", "500", "202")}
         if number == 1:
             answers |= {kind: (*everything, headers, 150_000) for kind, headers in VERSIONS.items()}
             answers["changed"] = (200, CONTENT[::-1], {"ETag": '"old"'}, 150_000)
-            answers["stalls"] = (*everything, {}, 150_000, 1.0)
+            answers["stalls"] = (*everything, {}, 150_000, True)
+            answers["breaks"] = (*everything, {}, 150_000)
         else:
             answers["changed"] = everything  # meanwhile it is another file, so all of it comes
+            answers["breaks"] = (404, b"")
         if number < 3:
             answers["busy"] = (503, b"")
         if kind == "slow":
@@ -74,7 +80,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return {"Content-Range": f"bytes {begin}-{len(CONTENT) - 1}/{len(CONTENT)}"} if begin else {}
 
     def answer(
-        self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None, pause: float = 0
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        cut: int | None = None,
+        stalls: bool = False,
     ) -> None:
         self.send_response(status)
         for key, value in ({"Content-Length": str(len(body)), "ETag": '"1"'} | (headers or {})).items():
@@ -82,7 +93,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body[:cut])
         self.wfile.flush()
-        time.sleep(pause)
+        if stalls:  # until somebody loses patience
+            self.server.again.clear()
+            self.server.waited = not self.server.again.wait(5.0) or self.server.waited
         if cut is not None and cut < len(body):
             self.close_connection = True
 
@@ -94,7 +107,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setattr(module, "PAUSE", 0.0)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        httpd.requests, httpd.versions = [], []
+        httpd.requests, httpd.versions, httpd.encodings = [], [], []
+        httpd.again, httpd.waited = threading.Event(), False
         httpd.address = f"http://127.0.0.1:{httpd.server_port}"
         threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield httpd
@@ -120,6 +134,32 @@ def test_lines_that_break_are_resumed(tmp_path, server):
     begins = [int(wanted[6:-1]) for _, wanted in server.requests if wanted]
     assert begins == sorted(begins)
     assert begins[0] > 0
+
+
+def test_lines_that_break_often_are_resumed_as_long_as_something_comes(tmp_path, server):
+    """More often than an address that brings nothing is asked; sizes that are known are those of the whole file."""
+    file = remote(server, "trickle", sha256=SHA256, size=len(CONTENT))
+    assert download(file, tmp_path).read_bytes() == CONTENT
+    assert len(server.requests) > module.IDLE_ATTEMPTS + 1
+    assert set(server.encodings) == {"identity"}  # bytes are counted and kept as they come
+
+
+def test_pauses_grow(tmp_path, server, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(module, "PAUSE", 1.0)
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with pytest.raises(OSError, match="the server answers 500"):
+        download(remote(server, "500"), tmp_path)
+    assert len(pauses) == module.IDLE_ATTEMPTS - 1
+    assert all(after == 2 * before > 0 for before, after in itertools.pairwise(pauses))
+
+
+def test_versions_of_another_address_are_not_asked_for(tmp_path, server):
+    """The next mirror goes on where the first one broke, if a checksum will tell whether it has the same file."""
+    assert download(remote(server, "breaks", "ok", sha256=SHA256), tmp_path).read_bytes() == CONTENT
+    assert [kind for kind, _ in server.requests] == ["breaks", "breaks", "ok"]
+    assert server.versions == [None, '"1"', None]
+    assert int(server.requests[-1][1][6:-1]) > 0
 
 
 def test_a_later_run_goes_on(tmp_path, server):
@@ -150,6 +190,7 @@ def test_servers_that_are_busy_stall_or_send_on(tmp_path, server, monkeypatch):
     server.requests.clear()
     assert download(remote(server, "stalls"), tmp_path / "b").read_bytes() == CONTENT
     assert int(server.requests[1][1][6:-1]) > 150_000 - module.CHUNK  # what had come is not asked for again
+    assert not server.waited  # the second request came while the first one still stalled
     server.requests.clear()
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "data.npz.part").write_bytes(CONTENT[:1000])
@@ -239,6 +280,9 @@ def test_unknown_checksum_is_kept_and_compared(tmp_path, server, monkeypatch):
     with pytest.raises(ValueError, match="has the sha256 .*, expected .*; delete it to have it downloaded again"):
         provide(file, tmp_path, None, "")
     with pytest.raises(ValueError, match="has 399999 bytes, expected 400000"):
+        check_again(RemoteFile("data.npz", size=400_000), path)
+    path.write_bytes(CONTENT + b"x")
+    with pytest.raises(ValueError, match="has 400001 bytes, expected 400000"):
         check_again(RemoteFile("data.npz", size=400_000), path)
     path.unlink()
     assert provide(file, tmp_path, None, "").read_bytes() == CONTENT

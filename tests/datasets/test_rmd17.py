@@ -11,12 +11,18 @@ from pyg_schnet.datasets import MD17
 from pyg_schnet.datasets.rmd17 import read_revised
 
 
-def npz(frames=6):
+def npz(frames=6, z=(6, 6, 8, 1, 1, 1, 1, 1, 1)):
     rng = np.random.default_rng(0)
     R = rng.normal(size=(frames, 9, 3))
     stream = io.BytesIO()
-    z = np.array([6, 6, 8, 1, 1, 1, 1, 1, 1])
-    np.savez(stream, nuclear_charges=z, coords=R, energies=rng.normal(size=frames), forces=-R, old_indices=np.arange(6))
+    np.savez(
+        stream,
+        nuclear_charges=np.array(z),
+        coords=R,
+        energies=rng.normal(size=frames),
+        forces=-R,
+        old_indices=np.arange(6),
+    )
     return stream.getvalue()
 
 
@@ -26,6 +32,7 @@ def write(path, splits, prefix="", decoy=True):
     if decoy:
         members = {"rmd17/npz_data/rmd17_methanol.npz": b"not this"} | members
     members["rmd17/npz_data/rmd17_ethanol.npz"] = npz()
+    members["rmd17/npz_data/rmd17_malonaldehyde.npz"] = npz(7, (6, 6, 6, 8, 8, 1, 1, 1, 1))
     with tarfile.open(path, "w:bz2") as tar:
         for name, content in members.items():
             member = tarfile.TarInfo(name)
@@ -50,6 +57,14 @@ def test_splits_and_frames(tmp_path, prefix):
         again.official_split(3)
     with pytest.raises(ValueError, match="official splits count all frames"):
         again[:3].official_split(1)
+
+
+def test_molecules_of_one_archive_are_stored_apart(tmp_path):
+    write(tmp_path / "rmd17.tar.bz2", SPLITS)
+    for _ in range(2):
+        for name, carbons, frames in (("ethanol", 2, 6), ("malonaldehyde", 3, 7)):
+            dataset = MD17(tmp_path / "root", name, revised=True, source=tmp_path, log=False)
+            assert (int((dataset[0].z == 6).sum()), len(dataset)) == (carbons, frames)
 
 
 def test_unpacked_file_with_splits_beside_it(tmp_path):

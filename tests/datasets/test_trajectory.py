@@ -142,6 +142,20 @@ def test_every_option_makes_a_dataset_of_its_own(tmp_path):
     assert len(seen) == len(options)
 
 
+def test_format_that_the_name_does_not_tell(tmp_path):
+    path = write(tmp_path / "own.xyz", structures()).rename(tmp_path / "own.results")
+    assert len(Trajectory(tmp_path, path, format="extxyz", log=False)) == 3
+    with pytest.raises(ValueError, match=r"own.results cannot be read"):
+        Trajectory(tmp_path, path, format="vasp", log=False)
+
+
+def test_several_files_are_a_dataset_of_their_own(tmp_path):
+    one, two, three = (write(tmp_path / f"{number}.xyz", structures()[:number]) for number in (1, 2, 3))
+    lists = [[one], [one, two], [one, three], [two, one], [one, two, three]]
+    found = [[len(data.z) for data in Trajectory(tmp_path, paths, log=False)] for paths in lists * 2]
+    assert found == [[3], [3, 3, 4], [3, 3, 4, 2], [3, 4, 3], [3, 3, 4, 3, 4, 2]] * 2
+
+
 def test_messages(tmp_path):
     path = write(tmp_path / "own.xyz", structures())
     with pytest.raises(ValueError, match="structure 0 has no field 'E'; its fields are energy, forces: .*`energy_key`"):

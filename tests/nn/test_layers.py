@@ -29,6 +29,7 @@ from pyg_schnet.nn import (
     ShiftedSoftplus,
     TensorLayer,
 )
+from pyg_schnet.nn.activation import activation
 from pyg_schnet.ops import cosine_cutoff, polynomial_cutoff, shifted_softplus
 
 Scramble = Callable[[nn.Module], nn.Module]
@@ -217,6 +218,26 @@ def test_exponent_of_the_polynomial_cutoff_counts(exponent: int) -> None:
     layer = PolynomialCutoff(5.0, exponent=exponent)
     assert torch.equal(layer(distance), polynomial_cutoff(distance, 5.0, exponent))
     assert torch.equal(layer(distance), PolynomialCutoff(5.0)(distance)) == (exponent == 6)
+
+
+@pytest.mark.parametrize("exponent", [0, -1])
+def test_impossible_exponent_is_refused(exponent: int) -> None:
+    with pytest.raises(ValueError, match=f"`exponent` must be at least 1, got {exponent}"):
+        PolynomialCutoff(5.0, exponent)
+
+
+@pytest.mark.parametrize(
+    ("name", "shift", "linear"),
+    [("ssp", math.log(2), False), ("ssp-pyg", 0.6931471824645996, True), ("ssp-schnetpack", math.log(2), True)],
+)
+def test_softplus_of_other_packages(name: str, shift: float, linear: bool) -> None:
+    """PyG rounds ln 2 to float32; PyG and SchNetPack take the softplus for x above 20, which is 1.2e-9 less."""
+    x = torch.tensor([0.0, 19.5, 20.5], dtype=torch.float64)
+    softplus = [math.log(2), 19.5 + math.log1p(math.exp(-19.5)), 20.5 + (0 if linear else math.log1p(math.exp(-20.5)))]
+    expected = torch.tensor(softplus, dtype=torch.float64) - shift
+    torch.testing.assert_close(activation(name)(x), expected, rtol=0, atol=1e-14)
+    early = ShiftedSoftplus(shift=0.5, linear_from=1.0)(torch.tensor([2.0]))
+    assert early.item() == 1.5
 
 
 # --- filter network, embedding, readout network ---

@@ -106,3 +106,10 @@ def test_zero_output() -> None:
     assert not output(x).any()
     output(x).sum().backward()
     assert output.lin2.weight.grad.any()  # it can leave zero
+
+
+@pytest.mark.parametrize("name", ["add", "max", "spatial_extent", "polarizability"])
+def test_masses_are_for_dipole_moments_alone(name: str) -> None:
+    with pytest.raises(ValueError, match=f"readout='{name}' takes no `readout_options`, got"):
+        make_readout(name, 8, {"masses": [1.0] * 10})
+    assert make_readout("dipole", 8, {"masses": [1.0] * 10}).masses.numel() == 10

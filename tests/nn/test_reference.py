@@ -225,3 +225,16 @@ def test_states_of_scalars_still_load() -> None:
     old = {"mean": torch.tensor(1.0).double(), "std": torch.tensor(2.0).double(), "atomref": torch.arange(10.0)}
     reference.load_state_dict(old)
     assert reference(Z).tolist() == [[2.0], [7.0], [9.0]]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_scale_of_a_fit_is_that_of_each_target(order: tuple[int, int]) -> None:
+    """Of two targets of sizes of their own; round-off of the large one is more than all of the small one."""
+    z, batch = torch.tensor([1, 1, 8, 1, 1, 8, 8, 1, 8]), torch.tensor([0, 0, 1, 2, 2, 2, 3, 4, 4])
+    large = torch.tensor([-2e8, -9e8, -11e8, -9e8, -10e8], dtype=torch.float64)  # as elements say
+    small = torch.tensor([2e-5, 1e-5, 4e-5, 2e-5, 9e-5], dtype=torch.float64)
+    reference = Reference(10, channels=2)
+    reference.fit(z, batch, torch.stack([large, small], dim=1)[:, list(order)])
+    std = dict(zip(order, reference.std.tolist(), strict=True))
+    assert std[0] == 1.0  # nothing remains
+    assert 1e-6 < std[1] < 1e-4

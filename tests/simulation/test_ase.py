@@ -107,6 +107,13 @@ def test_impossible_arguments_are_refused(model, arguments, error, message):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_arguments_of_ases_calculators_are_passed_on(model):
+    water = molecule("H2O")
+    calculator = SchNetCalculator(model, atoms=water, label="folder/water")
+    assert water.calc is calculator
+    assert (calculator.directory, calculator.prefix) == ("folder", "water")
+
+
 def test_missing_device_is_one_sentence(model, tmp_path):
     save(model, tmp_path / "model.safetensors")
     for make in (lambda: SchNetCalculator(model, device="cuda"), lambda: load(tmp_path / "model.safetensors", "cuda")):

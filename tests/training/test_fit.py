@@ -29,9 +29,9 @@ def dataset(tmp_path_factory):
     return MD17(tmp_path_factory.mktemp("md17"), "ethanol_xtb", log=False)
 
 
-def task_and_data(dataset, num_train=64, num_val=32, *, seed=0, rho=0.01, **arguments):
+def task_and_data(dataset, num_train=64, num_val=32, *, seed=0, rho=0.01, batch_size=16, **arguments):
     torch.manual_seed(0)
-    data = SplitDataModule(dataset, random_split(len(dataset), num_train, num_val), batch_size=16, seed=seed)
+    data = SplitDataModule(dataset, random_split(len(dataset), num_train, num_val), batch_size, seed)
     model = SchNet.preset("jcp2018", **(SMALL | arguments))
     model.reference.set(*data.energy_per_atom())
     return PotentialTask(model, rho, learning_rate=5e-3, decay_steps=20), data
@@ -128,29 +128,33 @@ def test_validations_are_rounded_up_to_epochs(dataset, tmp_path, every, epochs):
     assert trainer.check_val_every_n_epoch == epochs
 
 
-def test_average_follows_its_recursion(dataset, tmp_path):
-    """With decay 0.99 the average of p1, p2 after two steps is 0.99 p1 + 0.01 p2."""
+@pytest.mark.parametrize(("options", "decay"), [({}, 0.99), ({"ema_decay": 0.3}, 0.3)])
+def test_average_follows_its_recursion(dataset, tmp_path, options, decay):
+    """With decay 0.99, as by default, the average of p1, p2 after two steps is 0.99 p1 + 0.01 p2."""
     seen = []
     task, data = task_and_data(dataset, 32)
     task.on_before_zero_grad = lambda optimizer: seen.append(task.model.embedding.weight.detach().clone())
-    fit(task, data, tmp_path, max_steps=2, validate_every=1, accelerator="cpu")
+    fit(task, data, tmp_path, max_steps=2, validate_every=1, accelerator="cpu", **options)
     last = read_checkpoint(tmp_path / "last.ckpt")
     current = last["current_model_state"]["potential.model.embedding.weight"]
     average = last["state_dict"]["potential.model.embedding.weight"]
-    torch.testing.assert_close(average, 0.99 * seen[1] + 0.01 * current)
+    torch.testing.assert_close(average, decay * seen[1] + (1 - decay) * current)
 
 
 def targets(batch):
     return {"energy_target": batch.energy, "forces_target": batch.forces}
 
 
-def test_validation_loss_is_that_of_the_written_model(dataset, tmp_path):
-    result = run(dataset, tmp_path)
-    _, data = task_and_data(dataset)
+@pytest.mark.parametrize("number", [32, 23])
+def test_validation_loss_is_that_of_the_written_model(dataset, tmp_path, number):
+    """Each example counts once, also those of a smaller last mini-batch."""
+    result = run(dataset, tmp_path, num_val=number)
+    _, data = task_and_data(dataset, num_val=number)
     potential, loss = Potential(load(result.model)), 0.0
     for batch in data.val_dataloader():
         out = potential(batch)
-        loss += energy_forces_loss(**out, **targets(batch), batch=batch.batch, rho=0.01).item() * batch.num_graphs / 32
+        one = energy_forces_loss(**out, **targets(batch), batch=batch.batch, rho=0.01).item()
+        loss += one * batch.num_graphs / number
     assert result.validation_loss == pytest.approx(loss, rel=1e-5)  # float32 sums in another order
 
 
@@ -222,6 +226,8 @@ def test_existing_run_is_not_overwritten(dataset, tmp_path):
         ({"hidden_channels": 8}, "other settings .*config"),
         ({"seed": 1}, "another split, batch size or seed"),
         ({"num_train": 48}, "another split, batch size or seed"),
+        ({"num_val": 16}, "another split, batch size or seed"),
+        ({"batch_size": 8}, "another split, batch size or seed"),
     ],
 )
 def test_resuming_another_run_is_refused(dataset, tmp_path, change, message):

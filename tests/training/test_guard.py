@@ -115,6 +115,13 @@ def test_validation_loss(dataset, tmp_path, label):
     assert set(files(tmp_path)) == {"split.npz"}
 
 
+def test_a_batch_whose_loss_is_no_number_is_not_left_out_of_the_mean(dataset):
+    task, _ = task_and_data(dataset)
+    for loss in (1.0, float("nan"), 2.0):
+        task.validation_loss.update(torch.tensor(loss), weight=8)
+    assert task.validation_loss.compute().isnan()
+
+
 @pytest.mark.parametrize(
     "error",
     [

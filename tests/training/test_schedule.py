@@ -27,6 +27,32 @@ def test_exponential():
     assert rates("exponential", 12) == pytest.approx([0.5 * 0.9 ** (t / 5) for t in range(13)], rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, [4e-3 * 0.96 ** (t / 100_000) for t in range(5)]),
+        ({"decay": 0.5}, [4e-3 * 0.5 ** (t / 100_000) for t in range(5)]),
+        ({"decay_steps": 2}, [4e-3 * 0.96 ** (t / 2) for t in range(5)]),
+        ({"warmup_steps": 3, "decay": 1.0}, [1e-3, 2e-3, 3e-3, 4e-3, 4e-3]),
+    ],
+    ids=lambda options: "-".join(options) if isinstance(options, dict) else "",
+)
+@pytest.mark.parametrize("kind", ["potential", "property"])
+def test_options_of_a_task_reach_its_schedule(kind, options, expected):
+    model = SchNet(8, 8, 1, 20, cutoff=5.0)
+    task = PotentialTask(model, learning_rate=4e-3, **options)
+    if kind == "property":
+        task = PropertyTask(model, "U0", learning_rate=4e-3, **options)
+    found = task.configure_optimizers()
+    optimizer, scheduler, seen = found["optimizer"], found["lr_scheduler"]["scheduler"], []
+    assert found["lr_scheduler"]["interval"] == "step"
+    for _ in expected:
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert seen == pytest.approx(expected, rel=1e-12)
+
+
 def test_cosine_ends_at_zero():
     seen = rates("cosine", 10, max_steps=10)
     assert seen == pytest.approx([0.25 * (1 + math.cos(math.pi * t / 10)) for t in range(11)], abs=1e-15)

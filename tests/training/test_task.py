@@ -74,6 +74,17 @@ def test_gradient_of_the_loss_is_that_of_finite_differences(make_model):
         assert (slope * direction).sum().item() == pytest.approx(expected, rel=1e-6, abs=1e-8 * loss.item()), name
 
 
+@pytest.mark.parametrize("name", ["rho", "rho_stress"])
+def test_weights_of_the_loss_are_its_slopes(make_model, name):
+    """Energies and stresses enter in proportion to their weights, and forces whatever these are."""
+    batch, model = Batch.from_data_list(crystals(2)), make_model(cutoff=4.0)
+    given = {"rho": 0.5, "rho_stress": 0.5}
+    tasks = [PotentialTask(model, **(given | {name: weight})).train() for weight in (0.25, 0.5, 1.0)]
+    losses = [task.loss_of(task.potential(batch), task.labels(batch)).item() for task in tasks]
+    assert losses[2] - losses[1] == pytest.approx(2 * (losses[1] - losses[0]), rel=1e-9)
+    assert losses[0] < losses[1]
+
+
 def test_stress_of_the_task_is_that_of_the_potential(make_model):
     task, batch = task_of(make_model, rho_stress=1.0), Batch.from_data_list(crystals(2))
     out = task._loss(batch)[1]
