@@ -11,10 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.modules import module as _modules
-from torch.utils import _python_dispatch
-
-#: Base of what looks at each operation before it is done.
-TorchDispatchMode = _python_dispatch.TorchDispatchMode
 
 
 def private(place: Any, path: str, fallback: Callable[..., Any]) -> Callable[..., Any]:
