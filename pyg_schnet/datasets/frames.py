@@ -59,6 +59,8 @@ class Frames:
         self.frames: list[Frame] = []
         self.seen: set[bytes] = set()
         self.not_finite = self.too_far = self.duplicates = 0
+        #: Crystals that were not added because no arrangement of atoms is given.
+        self.partly_occupied = 0
         #: Why a field of the files is left out, by its name; added to the report.
         self.dropped: dict[str, str] = {}
 
@@ -98,6 +100,8 @@ class Frames:
         """
         if not self.frames:
             left_out = self.not_finite + self.too_far
+            if self.partly_occupied:
+                raise ValueError(f"{name}: no structure is left, {self.partly_occupied} have sites partly occupied")
             raise ValueError(f"{name}: none of {left_out} structures has finite positions and lattice vectors")
         z = np.concatenate([frame.z for frame in self.frames])
         sizes = torch.tensor([len(frame.z) for frame in self.frames])
@@ -150,6 +154,7 @@ class Frames:
         }
         some: dict[str, Any] = {
             "left out, too far from the origin": self.too_far,
+            "left out, sites partly occupied": self.partly_occupied,
             "without energy": int(values["energy"].isnan().sum()) if "energy" in values else count,
             "without forces": sum(frame.forces is None for frame in self.frames),
             "atoms without forces": sum(

@@ -11,6 +11,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet.datasets.ase_files import Read, read_structures
 from pyg_schnet.datasets.base import Collated, StructureDataset
+from pyg_schnet.datasets.crystal import OCCUPANCY_TOLERANCE
 from pyg_schnet.datasets.fields import Field
 from pyg_schnet.datasets.frames import Frame, Frames
 from pyg_schnet.datasets.source import RemoteFile
@@ -34,7 +35,8 @@ class Trajectory(StructureDataset):
     ``config_weight``, ``config_energy_weight``, ``config_forces_weight``, ``config_stress_weight`` and, for each atom,
     ``atom_weight`` are weights of the loss, one where they are lacking.
 
-    Structures whose positions or lattice vectors are NaN, infinite or beyond 1e9 Angstrom are left out. Those far from
+    Structures whose positions or lattice vectors are NaN, infinite or beyond 1e9 Angstrom are left out, and so are
+    crystals with sites that are occupied in part. Those far from
     the origin are moved near it, so that float32 keeps their digits; below 32 Angstrom, or twice their own extent,
     positions stay as the file has them. Structures that occur more than once are kept. ``report`` counts all this and
     says which fields are kept, renamed or dropped.
@@ -113,6 +115,8 @@ class Trajectory(StructureDataset):
             )
         self.keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key, "virial": virial_key}
         self.cell_key, self.format = cell_key, format
+        if pbc is not None and np.shape(pbc) not in {(), (3,)}:
+            raise ValueError(f"`pbc` must be True, False or three of them, got {pbc}")
         self.pbc = None if pbc is None else tuple(bool(axis) for axis in np.broadcast_to(np.asarray(pbc), 3))
         self.factors = _factors(energy_unit, length_unit, stress_unit)
         #: Units by key of the structures.
@@ -154,7 +158,10 @@ class Trajectory(StructureDataset):
                 where, fields = f"{path}, structure {number}", read.fields()
                 first = first or f"{where} has no field {{}}; its fields are {', '.join(sorted(fields)) or 'none'}"
                 found |= fields.keys()
-                frames.add(self._frame(where, read, fields))
+                if _is_shared(read.of_structure.get("occupancy")):
+                    frames.partly_occupied += 1
+                else:
+                    frames.add(self._frame(where, read, fields))
         for label, key in {**self.keys, "cell": self.cell_key}.items():
             if key not in {None, label, *found}:
                 raise ValueError(f"{first.format(repr(key))}: name one of them as `{label}_key`")
@@ -211,6 +218,14 @@ class Trajectory(StructureDataset):
             expected = " or ".join(map(str, sizes))
             raise ValueError(f"{where}: expected {expected} numbers in the field {key!r}, got {numbers.size}")
         return numbers
+
+
+def _is_shared(occupancy: Any) -> bool:
+    """Whether a site of a crystal holds several elements or is not always occupied, as ASE reads it from a CIF."""
+    if not isinstance(occupancy, dict):
+        return False
+    sites = [site for site in occupancy.values() if isinstance(site, dict)]
+    return any(len(site) > 1 or abs(sum(site.values()) - 1) > OCCUPANCY_TOLERANCE for site in sites)
 
 
 def _factors(energy: str, length: str, stress: str | None) -> dict[str, float]:

@@ -522,3 +522,20 @@ def test_whole_numbers_keep_their_digits(tmp_path):
     dataset = Trajectory(tmp_path, write(tmp_path / "own.xyz", made), log=False)
     assert [data.ids.long().tolist() for data in dataset] == [[2**24 + 1, 2**24 + 2], [2**24 + 1]]
     assert dataset[0].kinds.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("occupancy", "left"), [("1.0", 2), ("0.5", 1)])
+def test_sites_occupied_in_part_are_left_out(tmp_path, occupancy, left):
+    ase.io.write(tmp_path / "one.cif", bulk("NaCl", "rocksalt", a=5.6))
+    text = (tmp_path / "one.cif").read_text()
+    assert text.count("1.0000") >= 2
+    head, _, last = text.rpartition("1.0000")
+    (tmp_path / "two.cif").write_text(head + occupancy + last)
+    dataset = Trajectory(tmp_path, [tmp_path / "one.cif", tmp_path / "two.cif"], log=False)
+    assert (len(dataset), dataset.report.get("left out, sites partly occupied", 0)) == (left, 2 - left)
+
+
+def test_periodic_axes_are_one_or_three(tmp_path):
+    path = write(tmp_path / "own.xyz", structures())
+    with pytest.raises(ValueError, match="`pbc` must be True, False or three of them, got"):
+        Trajectory(tmp_path, path, pbc=[True, False], log=False)
