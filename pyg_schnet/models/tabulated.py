@@ -161,10 +161,10 @@ class TabulatedModel(AtomisticModel):
         buffer of the model in its dtype: :func:`pyg_schnet.save`, ``deepcopy`` and ``to`` take them along. Energies,
         forces, stresses and Hessians are derivatives of one another to round-off, and those of the exact model to the
         accuracy that :func:`~pyg_schnet.models.accuracy.table_accuracy` tells: round-off of float32; in float64 some
-        1e-10 of the energies and 1e-7 of the forces, more digits with a smaller ``knot_spacing``. The weights stay, and so do their
-        gradients except for those of the basis and the filter networks, which are not evaluated. On a CPU with the
-        extra ``fast``, energies, forces and stresses of small structures are computed in one pass without autograd, see
-        :mod:`pyg_schnet.models.frozen_pass`.
+        1e-10 of the energies and 1e-7 of the forces, more digits with a smaller ``knot_spacing``. The weights stay, and
+        so do their gradients except for those of the basis and the filter networks, which are not evaluated. On a CPU
+        with the extra ``fast``, energies, forces and stresses of small structures are computed in one pass without
+        autograd, see :mod:`pyg_schnet.models.frozen_pass`.
 
         The model goes to evaluation mode, and ``train()`` is refused until :meth:`unfreeze`. New weights through
         ``load_state_dict`` or ``reset_parameters``, and ``to`` another dtype, make new tables, and so does the next
