@@ -14,6 +14,11 @@ from pyg_schnet.training import PotentialTask, PropertyTask, RunTrainer, SplitDa
 from pyg_schnet.training import options as options_module
 
 
+def named(value):
+    """Names of options; their values may be objects with an address in their text."""
+    return "-".join(value) if isinstance(value, dict) else None
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return MD17(tmp_path_factory.mktemp("md17"), "ethanol_xtb", log=False)[:24]
@@ -60,7 +65,7 @@ def run(dataset, folder, task=None, **options):
         {"max_minutes": 10, "max_steps": 5},
         {"log_every_n_steps": 1, "logger": True},
     ],
-    ids=str,
+    ids=named,
 )
 def test_options_that_work(dataset, tmp_path, options):
     """The last step is validated, the model is written and is made of numbers."""
@@ -99,7 +104,7 @@ def test_options_that_work(dataset, tmp_path, options):
         ({"callbacks": [EMAWeightAveraging(decay=0.9)]}, "averages its weights already; set `ema_decay`"),
         ({"accelerator": "tpus"}, "tpus"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_options_that_are_refused(dataset, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
