@@ -93,6 +93,12 @@ def test_files_and_result(dataset, tmp_path):
     assert split.made["seed"] == 0
 
 
+def test_further_facts_are_in_the_header(dataset, tmp_path):
+    task, data = task_and_data(dataset)
+    result = fit(task, data, tmp_path, max_steps=4, validate_every=4, accelerator="cpu", info={"purpose": "a test"})
+    assert read_header(result.model)["training"]["purpose"] == "a test"
+
+
 def test_written_model_is_the_average_of_the_best_step(dataset, tmp_path):
     result = run(dataset, tmp_path)
     best = read_checkpoint(tmp_path / "best.ckpt")
