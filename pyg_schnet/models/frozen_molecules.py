@@ -13,8 +13,9 @@ from torch import Tensor
 
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.compiled import pairs_of_few
-from pyg_schnet.models.frozen_pass import AT_ONCE, SMALL, products_of, shares_of
+from pyg_schnet.models.frozen_pass import AT_ONCE, SMALL, products_of, references_of, shares_of
 from pyg_schnet.models.plan import plan_of
+from pyg_schnet.nn import Reference
 from pyg_schnet.ops import trilinear
 
 
@@ -33,7 +34,7 @@ def frozen_molecules(model: Any, z: Any, pos: Any, batch: Any, batch_size: int |
         no normalisation, and there are compiled loops.
     """
     plan = plan_of(model) if _is_usual(model, z, pos, batch, batch_size) else None
-    if plan is None or model.interactions[0].conv.norm is not None:
+    if plan is None or plan.convolutions[0].norm is not None or type(model.reference) is not Reference:
         return None
     if batch is None:
         batch, batch_size = torch.zeros_like(z), 1
@@ -48,7 +49,8 @@ def frozen_molecules(model: Any, z: Any, pos: Any, batch: Any, batch_size: int |
     what = energy, forces, numbers, pos.detach().numpy(), structures, plan.network, pairs, shares_of(model, structures)
     number, products, loops = len(groups[0]) - 1, products_of(plan.network), plan.loops
     trilinear.cpu_loops().share_out(lambda *part: loops.molecules_both_ways(*what, groups, part), number, 1, products)
-    return model.total(torch.from_numpy(energy[:, None]), z, batch, batch_size).squeeze(-1), torch.from_numpy(forces)
+    energy += references_of(model, numbers, structures, batch_size)
+    return torch.from_numpy(energy), torch.from_numpy(forces)
 
 
 def _is_usual(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) -> bool:

@@ -159,6 +159,26 @@ def shares_of(model: Any, structures: ndarray) -> ndarray:
     return shares
 
 
+def references_of(model: Any, numbers: ndarray, structures: ndarray, batch_size: int) -> ndarray:
+    """What :meth:`~pyg_schnet.models.AtomisticModel.total` adds for one target [B] float64, in a third of its time.
+
+    Args:
+        model: A model on the CPU whose readout is a sum or mean over atoms.
+        numbers: Atomic numbers [N], already checked.
+        structures: Structure of each atom [N].
+        batch_size: Number of structures B.
+
+    Returns:
+        References of the structures.
+    """
+    reference = model.reference
+    each = reference.atomref.numpy()[numbers, 0] + reference.mean.numpy()
+    total: ndarray = np.bincount(structures, each, batch_size)
+    if reference.how == "mean":
+        total /= np.maximum(np.bincount(structures, minlength=batch_size), 1)
+    return total
+
+
 def suits(model: Any, batch: Tensor, edges: Edges) -> bool:
     """Whether structures are small, and all are ordinary numbers on a CPU."""
     vec = edges.edge_vec
