@@ -183,7 +183,7 @@ def _check_lattices(key: str, structures: list[Data], lacking: list[int]) -> Non
 
 
 def _cannot_fill(key: str, having: list[int], lacking: list[int]) -> ValueError:
-    remedy = "give it to all structures or to none"
+    remedy = "give it to all structures or to none; labels may be NaN where they are not known"
     if key.startswith("edge_"):
         remedy = "give all structures a graph, for example by RadiusGraph, or none"
     return ValueError(
