@@ -105,8 +105,14 @@ def _alike(stores: list[dict[str, Any]]) -> bool:
 
 
 def _needs_row(key: str, value: Any, structure: Data) -> bool:
-    """Whether the value has the shape of one structure without the row of the batch."""
-    return isinstance(value, Tensor) and value.shape == LAYOUT[key] and not isinstance(structure, Batch)
+    """Whether the value has the shape of one structure without the row of the batch, which PyG will not give it."""
+    alone = isinstance(value, Tensor) and value.shape == LAYOUT[key] and not isinstance(structure, Batch)
+    return alone and not _is_stacked(key, value, structure)
+
+
+def _is_stacked(key: str, value: Any, structure: Data) -> bool:
+    """Whether PyG gives the value a row of its own, as a subclass of ``Data`` may ask for."""
+    return structure.__cat_dim__(key, value) is None
 
 
 def _complete(key: str, structures: list[Data], labels: Collection[str]) -> None:
@@ -150,8 +156,15 @@ def _fill(key: str, structures: list[Data], having: list[int], labels: Collectio
         return
     value = {**dict.fromkeys(labels, torch.nan), **OF_STRUCTURES, **OF_ATOMS}.get(key)
     example = examples[0]
+    if value is not None and isinstance(example, Tensor) and _is_stacked(key, example, structures[having[0]]):
+        _check_lattices(key, structures, lacking)
+        for number in lacking:
+            one = structures[number]
+            one._store._mapping[key] = one.pos.new_full(example.shape, value, dtype=example.dtype)
+        return
     if value is None or not isinstance(example, Tensor) or (math.isnan(value) and not example.is_floating_point()):
-        raise _cannot_fill(key, having, lacking)
+        kind = None if value is None or isinstance(example, Tensor) else type(example).__name__
+        raise _cannot_fill(key, having, lacking, kind)
     sizes = [value.size(0) if isinstance(value, Tensor) and value.dim() else 1 for value in examples]
     of_atoms = sizes == [structures[number].pos.size(0) for number in having]
     of_structures = sizes == [_count(structures[number]) for number in having]
@@ -182,8 +195,10 @@ def _check_lattices(key: str, structures: list[Data], lacking: list[int]) -> Non
             )
 
 
-def _cannot_fill(key: str, having: list[int], lacking: list[int]) -> ValueError:
-    remedy = "give it to all structures or to none"
+def _cannot_fill(key: str, having: list[int], lacking: list[int], kind: str | None = None) -> ValueError:
+    remedy = "give it to all structures or to none; labels may be NaN where they are not known"
+    if kind is not None:
+        remedy = f"make it a tensor, it is a {kind}"
     if key.startswith("edge_"):
         remedy = "give all structures a graph, for example by RadiusGraph, or none"
     return ValueError(

@@ -126,8 +126,9 @@ def test_single_atoms_do_not_confuse_atoms_and_structures(way):
         ({"edge_shift": torch.zeros(0, 3, dtype=torch.long)}, "`edge_shift` is in structure .* but not in"),
         ({"feature": torch.zeros(3, 4)}, "`feature` is in structure .*; give it to all structures or to none"),
         ({"y": torch.tensor([1])}, "`y` is in structure"),
+        ({"cell": LATTICE["cell"].numpy(), "pbc": LATTICE["pbc"]}, "make it a tensor, it is a ndarray"),
     ],
-    ids=["edges", "shifts", "unknown", "classes"],
+    ids=["edges", "shifts", "unknown", "classes", "arrays"],
 )
 def test_what_cannot_be_filled_is_one_sentence(way, swapped, more, message):
     both = [water(**more), water()]
@@ -158,6 +159,23 @@ def test_lattices_without_a_row_of_their_own(potential, way, layout):
         assert batch.cell.shape == (len(structures), 3, 3)
         assert batch.pbc.shape == (len(structures), 3)
         assert torch.equal(batch.cell[0], LATTICE["cell"][0]) or structures[0] is structures[-1]
+
+
+class Stacked(Data):
+    """A structure whose lattice PyG stacks, as its documentation shows for values of whole graphs."""
+
+    def __cat_dim__(self, key, value, *args, **kwargs):
+        return None if key in LATTICE else super().__cat_dim__(key, value, *args, **kwargs)
+
+
+@pytest.mark.parametrize("way", ["Batch", "DataLoader", "StructureLoader"])
+def test_lattices_that_pyg_stacks(potential, way):
+    """Such a structure needs no row of its own, and one without a lattice gets none."""
+    crystal = Stacked(**silicon(cell=LATTICE["cell"][0], pbc=LATTICE["pbc"][0]).to_dict())
+    molecule = Stacked(**water().to_dict())
+    for structures in ([crystal, crystal], [molecule, crystal], [crystal, molecule]):
+        alone = [potential(silicon() if one is crystal else water())["energy"] for one in structures]
+        torch.testing.assert_close(potential(WAYS[way](structures))["energy"], torch.cat(alone))
 
 
 @pytest.mark.parametrize("way", [*WAYS, "workers"])

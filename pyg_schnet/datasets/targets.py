@@ -66,6 +66,25 @@ class Target(NamedTuple):
         return values.reshape(count)
 
 
+def check_key(key: str) -> None:
+    """Refuse a key whose values PyG changes when it makes a batch.
+
+    Args:
+        key: Key of the data.
+
+    Raises:
+        ValueError: If its name says that it counts atoms or structures.
+
+    Example:
+        >>> check_key("gap")
+    """
+    if "index" in key or "batch" in key or key == "face":
+        raise ValueError(
+            f"`{key}` cannot be learnt: PyG adds numbers of atoms or structures to values of this name when it makes a "
+            "batch; give it a name without 'index' and 'batch'"
+        )
+
+
 def find_target(dataset: Any, name: str) -> Target:
     """Find a target by its name.
 
@@ -78,7 +97,7 @@ def find_target(dataset: Any, name: str) -> Target:
         Where it is found.
 
     Raises:
-        ValueError: If the dataset has no such target, with what it has.
+        ValueError: If the dataset has no such target, with what it has, or PyG would change its values.
 
     Example:
         >>> import tempfile
@@ -98,6 +117,7 @@ def find_target(dataset: Any, name: str) -> Target:
     keys = _keys_of_targets(dataset, name, {"y"} if columns else set())  # y is not one target but all
     key = getattr(dataset, "renamed", {}).get(name, name)
     if key in keys:
+        check_key(key)
         return Target(name, key, None, units.get(key, ""))
     known = {other.lower(): other for other in [*columns, *keys]}
     close = difflib.get_close_matches(name.lower(), known, 1)

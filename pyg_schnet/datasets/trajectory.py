@@ -214,6 +214,11 @@ class Trajectory(StructureDataset):
             numbers = np.asarray(fields[key], dtype=np.float64).reshape(-1)
         except (TypeError, ValueError):
             raise ValueError(f"{where}: expected numbers in the field {key!r}, got {fields[key]!r}") from None
+        if np.asarray(fields[key]).dtype == bool:  # ASE's meaning of a word without a value; it would count as 1
+            raise ValueError(
+                f"{where}: expected numbers in the field {key!r}, got {fields[key]}, the word without a value; write "
+                f"{key}=-1.5 in the comment line, or name another key"
+            )
         if numbers.size not in sizes:
             expected = " or ".join(map(str, sizes))
             raise ValueError(f"{where}: expected {expected} numbers in the field {key!r}, got {numbers.size}")

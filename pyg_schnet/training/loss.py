@@ -93,7 +93,7 @@ def energy_forces_loss(
             raise ValueError(f"`{name}` of the data must have shape {list(value.shape)}, got {list(target.shape)}")
     weights = Weights() if weights is None else weights
     energy_error = _of_scalars(_difference(energy, energy_target).to(forces.dtype), loss, huber_delta)  # [B]
-    forces_error = _of_vectors(_difference(forces, forces_target), loss, huber_delta)  # [N]
+    forces_error = _of_vectors(_difference(forces, forces_target).to(forces.dtype), loss, huber_delta)  # [N]
     num_atoms = torch.zeros(energy.size(0), dtype=forces.dtype, device=forces.device)
     num_atoms = num_atoms.index_add(0, batch, torch.ones_like(forces_error))
     forces_error = _weighted(forces_error, weights.atoms)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target
-from pyg_schnet.training.weights import WEIGHTS
+from pyg_schnet.training.weights import WEIGHTS, weights_of
 from pyg_schnet.units import KCAL_PER_MOL, SYMBOLS
 
 #: Root mean square of the components of forces in eV/Angstrom that no ordinary set of structures exceeds.
@@ -89,7 +89,9 @@ class Overview(NamedTuple):
         return found
 
 
-def overview(dataset: Any, targets: Sequence[Target], forces_key: str | None, potential: bool) -> Overview:
+def overview(
+    dataset: Any, targets: Sequence[Target], forces_key: str | None, potential: bool, stress: bool = False
+) -> Overview:
     """Go through a training set once.
 
     Args:
@@ -97,6 +99,7 @@ def overview(dataset: Any, targets: Sequence[Target], forces_key: str | None, po
         targets: What is learnt of each structure.
         forces_key: Key of the forces; ``None`` if they are not learnt.
         potential: Whether the first target is a total energy in eV.
+        stress: Whether stresses are learnt.
 
     Returns:
         Its figures.
@@ -120,7 +123,7 @@ def overview(dataset: Any, targets: Sequence[Target], forces_key: str | None, po
             finite = forces.isfinite()
             squares += float(forces[finite].square().sum())
             known += int(finite.sum())
-        heaviest = max(heaviest, _heaviest_weight(batch))
+        heaviest = max(heaviest, _heaviest_weight(batch, forces_key is not None, stress))
     atoms, column = torch.cat(sizes), torch.cat(values)
     total = int(atoms.sum())
     if forces_key is not None and not known:
@@ -149,15 +152,17 @@ def _spread(values: Tensor) -> tuple[float, float, int]:
     return float(values.mean()), float(values.std(correction=0)), values.numel()
 
 
-def _heaviest_weight(batch: Any) -> float:
-    """The largest weight of a batch, 1 if it has none."""
-    heaviest = 1.0
+def _heaviest_weight(batch: Any, forces: bool, stress: bool) -> float:
+    """The largest weight of what is learnt from a batch, 1 if it has none."""
     for key in WEIGHTS:
         weights = batch.get(key)
-        if not isinstance(weights, Tensor):
-            continue
-        if not (weights.isfinite().all() and (weights >= 0).all()):
+        if isinstance(weights, Tensor) and not (weights.isfinite().all() and (weights >= 0).all()):
             raise ValueError(f"`{key}` must be at least 0 and finite for all examples, got {float(weights.min())}")
-        if key == "config_weight":
-            heaviest = float(weights.max())
-    return heaviest
+    found = weights_of(batch)
+    parts = [found.energy, *[found.stress] * stress]
+    if forces:
+        of_structures, atoms = found.forces, found.atoms
+        if of_structures is not None and atoms is not None:
+            atoms = of_structures[batch.batch] * atoms
+        parts.append(of_structures if atoms is None else atoms)
+    return max(1.0 if part is None else float(part.max()) for part in parts)

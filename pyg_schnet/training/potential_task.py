@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError, MetricCollection
 
-from pyg_schnet.datasets.targets import Target
+from pyg_schnet.datasets.targets import Target, check_key
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.models import AtomisticModel, Potential, properties
 from pyg_schnet.models.inputs import check_volume
@@ -146,8 +146,10 @@ class PotentialTask(TrainingTask):
         for name in labels:
             if data.get(name) is None:
                 raise ValueError(
-                    f"{type(dataset).__name__} has no `{name}` to learn, it has {', '.join(sorted(data.keys()))}"
+                    f"{type(dataset).__name__} has no `{name}` to learn, it has {', '.join(sorted(data.keys()))}; name "
+                    f"another key{', or set `forces=False`' if name == self.hparams['forces_key'] else ''}"
                 )
+            check_key(name)
 
     def overview(self, data: Any) -> Overview:
         """Figures of the training set, see :class:`~pyg_schnet.training.overview.Overview`.
@@ -159,7 +161,7 @@ class PotentialTask(TrainingTask):
             The figures.
         """
         key = self.hparams["forces_key"] if self.hparams["forces"] else None
-        return overview(data.part("train"), self.targets, key, True)
+        return overview(data.part("train"), self.targets, key, True, self.hparams["rho_stress"] > 0)
 
     def training_step(self, batch: Data, batch_idx: int) -> Tensor:
         """Loss of a mini-batch.

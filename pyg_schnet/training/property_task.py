@@ -87,7 +87,8 @@ class PropertyTask(TrainingTask):
         self.save_hyperparameters(ignore=["model"])
         self.hparams["config"] = model.config
         self.network = model
-        self.errors = MetricCollection({name: MeanAbsoluteError() for name in targets})
+        # by number: a module's name can hold no full stop, nor be that of a method
+        self.errors = MetricCollection({str(column): MeanAbsoluteError() for column in range(len(targets))})
 
     @property
     def model(self) -> Any:
@@ -117,14 +118,14 @@ class PropertyTask(TrainingTask):
         """
         loss, predicted, true = self._loss(batch)
         self.validation_loss.update(loss.detach(), weight=batch.num_graphs)
-        for column, name in enumerate(self.names):
+        for column in range(len(self.names)):
             known = true[:, column].isfinite()
-            self.errors[name].update(predicted[known, column], true[known, column])
+            self.errors[str(column)].update(predicted[known, column], true[known, column])
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the mean absolute errors in the units of the data."""
-        for target in self._found():
-            error = self.errors[target.name].compute()
+        for column, target in enumerate(self._found()):
+            error = self.errors[str(column)].compute()
             if error.isfinite():
                 self.log(f"val/{target.name}_mae" + (f" [{target.unit}]" if target.unit else ""), error)
         self.errors.reset()

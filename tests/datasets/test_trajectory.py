@@ -176,6 +176,9 @@ def test_messages(tmp_path):
         atoms.positions[0] = np.inf
     with pytest.raises(ValueError, match="none of 3 structures has finite"):
         Trajectory(tmp_path, write(tmp_path / "bad.traj", bad), log=False)
+    (tmp_path / "plain.xyz").write_text("1\nenergy -1.5\nH 0 0 0\n")
+    with pytest.raises(ValueError, match="field 'energy', got True, the word without a value; write energy=-1.5"):
+        Trajectory(tmp_path, tmp_path / "plain.xyz", log=False)
 
 
 @pytest.mark.parametrize("name", ["own.xyz", "own.db"])

@@ -199,3 +199,13 @@ def test_weights_by_keys():
     data.atom_weight = torch.ones(2)
     with pytest.raises(ValueError, match=r"`atom_weight` must have one value for each of the 3 atoms, got \[2\]"):
         weights_of(data)
+
+
+@pytest.mark.parametrize("kind", ["squared", "absolute", "huber"])
+def test_float64_labels_of_a_float32_model(labelled, kind):
+    """Arrays of NumPy are float64; the model, and its loss, stay as they are."""
+    (energy, forces, target, forces_target, batch), _ = labelled
+    rough = energy_forces_loss(energy.float(), forces.float(), target, forces_target.double(), batch, 0.1, loss=kind)
+    fine = energy_forces_loss(energy.double(), forces.double(), target, forces_target.double(), batch, 0.1, loss=kind)
+    assert rough.dtype == torch.float32
+    assert float(rough) == pytest.approx(float(fine), rel=1e-5)

@@ -107,3 +107,12 @@ def test_properties(tmp_path, capfd):
     values = torch.cat([dataset[int(k)].y[:, dataset.targets["gap"]] for k in data.split["train"]])
     assert said.startswith("16 training and 8 validation examples of ")
     assert f"; gap {float(values.mean()):.6g}, spread " in said
+
+
+def test_weights_that_leave_nothing_to_learn(dataset, tmp_path):
+    """Each of the labels is switched off, though none of the structures is."""
+    structures = scaled(dataset)
+    for one in structures:
+        one.config_energy_weight, one.atom_weight = torch.zeros(1), torch.zeros(len(one.z))
+    with pytest.raises(ValueError, match="all weights of the training set are zero"):
+        run(structures, tmp_path)

@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import SchNet, load
-from pyg_schnet.datasets import MD17, QM9, MaterialsProject, random_split
+from pyg_schnet.datasets import MD17, QM9, MaterialsProject, as_dataset, random_split
 from pyg_schnet.datasets.targets import find_target
 from pyg_schnet.models import properties, read_header
 from pyg_schnet.training import PotentialTask, PropertyTask, SplitDataModule, fit, squared_loss
@@ -285,3 +285,22 @@ def test_potentials_are_learnt_in_electronvolts(frames):
     dataset.units = {"energy": "kcal/mol"}
     with pytest.raises(ValueError, match="potentials are learnt in eV, the dataset has energies in kcal/mol; convert"):
         PotentialTask(model_of()).check(dataset)
+
+
+@pytest.mark.parametrize("name", ["E.tot", "train", "keys", "homo-lumo [eV]", "index of refraction"])
+def test_targets_of_any_name(tmp_path, name):
+    """Also those that a module could not have, and that of a column of `y`, whose values PyG does not change."""
+    structures = [Data(z=torch.tensor([1, 1]), pos=torch.eye(3)[:2] * (1 + i / 20), y=torch.ones(1)) for i in range(12)]
+    dataset = as_dataset(structures)
+    dataset.targets = {name: 0}
+    data = SplitDataModule(dataset, {"train": range(8), "val": range(8, 12)}, batch_size=4)
+    fit(PropertyTask(model_of(), name), data, tmp_path / "run", max_steps=2, logger=True, enable_progress_bar=False)
+    assert f"val/{name}_mae" in next(tmp_path.rglob("metrics.csv")).read_text()
+
+
+@pytest.mark.parametrize("key", ["my_index", "batch_gap", "face"])
+def test_keys_that_pyg_counts_up(key):
+    """The gap of the second structure of a batch would be higher by the number of atoms of the first."""
+    structures = [Data(z=torch.tensor([1, 1]), pos=torch.zeros(2, 3), **{key: torch.ones(1)}) for _ in range(2)]
+    with pytest.raises(ValueError, match=f"`{key}` cannot be learnt: PyG adds"):
+        find_target(structures, key)
