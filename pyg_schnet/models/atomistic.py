@@ -105,7 +105,8 @@ class AtomisticModel(nn.Module):
         """Compile :meth:`represent`, which takes most of the time; everything around it stays as it is.
 
         Copies of the model compile their own network with the same options, files do not know of it. After
-        ``model.represent = torch.compile(model.represent)`` instead, copies have the plain network.
+        ``model.represent = torch.compile(model.represent)`` instead, copies have the plain network. Second derivatives
+        (Hessians, and training on forces), which compilers do not have, are those of the plain network.
 
         Args:
             **options: Arguments of ``torch.compile``, for example ``dynamic=True`` for structures of many sizes.

@@ -22,7 +22,7 @@ def not_compiled(potential: nn.Module, *inputs: Any, **options: Any) -> dict[str
     Returns:
         What it returns.
     """
-    out: dict[str, Tensor] = potential(*inputs, **options)
+    out: dict[str, Tensor] = potential.forward(*inputs, **options)  # in a call already, which may be compiled itself
     return out
 
 
@@ -42,6 +42,23 @@ def without_compiled_methods(module: nn.Module, state: dict[str, Any]) -> dict[s
         {'number': 1}
     """
     return {name: value for name, value in state.items() if not _is_compiled_method(type(module), name, value)}
+
+
+def as_it_was_written(model: Any) -> Any:
+    """A model without the methods that a compiler has made faster, whose derivatives can be differentiated again.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The model itself if there are none, else one that shares all layers and weights with it.
+    """
+    kept = without_compiled_methods(model, vars(model))
+    if len(kept) == len(vars(model)):
+        return model
+    plain = object.__new__(type(model))
+    vars(plain).update(kept)
+    return plain
 
 
 def forget_foreign_methods(module: nn.Module) -> None:

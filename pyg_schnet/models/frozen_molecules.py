@@ -17,6 +17,7 @@ from pyg_schnet.models.frozen_pass import AT_ONCE, SMALL, products_of, reference
 from pyg_schnet.models.plan import plan_of
 from pyg_schnet.nn import Reference
 from pyg_schnet.ops import trilinear
+from pyg_schnet.ops.filter_table import LOOPED
 
 
 def frozen_molecules(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) -> tuple[Tensor, Tensor] | None:
@@ -57,7 +58,9 @@ def _is_usual(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) 
     """Whether these are plain tensors of matching kinds and shapes on the CPU; values are looked at later."""
     if type(pos) is not Tensor or type(z) is not Tensor or not may_inspect(pos) or not may_inspect(z):
         return False
-    if pos.dtype != model.filter_tables.dtype or z.dtype != torch.long or trilinear.cpu_loops() is None:
+    if pos.dtype not in LOOPED or pos.dtype != model.filter_tables.dtype:
+        return False
+    if z.dtype != torch.long or trilinear.cpu_loops() is None:
         return False
     if (
         pos.dim() != 2

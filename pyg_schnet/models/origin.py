@@ -25,7 +25,7 @@ class Origin:
     Args:
         entries: What may be replaced, of which values in memory may change.
         constant: What may be replaced, of which values must stay, too: changes in place are noticed, except for those
-            by way of ``weight.data``, which torch does not count.
+            by way of ``weight.data`` or to tensors made in inference mode, which torch does not count.
 
     Example:
         >>> import torch
@@ -43,7 +43,7 @@ class Origin:
         entries, constant = list(entries), list(constant)
         held = {(id(holder), name): (holder, name, value) for holder, name, value in [*entries, *constant]}.values()
         self._holders, self._names, self._values = map(list, zip(*held, strict=True)) if held else ([], [], [])
-        self._constant = _tensors(value for *_, value in constant)
+        self._constant = [one for one in _tensors(value for *_, value in constant) if not one.is_inference()]
         self.tensors = _tensors(self._values)
         self._wide = _wide(self.tensors)
         self._seen: list[Any] = self._look()

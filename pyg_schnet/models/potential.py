@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet.graph import check_structures, may_inspect
 from pyg_schnet.models.atomistic import AtomisticModel
-from pyg_schnet.models.compiled import not_compiled
+from pyg_schnet.models.compiled import as_it_was_written, not_compiled
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import check_volume, given_inputs
@@ -287,6 +287,8 @@ def evaluate_on(
     Returns:
         Energies, and what they are differentiated by.
     """
+    if differentiable or not first_only:
+        model = as_it_was_written(model)
     found = model.energies_and_slopes(z, batch, batch_size, edges, differentiable) if first_only else None
     if found is not None:
         energy = model.total(found[0], z, batch, batch_size).squeeze(-1)

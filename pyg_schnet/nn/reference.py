@@ -216,7 +216,9 @@ class Reference(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow the model to a device, not to a dtype."""
         for name, buffer in self.named_buffers():
-            setattr(self, name, buffer.to(device=fn(buffer).device))
+            device = fn(buffer).device
+            moved = torch.empty_like(buffer, device=device) if buffer.is_meta else buffer.to(device=device)
+            setattr(self, name, moved)
         return self
 
 

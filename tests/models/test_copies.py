@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_schnet import Potential, SchNet, load, save
-from pyg_schnet.models import Committee
+from pyg_schnet.models import Committee, CommitteePotential
 
 MakeModel = Callable[..., SchNet]
 COPIES: dict[str, Callable[[Any], Any]] = {
@@ -185,3 +185,36 @@ def test_weights_laid_out_in_another_way_at_the_same_address(
     plain.filters = "exact"
     for name, value in Potential(plain)(*water).items():
         torch.testing.assert_close(Potential(model)(*water)[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", COMPILERS)
+def test_second_derivatives_of_compiled_networks(way: str, make_model: MakeModel) -> None:
+    """A compiler that has no second derivatives."""
+    plain = make_model()
+    model = copy.deepcopy(plain)
+    if way == "our way":
+        model.compile_network(backend="aot_eager")
+    else:
+        model.represent = torch.compile(model.represent, backend="aot_eager")  # type: ignore[method-assign]
+    z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]).double()
+    torch.testing.assert_close(Potential(model).hessian(z, pos), Potential(plain).hessian(z, pos))
+    slopes = []
+    for one in (plain, model):
+        Potential(one.train())(z, pos)["forces"].square().sum().backward()
+        slopes.append([parameter.grad for parameter in one.parameters()])
+    torch.testing.assert_close(slopes[1], slopes[0])
+
+
+@pytest.mark.parametrize(
+    "kind", [Potential, lambda model: CommitteePotential(Committee([model, copy.deepcopy(model)]))]
+)
+def test_potentials_compiled_in_place(kind: Callable[[SchNet], nn.Module], make_model: MakeModel) -> None:
+    z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]).double()
+    potential = kind(make_model())
+    expected = potential(z, pos)
+    seen: list[int] = []
+    potential.register_forward_hook(lambda *_: seen.append(1))
+    potential.compile(backend="eager")
+    torch.testing.assert_close(potential(z, pos), expected)
+    assert potential(z[:2], pos[:2])["forces"].shape == (2, 3)
+    assert len(seen) == 2

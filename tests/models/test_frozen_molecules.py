@@ -143,6 +143,30 @@ def test_weights_and_layers_that_change_are_seen(make_model: MakeModel, taken: l
     assert taken == [True] * 4 + [False]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_kinds_of_numbers_that_loops_do_not_have(
+    dtype: torch.dtype, make_model: MakeModel, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model().freeze()
+    z, pos, batch = molecules(torch.float64, 5, 8)
+    potential = Potential(copy.deepcopy(model).to(dtype))
+    compare(potential(z, pos.to(dtype), batch), ordinary(monkeypatch, lambda: potential(z, pos.to(dtype), batch)))
+    exact = Potential(model)(z, pos.to(dtype).double(), batch)
+    given = potential(z, pos.to(dtype), batch)
+    assert given["forces"].dtype == dtype
+    assert (given["energy"] - exact["energy"]).abs().max() < 20 * torch.finfo(dtype).eps * exact["energy"].abs().max()
+    assert taken == [False, True, False]
+
+
+def test_a_frozen_model_made_in_inference_mode(make_model: MakeModel) -> None:
+    with torch.inference_mode():
+        model = make_model().freeze()
+    expected = make_model().freeze()
+    expected.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()})
+    z, pos, batch = molecules(torch.float64, 5, 8)
+    compare(Potential(model)(z, pos, batch), Potential(expected)(z, pos, batch))
+
+
 INPUTS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor], Any], str | None]] = {
     "NaN": (lambda z, pos, batch: (z, pos.index_fill(0, torch.tensor([2]), torch.nan), batch), "must be finite"),
     "same place": (lambda z, pos, batch: (z, pos.index_copy(0, torch.tensor([1]), pos[:1]), batch), "same place"),

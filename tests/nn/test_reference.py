@@ -37,6 +37,14 @@ def test_stays_float64_whatever_the_model_is(dtype: torch.dtype) -> None:
     assert model[1](Z)[0].item() == total + 1e-9
 
 
+def test_a_model_that_is_made_without_memory_gets_some() -> None:
+    empty = nn.Sequential(Reference(9, mean=1.0)).to("meta")
+    given = Reference(9, mean=2.5, std=0.5, atomref=torch.arange(10.0))
+    model = empty.to_empty(device="cpu")
+    model[0].load_state_dict(given.state_dict())
+    assert torch.equal(model[0](Z), given(Z))
+
+
 def test_follows_the_model_to_a_device(device: torch.device) -> None:
     reference = Reference(9, mean=1.0).to(device)
     assert {buffer.device.type for buffer in reference.buffers()} == {device.type}
