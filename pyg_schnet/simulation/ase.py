@@ -128,7 +128,7 @@ class SchNetCalculator(Calculator):
         self._largest_z = bare.embedding.weight.size(0) - 1
         if isinstance(potential, CommitteePotential):
             self.implemented_properties = [*self.implemented_properties, *SPREADS]
-            keep_in_extxyz()
+        keep_in_extxyz()
         self._stepped = SteppedPotential(self.potential)
         self.device, self.dtype = self._stepped.device, self._stepped.dtype
         self.captured, self.strict = captured, strict

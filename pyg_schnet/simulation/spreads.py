@@ -3,10 +3,13 @@
 ASE's files keep those results of a calculator that ASE has a name for, and it has none for a standard deviation. To
 give it new names would change how it reads the files of others. Instead its writer of extended xyz, which is how
 structures are chosen and labelled in active learning, is asked to put the spreads of our calculators, and of nobody
-else's, into its columns and comments.
+else's, into its columns and comments. It also gives every structure the last results of its calculator, whichever they
+belong to; where several structures share one of our calculators, each gets its own.
 """
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,9 @@ SPREADS = ("energy_std", "forces_std", "stress_std", "energies_std")
 
 def keep_in_extxyz() -> None:
     """From now on, ``ase.io.write`` to extended xyz keeps ``calculator.spreads`` where a calculator has them.
+
+    Structures that share such a calculator are written with results of their own, evaluated again where the last ones
+    are of another structure.
 
     Numbers of atoms become columns, numbers of the structure go into the comment; they are read back as
     ``atoms.arrays["forces_std"]`` and ``atoms.info["energy_std"]``. Fields of these names that the structure had before
@@ -31,15 +37,28 @@ def keep_in_extxyz() -> None:
     @functools.wraps(plain)
     def save_calc_results(atoms: Any, calc: Any = None, calc_prefix: Any = None, *args: Any, **kwargs: Any) -> Any:
         given = atoms.calc if calc is None else calc
-        result = plain(atoms, calc, calc_prefix, *args, **kwargs)
-        spreads = getattr(given, "spreads", None)
-        if isinstance(spreads, dict):
+        if not isinstance(getattr(given, "spreads", None), dict):
+            return plain(atoms, calc, calc_prefix, *args, **kwargs)
+        with _results_of(given, atoms):
+            result = plain(atoms, calc, calc_prefix, *args, **kwargs)
             prefix = f"{type(given).__name__}_" if calc_prefix is None else calc_prefix
-            put(atoms, {prefix + name: value for name, value in spreads.items()})
+            put(atoms, {prefix + name: value for name, value in given.spreads.items()})
         return result
 
     save_calc_results.keeps_spreads = True  # type: ignore[attr-defined]
     extxyz.save_calc_results = save_calc_results
+
+
+@contextmanager
+def _results_of(calculator: Any, atoms: Any) -> Iterator[None]:
+    """The results of a calculator are those of this structure; afterwards they are what they were."""
+    kept = calculator.atoms, calculator.results
+    if calculator.results and calculator.check_state(atoms):
+        calculator.calculate(atoms.copy(), list(calculator.results))
+    try:
+        yield
+    finally:
+        calculator.atoms, calculator.results = kept
 
 
 def put(atoms: Any, fields: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from pyg_schnet.graph.centre import centred
 try:
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.data import chemical_symbols
     from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 except ImportError as error:
     raise ImportError('structures of ASE need ASE; install it with pip install "pyg_schnet[md]"') from error
@@ -44,7 +45,7 @@ def atoms_to_data(
         [1] float64 in eV, ``forces`` [n, 3] in eV/Angstrom and ``stress`` [1, 3, 3] in eV/Angstrom^3, those known.
 
     Raises:
-        TypeError: If ``atoms`` is no ``Atoms``.
+        TypeError: If ``atoms`` is no ``Atoms``, or ``dtype`` no floating-point type.
         ValueError: If a position is more than 1e9 Angstrom from the origin.
 
     Example:
@@ -55,6 +56,8 @@ def atoms_to_data(
     if not isinstance(atoms, Atoms):
         raise TypeError(f"`atoms` must be an Atoms of ASE, got {type(atoms).__name__}")
     dtype = torch.get_default_dtype() if dtype is None else dtype
+    if not dtype.is_floating_point:
+        raise TypeError(f"`dtype` must be a floating-point type such as torch.float32, got {dtype}")
     cell = atoms.cell.array
     data = Data(
         z=torch.tensor(atoms.numbers, dtype=torch.long, device=device),
@@ -82,7 +85,7 @@ def data_to_atoms(data: Data) -> Atoms | list[Atoms]:
 
     Raises:
         TypeError: If ``data`` is no ``Data``.
-        ValueError: If it has no ``z`` or ``pos``, or their shapes do not fit.
+        ValueError: If it has no ``z`` or ``pos``, or shapes do not fit, or ``z`` holds what is no atomic number.
 
     Example:
         >>> labels = {"energy": torch.tensor([-2.0]), "gap": torch.tensor([7.0])}
@@ -122,12 +125,18 @@ def _atoms_of(data: Data) -> Atoms:
         raise ValueError(
             f"`z` and `pos` must have shapes [N] and [N, 3], got {list(numbers.shape)} and {list(positions.shape)}"
         )
+    possible = np.isin(numbers, np.arange(len(chemical_symbols)))
+    if not possible.all():
+        atom = int(np.flatnonzero(~possible)[0])
+        raise ValueError(
+            f"`z` must hold atomic numbers from 0 to {len(chemical_symbols) - 1}, got {numbers[atom]} for atom {atom}"
+        )
     cell, pbc = data.get("cell"), data.get("pbc")
     atoms = Atoms(
-        numbers,
+        numbers.astype(np.int64),
         positions.astype(np.float64),
-        cell=None if cell is None else _array(cell).reshape(3, 3).astype(np.float64),
-        pbc=None if pbc is None else _array(pbc).reshape(3),
+        cell=None if cell is None else _shaped("cell", cell, (3, 3)),
+        pbc=None if pbc is None else _shaped("pbc", pbc, (3,)).astype(bool),
     )
     results = _results(data)
     for name in data.keys():  # noqa: SIM118  a Data is no mapping
@@ -145,12 +154,23 @@ def _results(data: Data) -> dict[str, Any]:
         value = data.get(name)
         if not isinstance(value, Tensor) or value.numel() == 0 or bool(value.isnan().all()):
             continue
-        array = _array(value).astype(np.float64)
         if name == "energy":
-            results[name] = float(array.reshape(-1)[0])
+            results[name] = float(_shaped(name, value, ()))
+        elif name == "forces":
+            results[name] = _shaped(name, value, (data.z.numel(), 3))
         else:
-            results[name] = full_3x3_to_voigt_6_stress(array.reshape(3, 3)) if name == "stress" else array
+            results[name] = full_3x3_to_voigt_6_stress(_shaped(name, value, (3, 3)))
     return results
+
+
+def _shaped(name: str, value: Tensor, shape: tuple[int, ...]) -> ndarray:
+    """What a structure has of its own, float64, with or without the first dimension that a batch gives it."""
+    array = _array(value).astype(np.float64)
+    if array.shape not in {shape, (1, *shape)} and not (shape == () and array.size == 1):
+        raise ValueError(
+            f"`{name}` of a structure must have the shape {list(shape)} or {[1, *shape]}, got {list(array.shape)}"
+        )
+    return array.reshape(shape)
 
 
 def _keep(atoms: Atoms, name: str, value: Any) -> None:

@@ -39,6 +39,27 @@ def test_extended_xyz_keeps_them(calculator, tmp_path):
         np.testing.assert_allclose(frame.get_forces(), results["forces"], atol=1e-7)
 
 
+@pytest.mark.parametrize("members", [1, 2])
+def test_frames_of_one_calculator_are_written_with_results_of_their_own(make_model, members, tmp_path):
+    """ASE gives all frames of a list the last results; sizes differ here, so that it could not even write them."""
+    models = [make_model(std=20.0) for _ in range(members)]
+    calculator = SchNetCalculator(models[0] if members == 1 else Committee(models))
+    frames, kept = [crystal(calculator), crystal(calculator, 1), molecule("H2O")], []
+    for atoms in frames:
+        atoms.calc = calculator
+        kept.append((atoms.get_potential_energy(), atoms.get_forces(), calculator.spreads))
+    before, last = calculator.atoms, dict(calculator.results)
+    write(tmp_path / "c.extxyz", frames)
+    for frame, (energy, forces, spreads) in zip(read(tmp_path / "c.extxyz", ":"), kept, strict=True):
+        assert frame.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+        np.testing.assert_allclose(frame.get_forces(), forces, rtol=0, atol=1e-6)
+        assert {*SPREADS} & {*frame.info, *frame.arrays} == {*spreads}
+        for name, value in spreads.items():
+            np.testing.assert_allclose((frame.info | frame.arrays)[name], value, rtol=0, atol=1e-6)
+    assert calculator.atoms is before
+    assert calculator.results.keys() == last.keys()
+
+
 def test_fields_of_an_earlier_evaluation_are_replaced(calculator, tmp_path):
     atoms = crystal(calculator)
     atoms.info["energy_std"] = 77.0

@@ -102,3 +102,27 @@ def test_names_of_the_room():
     assert "SchNetCalculator" in dir(simulation)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         simulation.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"z": torch.tensor([8, -3, 1])}, "atomic numbers from 0 to 118, got -3 for atom 1"),
+        ({"z": torch.tensor([8, 1, 300])}, "got 300 for atom 2"),
+        ({"z": torch.tensor([8.0, 1.5, 1.0])}, "got 1.5 for atom 1"),
+        ({"forces": torch.zeros(2, 3)}, r"`forces` of a structure must have the shape \[3, 3\]"),
+        ({"energy": torch.zeros(2)}, r"`energy` of a structure must have the shape \[\] or \[1\], got \[2\]"),
+        ({"stress": torch.zeros(1, 6)}, r"`stress` .* got \[1, 6\]"),
+        ({"cell": torch.ones(3)}, r"`cell` .* got \[3\]"),
+        ({"pbc": torch.ones(2, dtype=torch.bool)}, r"`pbc` .* got \[2\]"),
+    ],
+)
+def test_what_fits_no_structure_is_named(changed, message):
+    whole = {"z": torch.tensor([8, 1, 1]), "pos": torch.eye(3)}
+    with pytest.raises(ValueError, match=message):
+        data_to_atoms(Data(**(whole | changed)))
+
+
+def test_positions_are_not_rounded_to_integers():
+    with pytest.raises(TypeError, match="floating-point type"):
+        atoms_to_data(molecule("H2O"), torch.int64)
