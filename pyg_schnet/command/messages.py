@@ -7,6 +7,7 @@ from typing import Any
 _UNKNOWN = re.compile(
     r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'|Option '([\w.]+)' is not accepted"
 )
+_NO_SETTINGS = "Unexpected config:"
 _UNION = "Does not validate against any of the Union subtypes"
 
 
@@ -34,6 +35,9 @@ def plain(message: str, parser: Any = None) -> str:
 
 
 def _reason(message: str) -> str:
+    if message.startswith(_NO_SETTINGS):
+        given = " ".join(message.removeprefix(_NO_SETTINGS).split())[:80] or "nothing"
+        return f"the file of settings (config) must hold names with values, as those in examples/configs, got {given}"
     if _UNION not in message:
         return " ".join(message.split())
     reasons = [reason.strip() for reason in re.findall(r"- (.+?)(?= - |\n|$| Given value type)", message)]

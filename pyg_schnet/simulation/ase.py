@@ -62,7 +62,8 @@ class SchNetCalculator(Calculator):
             of a run or of a committee, a checkpoint; or the name of a published model, see
             :meth:`~pyg_schnet.SchNet.from_pretrained`.
         device: Where to evaluate, for example ``"cuda"``.
-        dtype: Floating-point type to evaluate in, float32 or float64; ``None`` for the model's own.
+        dtype: Floating-point type to evaluate in, float32 or float64; ``None`` for the model's own, float32 for one of
+            half precision.
         energy_unit: Unit of the model's energies, from which they are converted to eV; ``None`` for what the model or
             its file says (``model.units``), eV if they say nothing.
         captured: Whether steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small

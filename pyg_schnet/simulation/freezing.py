@@ -23,7 +23,7 @@ def frozen_copy(
     Args:
         model: The model or committee.
         device: Where to put the copy.
-        dtype: Floating-point type; ``None`` for the model's own.
+        dtype: Floating-point type; ``None`` for the model's own, float32 if that has fewer digits.
         frozen: Whether its filters come from tables; ``None`` for: in float32 on a CPU, and where they already do.
 
     Returns:
@@ -32,6 +32,9 @@ def frozen_copy(
     Raises:
         ValueError: If ``frozen`` is asked of a model without filter networks, or there is no such device.
     """
+    members: Any = model if isinstance(model, Committee) else [model]
+    if dtype is None and all(member.embedding.weight.dtype.itemsize < torch.float32.itemsize for member in members):
+        dtype = torch.float32  # half precision knows forces to some 0.1 eV/Angstrom, and has no numpy arrays at all
     own = to_device(copy.deepcopy(model), device, dtype).eval().requires_grad_(False)
     for member in own if isinstance(own, Committee) else [own]:
         _set_frozen(member, frozen)

@@ -53,9 +53,9 @@ def keep_in_extxyz() -> None:
 def _results_of(calculator: Any, atoms: Any) -> Iterator[None]:
     """The results of a calculator are those of this structure; afterwards they are what they were."""
     kept = calculator.atoms, calculator.results
-    if calculator.results and calculator.check_state(atoms):
-        calculator.calculate(atoms.copy(), list(calculator.results))
     try:
+        if calculator.results and calculator.check_state(atoms):
+            calculator.calculate(atoms.copy(), list(calculator.results))
         yield
     finally:
         calculator.atoms, calculator.results = kept

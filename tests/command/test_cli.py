@@ -294,6 +294,13 @@ def test_what_is_wrong_is_said_before_anything_is_written(root, call, tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(("text", "given"), [("", "nothing"), ("- a\n- b\n", "- a - b")])
+def test_file_without_settings(call, tmp_path, text, given):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(SystemExit, match=f"must hold names with values, as those in examples/configs, got {given}"):
+        call("fit", "--config", tmp_path / "config.yaml")
+
+
 def test_unknown_key_in_a_file(root, call, tmp_path):
     settings = write_settings(tmp_path, root)
     settings.write_text(settings.read_text().replace("num_train", "num_trian"))

@@ -18,7 +18,7 @@ from ase.optimize import BFGS
 from pyg_schnet import Potential, SchNet, load, save
 from pyg_schnet.analysis import energy_drift
 from pyg_schnet.models import DTNN, AtomisticModel, Committee, CommitteePotential, EnnS2S
-from pyg_schnet.simulation.ase import SchNetCalculator
+from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data
 
 
 @pytest.fixture
@@ -112,6 +112,18 @@ def test_arguments_of_ases_calculators_are_passed_on(model):
     calculator = SchNetCalculator(model, atoms=water, label="folder/water")
     assert water.calc is calculator
     assert (calculator.directory, calculator.prefix) == ("folder", "water")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_evaluated_in_single(model, dtype):
+    """Its weights are those of float32 with fewer digits; sums of energies and positions need all of them."""
+    half = copy.deepcopy(model).to(dtype)
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = SchNetCalculator(half)
+    exact = copy.deepcopy(half).double().eval()
+    truth = Potential(exact)(atoms_to_data(atoms, torch.float64))
+    assert atoms.get_potential_energy() == pytest.approx(truth["energy"].item(), rel=1e-5, abs=1e-4)
+    np.testing.assert_allclose(atoms.get_forces(), truth["forces"].detach().numpy(), rtol=0, atol=1e-4)
 
 
 def test_missing_device_is_one_sentence(model, tmp_path):
