@@ -111,6 +111,8 @@ class SchNetCLI(LightningCLI):
                 f"members are trained by one process one after the other, got {self.trainer.world_size} processes; "
                 "train each by itself with its own `seed_everything`, into member_0, member_1, ... of one folder"
             )
+        if weights is not None:
+            _member(weights, Path(f"member_{members - 1}"))  # said before the first ones are trained
         results, folder, seed = [], self._directory, self.config.fit.seed_everything
         whole = self._settings()
         for member in range(members):

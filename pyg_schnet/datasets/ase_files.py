@@ -111,4 +111,25 @@ def _sorted(atoms: Any, info: dict[str, Any], data: dict[str, Any]) -> Read:
         else:
             of_structure[key] = value
     parts = (of_atoms, of_structure, either)
-    return Read(atoms, *({str(key): value for key, value in part.items() if value is not None} for part in parts))
+    return Read(atoms, *({str(key): value for key, value in part.items() if not _is_none(value)} for part in parts))
+
+
+def _is_none(value: Any) -> bool:
+    """Whether there is no value, or the word that some programs write for none."""
+    return value is None or (isinstance(value, str) and value == "None")
+
+
+def is_bare(value: Any) -> bool:
+    """Whether a field may be a word without a value, as extended xyz has it for ``None``; ASE reads it as true.
+
+    Args:
+        value: What ASE read.
+
+    Returns:
+        Whether it is ``True``.
+
+    Example:
+        >>> is_bare(True), is_bare(1.0)
+        (True, False)
+    """
+    return isinstance(value, (bool, np.bool_)) and bool(value)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from pyg_schnet.batching import OF_ATOMS, OF_STRUCTURES
+from pyg_schnet.datasets.ase_files import is_bare
 from pyg_schnet.datasets.rounding import LARGEST
 
 #: Keys of a structure, which no field of a file can take.
@@ -113,6 +114,8 @@ def collate_fields(structures: Sequence[dict[str, Field]], sizes: Sequence[int],
 
 def _collate_one(name: str, column: list[Field | None], sizes: Sequence[int], kept: Kept) -> str | None:
     """Keep one field, or say why not."""
+    if any(field is not None and not isinstance(field.value, (bool, np.bool_)) for field in column):
+        column = [None if field is None or is_bare(field.value) else field for field in column]
     there = [field for field in column if field is not None]
     arrays = [None if field is None else _numbers(field.value) for field in column]
     numbers = [array for array in arrays if array is not None]

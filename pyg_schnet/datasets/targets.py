@@ -119,6 +119,9 @@ def find_target(dataset: Any, name: str) -> Target:
     if key in keys:
         check_key(key)
         return Target(name, key, None, units.get(key, ""))
+    found = next((one.get(key) for one in dataset if one.get(key) is not None), None) if key not in STRUCTURE else None
+    if found is not None and not isinstance(found, Tensor):
+        raise ValueError(f"the target {name!r} is a {type(found).__name__}, expected a tensor or number in each Data")
     known = {other.lower(): other for other in [*columns, *keys]}
     close = difflib.get_close_matches(name.lower(), known, 1)
     nearest = f"; did you mean {known[close[0]]!r}?" if close else ""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
-from pyg_schnet.datasets.ase_files import Read, read_structures
+from pyg_schnet.datasets.ase_files import Read, is_bare, read_structures
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.crystal import OCCUPANCY_TOLERANCE
 from pyg_schnet.datasets.fields import Field
@@ -173,6 +173,7 @@ class Trajectory(StructureDataset):
 
     def _frame(self, where: str, read: Read, fields: dict[str, Any]) -> Frame:
         """One structure in the units of this package."""
+        fields = {name: value for name, value in fields.items() if not is_bare(value)}
         atoms, cell = read.atoms, np.asarray(read.atoms.cell.array, dtype=np.float64)
         pbc = atoms.pbc if self.pbc is None else np.array(self.pbc)
         if self.cell_key in fields:
@@ -214,11 +215,6 @@ class Trajectory(StructureDataset):
             numbers = np.asarray(fields[key], dtype=np.float64).reshape(-1)
         except (TypeError, ValueError):
             raise ValueError(f"{where}: expected numbers in the field {key!r}, got {fields[key]!r}") from None
-        if np.asarray(fields[key]).dtype == bool:  # ASE's meaning of a word without a value; it would count as 1
-            raise ValueError(
-                f"{where}: expected numbers in the field {key!r}, got {fields[key]}, the word without a value; write "
-                f"{key}=-1.5 in the comment line, or name another key"
-            )
         if numbers.size not in sizes:
             expected = " or ".join(map(str, sizes))
             raise ValueError(f"{where}: expected {expected} numbers in the field {key!r}, got {numbers.size}")

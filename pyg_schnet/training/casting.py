@@ -2,9 +2,11 @@
 
 import copy
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_schnet.datasets.rounding import NEAR
 from pyg_schnet.models import AtomisticModel
 
 
@@ -27,6 +29,10 @@ def in_dtype_of(model: AtomisticModel, data: Data) -> Data:
         (torch.float64, torch.float32, torch.float32)
     """
     dtype = model.embedding.weight.dtype
+    pos = data.get("pos")
+    if isinstance(pos, Tensor) and pos.dtype == torch.float64 and dtype != torch.float64:
+        data = copy.copy(data)
+        data["pos"] = _near(pos, data)
     changed = {
         name: value.to(dtype)
         for name in ("pos", "cell")
@@ -38,3 +44,14 @@ def in_dtype_of(model: AtomisticModel, data: Data) -> Data:
     for name, value in changed.items():
         data[name] = value
     return data
+
+
+def _near(pos: Tensor, data: Data) -> Tensor:
+    """Positions [N, 3] of structures that lie far from the origin moved near it, so that float32 keeps their digits."""
+    count = getattr(data, "num_graphs", 1)
+    batch = data.get("batch")
+    batch = torch.zeros(len(pos), dtype=torch.long, device=pos.device) if batch is None else batch
+    sizes = torch.zeros(count, 1, dtype=pos.dtype, device=pos.device).index_add(0, batch, torch.ones_like(pos[:, :1]))
+    centre = torch.zeros(count, 3, dtype=pos.dtype, device=pos.device).index_add(0, batch, pos) / sizes.clamp(min=1)
+    is_far = centre.abs().amax(1, keepdim=True) > NEAR
+    return pos - torch.where(is_far, centre, 0.0)[batch]

@@ -141,15 +141,17 @@ class PotentialTask(TrainingTask):
             raise ValueError(f"potentials are learnt in eV, the dataset has energies in {unit}; convert it")
         self.targets = [self.targets[0]._replace(name="energy", unit=unit)]  # as the model knows it
         data = dataset[0]
-        labels = [self.hparams["forces_key"]] * self.hparams["forces"]
-        labels += [self.hparams["stress_key"]] * (self.hparams["rho_stress"] > 0)
-        for name in labels:
+        for name in self._labels_learnt():
             if data.get(name) is None:
                 raise ValueError(
                     f"{type(dataset).__name__} has no `{name}` to learn, it has {', '.join(sorted(data.keys()))}; name "
                     f"another key{', or set `forces=False`' if name == self.hparams['forces_key'] else ''}"
                 )
             check_key(name)
+
+    def _labels_learnt(self) -> list[str]:
+        keys = [self.hparams["forces_key"]] * self.hparams["forces"]
+        return keys + [self.hparams["stress_key"]] * (self.hparams["rho_stress"] > 0)
 
     def overview(self, data: Any) -> Overview:
         """Figures of the training set, see :class:`~pyg_schnet.training.overview.Overview`.

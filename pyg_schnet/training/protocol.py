@@ -137,10 +137,26 @@ class TrainingTask(LightningModule):
         training = data.dataset[data.split["train"]]
         if self.hparams["references"] == "fit":
             check_elements(training, data.dataset[data.split["val"]])
+        self._check_validation(data.dataset[data.split["val"]])
         set_references(self.model, training, self.targets, self.hparams["references"], data.batch_size)
         self.model.training_set = seen_by(self.model, StructureLoader(training, batch_size=1000))
         self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
         self._prepared = True
+
+    def _labels_learnt(self) -> list[str]:
+        """Further keys of the data that are learnt beside the targets."""
+        return []
+
+    def _check_validation(self, dataset: Any) -> None:
+        """Refuse validation examples of which nothing is known: every model would be as good as the best."""
+        for batch in StructureLoader(dataset, batch_size=1000):
+            values = [*(one.values(batch) for one in self.targets), *(batch.get(key) for key in self._labels_learnt())]
+            if any(value is not None and bool(value.isfinite().any()) for value in values):
+                return
+        raise ValueError(
+            "no validation example has a known value of what is learnt, so that no model could be told to be the best; "
+            "choose others"
+        )
 
     def overview(self, data: Any) -> Overview:
         """Figures of the training set, see :class:`~pyg_schnet.training.overview.Overview`.

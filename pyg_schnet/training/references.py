@@ -65,6 +65,7 @@ def set_references(
         return
     z, batch, values = _training_values(dataset, targets)
     _check_known(values, targets)
+    _check_numbers(z, reference.atomref.size(0) - 1)
     if trained:
         say(in_words(model, targets, fit_offset(model, dataset, targets, batch_size)))
         return
@@ -126,6 +127,14 @@ def _training_values(dataset: Dataset, targets: Sequence[Target]) -> tuple[Tenso
         values.append(torch.stack([target.values(part).double() for target in targets], dim=1))
         count += part.num_graphs
     return torch.cat(numbers).cpu(), torch.cat(batches).cpu(), torch.cat(values).cpu()
+
+
+def _check_numbers(z: Tensor, largest: int) -> None:
+    low, high = int(z.min()), int(z.max())
+    if low < 1 or high > largest:
+        raise ValueError(
+            f"`z` must hold atomic numbers from 1 to {largest}, got {low if low < 1 else high}; remove such atoms"
+        )
 
 
 def _check_known(values: Tensor, targets: Sequence[Target]) -> None:

@@ -134,6 +134,11 @@ class RunTrainer(Trainer):
                 task.double()  # before weights are averaged
             self._plan_validations(data)
             path, first_step = last_state(self.directory)
+            if -1 < self.max_steps < first_step:
+                raise ValueError(
+                    f"the run in {self.directory} has gone {first_step} steps, `max_steps` is {self.max_steps}; going "
+                    "on would only lose its best model: raise it, or take the model that is there"
+                )
             if self.is_global_zero and path is None:
                 data.save_split(self.directory / "split.npz")
             start, facts = time.perf_counter(), dict(info or {})

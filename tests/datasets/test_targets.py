@@ -1,5 +1,6 @@
 """Targets by name: columns of ``y``, keys of their own, and what is said when there is none."""
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Batch, Data, InMemoryDataset
@@ -85,3 +86,9 @@ def test_values_that_are_not_one_a_structure(qm9):
         Target("pos", "pos", None, "").values(batch)
     with pytest.raises(ValueError, match="the data have no `charge`; they have batch, gdb, pos, ptr, y, z"):
         Target("charge", "charge", None, "").values(batch)
+
+
+def test_an_array_is_named():
+    structures = [Data(z=torch.tensor([1]), pos=torch.zeros(1, 3), gap=np.ones(1))]
+    with pytest.raises(ValueError, match="the target 'gap' is a ndarray, expected a tensor or number"):
+        find_target(structures, "gap")

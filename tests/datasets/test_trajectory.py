@@ -176,9 +176,6 @@ def test_messages(tmp_path):
         atoms.positions[0] = np.inf
     with pytest.raises(ValueError, match="none of 3 structures has finite"):
         Trajectory(tmp_path, write(tmp_path / "bad.traj", bad), log=False)
-    (tmp_path / "plain.xyz").write_text("1\nenergy -1.5\nH 0 0 0\n")
-    with pytest.raises(ValueError, match="field 'energy', got True, the word without a value; write energy=-1.5"):
-        Trajectory(tmp_path, tmp_path / "plain.xyz", log=False)
 
 
 @pytest.mark.parametrize("name", ["own.xyz", "own.db"])
@@ -542,3 +539,12 @@ def test_periodic_axes_are_one_or_three(tmp_path):
     path = write(tmp_path / "own.xyz", structures())
     with pytest.raises(ValueError, match="`pbc` must be True, False or three of them, got"):
         Trajectory(tmp_path, path, pbc=[True, False], log=False)
+
+
+def test_none_in_extended_xyz(tmp_path):
+    """ASE writes a field without a value as a word, which would make strings of the numbers of the others."""
+    made = [Atoms("H", info={"E": energy, "gap": gap}) for energy, gap in ((-1.0, None), (None, 2.5))]
+    dataset = Trajectory(tmp_path, write(tmp_path / "own.xyz", made), energy_key="E", log=False)
+    torch.testing.assert_close(dataset.energy, torch.tensor([-1.0, torch.nan]).double(), equal_nan=True)
+    torch.testing.assert_close(dataset.gap, torch.tensor([torch.nan, 2.5]).double(), equal_nan=True)
+    assert dataset.report["without energy"] == 1

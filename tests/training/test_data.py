@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import ConcatDataset, Subset
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from pyg_schnet import SchNet, load
 from pyg_schnet.datasets import MD17
 from pyg_schnet.training import PotentialTask, PropertyTask, SplitDataModule, fit
+from pyg_schnet.training.casting import in_dtype_of
 
 SPLIT = {"train": range(16), "val": range(16, 24)}
 
@@ -165,3 +166,19 @@ def test_property_weights_reach_the_loss(dataset):
     weighted = task._loss(next(iter(SplitDataModule(structures, {"train": [0], "val": [1, 2, 3]}).val_dataloader())))
     error = (weighted[2] - weighted[1])[0, 0] ** 2
     assert float(weighted[0].detach()) == pytest.approx(2 * float(error.detach()) / 3, rel=1e-5)
+
+
+def test_float64_positions_far_from_the_origin_keep_their_digits():
+    """Each structure is moved near the origin before it is rounded, those that are near stay."""
+    pos = torch.randn(5, 3, dtype=torch.float64)
+    offset = torch.tensor([[5e5, -3e6, 2e4]]).double().repeat(3, 1)
+    batch = Batch.from_data_list(
+        [Data(z=torch.ones(3).long(), pos=pos[:3] + offset), Data(z=torch.ones(2).long(), pos=pos[3:])]
+    )
+    moved = in_dtype_of(SchNet(4, 4, 1), batch).pos
+    assert moved.dtype == torch.float32
+    assert batch.pos.dtype == torch.float64
+    torch.testing.assert_close(
+        torch.cdist(moved[:3], moved[:3]), torch.cdist(pos[:3], pos[:3]).float(), rtol=0, atol=1e-6
+    )
+    assert torch.equal(moved[3:], pos[3:].float())

@@ -276,3 +276,12 @@ def test_trainer_can_be_used_again(dataset, tmp_path):
     trainer.run(*task_and_data(dataset))
     again = RunTrainer(tmp_path, max_steps=18, validate_every=8, accelerator="cpu", logger=False)
     assert again.run(*task_and_data(dataset), resume=True).best_step == 18
+
+
+def test_fewer_steps_than_were_gone_lose_nothing(dataset, tmp_path):
+    """The best model, of a step that would not come again, was replaced by the one of the last regular validation."""
+    run(dataset, tmp_path, max_steps=18)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="has gone 16 steps, `max_steps` is 10; .*raise it"):
+        run(dataset, tmp_path, max_steps=10, resume=True)
+    assert (tmp_path / "model.safetensors").read_bytes() == before

@@ -116,3 +116,22 @@ def test_weights_that_leave_nothing_to_learn(dataset, tmp_path):
         one.config_energy_weight, one.atom_weight = torch.zeros(1), torch.zeros(len(one.z))
     with pytest.raises(ValueError, match="all weights of the training set are zero"):
         run(structures, tmp_path)
+
+
+def test_validation_examples_without_labels(dataset, tmp_path):
+    """Their loss would be zero, and the first model the best."""
+    structures = scaled(dataset)
+    for one in structures[16:]:
+        one.energy, one.forces = one.energy * torch.nan, one.forces * torch.nan
+    with pytest.raises(ValueError, match="no validation example has a known value"):
+        run(structures, tmp_path)
+    structures[20].forces = dataset[20].forces
+    run(structures, tmp_path)
+
+
+def test_elements_that_do_not_exist(dataset, tmp_path):
+    for number in (0, 119):
+        structures = scaled(dataset)
+        structures[3].z = structures[3].z.index_fill(0, torch.tensor([2]), number)
+        with pytest.raises(ValueError, match=f"atomic numbers from 1 to 118, got {number}; remove"):
+            run(structures, tmp_path)
