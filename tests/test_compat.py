@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ NAMES = {
     "assert_later": (torch, "_assert_async", compat._checked_now),
     "norms": (torch, "_foreach_norm", None),
     "tensor_in": (torch, "_utils._rebuild_tensor", compat._tensor_in),
+    "DispatchMode": (torch.utils, "_python_dispatch.TorchDispatchMode", compat._Blind),
 }
 
 
@@ -99,6 +101,24 @@ def test_a_tensor_looks_into_a_storage() -> None:
         assert part.data_ptr() == whole[1:, 1:].data_ptr()
 
 
+def test_what_sees_each_operation_or_none() -> None:
+    seen: list[list[int]] = []
+    for base in both("DispatchMode"):
+        seen.append([])
+
+        class Sizes(base):  # type: ignore[misc, valid-type]
+            def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                seen[-1].append(1)
+                return func(*args, **(kwargs or {}))
+
+        with Sizes():
+            assert torch.ones(3).sum() == 3
+        with pytest.raises(KeyError, match="nothing is swallowed"), Sizes():
+            raise KeyError("nothing is swallowed")
+    assert len(seen[0]) > 0
+    assert seen[1] == []
+
+
 STORY = """
 import functools, sys
 import torch, torch_geometric.nn, torch_geometric.transforms
@@ -122,6 +142,8 @@ results = [*out.values(), *(parameter.grad for parameter in model.parameters())]
 edges = torch.tensor([[0, 0, 1, 1, 2, 2], [1, 2, 0, 2, 0, 1]])
 exact = SchNet(8, 8, 1, 10, cutoff=5.0).double()
 results += [torch.func.jacrev(lambda pos: exact(z, pos, edge_index=edges))(pos)]
+pyg_schnet.save(exact, sys.argv[1] + ".safetensors")
+results += [pyg_schnet.load(sys.argv[1] + ".safetensors")(z, pos)]
 torch.save([value.detach() for value in results], sys.argv[1])
 """
 

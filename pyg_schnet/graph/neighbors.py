@@ -65,7 +65,9 @@ def radius_graph(
         tensor([[1, 0, 2, 1],
                 [0, 1, 1, 2]])
     """
-    cutoff = _spelled(cutoff, r, loop or isinstance(cell, bool), flow)
+    if isinstance(cell, bool):  # PyG's fourth argument
+        cell, loop = None, loop or cell
+    cutoff = _spelled(cutoff, r, loop, flow)
     check_cutoff(cutoff)
     cutoff = float(cutoff)
     _check_limit(max_num_neighbors)

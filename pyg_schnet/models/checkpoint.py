@@ -44,7 +44,8 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
     Raises:
         TypeError: If ``model`` is none of these or has arguments that no file can hold, or if ``info`` is not
             JSON-compatible or uses a name of the header.
-        ValueError: If a weight is not finite.
+        ValueError: If a weight is not finite, or the model has layers that its arguments do not make: such a file would
+            be read as another model.
         FileNotFoundError: If the folder does not exist.
         OSError: If it cannot be written to, or there is no space left.
 
@@ -84,6 +85,7 @@ def content_of(model: AtomisticModel, **info: Any) -> bytes:
         "torch": torch.__version__,
         "torch_geometric": torch_geometric.__version__,
     }
+    check_layers(model)
     if model.training_set is not None:
         header["training_set"] = model.training_set._asdict()
     if model.units:
@@ -214,6 +216,39 @@ def name_of(model: AtomisticModel) -> str:
             return name
     hint = "; save the model inside it" if isinstance(getattr(model, "model", None), AtomisticModel) else ""
     raise TypeError(f"`model` must be one of {', '.join(ARCHITECTURES)}, got {type(model).__name__}{hint}")
+
+
+def check_layers(model: AtomisticModel) -> None:
+    """Refuse layers that somebody has replaced, added or taken away: a file tells the arguments of a model alone.
+
+    Args:
+        model: The model.
+
+    Raises:
+        TypeError: If it is none of :data:`ARCHITECTURES`, or has arguments that no file can hold.
+        ValueError: If its layers or the shapes of its weights are not those that its arguments make.
+    """
+    name, config = name_of(model), _writable(model.config)
+    with torch.device("cpu"), torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        made = ARCHITECTURES[name](**config)
+    for found, expected in ((_kinds(model), _kinds(made)), (_shapes(model), _shapes(made))):
+        others = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+        for one in others[:1]:
+            is_one, should_be = found.get(one, "not there"), expected.get(one, "nothing")
+            raise ValueError(
+                f"the model is not the {name} that its arguments make: {one} is {is_one}, expected {should_be}; a file "
+                "of it would be read as another model. Undo what was replaced "
+                "(merge adapters, make pruning permanent), or save the state_dict yourself"
+            )
+
+
+def _kinds(model: AtomisticModel) -> dict[str, str]:
+    return {name: type(layer).__name__ for name, layer in model.named_modules(remove_duplicate=False)}
+
+
+def _shapes(model: AtomisticModel) -> dict[str, list[int]]:
+    tensors = model.state_dict().items()
+    return {name: list(tensor.shape) for name, tensor in tensors if name != "filter_tables"}
 
 
 def _check_kinds(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:

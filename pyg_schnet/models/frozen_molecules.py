@@ -58,9 +58,8 @@ def _is_usual(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) 
     """Whether these are plain tensors of matching kinds and shapes on the CPU; values are looked at later."""
     if type(pos) is not Tensor or type(z) is not Tensor or not may_inspect(pos) or not may_inspect(z):
         return False
-    if pos.dtype not in LOOPED or pos.dtype != model.filter_tables.dtype:
-        return False
-    if z.dtype != torch.long or trilinear.cpu_loops() is None:
+    kinds = pos.dtype in LOOPED and pos.dtype == model.filter_tables.dtype and z.dtype == torch.long
+    if not kinds or trilinear.cpu_loops() is None:
         return False
     if (
         pos.dim() != 2

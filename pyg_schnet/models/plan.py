@@ -69,7 +69,7 @@ def plan_of(model: Any) -> Plan | None:
         The plan; ``None`` for a model with other layers than the papers', or whose layers somebody watches or masks.
     """
     plan = _plans.get(model)
-    if plan is not None and _holds(plan):
+    if plan is not None and len(plan.weights) == len(model.interactions) + 1 and _holds(plan):
         return plan
     _plans.pop(model, None)
     model.follow_weights()

@@ -165,7 +165,6 @@ class SchNet(TabulatedModel):
             raise TypeError(f"`num_interactions` must be an int, got {type(num_interactions).__name__}")
         if num_interactions < 0:
             raise ValueError(f"`num_interactions` must be at least 0, got {num_interactions}")
-        self.num_interactions = num_interactions
         self.basis = radial_basis(basis, self.cutoff, num_gaussians, gamma, trainable_basis)
         envelope = make_cutoff(cutoff_function, self.cutoff)
         blocks = min(1, num_interactions) if shared_interactions else num_interactions
@@ -173,6 +172,11 @@ class SchNet(TabulatedModel):
             InteractionBlock(hidden_channels, num_gaussians, num_filters, envelope, activate_last, ssp, normalization)
             for _ in range(blocks)
         )
+
+    @property
+    def num_interactions(self) -> int:
+        """Number T of interactions: of all blocks there are, or of calls of the one that all share."""
+        return int(self.config["num_interactions"]) if self.config["shared_interactions"] else len(self.interactions)
 
     def represent(self, z: Tensor, edges: Edges) -> Tensor:
         """Features of the atoms after all interactions.

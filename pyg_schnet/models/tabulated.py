@@ -220,7 +220,7 @@ class TabulatedModel(AtomisticModel):
         origin = self._made_from
         if origin is None or torch.compiler.is_compiling() or in_transform():  # where tables are not read
             return
-        if not origin.holds():
+        if not origin.holds() or len(self.filter_tables) != len(self.interactions):  # type: ignore[arg-type]
             self.freeze()
 
     def unfreeze(self) -> Self:

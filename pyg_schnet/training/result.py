@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.models import properties, save
+from pyg_schnet.models.checkpoint import check_layers
 from pyg_schnet.training.casting import in_dtype_of
 from pyg_schnet.training.ending import BestCheckpoint, LastStep
 
@@ -57,7 +58,14 @@ def finish(trainer: Any, task: Any, data: Any, first_step: int, seconds: float, 
         fit_integration_constant(task.model, data)
     if trainer.is_global_zero:
         figures = {name: value for name, value in asdict(result).items() if name != "model"}
-        save(task.model, path, units=task.model.units | {"pos": "Ang"}, training=info | dict(task.hparams) | figures)
+        training = info | dict(task.hparams) | figures
+        try:
+            check_layers(task.model)
+        except ValueError as error:  # adapters, for example: what was learned must not be lost by it
+            path.unlink(missing_ok=True)
+            warnings.warn(f"{path} is not written, the trained model is `task.model`: {error}", stacklevel=2)
+        else:
+            save(task.model, path, units=task.model.units | {"pos": "Ang"}, training=training)
     trainer.strategy.barrier()
     return result
 

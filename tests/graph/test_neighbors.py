@@ -191,7 +191,7 @@ def test_any_number_is_a_cutoff(cutoff: float) -> None:
         (-math.inf, ValueError, "`cutoff` must be positive, got -inf"),
         (math.nan, ValueError, "`cutoff` must be positive, got nan"),
         ("5", TypeError, "`cutoff` must be a number in Angstrom, got str"),
-        (None, TypeError, "`cutoff` must be a number in Angstrom, got NoneType"),
+        (None, TypeError, "pass the distance as `cutoff` or as PyG's `r`, got cutoff=None and r=None"),
         (True, TypeError, "`cutoff` must be a number in Angstrom, got bool"),
     ],
 )

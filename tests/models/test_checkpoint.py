@@ -1,5 +1,6 @@
 """Model files: bit-exact, readable, never half-written, and nothing damaged or foreign is taken."""
 
+import copy
 import hashlib
 import json
 import os
@@ -15,7 +16,8 @@ import safetensors.torch
 import torch
 import torch_geometric
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch_geometric.nn.aggr import Set2Set
 
 import pyg_schnet
@@ -496,3 +498,35 @@ def test_missing_file(tmp_path: Path) -> None:
         for read in (load, read_header):
             with pytest.raises(FileNotFoundError, match="there is no model file"):
                 read(path)
+
+
+ALTERED: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "activation": (lambda m: setattr(m.interactions[1], "act", nn.SiLU()), "interactions.1.act is SiLU"),
+    "output": (lambda m: setattr(m, "output", nn.Linear(10, 1)), "output is Linear, expected Atomwise"),
+    "fewer blocks": (lambda m: setattr(m, "interactions", m.interactions[:1]), "interactions.1 is not there"),
+    "more blocks": (lambda m: m.interactions.append(copy.deepcopy(m.interactions[0])), "expected nothing"),
+    "adapter": (lambda m: nn.utils.parametrizations.weight_norm(m.interactions[0].lin), "ParametrizedLinear"),
+    "pruned": (lambda m: prune.l1_unstructured(m.output.lin1, "weight", 0.5), "output.lin1.weight is not there"),
+    "a head": (lambda m: setattr(m, "head", nn.Linear(2, 2)), "head is Linear"),
+    "another size": (lambda m: setattr(m.output, "lin1", nn.Linear(10, 3)), r"output.lin1.bias is \[3\]"),
+}
+
+
+@pytest.mark.parametrize("case", ALTERED)
+def test_what_would_be_read_as_another_model_is_not_written(case: str, model: SchNet, path: Path) -> None:
+    change, message = ALTERED[case]
+    save(model, path)
+    before, state = path.read_bytes(), torch.get_rng_state()
+    change(model)
+    torch.set_rng_state(state)
+    with pytest.raises(ValueError, match=message):
+        save(model, path)
+    assert path.read_bytes() == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_pruning_that_is_made_permanent_is_written(model: SchNet, path: Path) -> None:
+    prune.l1_unstructured(model.output.lin1, "weight", 0.5)
+    prune.remove(model.output.lin1, "weight")
+    save(model, path)
+    assert torch.equal(load(path).output.lin1.weight, model.output.lin1.weight)

@@ -120,6 +120,7 @@ def test_radius_graph() -> None:
     expected = radius_graph(pos, 2.0, batch)
     for found in (
         radius_graph(pos, r=2.0, batch=batch, loop=False, flow="source_to_target"),
+        radius_graph(pos, 2.0, batch, False),  # type: ignore[arg-type]
         radius_graph(pos, cutoff=2.0, batch=batch, max_num_neighbors=32),
     ):
         assert torch.equal(found.edge_index, expected.edge_index)
@@ -127,7 +128,7 @@ def test_radius_graph() -> None:
         ({"r": 2.0, "cutoff": 2.0}, "pass the distance as `cutoff` or as PyG's `r`"),
         ({}, "pass the distance as `cutoff` or as PyG's `r`"),
         ({"r": 2.0, "loop": True}, "an atom is no neighbour of itself"),
-        ({"r": 2.0, "cell": False}, "an atom is no neighbour of itself"),  # the fourth by place in PyG
+        ({"r": 2.0, "cell": True}, "an atom is no neighbour of itself"),  # the fourth by place in PyG
         ({"r": 2.0, "flow": "target_to_source"}, r"turn the result around with edge_index.flip\(0\)"),
         ({"r": -1.0}, "`cutoff` must be positive, got -1.0"),
     ):

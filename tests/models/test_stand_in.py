@@ -232,3 +232,25 @@ def test_transforms_of_torch_func(kind: str, water: Any, make_model: MakeModel) 
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
     with pytest.raises(ValueError, match="torch.vmap cannot search neighbours, which differ in number"):
         torch.func.vmap(energy)(torch.stack([pos, 1.1 * pos]))
+
+
+@pytest.mark.parametrize("way", ["exact", "table", "frozen"])
+def test_blocks_that_are_added_or_taken_away_count(way: str, make_model: Callable[..., SchNet]) -> None:
+    z, pos = torch.randint(1, 10, (9,)), 1.5 * torch.randn(9, 3, dtype=torch.float64)
+    one, three = make_model(num_interactions=1), make_model(num_interactions=3)
+    model = SchNet(**one.config | {"num_interactions": 2}).double()
+    model.load_state_dict(one.state_dict(), strict=False)
+    model.filters = way if way != "frozen" else "auto"
+    model.interactions = model.interactions[:1]
+    if way == "frozen":
+        model.freeze()
+    for expected in (one, three):
+        if expected is three:
+            model.unfreeze()
+            for block in three.interactions[1:]:
+                model.interactions.append(block)
+            model.load_state_dict(three.state_dict())
+            if way == "frozen":
+                model.freeze()
+        for found, right in zip(Potential(model)(z, pos).values(), Potential(expected)(z, pos).values(), strict=True):
+            torch.testing.assert_close(found.detach(), right.detach(), rtol=1e-5, atol=1e-6)

@@ -79,3 +79,17 @@ def test_run_on_forces_alone(tmp_path, rho, validated):
         assert error < 1e-5  # float32 forward passes in batches of another size, energies of -310 eV in float64
     else:
         assert error > 1e-3
+
+
+def test_what_no_file_can_hold_is_not_lost(tmp_path):
+    """A run of a model with an adapter."""
+    dataset = MD17(tmp_path, "ethanol_xtb", log=False)[:40]
+    model = SchNet(4, 4, 1, num_gaussians=8, cutoff=4.0)
+    torch.nn.utils.parametrizations.weight_norm(model.output.lin1)
+    before = model.embedding.weight.detach().clone()
+    data = SplitDataModule(dataset, random_split(40, 16, 8), batch_size=8)
+    task = PotentialTask(model, learning_rate=1e-2)
+    with pytest.warns(UserWarning, match=r"not written, the trained model is `task.model`.*output.lin1"):
+        result = fit(task, data, tmp_path / "run", max_steps=2, validate_every=2, accelerator="cpu")
+    assert not result.model.exists()
+    assert not torch.equal(task.model.embedding.weight, before)
