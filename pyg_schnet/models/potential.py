@@ -40,7 +40,7 @@ class Potential(nn.Module):
             :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Raises:
-        TypeError: If ``model`` is no :class:`~pyg_schnet.models.AtomisticModel`.
+        TypeError: If ``model`` is no :class:`~pyg_schnet.models.AtomisticModel`, or overrides its ``forward``.
         ValueError: If it predicts something else than one energy.
 
     Example:
@@ -364,6 +364,11 @@ def _check_model(model: Any) -> None:
     if not isinstance(model, AtomisticModel):
         raise TypeError(
             f"`model` must be an AtomisticModel, for example a SchNet, to have derivatives, got {type(model).__name__}"
+        )
+    if type(model).forward is not AtomisticModel.forward:
+        raise TypeError(
+            f"{type(model).__name__} has a `forward` of its own, which derivatives do not go through; override "
+            "`predict` or `represent` instead"
         )
     if model.out_channels != 1:
         raise ValueError(

@@ -294,3 +294,14 @@ def test_any_model_of_energies(molecules: Any) -> None:
     expected = torch.cat([len(pos) * (pos.mean(0) - pos) for _, pos in molecules.split()])
     torch.testing.assert_close(out["forces"], expected, rtol=0, atol=1e-13)  # sums of seven terms of order ten
     assert (out["energy"] > 7).all()
+
+
+def test_a_forward_of_its_own_is_not_passed_over() -> None:
+    """Derivatives are those of `predict`: what a subclass does to the result elsewhere would be lost without a word."""
+
+    class Doubled(SchNet):
+        def forward(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return 2 * super().forward(*args, **kwargs)
+
+    with pytest.raises(TypeError, match="Doubled has a `forward` of its own.* override `predict`"):
+        Potential(Doubled(8, 8, 1))
