@@ -99,7 +99,6 @@ def entries_of(modules: Iterable[nn.Module]) -> list[Entry]:
         for layer in module.modules()
         for kind in (layer._modules, layer._parameters, layer._buffers)
         for name, value in kind.items()
-        if value is not None
     ]
 
 

@@ -133,7 +133,7 @@ def overview(
         )
     if heaviest == 0:
         raise ValueError("all weights of the training set are zero, so that there is nothing to learn")
-    deepest = torch.cat(depths).nan_to_num(0.0).max() if depths else torch.zeros(())
+    deepest = torch.cat(depths).nan_to_num(0.0, posinf=0.0).max() if depths else torch.zeros(())
     return Overview(
         len(atoms),
         (int(atoms.min()), int(atoms.max())),

@@ -71,16 +71,14 @@ class WholeCheckpoints(TorchCheckpointIO):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as part:
-                with part.open("wb") as file:
-                    file.write(contents.getbuffer())
-                    file.flush()
-                    os.fsync(file.fileno())
+                part.write_bytes(contents.getbuffer())
                 if path.resolve() in self.kept and path.exists():
                     _copy(path, previous(path))
         except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
             said = OSError(
-                f"{path} could not be written ({error.strerror or error}); what was stored before is whole: make room "
-                "or choose another disk, then resume the run"
+                f"{path} could not be written ({reason}); what was stored before is whole: make room or choose another "
+                "disk, then resume the run"
             )
             said.errno = error.errno
             raise said from error

@@ -17,6 +17,14 @@ from pyg_schnet.training import PotentialTask, RunTrainer, SplitDataModule, fit,
 WEIGHTS = "potential.model.embedding.weight"
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """What a shell starts in the background ignores Ctrl-C; tests may be run so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return MD17(tmp_path_factory.mktemp("md17"), "ethanol_xtb", log=False)
