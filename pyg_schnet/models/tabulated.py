@@ -168,8 +168,9 @@ class TabulatedModel(AtomisticModel):
 
         The model goes to evaluation mode, and ``train()`` is refused until :meth:`unfreeze`. New weights through
         ``load_state_dict`` or ``reset_parameters``, and ``to`` another dtype, make new tables, and so does the next
-        call after filter networks or their weights have been replaced or changed in place; only what is changed in
-        place by way of ``weight.data``, which torch does not count, needs another :meth:`freeze`.
+        call after filter networks or their weights have been replaced or changed in place. Only what is changed in
+        place by way of ``weight.data``, which torch does not count, and any change once the model is compiled as a
+        whole (``torch.compile(model)``, which sees no changes in place), needs another :meth:`freeze`.
 
         Args:
             tables: Tables of an earlier call with the same weights [T, K, F]; ``None`` to make them.
