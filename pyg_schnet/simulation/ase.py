@@ -69,9 +69,9 @@ class SchNetCalculator(Calculator):
         captured: Whether steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small
             systems in dynamics, see :class:`~pyg_schnet.models.CapturedPotential`.
         frozen: Whether filters are read from tables, see :meth:`~pyg_schnet.SchNet.freeze`; ``None`` for: in float32 on
-            a CPU, if the model has filters, and if the model is frozen already. In float64 filters are evaluated,
-            exact to all digits, unless this is true: tables have relative errors of some 1e-10 in energies and 1e-8
-            in forces, which :func:`~pyg_schnet.models.table_accuracy` measures.
+            a CPU, if the model has filters and steps are not recorded, and if the model is frozen already. In float64
+            filters are evaluated, exact to all digits, unless this is true: tables have relative errors of some 1e-10
+            in energies and 1e-8 in forces, which :func:`~pyg_schnet.models.table_accuracy` measures.
         strict: Whether elements that no training example had are refused; otherwise there is one warning for each.
         **kwargs: Passed to ASE's ``Calculator``: ``atoms``, ``label``, ``directory``, ``restart``.
 
@@ -124,6 +124,7 @@ class SchNetCalculator(Calculator):
         self.unit_factor = ENERGY[unit]
         if captured:
             _check_captured(potential)
+            frozen = getattr(bare, "frozen", None) if frozen is None else frozen  # recorded steps are as the model is
         self.potential = _potential_of(frozen_copy(potential.model, device, dtype, frozen)).eval()
         self._has_energies = bare.config["readout"] in {"add", "sum"}
         self._largest_z = bare.embedding.weight.size(0) - 1

@@ -143,6 +143,7 @@ class RunTrainer(Trainer):
                 data.save_split(self.directory / "split.npz")
             start, facts = time.perf_counter(), dict(info or {})
             self._train(task, data, path)
+            self._plan_validations(data)  # the last step had asked for one of its own
             if self.stopped:
                 facts["interrupted"] = True
             result = finish(self, task, data, first_step, time.perf_counter() - start, facts)
