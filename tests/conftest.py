@@ -1,9 +1,11 @@
 """Fixtures shared by all tests: seeds, molecules, models, the mirror of real data."""
 
 import contextlib
+import getpass
 import importlib
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,11 @@ from pyg_schnet.ops import trilinear
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("fixed")
+# what torch's compiler keeps for one kind of processor is wrong, or crashes, for another one
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR",
+    str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capability()}"),
+)
 torch.set_num_threads(1)  # as many test processes as cores: threads of their own would only wait for each other
 
 

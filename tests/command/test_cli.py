@@ -70,7 +70,8 @@ def test_test_reports_the_errors_of_the_model(trained, root, call, capsys):
 
 def test_predictions_of_a_part_and_of_a_file(trained, root, call, tmp_path):
     call("predict", "--config", trained / "config.yaml", "--part", "val")
-    arrays = np.load(trained / "val.npz")
+    with np.load(trained / "val.npz") as file:
+        arrays = dict(file)
     assert arrays["energy"].shape == (32,)
     assert arrays["forces"].shape == (32 * 9, 3)
     dataset = MD17(root, "ethanol_xtb", log=False)
@@ -191,7 +192,8 @@ def test_committee(root, call, tmp_path):
     facts = json.loads((run / "test" / "report.json").read_text())["facts"]
     assert facts["members"] == 2
     call("predict", "--config", settings)
-    arrays = np.load(run / "test.npz")
+    with np.load(run / "test.npz") as file:
+        arrays = dict(file)
     dataset = MD17(root, "ethanol_xtb", log=False)
     test = load_split(run / "member_0" / "split.npz", dataset)["test"]
     out = CommitteePotential(committee)(dataset[int(test[0])])

@@ -22,6 +22,11 @@ from pyg_schnet.simulation import atoms_to_data
 from pyg_schnet.training import PotentialTask, PropertyTask
 
 
+def arrays_in(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
 @pytest.fixture
 def model():
     torch.manual_seed(0)
@@ -89,7 +94,7 @@ def test_tables(model, frames, tmp_path):
         lines = list(csv.DictReader(file))
     rows = json.loads(paths["json"].read_text())
     assert rows["units"]["predicted_forces"] == "eV/Ang"
-    arrays = np.load(paths["npz"])
+    arrays = arrays_in(paths["npz"])
     starts = np.cumsum([0, *arrays["atoms"]])
     for number, atoms in enumerate(frames):
         out = expected(model, atoms)
@@ -131,21 +136,21 @@ def test_units_of_the_model_are_converted(model, frames, tmp_path):
     model.units = {"energy": "kcal/mol"}
     other = predict_file(PotentialTask(model), model, tmp_path / "in.xyz", tmp_path / "kcal.npz")
     for name in ("predicted_energy", "predicted_forces", "predicted_stress"):
-        np.testing.assert_allclose(np.load(other)[name], 0.0433641 * np.load(right)[name], rtol=1e-5)
+        np.testing.assert_allclose(arrays_in(other)[name], 0.0433641 * arrays_in(right)[name], rtol=1e-5)
 
 
 def test_parts_without_labels(model, frames, tmp_path):
     """A list of Data, some with a label."""
     structures = [atoms_to_data(atoms, labels=True) for atoms in frames]
     path = predict_part(PotentialTask(model), structures, model, tmp_path / "part.npz")
-    arrays = np.load(path)
+    arrays = arrays_in(path)
     assert np.isnan(arrays["true_energy"]).tolist() == [False, True, False, True]
     assert arrays["true_forces"].shape == arrays["predicted_forces"].shape
     bare = [atoms_to_data(atoms) for atoms in frames]
     back = read(predict_part(PotentialTask(model), bare, model, tmp_path / "part.xyz"), ":")
     for atoms, before in zip(back, frames, strict=True):
         check_fields(model, before, atoms.info | atoms.arrays)
-    assert "true_energy" not in np.load(predict_part(PotentialTask(model), bare, model, tmp_path / "bare.npz"))
+    assert "true_energy" not in arrays_in(predict_part(PotentialTask(model), bare, model, tmp_path / "bare.npz"))
 
 
 def test_nothing_is_overwritten_unasked(model, frames, tmp_path):

@@ -68,13 +68,14 @@ def all_electrons(dataset):
         ),
     ],
 )
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # those of other packages, in newer versions of Python
 def test_other_units_are_doubted(dataset, tmp_path, change, message):
     with pytest.warns(UserWarning, match=message):
         run(change(dataset), tmp_path)
 
 
 def test_what_is_usual_is_not_doubted(dataset, tmp_path):
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings(action="error", category=UserWarning):
         run(dataset, tmp_path / "valence")
         run(all_electrons(dataset), tmp_path / "all")
 
