@@ -31,6 +31,10 @@ def structure(numbers: list[int]) -> Data:
     return Data(z=torch.tensor(numbers), pos=0.9 * places + torch.rand(len(numbers), 3))
 
 
+#: Those of other packages, in newer versions of Python; `pytest.warns` gives them on.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
 def small(training_set: TrainingSet | None = SEVERAL) -> SchNet:
     model = SchNet(8, 8, 1, num_gaussians=8, cutoff=4.0).eval()
     model.training_set = training_set
