@@ -392,10 +392,20 @@ class CommitteePotential(nn.Module):
             for member, edges in zip(self.model, graphs, strict=True):
                 point = evaluate_on(member, z, pos, batch, batch_size, edges, cell, differentiable, first_only=True)
                 every.append(first_derivatives(point, stress, virials, differentiable))
-            return _together(every, unfamiliar(self.model, z, batch, batch_size), batch)
+            return means_and_spreads(every, unfamiliar(self.model, z, batch, batch_size), batch)
 
 
-def _together(every: list[dict[str, Tensor]], strange: Tensor | None, batch: Tensor) -> dict[str, Tensor]:
+def means_and_spreads(every: list[dict[str, Tensor]], strange: Tensor | None, batch: Tensor) -> dict[str, Tensor]:
+    """Results of a committee from those of its members.
+
+    Args:
+        every: What each member's potential returned.
+        strange: Structures of which a member was never trained on something [B] bool; ``None`` if there is none.
+        batch: Structure of each atom [N].
+
+    Returns:
+        The means, and with each its spread as ``<name>_std``, infinite for such structures.
+    """
     out: dict[str, Tensor] = {}
     for name, first in every[0].items():
         mean, std, _ = mean_and_spread(torch.stack([one[name] for one in every]))

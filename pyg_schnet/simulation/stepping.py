@@ -14,7 +14,7 @@ from torch import Tensor
 from pyg_schnet.graph import VerletList
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential
-from pyg_schnet.models.committee import _together
+from pyg_schnet.models.committee import means_and_spreads
 from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import unfamiliar
 from pyg_schnet.models.frozen_pass import SMALL
@@ -122,7 +122,7 @@ class SteppedPotential:
 
     def _of_committee(self, z: Tensor, every: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Means and spreads of what members say, as :class:`~pyg_schnet.models.CommitteePotential` gives them."""
-        return _together(every, self._strange(z), torch.zeros_like(z))
+        return means_and_spreads(every, self._strange(z), torch.zeros_like(z))
 
     def _strange(self, z: Tensor) -> Tensor | None:
         """Whether a committee was never trained on something of a structure; ``None`` if it was."""
