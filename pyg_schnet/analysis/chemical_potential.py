@@ -22,7 +22,7 @@ from pyg_schnet.models.inputs import check_edges, tensors_of
 from pyg_schnet.models.potential import usable
 
 #: Edges that are evaluated together, beside a multiple of those of the structure itself.
-EDGES_AT_ONCE, TIMES_THE_STRUCTURE = 1 << 16, 8
+EDGES_AT_ONCE, TIMES_THE_STRUCTURE = 1 << 17, 8
 #: Features of atoms that change by more than this share when there are probes: they feel them.
 INFLUENCE = 1e-2
 #: A probe closer to an atom than this, in Angstrom, is on top of it.
@@ -91,6 +91,7 @@ def local_chemical_potential(
     with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
         order = structure.surroundings.order(flat)
         pieces = list(structure.pieces(flat, order, chunk))
+        structure.check_influence(flat[order[:4]])
         again = differentiable and len(pieces) > 1
         bar = tqdm(pieces, desc="local chemical potential", unit="chunk", delay=2.0, disable=not progress, leave=False)
         found = [
@@ -137,8 +138,7 @@ class _Structure:
         self.edge_index, self.edge_vec = self._within(exact, edge_index, edge_shift)
         with torch.no_grad():
             shares = self.model.shares_on(z, self._edges())  # refuses a readout that has none
-            self.alone = self.model.represent(z, self._edges()).detach()
-        self.num_targets, self.unsure = shares.size(1), True
+        self.num_targets = shares.size(1)
 
     def none(self) -> Tensor:
         """The potential at no point [0, C]."""
@@ -171,15 +171,18 @@ class _Structure:
     def potential(self, points: Tensor) -> Tensor:
         """The potential at some points [P, C]."""
         count, num_atoms = points.size(0), self.z.size(0)
+        edge_index, edge_vec = self._seen_from(points)
+        z = torch.cat([self.z, self.probe.expand(count)])
+        return self.model.shares_on(z, self._edges(edge_index, edge_vec))[num_atoms:]
+
+    def _seen_from(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Edges from the atoms to probes, and their vectors."""
+        num_atoms = self.z.size(0)
         atom, point, shift = self.surroundings.around(points)
         places = torch.cat([self.pos.double(), points])
         edge_index, edge_vec = self._within(places, torch.stack([atom, point + num_atoms]), shift)
         self._check_apart(edge_index, edge_vec, num_atoms)
-        z = torch.cat([self.z, self.probe.expand(count)])
-        edges = self._edges(edge_index, edge_vec)
-        if self.unsure:
-            self._check_influence(self.model.represent(z, edges)[:num_atoms].detach())
-        return self.model.shares_on(z, edges)[num_atoms:]
+        return edge_index, edge_vec
 
     def _within(self, places: Tensor, edge_index: Tensor, edge_shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """Those edges that are within the cutoff, by the exact rule, with their vectors in float64."""
@@ -208,14 +211,19 @@ class _Structure:
                 f"closer to an atom than some 0.1 Angstrom (point {point - num_atoms} of its chunk)"
             )
 
-    def _check_influence(self, features: Tensor) -> None:
-        change = (features - self.alone).norm()
-        if not change <= INFLUENCE * self.alone.norm():
+    def check_influence(self, points: Tensor) -> None:
+        """Refuse a model whose atoms feel probes although no edge leads from these to them."""
+        count, num_atoms = points.size(0), self.z.size(0)
+        index, vectors = self._seen_from(points)
+        with torch.no_grad():
+            edges, beside = self._edges(), self._edges(index, vectors)
+            alone = self.model.represent(self.z, edges)
+            features = self.model.represent(torch.cat([self.z, self.probe.expand(count)]), beside)[:num_atoms]
+        if not (features - alone).norm() <= INFLUENCE * alone.norm():
             raise ValueError(
                 f"{type(self.model).__name__} lets a probe change the features of the atoms although no edge leads "
                 "from it to them; equation (6) needs a model of the papers' layers, whose features go along edges only"
             )
-        self.unsure = False
 
 
 def _checked_probe(probe: Any, z: Tensor) -> Tensor:
