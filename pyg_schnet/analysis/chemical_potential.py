@@ -26,7 +26,7 @@ EDGES_AT_ONCE, TIMES_THE_STRUCTURE = 1 << 17, 8
 #: Features of atoms that change by more than this share when there are probes: they feel them.
 INFLUENCE = 1e-2
 #: A probe closer to an atom than this, in Angstrom, is on top of it.
-ON_TOP = 1e-8
+ON_TOP = 1e-3
 
 
 def local_chemical_potential(
@@ -83,7 +83,9 @@ def local_chemical_potential(
     model = getattr(model, "model", model)  # of a potential
     if isinstance(model, Committee):
         rest = {"chunk": chunk, "strict": strict, "progress": progress}
-        return mean_and_spread(torch.stack([local_chemical_potential(m, data, points, probe, **rest) for m in model])).mean
+        return mean_and_spread(
+            torch.stack([local_chemical_potential(m, data, points, probe, **rest) for m in model])
+        ).mean
     structure = _Structure(model, data, probe, strict)
     points = structure.checked(points)
     flat = points.reshape(-1, 3)
@@ -95,7 +97,9 @@ def local_chemical_potential(
         again = differentiable and len(pieces) > 1
         bar = tqdm(pieces, desc="local chemical potential", unit="chunk", delay=2.0, disable=not progress, leave=False)
         found = [
-            checkpoint(structure.potential, flat[piece], use_reentrant=False) if again else structure.potential(flat[piece])
+            checkpoint(structure.potential, flat[piece], use_reentrant=False)
+            if again
+            else structure.potential(flat[piece])
             for piece in bar
         ]
         values = torch.cat(found) if found else structure.none()  # [P, C]
@@ -110,7 +114,7 @@ class _Structure:
     def __init__(self, model: Any, data: Any, probe: int, strict: bool) -> None:
         if not isinstance(model, AtomisticModel):
             raise TypeError(
-                "`model` must be a SchNet, a DTNN or another AtomisticModel, for the features of the probe to be known, "
+                "`model` must be a SchNet, a DTNN or another AtomisticModel, to have features of the probe, "
                 f"got {type(model).__name__}; pyg_schnet.models.convert takes networks of PyG and SchNetPack over"
             )
         if not isinstance(data, Data):
@@ -120,13 +124,15 @@ class _Structure:
         self.model = as_it_was_written(model)
         z, pos, _, given = tensors_of(data, model.cutoff)
         check_structures(pos, given.pop("batch"), 1)
-        z, self.pos, cell = z, usable(pos), usable(given["cell"])
+        self.pos, cell = usable(pos), usable(given["cell"])
         edge_index, edge_shift = given["edge_index"], given["edge_shift"]
         model.check_input(z, self.pos, edge_shift, cell, given["pbc"])
         self.probe = _checked_probe(probe, z)
-        model.check_input(self.probe, self.pos[:1].expand(1, 3) if len(z) else self.pos.new_zeros(1, 3), None, None, None)
+        model.check_input(
+            self.probe, self.pos[:1].expand(1, 3) if len(z) else self.pos.new_zeros(1, 3), None, None, None
+        )
         check_elements(model, torch.cat([z, self.probe]), strict)
-        self.z, self.cell = z, None if cell is None else cell.double()
+        self.z, self.cell, self.pbc = z, None if cell is None else cell.double(), given["pbc"]
         self.batch = torch.zeros_like(z)
         exact = self.pos.double()
         self.surroundings = Surroundings(exact, model.cutoff, cell, given["pbc"])
@@ -157,6 +163,12 @@ class _Structure:
         bad = ~points.detach().isfinite().all(-1).reshape(-1)
         if bad.any():
             raise ValueError(f"point {int(bad.nonzero()[0])} of {bad.numel()} is not finite; leave such points out")
+        atom, point, _ = Surroundings(self.pos.double(), ON_TOP, self.cell, self.pbc).around(points.reshape(-1, 3))
+        if atom.numel():
+            raise ValueError(
+                f"point {int(point[0])} of {bad.numel()} is on top of atom {int(atom[0])}, where nothing has been "
+                "learnt; leave out points that are closer to an atom than some 0.1 Angstrom"
+            )
         return points
 
     def pieces(self, points: Tensor, order: Tensor, chunk: int | None) -> Iterator[Tensor]:
@@ -180,9 +192,7 @@ class _Structure:
         num_atoms = self.z.size(0)
         atom, point, shift = self.surroundings.around(points)
         places = torch.cat([self.pos.double(), points])
-        edge_index, edge_vec = self._within(places, torch.stack([atom, point + num_atoms]), shift)
-        self._check_apart(edge_index, edge_vec, num_atoms)
-        return edge_index, edge_vec
+        return self._within(places, torch.stack([atom, point + num_atoms]), shift)
 
     def _within(self, places: Tensor, edge_index: Tensor, edge_shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """Those edges that are within the cutoff, by the exact rule, with their vectors in float64."""
@@ -200,16 +210,6 @@ class _Structure:
         if edge_index is not None and edge_vec is not None:
             index, vectors = torch.cat([index, edge_index], dim=1), torch.cat([vectors, edge_vec])
         return Edges(index, vectors.to(self.pos.dtype), None, index)
-
-    @staticmethod
-    def _check_apart(edge_index: Tensor, edge_vec: Tensor, num_atoms: int) -> None:
-        on_top = squared_norm(edge_vec.detach()) < ON_TOP**2
-        if on_top.any():
-            atom, point = edge_index[:, int(on_top.nonzero()[0])].tolist()
-            raise ValueError(
-                f"a point is on top of atom {atom}, where the potential is not defined; leave points out that are "
-                f"closer to an atom than some 0.1 Angstrom (point {point - num_atoms} of its chunk)"
-            )
 
     def check_influence(self, points: Tensor) -> None:
         """Refuse a model whose atoms feel probes although no edge leads from these to them."""
