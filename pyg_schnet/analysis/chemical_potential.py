@@ -82,10 +82,11 @@ def local_chemical_potential(
     """
     model = getattr(model, "model", model)  # of a potential
     if isinstance(model, Committee):
-        rest = {"chunk": chunk, "strict": strict, "progress": progress}
-        return mean_and_spread(
-            torch.stack([local_chemical_potential(m, data, points, probe, **rest) for m in model])
-        ).mean
+        each = [
+            local_chemical_potential(member, data, points, probe, chunk=chunk, strict=strict, progress=progress)
+            for member in model
+        ]
+        return mean_and_spread(torch.stack(each)).mean
     structure = _Structure(model, data, probe, strict)
     points = structure.checked(points)
     flat = points.reshape(-1, 3)
