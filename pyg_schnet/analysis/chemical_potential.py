@@ -83,7 +83,9 @@ def local_chemical_potential(
     model = getattr(model, "model", model)  # of a potential
     if isinstance(model, Committee):
         rest = {"chunk": chunk, "strict": strict, "progress": progress}
-        return mean_and_spread(torch.stack([local_chemical_potential(m, data, points, probe, **rest) for m in model])).mean
+        return mean_and_spread(
+            torch.stack([local_chemical_potential(m, data, points, probe, **rest) for m in model])
+        ).mean
     structure = _Structure(model, data, probe, strict)
     points = structure.checked(points)
     flat = points.reshape(-1, 3)
@@ -94,7 +96,9 @@ def local_chemical_potential(
         again = differentiable and len(pieces) > 1
         bar = tqdm(pieces, desc="local chemical potential", unit="chunk", delay=2.0, disable=not progress, leave=False)
         found = [
-            checkpoint(structure.potential, flat[piece], use_reentrant=False) if again else structure.potential(flat[piece])
+            checkpoint(structure.potential, flat[piece], use_reentrant=False)
+            if again
+            else structure.potential(flat[piece])
             for piece in bar
         ]
         values = torch.cat(found) if found else structure.none()  # [P, C]
@@ -123,7 +127,9 @@ class _Structure:
         edge_index, edge_shift = given["edge_index"], given["edge_shift"]
         model.check_input(z, self.pos, edge_shift, cell, given["pbc"])
         self.probe = _checked_probe(probe, z)
-        model.check_input(self.probe, self.pos[:1].expand(1, 3) if len(z) else self.pos.new_zeros(1, 3), None, None, None)
+        model.check_input(
+            self.probe, self.pos[:1].expand(1, 3) if len(z) else self.pos.new_zeros(1, 3), None, None, None
+        )
         check_elements(model, torch.cat([z, self.probe]), strict)
         self.z, self.cell = z, None if cell is None else cell.double()
         self.batch = torch.zeros_like(z)
