@@ -54,9 +54,10 @@ def potential_surface(
 
     As in figure 5 of Schütt et al., J. Chem. Phys. 148, 241722 (2018), by default with a carbon atom as probe and on
     the surface :math:`\sum_i \|r - r_i\|^{-2} = 3.7` Å\ :sup:`-2`, see
-    :func:`~pyg_schnet.analysis.isosurface.isosurface`. It passes the atoms at a distance of 0.6 to 0.9 Å, closer than any
-    atoms of a training set get to one another: what the probe feels there is what the network makes of distances that it
-    has never seen, in the paper as well. For a surface at distances that it knows pass ``power=-6, level=1.7**-6``.
+    :func:`~pyg_schnet.analysis.isosurface.isosurface`. It passes the atoms at a distance of 0.6 to 0.9 Å, closer than
+    any atoms of a training set get to one another: what the probe feels there is what the network makes of distances
+    that it has never seen, in the paper as well. For a surface at distances that it knows pass
+    ``power=-6, level=1.7**-6``.
 
     Args:
         model: As in :func:`~pyg_schnet.analysis.local_chemical_potential`.

@@ -144,7 +144,7 @@ def check_nearest(nearest: float) -> None:
     Raises:
         ValueError: If it is not positive.
     """
-    if not (math.isfinite(nearest) and 0.0 < nearest):
+    if not (math.isfinite(nearest) and nearest > 0.0):
         raise ValueError(
             f"`nearest` must be a positive distance in Angstrom, got {nearest}: on top of an atom the potential is not "
             "defined"
