@@ -22,11 +22,11 @@ from pyg_schnet.models.inputs import check_edges, tensors_of
 from pyg_schnet.models.potential import usable
 
 #: Edges that are evaluated together, beside a multiple of those of the structure itself.
-EDGES_AT_ONCE, TIMES_THE_STRUCTURE = 1 << 16, 8
+EDGES_AT_ONCE, TIMES_THE_STRUCTURE = 1 << 17, 8
 #: Features of atoms that change by more than this share when there are probes: they feel them.
 INFLUENCE = 1e-2
 #: A probe closer to an atom than this, in Angstrom, is on top of it.
-ON_TOP = 1e-8
+ON_TOP = 1e-3
 
 
 def local_chemical_potential(
@@ -82,10 +82,11 @@ def local_chemical_potential(
     """
     model = getattr(model, "model", model)  # of a potential
     if isinstance(model, Committee):
-        rest = {"chunk": chunk, "strict": strict, "progress": progress}
-        return mean_and_spread(
-            torch.stack([local_chemical_potential(m, data, points, probe, **rest) for m in model])
-        ).mean
+        each = [
+            local_chemical_potential(member, data, points, probe, chunk=chunk, strict=strict, progress=progress)
+            for member in model
+        ]
+        return mean_and_spread(torch.stack(each)).mean
     structure = _Structure(model, data, probe, strict)
     points = structure.checked(points)
     flat = points.reshape(-1, 3)
@@ -93,6 +94,7 @@ def local_chemical_potential(
     with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
         order = structure.surroundings.order(flat)
         pieces = list(structure.pieces(flat, order, chunk))
+        structure.check_influence(flat[order[:4]])
         again = differentiable and len(pieces) > 1
         bar = tqdm(pieces, desc="local chemical potential", unit="chunk", delay=2.0, disable=not progress, leave=False)
         found = [
@@ -113,7 +115,7 @@ class _Structure:
     def __init__(self, model: Any, data: Any, probe: int, strict: bool) -> None:
         if not isinstance(model, AtomisticModel):
             raise TypeError(
-                "`model` must be a SchNet, a DTNN or another AtomisticModel, for the features of the probe to be known, "
+                "`model` must be a SchNet, a DTNN or another AtomisticModel, to have features of the probe, "
                 f"got {type(model).__name__}; pyg_schnet.models.convert takes networks of PyG and SchNetPack over"
             )
         if not isinstance(data, Data):
@@ -123,7 +125,7 @@ class _Structure:
         self.model = as_it_was_written(model)
         z, pos, _, given = tensors_of(data, model.cutoff)
         check_structures(pos, given.pop("batch"), 1)
-        z, self.pos, cell = z, usable(pos), usable(given["cell"])
+        self.pos, cell = usable(pos), usable(given["cell"])
         edge_index, edge_shift = given["edge_index"], given["edge_shift"]
         model.check_input(z, self.pos, edge_shift, cell, given["pbc"])
         self.probe = _checked_probe(probe, z)
@@ -131,7 +133,7 @@ class _Structure:
             self.probe, self.pos[:1].expand(1, 3) if len(z) else self.pos.new_zeros(1, 3), None, None, None
         )
         check_elements(model, torch.cat([z, self.probe]), strict)
-        self.z, self.cell = z, None if cell is None else cell.double()
+        self.z, self.cell, self.pbc = z, None if cell is None else cell.double(), given["pbc"]
         self.batch = torch.zeros_like(z)
         exact = self.pos.double()
         self.surroundings = Surroundings(exact, model.cutoff, cell, given["pbc"])
@@ -143,8 +145,7 @@ class _Structure:
         self.edge_index, self.edge_vec = self._within(exact, edge_index, edge_shift)
         with torch.no_grad():
             shares = self.model.shares_on(z, self._edges())  # refuses a readout that has none
-            self.alone = self.model.represent(z, self._edges()).detach()
-        self.num_targets, self.unsure = shares.size(1), True
+        self.num_targets = shares.size(1)
 
     def none(self) -> Tensor:
         """The potential at no point [0, C]."""
@@ -163,6 +164,12 @@ class _Structure:
         bad = ~points.detach().isfinite().all(-1).reshape(-1)
         if bad.any():
             raise ValueError(f"point {int(bad.nonzero()[0])} of {bad.numel()} is not finite; leave such points out")
+        atom, point, _ = Surroundings(self.pos.double(), ON_TOP, self.cell, self.pbc).around(points.reshape(-1, 3))
+        if atom.numel():
+            raise ValueError(
+                f"point {int(point[0])} of {bad.numel()} is on top of atom {int(atom[0])}, where nothing has been "
+                "learnt; leave out points that are closer to an atom than some 0.1 Angstrom"
+            )
         return points
 
     def pieces(self, points: Tensor, order: Tensor, chunk: int | None) -> Iterator[Tensor]:
@@ -177,15 +184,16 @@ class _Structure:
     def potential(self, points: Tensor) -> Tensor:
         """The potential at some points [P, C]."""
         count, num_atoms = points.size(0), self.z.size(0)
+        edge_index, edge_vec = self._seen_from(points)
+        z = torch.cat([self.z, self.probe.expand(count)])
+        return self.model.shares_on(z, self._edges(edge_index, edge_vec))[num_atoms:]
+
+    def _seen_from(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Edges from the atoms to probes, and their vectors."""
+        num_atoms = self.z.size(0)
         atom, point, shift = self.surroundings.around(points)
         places = torch.cat([self.pos.double(), points])
-        edge_index, edge_vec = self._within(places, torch.stack([atom, point + num_atoms]), shift)
-        self._check_apart(edge_index, edge_vec, num_atoms)
-        z = torch.cat([self.z, self.probe.expand(count)])
-        edges = self._edges(edge_index, edge_vec)
-        if self.unsure:
-            self._check_influence(self.model.represent(z, edges)[:num_atoms].detach())
-        return self.model.shares_on(z, edges)[num_atoms:]
+        return self._within(places, torch.stack([atom, point + num_atoms]), shift)
 
     def _within(self, places: Tensor, edge_index: Tensor, edge_shift: Tensor | None) -> tuple[Tensor, Tensor]:
         """Those edges that are within the cutoff, by the exact rule, with their vectors in float64."""
@@ -204,24 +212,19 @@ class _Structure:
             index, vectors = torch.cat([index, edge_index], dim=1), torch.cat([vectors, edge_vec])
         return Edges(index, vectors.to(self.pos.dtype), None, index)
 
-    @staticmethod
-    def _check_apart(edge_index: Tensor, edge_vec: Tensor, num_atoms: int) -> None:
-        on_top = squared_norm(edge_vec.detach()) < ON_TOP**2
-        if on_top.any():
-            atom, point = edge_index[:, int(on_top.nonzero()[0])].tolist()
-            raise ValueError(
-                f"a point is on top of atom {atom}, where the potential is not defined; leave points out that are "
-                f"closer to an atom than some 0.1 Angstrom (point {point - num_atoms} of its chunk)"
-            )
-
-    def _check_influence(self, features: Tensor) -> None:
-        change = (features - self.alone).norm()
-        if not change <= INFLUENCE * self.alone.norm():
+    def check_influence(self, points: Tensor) -> None:
+        """Refuse a model whose atoms feel probes although no edge leads from these to them."""
+        count, num_atoms = points.size(0), self.z.size(0)
+        index, vectors = self._seen_from(points)
+        with torch.no_grad():
+            edges, beside = self._edges(), self._edges(index, vectors)
+            alone = self.model.represent(self.z, edges)
+            features = self.model.represent(torch.cat([self.z, self.probe.expand(count)]), beside)[:num_atoms]
+        if not (features - alone).norm() <= INFLUENCE * alone.norm():
             raise ValueError(
                 f"{type(self.model).__name__} lets a probe change the features of the atoms although no edge leads "
                 "from it to them; equation (6) needs a model of the papers' layers, whose features go along edges only"
             )
-        self.unsure = False
 
 
 def _checked_probe(probe: Any, z: Tensor) -> Tensor:
