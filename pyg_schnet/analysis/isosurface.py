@@ -19,8 +19,8 @@ from pyg_schnet.analysis.molecule import atoms_of
 
 #: Exponent and level of figure 5, as we read it.
 POWER, LEVEL = -2.0, 3.7
-#: Distance of grid points, in units of the radius of the surface around a single atom.
-FINENESS = 0.2
+#: Distance of grid points: in Angstrom, and at most in units of the radius of the surface around a single atom.
+SPACING, FINENESS = 0.1, 0.2
 #: Largest number of grid points, and of distances that are held at a time.
 MOST_POINTS, AT_A_TIME = 30_000_000, 1_000_000
 #: What remains to the surface, in units of that radius, once vertices have been moved onto it.
@@ -75,7 +75,8 @@ def isosurface(data: Data, level: float = LEVEL, power: float = POWER, spacing: 
         data: One molecule with ``z`` [N] and ``pos`` [N, 3].
         level: The level c in Angstrom^p.
         power: The exponent p.
-        spacing: Distance of grid points in Angstrom; ``None`` for a fifth of the radius around a single atom.
+        spacing: Distance of grid points in Angstrom; ``None`` for 0.1, or a fifth of the radius around a single
+            atom if that is less.
 
     Returns:
         The surface.
@@ -92,11 +93,11 @@ def isosurface(data: Data, level: float = LEVEL, power: float = POWER, spacing: 
         >>> bool((surface.vertices.norm(dim=1) - 0.5).abs().max() < 1e-12)
         True
         >>> round(surface.area / torch.pi, 2)
-        0.98
+        0.99
     """
     pos = _molecule(data).numpy()
     radius = _radius(level, power)
-    step = FINENESS * radius if spacing is None else spacing
+    step = min(SPACING, FINENESS * radius) if spacing is None else spacing
     low, shape = _grid(pos, radius, power, step)
     return _surface(pos, radius, power, step, low, shape)
 

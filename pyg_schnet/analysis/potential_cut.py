@@ -53,10 +53,10 @@ def potential_cut(
     origin: Sequence[float] | Tensor | None = None,
     axes: Sequence[Sequence[float]] | Tensor | None = None,
     size: float | tuple[float, float] = 8.0,
-    resolution: float = 0.08,
+    resolution: float = 0.05,
     probe: int = 6,
     *,
-    nearest: float = 0.5,
+    nearest: float = 0.25,
     target: int = 0,
     progress: bool = True,
 ) -> PotentialCut:

@@ -35,7 +35,7 @@ def draw_potential_cut(
         axes: Axes of matplotlib to draw into; ``None`` for new ones.
         limits: Numbers at the ends of the colours, in eV; ``None`` to leave out a hundredth of the points on either.
         cmap: Colour map.
-        symbols: Whether to write the symbols of the atoms; otherwise they are dots.
+        symbols: Whether to write the symbols of the atoms into their discs.
         colorbar: Whether to draw a colour bar.
 
     Returns:
@@ -52,8 +52,8 @@ def draw_potential_cut(
         >>> from pyg_schnet.analysis.potential_cut import potential_cut
         >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
         >>> axes = draw_potential_cut(potential_cut(SchNet(16, 16, 1), water, size=4.0, resolution=0.5))
-        >>> axes.get_xlim(), axes.get_xlabel()
-        ((-2.25, 2.25), 'x (Å)')
+        >>> axes.get_xlabel(), [text.get_text() for text in axes.texts]
+        ('x (Å)', ['O', 'H', 'H'])
     """
     if not isinstance(cut, PotentialCut):
         raise TypeError(f"`cut` must be what potential_cut(model, data) returns, got {type(cut).__name__}")
@@ -65,11 +65,7 @@ def draw_potential_cut(
     style: dict[str, Any] = {"cmap": cmap, "vmin": low, "vmax": high, "interpolation": "nearest"}
     image = axes.imshow(values, origin="lower", extent=edges, **style)
     axes.set_facecolor(LEFT_OUT)
-    for place, number in zip(cut.atoms.tolist(), cut.z.tolist(), strict=True):
-        if symbols:
-            axes.text(*place, SYMBOLS[number], ha="center", va="center", fontsize=8, clip_on=True)
-        else:
-            axes.plot(*place, "o", color="black", markersize=2.5)
+    _draw_atoms(axes, cut, symbols)
     axes.set(xlim=edges[:2], ylim=edges[2:], aspect="equal", xlabel="x (Å)", ylabel="y (Å)")
     axes.spines[["top", "right"]].set_visible(True)
     if colorbar:
@@ -77,6 +73,16 @@ def draw_potential_cut(
         beyond = (bool(values.min() < low), bool(values.max() > high))
         axes.figure.colorbar(image, ax=axes, label=potential_label(cut), extend=extend[beyond])
     return axes
+
+
+def _draw_atoms(axes: Any, cut: PotentialCut, symbols: bool) -> None:
+    """A disc for each atom in the plane, over what is left out around it."""
+    from matplotlib.patches import Circle  # noqa: PLC0415
+
+    for place, number in zip(cut.atoms.tolist(), cut.z.tolist(), strict=True):
+        axes.add_patch(Circle(place, cut.nearest, facecolor=LEFT_OUT, edgecolor="#2d3748", linewidth=0.8))
+        if symbols:
+            axes.text(*place, SYMBOLS[number], ha="center", va="center", fontsize=8, clip_on=True)
 
 
 def draw_potential_cuts(cuts: Mapping[str, PotentialCut], figure: Any = None, **options: Any) -> Any:

@@ -65,7 +65,7 @@ def potential_surface(
         probe: Atomic number of the probe.
         level: Level of the surface in Angstrom to the power ``power``.
         power: Exponent of the surface.
-        spacing: Distance of grid points of the surface in Angstrom; ``None`` for a fifth of its radius around one atom.
+        spacing: Distance of grid points of the surface in Angstrom; ``None`` for at most 0.1.
         target: Which of the model's targets, if it has several.
         progress: Whether to show a progress bar if it takes more than two seconds.
 
