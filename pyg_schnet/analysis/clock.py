@@ -45,7 +45,7 @@ class Clock:
             self.told = step
         if self.given is not None:
             return
-        slack = 1e-3 * abs(self.told) + 1e-9 * abs(now)  # times are often printed with few digits
+        slack = 0.01 * abs(self.told) + 1e-9 * abs(now)  # times are often printed with few digits
         if step <= 0 or abs(step - self.told) > slack:
             raise ValueError(
                 f"frame {self.number - 1} comes {step:g} fs after the one before it, earlier ones {self.told:g} fs; "

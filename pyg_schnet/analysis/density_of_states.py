@@ -58,9 +58,9 @@ def density_of_states(
     segment is kept, however long the trajectory is. It is scaled to the number of modes.
 
     Without velocities they are the differences of positions between frames, divided by what these make of an
-    oscillation, :math:`\sin(\omega \Delta t / 2) / (\omega \Delta t / 2)`, so that the result is the same. Frames must be
-    closer than half of the shortest period: oscillations faster than the largest wavenumber, 1 / (2 c dt), appear as
-    slower ones.
+    oscillation, :math:`\sin(\omega \Delta t / 2) / (\omega \Delta t / 2)`, so that the result is the same. Frames
+    must be closer than half of the shortest period: oscillations faster than the largest wavenumber, 1 / (2 c dt),
+    appear as slower ones.
 
     Args:
         trajectory: As in :func:`radial_distribution`, with the same atoms in all frames.

@@ -16,6 +16,9 @@ from pyg_schnet.units import SYMBOLS
 R_MAX = 10.0
 #: Bins that structures without a largest distance may get.
 _MOST_BINS = 1_000_000
+#: Distances that are closer to an edge than this part of a bin are in the bin above, so that rounding does not split the
+#: shells of perfect crystals.
+_ON_EDGE = 1e-9
 
 
 class Curves(NamedTuple):
@@ -154,7 +157,7 @@ class PairCounts:
         total = np.zeros((self.num_species, self.num_species, self.bins), dtype=np.int64)
         for start, rows in distance_rows(snapshot.pos):
             inside = np.isfinite(rows)
-            bins = max(self.bins, int(rows[inside].max(initial=0.0) / self.width) + 1)
+            bins = max(self.bins, int(rows[inside].max(initial=0.0) / self.width + _ON_EDGE) + 1)
             if bins > _MOST_BINS:
                 raise ValueError(
                     f"frame {self.frames} has atoms {rows[inside].max():g} Angstrom apart, many times as far as the "
@@ -166,10 +169,10 @@ class PairCounts:
         return total
 
     def _histogram(self, one: NDArray, other: NDArray, distance: NDArray, bins: int) -> NDArray:
-        place = (distance / self.width).astype(np.int64).clip(max=bins - 1)
-        key = (one * self.num_species + other) * bins + place
-        count = np.bincount(key, minlength=self.num_species**2 * bins)
-        return count.reshape(self.num_species, self.num_species, bins)
+        place = (distance / self.width + _ON_EDGE).astype(np.int64)
+        key = (one * self.num_species + other) * (bins + 1) + place  # one more for those at the largest distance
+        number = np.bincount(key, minlength=self.num_species**2 * (bins + 1))
+        return number.reshape(self.num_species, self.num_species, bins + 1)[..., :bins]
 
     def _volume(self, snapshot: Snapshot) -> float:
         if self.volume is not None:

@@ -61,9 +61,9 @@ class Unwrapper:
         if farthest > _FAR * shortest_vector and not self._warned:
             self._warned = True
             warnings.warn(
-                f"an atom moves by {farthest:.3g} Angstrom between two frames, nearly half of the shortest lattice "
-                f"vector of {shortest_vector:.3g} Angstrom, so it may have gone another way; store frames more often, or pass "
-                "unwrap=False if positions are not wrapped into the cell",
+                f"an atom moves by {farthest:.3g} Angstrom between two frames, nearly half of the shortest "
+                f"lattice vector of {shortest_vector:.3g} Angstrom, so it may have gone another way; store frames more "
+                "often, or pass unwrap=False if positions are not wrapped into the cell",
                 stacklevel=2,
             )
 
