@@ -12,12 +12,24 @@ A unit is a string such as ``"kcal/mol/Ang"``; :func:`conversion` turns a pair o
     1.0
 """
 
+import math
+
 #: Hartree energy in eV (CODATA 2014).
 HARTREE: float = 27.211386024367243
 #: Bohr radius in Angstrom (CODATA 2014).
 BOHR: float = 0.5291772105638411
 #: One Debye in e Angstrom (c exactly; e of CODATA 2014).
 DEBYE: float = 1e-11 / 299792458 / 1.6021766208e-19
+#: One eV in J, that is the elementary charge in C (CODATA 2014).
+ELECTRONVOLT: float = 1.6021766208e-19
+#: Atomic mass unit in kg (CODATA 2014).
+DALTON: float = 1.660539040e-27
+#: One cm^-1 in eV, Planck's constant times the speed of light (CODATA 2014; c exactly).
+WAVENUMBER: float = 6.626070040e-34 * 299792458 * 100 / ELECTRONVOLT
+#: Boltzmann's constant in eV/K (CODATA 2014).
+BOLTZMANN: float = 1.38064852e-23 / ELECTRONVOLT
+#: Energy quantum in eV of a unit mass on a spring of 1 eV/Angstrom^2: hbar times the root of 1 eV/Angstrom^2/u.
+SPRING_QUANTUM: float = 6.626070040e-34 / (2 * math.pi) * 1e10 / (ELECTRONVOLT * DALTON) ** 0.5
 #: One kcal/mol in eV (1 kcal = 4184 J exactly; e and N_A of CODATA 2014).
 KCAL_PER_MOL: float = 0.04336410390059322
 #: One kJ/mol in eV.

@@ -12,6 +12,7 @@ from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, 
 from pyg_schnet.models.captured import recordable
 from pyg_schnet.models.convert.pretrained import C20, QM9
 from pyg_schnet.models.elements import check_elements
+from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.simulation.place import Place
@@ -121,7 +122,7 @@ class SchNetCalculator(Calculator):
         unit = energy_unit or bare.units.get("energy", "eV")
         if unit not in ENERGY:
             raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
-        self.unit_factor = ENERGY[unit]
+        self.energy_unit, self.unit_factor = unit, ENERGY[unit]
         if captured:
             _check_captured(potential)
             frozen = getattr(bare, "frozen", None) if frozen is None else frozen  # recorded steps are as the model is
@@ -166,6 +167,37 @@ class SchNetCalculator(Calculator):
             self.results = self._evaluated(structure, z)
         if self._has_energies and not {"energies", "energies_std"}.isdisjoint(properties):
             self.results |= self._energies(structure, z)
+
+    def get_hessian(self, atoms: Atoms | None = None) -> ndarray:
+        """Second derivatives of the energy, of all atoms whatever their constraints.
+
+        In the form of ASE's ``VibrationsData``, which turns them into vibrations; in a crystal, images of an atom move
+        with it. They are analytic, in float64 and without tables, whatever the calculator evaluates forces with; of a
+        committee, they are those of the mean energy.
+
+        Args:
+            atoms: The structure; ``None`` for that of the last time.
+
+        Returns:
+            The Hessian [n, 3, n, 3] in eV/Angstrom^2.
+
+        Raises:
+            ValueError: If there is no structure, or it is an impossible one.
+
+        Example:
+            >>> from ase.build import molecule
+            >>> from ase.vibrations import VibrationsData
+            >>> from pyg_schnet import SchNet
+            >>> calculator, water = SchNetCalculator(SchNet.preset("jcp2018")), molecule("H2O")
+            >>> VibrationsData(water, calculator.get_hessian(water)).get_frequencies().shape
+            (9,)
+        """
+        structure: Any = self.atoms if atoms is None else atoms
+        if structure is None:
+            raise ValueError("the calculator has no structure yet; pass `atoms`, or set atoms.calc and ask the atoms")
+        self._checked_z(structure)
+        exact = ExactPotential(self.potential, self.energy_unit)
+        return exact.hessian(atoms_to_data(structure, torch.float64)).cpu().numpy()
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What of a structure is not as it was in the last evaluation, to the last digit; called by ASE.

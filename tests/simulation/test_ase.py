@@ -14,6 +14,7 @@ from ase.io import read, write
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
+from ase.vibrations import VibrationsData
 
 from pyg_schnet import Potential, SchNet, load, save
 from pyg_schnet.analysis import energy_drift
@@ -444,3 +445,33 @@ def test_dynamics_of_a_committee_conserve_energy(committee):
         energies.append((atoms.get_total_energy(), atoms.get_kinetic_energy()))
     total, kinetic = np.array(energies).T
     assert np.ptp(total) < 0.05 * np.ptp(kinetic)
+
+
+def test_hessian_as_ase_takes_it(model):
+    atoms = molecule("CH3CH2OH")
+    for frozen in (None, True, False):
+        calculator = SchNetCalculator(model, frozen=frozen)
+        hessian = calculator.get_hessian(atoms)
+        assert hessian.dtype == np.float64
+        exact = copy.deepcopy(model).double().eval()
+        expected = Potential(exact).hessian(torch.tensor(atoms.numbers), torch.tensor(atoms.positions))[0]
+        np.testing.assert_allclose(hessian, expected.numpy(), rtol=1e-10, atol=1e-12)  # other orders of sums
+    calculator.calculate(atoms)
+    np.testing.assert_array_equal(calculator.get_hessian(), hessian)
+    assert VibrationsData(atoms, hessian).get_modes().shape == (27, 9, 3)
+    factor = units.kcal / units.mol
+    kcal = SchNetCalculator(model, energy_unit="kcal/mol").get_hessian(atoms)
+    np.testing.assert_allclose(kcal, factor * hessian, rtol=1e-12)
+    mean = SchNetCalculator(Committee([model, copy.deepcopy(model)])).get_hessian(atoms)
+    np.testing.assert_allclose(mean, hessian, rtol=1e-12, atol=1e-14)
+    crystal = bulk("Cu", cubic=True)
+    assert SchNetCalculator(model).get_hessian(crystal).shape == (4, 3, 4, 3)
+
+
+def test_hessian_of_nothing(model):
+    with pytest.raises(ValueError, match="the calculator has no structure yet"):
+        SchNetCalculator(model).get_hessian()
+    atoms = molecule("H2O")
+    atoms.numbers[0] = 0
+    with pytest.raises(ValueError, match="atom 0 is 'X' with the atomic number 0"):
+        SchNetCalculator(model).get_hessian(atoms)
