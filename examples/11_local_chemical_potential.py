@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from ase.build import bulk
 from ase.lattice.hexagonal import Graphite
-from torch_geometric.data import Data
 
 from pyg_schnet import load
 from pyg_schnet.analysis.cube import write_potential_cube
@@ -32,14 +31,9 @@ from pyg_schnet.analysis.potential_surface_figure import draw_potential_surfaces
 from pyg_schnet.analysis.potential_surface_page import potential_surface_page
 from pyg_schnet.datasets import from_smiles
 from pyg_schnet.datasets.bundled import bundled_path
+from pyg_schnet.simulation.ase import atoms_to_data
 
 MOLECULES = {"benzene": "c1ccccc1", "toluene": "Cc1ccccc1", "methane": "C", "pyrazine": "c1cnccn1", "propane": "CCC"}
-
-
-def crystal(atoms) -> Data:
-    cell, pbc = torch.tensor(atoms.cell.array)[None].float(), torch.tensor(atoms.pbc)[None]
-    z, pos = torch.tensor(atoms.numbers).long(), torch.tensor(atoms.positions).float()
-    return Data(z=z, pos=pos, cell=cell, pbc=pbc)
 
 
 def main() -> None:
@@ -73,8 +67,8 @@ def main() -> None:
     print(write_potential_cube(args.out / f"{some}.cube", models["SchNet"], data, spacing=max(0.2, args.spacing)))
 
     model = load(args.crystals or bundled_path("model_materials"))
-    graphite = crystal(Graphite("C", latticeconstant={"a": 2.461, "c": 6.708}))
-    diamond, fine = crystal(bulk("C", "diamond", 3.567, cubic=True)), {"resolution": args.resolution}
+    graphite = atoms_to_data(Graphite("C", latticeconstant={"a": 2.461, "c": 6.708}))
+    diamond, fine = atoms_to_data(bulk("C", "diamond", 3.567, cubic=True)), {"resolution": args.resolution}
     cuts = {
         "graphite, in a layer": potential_cut(model, graphite, graphite.pos[0], [[1, 0, 0], [0, 1, 0]], **fine),
         "diamond, (110)": potential_cut(model, diamond, diamond.pos[0], [[1, -1, 0], [0, 0, 1]], **fine),
