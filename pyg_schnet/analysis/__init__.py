@@ -1,5 +1,6 @@
 """Studies of a trained model."""
 
+from pyg_schnet.analysis.chemical_potential import local_chemical_potential
 from pyg_schnet.analysis.conservation import energy_drift, energy_plot
 from pyg_schnet.analysis.errors import Predictions, error_summary, parity_plot, predict
 from pyg_schnet.analysis.evaluate import evaluate
@@ -19,6 +20,7 @@ __all__ = [
     "evaluate",
     "in_paper_units",
     "learning_curve",
+    "local_chemical_potential",
     "parity_plot",
     "predict",
     "published",

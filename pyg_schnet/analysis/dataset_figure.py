@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import InMemoryDataset
 
+from pyg_schnet.analysis.distances import pair_distances
 from pyg_schnet.analysis.figure import BLUE, GREY, ORANGE, panel_grid, save_figure
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.registry import REGISTRY, open_dataset
-from pyg_schnet.graph import radius_graph
-from pyg_schnet.ops import edge_vectors
 from pyg_schnet.units import SYMBOLS
 
 _SHOWN_ELEMENTS = 24
@@ -46,9 +45,8 @@ def figure_of(dataset: InMemoryDataset, path: str | Path, cutoff: float = 6.0, s
     """
     if len(dataset) == 0:
         raise ValueError("there is no structure to draw; expected at least one")
-    order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
     counts, elements, targets, total = _collect(dataset)
-    distances = _distances(dataset[order[:sample]], cutoff)
+    distances = pair_distances(dataset, cutoff, sample)
     names = list(targets)[:_SHOWN_TARGETS]
     count = 3 + len(names)
     figure, panels = panel_grid(count, width=3.6, height=2.9, columns=2 if count == 4 else 3)
@@ -89,18 +87,6 @@ def _columns(dataset: InMemoryDataset, values: dict[str, Tensor]) -> dict[str, N
         else:
             found[name] = value.flatten().numpy()
     return {name: array[np.isfinite(array)] for name, array in found.items()}
-
-
-def _distances(dataset: Any, cutoff: float) -> NDArray:
-    parts = []
-    for batch in StructureLoader(dataset, batch_size=50):
-        periodic = {key: batch[key] for key in ("cell", "pbc") if key in batch}
-        graph = radius_graph(batch.pos.double(), cutoff, batch.batch, **periodic)
-        cell = batch.cell.double() if "cell" in batch else None
-        parts.append(
-            edge_vectors(batch.pos.double(), graph.edge_index, graph.edge_shift, cell, batch.batch).norm(dim=1)
-        )
-    return torch.cat(parts).sort().values[::2].numpy()  # both directions of a pair are edges
 
 
 def _title(dataset: Any, atoms: int, left_out: int) -> str:

@@ -1,5 +1,6 @@
 """Entry point of ``pyg-schnet``."""
 
+import importlib
 import logging
 import sys
 import warnings
@@ -9,6 +10,8 @@ from typing import Any
 
 #: What ends a command with one sentence instead of a traceback.
 _SAID = (ValueError, TypeError, OSError, FloatingPointError, MemoryError, ImportError)
+#: Commands that need no file of settings, each a function of its name in a file of its name.
+TOOLS = ("look",)
 
 
 def main(args: Any = None) -> None:
@@ -24,20 +27,36 @@ def main(args: Any = None) -> None:
         sys.exit('pyg-schnet: the command line needs Lightning; install it with pip install "pyg_schnet[train]"')
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: PLC0415
 
-    from pyg_schnet.command.cli import SchNetCLI  # noqa: PLC0415
     from pyg_schnet.command.messages import plain  # noqa: PLC0415
+
+    words = sys.argv[1:] if args is None else list(args)
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings(), _plain_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
         warnings.simplefilter("ignore", DeprecationWarning)  # Lightning calls jsonargparse by names of before
         try:
-            SchNetCLI(args)
+            if words and words[0] in TOOLS:
+                _run_tool(words)
+            else:
+                from pyg_schnet.command.cli import SchNetCLI  # noqa: PLC0415
+
+                SchNetCLI(args)
         except (*_SAID, MisconfigurationException) as error:
             sys.exit(f"pyg-schnet: {plain(str(error))}")
         except KeyboardInterrupt:
             sys.stderr.write("pyg-schnet: interrupted; no file was left half-written\n")
             sys.exit(130)  # as shells expect it of SIGINT
+
+
+def _run_tool(words: list[str]) -> None:
+    """Call the function that a command names; its arguments are options."""
+    from jsonargparse import auto_cli  # noqa: PLC0415
+
+    from pyg_schnet.command.messages import ToolParser  # noqa: PLC0415
+
+    function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
+    auto_cli(function, args=words[1:], prog=f"pyg-schnet {words[0]}", parser_class=ToolParser)
 
 
 @contextmanager

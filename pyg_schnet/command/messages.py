@@ -2,13 +2,24 @@
 
 import difflib
 import re
-from typing import Any
+import sys
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
 
 _UNKNOWN = re.compile(
     r"unrecognized arguments: -*([\w.]+)|does not accept option '([\w.]+)'|Option '([\w.]+)' is not accepted"
 )
 _NO_SETTINGS = "Unexpected config:"
 _UNION = "Does not validate against any of the Union subtypes"
+
+
+class ToolParser(ArgumentParser):
+    """Options of a command that is one function; says what is wrong in one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with the message."""
+        sys.exit(f"pyg-schnet: {plain(message, self)} (all options: {self.prog} --help)")
 
 
 def plain(message: str, parser: Any = None) -> str:

@@ -5,7 +5,8 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 
 pytest.importorskip("matplotlib")
-from pyg_schnet.analysis.dataset_figure import _collect, _distances, figure_of, main
+from pyg_schnet.analysis.dataset_figure import _collect, figure_of, main
+from pyg_schnet.analysis.distances import distances_in, pair_distances
 from pyg_schnet.datasets import MD17
 
 
@@ -52,9 +53,27 @@ def test_mixture(tmp_path):
 def test_distances():
     """Each pair once: two atoms, and simple cubic with 6 neighbours at 1 and 12 at 2^0.5, half of them per atom."""
     pair = Data(z=torch.tensor([1, 1]), pos=torch.tensor([[0.0, 0, 0], [0, 0, 0.7]]), energy=torch.zeros(1))
-    assert _distances(InMemory([pair, pair]), 6.0).tolist() == pytest.approx([0.7, 0.7])
+    assert pair_distances(InMemory([pair, pair]), 6.0).tolist() == pytest.approx([0.7, 0.7])
     cubic = Data(z=torch.tensor([1]), pos=torch.zeros(1, 3), cell=torch.eye(3)[None], pbc=torch.ones(1, 3).bool())
-    assert _distances(InMemory([cubic, cubic]), 1.5).tolist() == pytest.approx([1.0] * 6 + [2**0.5] * 12)
+    assert pair_distances(InMemory([cubic, cubic]), 1.5).tolist() == pytest.approx([1.0] * 6 + [2**0.5] * 12)
+
+
+def test_distances_of_whatever_holds_them(tmp_path):
+    """A sample is the same each time, arrays are taken as they are up to the cutoff, others are refused."""
+    dataset = MD17(tmp_path, "ethanol_xtb", log=False)
+    some = distances_in(dataset, 5.0, sample=7)
+    assert len(some) == 7 * 36  # pairs of nine atoms, all nearer than 5 Angstrom
+    assert some.tolist() == distances_in(dataset, 5.0, sample=7).tolist()
+    assert distances_in([dataset[0]], 1.2).tolist() == pytest.approx(torch.pdist(dataset[0].pos).sort().values[:6])
+    assert distances_in(torch.tensor([1.0, 7.0]), 5.0).tolist() == [1.0]
+    for bad, kind, text in (
+        (torch.zeros(2), ValueError, "positive and finite"),
+        (torch.ones(2, 2), ValueError, r"\[P\], got an array \[2, 2\]"),
+        ("ethanol", TypeError, "got str"),
+        ([], ValueError, "no structure"),
+    ):
+        with pytest.raises(kind, match=text):
+            distances_in(bad, 5.0)
 
 
 def test_bad_input(tmp_path):
