@@ -95,6 +95,9 @@ def test_trained_elements_only_unless_asked():
     with pytest.raises(ValueError, match="does not know which elements"):
         embedding_map(model_of())
     assert len(embedding_map(model_of(), [1, 2]).explained) == 1
+    trained.training_set = TrainingSet({1: 5, 6: 4, 8: 5}, 10, 5)
+    assert embedding_map(trained, least=5).elements.tolist() == [1, 8]
+    assert embedding_map(trained, [1, 6], least=5).elements.tolist() == [1, 6]
 
 
 @pytest.mark.parametrize("kind", [DTNN, EnnS2S])
@@ -168,7 +171,7 @@ def test_separation_of_a_map_that_has_one_and_of_one_that_has_none():
     apart = group_separation(embedding_map(model), permutations=100)
     assert apart.silhouette > 0.8
     assert apart.neighbours == 1.0
-    assert apart.p_value == apart.plane_p_value == pytest.approx(1 / 101)
+    assert apart.p_value == apart.plane_p_value == apart.neighbours_p_value == pytest.approx(1 / 101)
     assert apart.random_silhouette < 0.0
     assert 0.05 < apart.random_neighbours < 0.25  # about five others of forty
     p = [group_separation(embedding_map(model_of(SP, seed=s)), permutations=30).p_value for s in range(10)]
@@ -221,6 +224,8 @@ def test_figure():
         (lambda m: order_within_groups(embedding_map(m, [1, 3, 9])), ValueError, "a group with at least three"),
         (lambda m: group_separation(embedding_map(m, [1, 6, 8])), ValueError, "two elements of one of them, got 3"),
         (lambda m: group_separation(embedding_map(m, [1, 3])), ValueError, "needs two groups"),
+        (lambda m: group_separation(embedding_map(m, [1, 3, 9]), 0), ValueError, "`permutations` must be at least 1"),
+        (lambda m: order_within_groups(embedding_map(m, [1, 3, 9]), 0), ValueError, "`permutations` must be"),
     ],
 )
 def test_bad_input(call, kind, text):
