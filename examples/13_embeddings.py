@@ -34,7 +34,7 @@ def main() -> None:
     found = embedding_map(load(args.model or bundled_path("model_materials")), args.elements, least=args.least)
     print(save_figure(draw_embeddings(found).figure, args.out))
 
-    plane, chance = (float(shares[:2].sum()) for shares in (found.explained, variance_by_chance(found)))
+    plane, chance = (float(shares[:2].sum()) for shares in (found.explained_variance_ratio, variance_by_chance(found)))
     print(f"{len(found.elements)} elements; variance in the plane {100 * plane:.1f} %, by chance {100 * chance:.1f} %")
     apart = group_separation(found, args.permutations)
     print("\nseparation of groups                   found   by chance         p")

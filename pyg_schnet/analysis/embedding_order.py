@@ -48,6 +48,14 @@ class Order(NamedTuple):
     own_p_value: float
     random_own_rho: float
 
+    def __str__(self) -> str:
+        """One sentence."""
+        return (
+            f"rank correlation with the period along the first component {self.mean_rho:.2f} in the mean over "
+            f"{len(self.groups)} groups (0 by chance, p = {self.p_value:.2g}), along the own direction of each group "
+            f"{self.mean_own_rho:.2f} ({self.random_own_rho:.2f} by chance, p = {self.own_p_value:.2g})"
+        )
+
 
 class Separation(NamedTuple):
     """How far elements of the same group are near one another, beside random groups of the same sizes.
@@ -73,6 +81,15 @@ class Separation(NamedTuple):
     neighbours: float
     random_neighbours: float
     neighbours_p_value: float
+
+    def __str__(self) -> str:
+        """One sentence."""
+        return (
+            f"silhouette {self.silhouette:.3f} in the whole space ({self.random_silhouette:.3f} by chance, "
+            f"p = {self.p_value:.2g}) and {self.plane:.3f} in the plane ({self.random_plane:.3f}, "
+            f"p = {self.plane_p_value:.2g}); the nearest element is of the same group for {self.neighbours:.0%} "
+            f"({self.random_neighbours:.0%}, p = {self.neighbours_p_value:.2g})"
+        )
 
 
 def order_within_groups(found: EmbeddingMap, permutations: int = 10_000, seed: int = 0) -> Order:
@@ -203,7 +220,7 @@ def variance_by_chance(found: EmbeddingMap, permutations: int = 200, seed: int =
         seed: Their seed.
 
     Returns:
-        Means over the permutations, beside ``found.explained`` [K] float64.
+        Means over the permutations, beside ``found.explained_variance_ratio`` [K] float64.
 
     Example:
         >>> from pyg_schnet import SchNet
@@ -212,7 +229,7 @@ def variance_by_chance(found: EmbeddingMap, permutations: int = 200, seed: int =
         torch.Size([2])
     """
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros_like(found.explained)
+    total = torch.zeros_like(found.explained_variance_ratio)
     for _ in range(permutations):
         order = torch.rand(found.vectors.shape, generator=generator, dtype=torch.float64).argsort(0)
         shuffled = found.vectors.gather(0, order)

@@ -22,7 +22,7 @@ class EmbeddingMap(NamedTuple):
         vectors: Embeddings [E, F] float64.
         components: Principal components, those of the largest variance first [E, K] float64, K the smaller one of
             E - 1 and F.
-        explained: Share of the variance of each [K] float64.
+        explained_variance_ratio: Share of the variance of each [K] float64.
         groups: Groups of the elements, 0 for f elements [E].
         periods: Periods of the elements [E].
     """
@@ -30,7 +30,7 @@ class EmbeddingMap(NamedTuple):
     elements: Tensor
     vectors: Tensor
     components: Tensor
-    explained: Tensor
+    explained_variance_ratio: Tensor
     groups: Tensor
     periods: Tensor
 
