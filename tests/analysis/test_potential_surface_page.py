@@ -85,7 +85,8 @@ def test_page_runs_in_a_browser(page, tmp_path):
     """The page tells in its title whether its figure was drawn, and what errors there were."""
     watch = (
         "<script>window.failures = []; window.addEventListener('error', e => failures.push(e.message));"
-        "window.addEventListener('load', () => setTimeout(() => { const plot = document.querySelector('.js-plotly-plot');"
+        "window.addEventListener('load', () => setTimeout(() => {"
+        "const plot = document.querySelector('.js-plotly-plot');"
         "document.title = 'drawn ' + plot._fullData.length + ' failed ' + failures.length; }, 300));</script>"
     )
     text = page.read_text(encoding="utf-8")
