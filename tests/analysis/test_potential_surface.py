@@ -7,7 +7,7 @@ pytest.importorskip("skimage")
 from pyg_schnet import Potential
 from pyg_schnet.analysis import local_chemical_potential
 from pyg_schnet.analysis.isosurface import isosurface
-from pyg_schnet.analysis.potential_surface import potential_surface
+from pyg_schnet.analysis.potential_surface import PotentialSurface, potential_surface
 from pyg_schnet.models import DTNN, Committee
 from pyg_schnet.units import KCAL_PER_MOL
 
@@ -88,6 +88,20 @@ def test_float32_and_frozen_models(make_model):
     assert found.values.dtype == torch.float64
     # positions and weights have been rounded to seven digits
     torch.testing.assert_close(found.values, expected.values, rtol=1e-4, atol=1e-4)
+
+
+def test_spread_and_steepness_of_a_linear_potential():
+    """On a sphere of radius R, k.r has the spread kR / sqrt 3 and the mean slope pi k / 4."""
+    atom = Data(z=torch.tensor([6]), pos=torch.zeros(1, 3).double())
+    mesh = isosurface(atom, level=1.0, spacing=0.08)
+    direction = torch.tensor([2.0, -1.0, 2.0]).double()
+    surface = PotentialSurface(*mesh, mesh.vertices @ direction + 7.0, 0.0, "eV", 6, atom.z, atom.pos)
+    # triangles are inside the sphere by a square of their size
+    assert surface.spread == pytest.approx(3 / 3**0.5, rel=3e-3)
+    assert surface.steepness == pytest.approx(3 * torch.pi / 4, rel=3e-3)
+    constant = surface._replace(values=torch.full_like(surface.values, -5.0))
+    assert constant.spread == pytest.approx(0, abs=1e-12)
+    assert constant.steepness == pytest.approx(0, abs=1e-12)
 
 
 def test_bad_input(make_model):
