@@ -226,6 +226,25 @@ def test_filters(tmp_path):
         assert (tmp_path / "figures" / name).stat().st_size > 10_000
 
 
+def test_local_chemical_potential(tmp_path):
+    """Two models that are one agree at all places; what was written is whole."""
+    for name in ("matplotlib", "skimage", "plotly", "ase", "rdkit"):
+        pytest.importorskip(name)
+    molecules = small_model(tmp_path / "molecules.safetensors", [1, 6], cutoff=8.0, num_gaussians=80)
+    crystals = small_model(tmp_path / "crystals.safetensors", [6], "jcp2018-materials")
+    options = ("--schnet", molecules, "--dtnn", molecules, "--crystals", crystals, "--molecules", "methane", "C=C")
+    fineness = ("--spacing", 0.25, "--resolution", 0.5, "--out", "figures")
+    printed = run("11_local_chemical_potential.py", *options, *fineness, cwd=tmp_path).splitlines()
+    assert [line.split()[0] for line in printed[2:4]] == ["methane", "C=C"]
+    for line in printed[2:4]:
+        numbers = [float(number) for number in line.split()[1:]]
+        assert numbers[:4] == numbers[4:8]
+        assert numbers[8] == 1.0
+        assert numbers[0] < numbers[1]
+    for name in ("figure_5.png", "figure_5.html", "figure_6.png", "methane.cube"):
+        assert (tmp_path / "figures" / name).stat().st_size > 10_000
+
+
 def test_embeddings(tmp_path):
     """Of random embeddings nothing is found: shares of the variance as by chance, order and separation near it."""
     for name in ("matplotlib", "sklearn"):
