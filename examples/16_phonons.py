@@ -65,8 +65,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     torch.manual_seed(0)
 
-    model, figure, kept = trained(args), blank_figure(9.5, 3.4), []
-    left, middle, right = (figure.add_subplot(1, 3, place) for place in (1, 2, 3))
+    model, figure, kept = trained(args), blank_figure(10.0, 3.4), []
+    left, middle, right = figure.subplots(1, 3, width_ratios=[2, 0.8, 1.2])
     kelvin, mesh = np.linspace(2, 500, 60), [24] * 3
     for name, calculator, colour, style in (("EMT", EMT(), "black", "-"), ("SchNet", None, ORANGE, "--")):
         atoms = bulk("Cu")
@@ -81,13 +81,13 @@ def main() -> None:
         bands, capacity = phonon_bands(phonon), phonon_heat_capacity(phonon, kelvin, mesh)
         draw_phonon_bands(bands, left, colour=colour, style=style, label=name)
         draw_phonon_density(phonon_density(phonon, mesh), middle, colour=colour, style=style)
-        right.plot(kelvin, capacity * 1000, style, color=colour)
+        right.plot(kelvin, capacity * 1000, style, color=colour, label=name)
         kept.append(bands.frequencies)
         constant, room = atoms.cell.cellpar()[0] * 2**0.5, np.interp(298.15, kelvin, capacity) / units.kB
         print(f"{name:7} a = {constant:.4f} Å, up to {bands.frequencies.max():.3f} THz, at 298 K {room:.4f} k an atom")
     apart = np.abs(kept[1] - kept[0])
     print(f"bands differ by {apart.mean():.3f} THz on average, {apart.max():.3f} at most")
-    left.legend(frameon=False, loc="upper right")
+    right.legend(frameon=False, loc="lower right")
     right.set(xlabel="temperature (K)", ylabel="heat capacity (meV/K)", xlim=(0, 500), ylim=(0, None))
     print(save_figure(figure, args.out / "phonons.png"))
 

@@ -147,7 +147,9 @@ def test_a_cluster_that_flies_apart_gets_more_bins():
     assert found.counts.nonzero().squeeze(1).tolist() == [8, 240]  # of 0.125 Angstrom
     assert float(found.g.sum() * 0.125) == pytest.approx(1.0)
     far.positions[1] = 1e9
-    with pytest.raises(ValueError, match="frame 1 has atoms .* apart, many times as far as the first one; pass `r_max`"):
+    with pytest.raises(
+        ValueError, match="frame 1 has atoms .* apart, many times as far as the first one; pass `r_max`"
+    ):
         radial_distribution([near, far], bins=10)
 
 
@@ -187,7 +189,9 @@ def test_data_and_float32():
         cell=torch.tensor(SKEWED).float()[None],
         pbc=torch.ones(1, 3, dtype=torch.bool),
     )
-    np.testing.assert_array_equal(radial_distribution(one, 6.0).counts.sum(), radial_distribution(atoms, 6.0).counts.sum())
+    np.testing.assert_array_equal(
+        radial_distribution(one, 6.0).counts.sum(), radial_distribution(atoms, 6.0).counts.sum()
+    )
 
 
 def test_bad_input():
@@ -204,7 +208,10 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=message):
             radial_distribution(frames, **options)
-    for options, message in (({"r_max": "5"}, "`r_max` must be a number, got str"), ({"bins": 5.0}, "`bins` must be an")):
+    for options, message in (
+        ({"r_max": "5"}, "`r_max` must be a number, got str"),
+        ({"bins": 5.0}, "`bins` must be an"),
+    ):
         with pytest.raises(TypeError, match=message):
             radial_distribution(frames, **options)
     with pytest.raises(ValueError, match="frame 1 is open, earlier ones are not"):

@@ -48,7 +48,13 @@ def test_files(name, tmp_path):
 
 def test_objects(tmp_path):
     atoms = frames()
-    for given, count in ((atoms, 4), (iter(atoms), 4), (atoms[0], 1), (data(atoms[0]), 1), ([data(a) for a in atoms], 4)):
+    for given, count in (
+        (atoms, 4),
+        (iter(atoms), 4),
+        (atoms[0], 1),
+        (data(atoms[0]), 1),
+        ([data(a) for a in atoms], 4),
+    ):
         read = list(snapshots(given))
         assert len(read) == count
         np.testing.assert_array_equal(read[0].pos, atoms[0].positions)
