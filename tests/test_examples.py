@@ -226,3 +226,61 @@ def test_phonons(tmp_path):
     assert float(re.search(r"EMT +a = ([\d.]+) Å", printed)[1]) == pytest.approx(3.59, abs=2e-3)  # known of ASE's EMT
     assert float(re.search(r"EMT .* up to ([\d.]+) THz", printed)[1]) == pytest.approx(8.1, abs=0.5)
     assert (tmp_path / "phonons" / "phonons.png").stat().st_size > 10_000
+
+
+def small_model(path, elements, preset="jcp2018", **options):
+    """A model of random weights, as if trained on some elements."""
+    import torch
+
+    from pyg_schnet import SchNet, save
+    from pyg_schnet.models.elements import TrainingSet
+
+    torch.manual_seed(0)
+    model = SchNet.preset(preset, hidden_channels=16, num_filters=9, num_interactions=2, **options)
+    model.training_set = TrainingSet(dict.fromkeys(elements, 10), 10, 5)
+    model.units = {"energy": "eV"}
+    save(model, path)
+    return path
+
+
+def test_filters(tmp_path):
+    """Sums over images have the symmetry of their lattice: round, four-fold, and not four-fold."""
+    pytest.importorskip("matplotlib")
+    crystals = small_model(tmp_path / "crystals.safetensors", [6], "jcp2018-materials")
+    molecules = small_model(tmp_path / "molecules.safetensors", [1, 6, 8], cutoff=8.0, num_gaussians=80)
+    options = ("--crystals", crystals, "--molecules", molecules, "--resolution", 21, "--out", "figures")
+    printed = run("12_filters.py", *options, cwd=tmp_path)
+    differences = [int(number) for number in re.findall(r"differs by (\d+) %", printed)]
+    assert differences[:2] == [0, 0]
+    assert differences[2] > 2
+    for name in ("curves.png", "cuts.png", "all.png"):
+        assert (tmp_path / "figures" / name).stat().st_size > 10_000
+
+
+def test_embeddings(tmp_path):
+    """Of random embeddings nothing is found: shares of the variance as by chance, order and separation near it."""
+    for name in ("matplotlib", "sklearn"):
+        pytest.importorskip(name)
+    elements = [1, 3, 11, 19, 37, 55, 4, 12, 20, 38, 9, 17, 35, 53, 26]
+    model = small_model(tmp_path / "model.safetensors", elements)
+    printed = run("13_embeddings.py", "--model", model, "--permutations", 50, cwd=tmp_path)
+    assert (tmp_path / "results" / "embeddings.png").stat().st_size > 10_000
+    found, chance = map(float, re.findall(r"(\d+\.\d) %", printed))
+    assert abs(found - chance) < 12.0
+    assert printed.startswith("results/embeddings.png\n14 elements")
+    assert re.search(r"IA +-?\d\.\d\d +\d\.\d+ +\d\.\d\d +\d\.\d+   H Li Na K Rb Cs", printed)
+
+
+def test_energy_decomposition(tmp_path):
+    """Titles show the same number twice; equivalent atoms are equal; a molecule that is none is refused."""
+    pytest.importorskip("matplotlib")
+    model = small_model(tmp_path / "model.safetensors", [1, 6, 8])
+    options = ("--model", model, "--less", "none")
+    printed = run("14_energy_decomposition.py", *options, "--molecules", "C6H6", "H2O", cwd=tmp_path)
+    for total, parts in re.findall(r"prediction (\S+) eV, sum of the atoms (\S+) eV", printed):
+        assert total == parts
+    low, high = re.search(r" 6 C +(\S+) to +(\S+) eV", printed).groups()
+    assert low == high != "0.000"
+    assert (tmp_path / "results" / "decomposition.png").stat().st_size > 10_000
+    refused = run("14_energy_decomposition.py", *options, "--molecules", "C61", cwd=tmp_path, check=False)
+    assert "ASE has no molecule C61" in refused.splitlines()[-1]

@@ -27,8 +27,8 @@ OPTIONAL = {
     "pymatgen",
     "torch_cluster",
 }
-OPTIONAL |= {"vesin", "nvalchemiops"}
-FREE_OF_EXTRAS = ["ops", "graph", "nn", "models", "transforms", "datasets"]
+OPTIONAL |= {"vesin", "nvalchemiops", "plotly", "skimage", "sklearn", "scipy", "phonopy"}
+FREE_OF_EXTRAS = ["ops", "graph", "nn", "models", "transforms", "datasets", "analysis"]
 
 
 def room_of(module: Path) -> str:

@@ -69,7 +69,7 @@ def draw_molecule(
     if scale_bar:
         _fit(axes, view.points.numpy(), radii)
     if mappable is not None and label is not None:
-        axes.figure.colorbar(mappable, ax=axes, label=label, shrink=0.8)
+        axes.figure.colorbar(mappable, ax=axes, shrink=0.8).set_label(label, labelpad=8, fontsize=9)
     return axes
 
 

@@ -16,8 +16,8 @@ from pyg_schnet.units import SYMBOLS
 R_MAX = 10.0
 #: Bins that structures without a largest distance may get.
 _MOST_BINS = 1_000_000
-#: Distances that are closer to an edge than this part of a bin are in the bin above, so that rounding does not split the
-#: shells of perfect crystals.
+#: Distances that are closer to an edge than this part of a bin are in the bin above, so that rounding does not split
+#: the shells of perfect crystals.
 _ON_EDGE = 1e-9
 
 

@@ -12,7 +12,8 @@ from pyg_schnet.analysis.snapshots import Beads, Snapshot, snapshots
 from pyg_schnet.datasets import MD17
 
 ase = pytest.importorskip("ase")
-import ase.io  # noqa: E402
+from ase import units  # noqa: E402
+from ase.io import write  # noqa: E402
 
 
 def frames(count=4, atoms=5):
@@ -33,7 +34,7 @@ def data(atoms, **more):
 def test_files(name, tmp_path):
     path = tmp_path / name
     written = frames()
-    ase.io.write(path, written)
+    write(path, written)
     for given in (path, str(path), [path]):
         read = list(snapshots(given))
         assert len(read) == 4
@@ -41,7 +42,7 @@ def test_files(name, tmp_path):
             # extended xyz has eight decimals
             np.testing.assert_allclose(one.pos, atoms.positions, atol=1e-8)
             np.testing.assert_allclose(one.cell, atoms.cell.array, atol=1e-8)
-            np.testing.assert_allclose(one.velocities, atoms.get_velocities() * ase.units.fs, atol=1e-8)
+            np.testing.assert_allclose(one.velocities, atoms.get_velocities() * units.fs, atol=1e-8)
             assert one.pbc.all()
     assert len(list(snapshots([path, path]))) == 8  # parts of a run
 
@@ -83,7 +84,7 @@ def test_data_carries_what_it_has():
 
 def test_a_file_that_breaks_off_is_read_up_to_there(tmp_path):
     path = tmp_path / "a.xyz"
-    ase.io.write(path, frames())
+    write(path, frames())
     path.write_bytes(path.read_bytes()[:-130])
     with pytest.warns(UserWarning, match=r"a.xyz cannot be read after 3 structures .*; the 3 before are used"):
         assert len(list(snapshots(path))) == 3
@@ -182,7 +183,7 @@ def test_times_of_files(tmp_path):
     atoms = frames(3)
     for number, one in enumerate(atoms):
         one.info["time_fs"] = 0.5 * number
-    ase.io.write(tmp_path / "a.xyz", atoms)
+    write(tmp_path / "a.xyz", atoms)
     assert [one.time for one in snapshots(tmp_path / "a.xyz")] == [0.0, 0.5, 1.0]
 
 

@@ -1,0 +1,68 @@
+"""Does a network trained on formation energies know the periodic table? The embeddings of its elements.
+
+    python examples/13_embeddings.py
+
+Draws the first two principal components of the embeddings of the s and p elements, coloured by group (figure 4 of the
+paper), and prints what the eye would judge as numbers, each beside what chance gives: the share of the variance in the
+plane, how far groups are apart, how far they are ordered by period, and the nearest elements. Groups should be apart by
+more than chance has them, in the whole space more clearly than in the plane; order should be seen in some of them.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from pyg_schnet import load
+from pyg_schnet.analysis.embedding_figure import draw_embeddings
+from pyg_schnet.analysis.embedding_order import group_separation, order_within_groups, variance_by_chance
+from pyg_schnet.analysis.embeddings import embedding_map, nearest_elements
+from pyg_schnet.analysis.figure import save_figure
+from pyg_schnet.analysis.periodic_table import group_name
+from pyg_schnet.datasets.bundled import bundled_path
+from pyg_schnet.units import SYMBOLS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a model of many elements (default: the bundled one of the Materials Project)")
+    parser.add_argument("--elements", nargs="+", help="symbols (default: s and p elements that it was trained on)")
+    parser.add_argument("--permutations", type=int, default=1000, help="random permutations to compare with")
+    parser.add_argument("--out", type=Path, default=Path("results/embeddings.png"))
+    args = parser.parse_args()
+    found = embedding_map(load(args.model or bundled_path("model_materials")), args.elements)
+    print(save_figure(draw_embeddings(found).figure, args.out))
+
+    plane, chance = (float(shares[:2].sum()) for shares in (found.explained, variance_by_chance(found)))
+    print(f"{len(found.elements)} elements; variance in the plane {100 * plane:.1f} %, by chance {100 * chance:.1f} %")
+    apart = group_separation(found, args.permutations)
+    print("\nseparation of groups (silhouette)      found   by chance         p")
+    print(f"  whole space                        {apart.silhouette:7.3f} {apart.random_silhouette:11.3f}", end="")
+    print(f" {apart.p_value:9.4f}")
+    print(f"  plane                              {apart.plane:7.3f} {apart.random_plane:11.3f}", end="")
+    print(f" {apart.plane_p_value:9.4f}")
+    print(f"  nearest element of the same group  {apart.neighbours:7.3f} {apart.random_neighbours:11.3f}")
+
+    order = order_within_groups(found, 10 * args.permutations)
+    print("\norder within groups (rank correlation with the period)")
+    print("           along the first component         p   along the group's own direction         p")
+    for one in order.groups:
+        symbols = " ".join(SYMBOLS[number] for number in one.elements.tolist())
+        print(f"  {group_name(one.group):6} {one.rho:27.2f} {one.p_value:9.3f} {one.own_rho:33.2f}", end="")
+        print(f" {one.own_p_value:9.3f}   {symbols}")
+    print(
+        f"  mean   {order.mean_rho:27.2f} {order.p_value:9.4f} {order.mean_own_rho:33.2f} {order.own_p_value:9.4f}",
+        end="",
+    )
+    print(f"   (by chance 0.00 and {order.random_own_rho:.2f})")
+
+    count = min(3, len(found.elements) - 1)
+    print("\nnearest elements")
+    for symbol, row in zip(found.symbols, nearest_elements(found, count).elements.tolist(), strict=True):
+        print(f"  {symbol:3} {' '.join(SYMBOLS[number] for number in row)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"{Path(__file__).name}: {error}")

@@ -1,0 +1,200 @@
+"""All that a trained model shows of itself and of one structure, on one page."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import Data
+from tqdm import tqdm
+
+from pyg_schnet.analysis.decomposition import draw_decomposition, energy_decomposition
+from pyg_schnet.analysis.embedding_figure import draw_embeddings
+from pyg_schnet.analysis.embedding_order import group_separation, order_within_groups
+from pyg_schnet.analysis.embeddings import EmbeddingMap, embedding_map, nearest_elements
+from pyg_schnet.analysis.filter_figures import draw_all_filters, draw_filters
+from pyg_schnet.analysis.filters import filter_cut
+from pyg_schnet.analysis.modes import NormalModes
+from pyg_schnet.analysis.normal_modes import normal_modes
+from pyg_schnet.analysis.page import Page
+from pyg_schnet.analysis.potential_cut import potential_cut
+from pyg_schnet.analysis.potential_cut_figure import draw_potential_cut
+from pyg_schnet.analysis.potential_surface import potential_surface
+from pyg_schnet.analysis.potential_surface_figure import draw_potential_surface
+from pyg_schnet.analysis.potential_surface_page import potential_surface_plot
+from pyg_schnet.analysis.relaxation import relaxed
+from pyg_schnet.analysis.spectrum import draw_spectrum
+from pyg_schnet.models.committee import Committee
+from pyg_schnet.units import SYMBOLS
+
+#: Vibrations are computed of so many atoms at most: the Hessian takes three backward passes an atom.
+MOST_ATOMS = 60
+#: Of so many elements a map is drawn.
+FEWEST_ELEMENTS = 3
+
+
+def look(
+    model: Any,
+    data: Data | None = None,
+    path: str | Path = "look.html",
+    *,
+    distances: Any = None,
+    probe: int = 6,
+    relax: bool = True,
+    title: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write one HTML page with all that can be seen: filters, embeddings, and of a structure its decomposition,
+    the local chemical potential and vibrations.
+
+    What does not apply, or cannot be computed, is said in its section in one sentence; nothing is left out in silence.
+    The file holds all pictures and scripts and needs no network.
+
+    Args:
+        model: A model with the papers' layers, or a committee, of which the first member's filters and embeddings are
+            shown.
+        data: One structure with ``z`` and ``pos``, in crystals ``cell`` and ``pbc``; ``None`` for the model alone.
+        path: File to write.
+        distances: Structures, or distances in Angstrom, to be drawn beneath the filters; ``None`` for those of
+            ``data``.
+        probe: Atomic number of the probe for the local chemical potential.
+        relax: Whether vibrations are those of the nearest minimum instead of the structure as it is.
+        title: Heading of the page.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: If matplotlib or plotly is missing.
+        TypeError: If ``model`` is none.
+    """
+    one = model[0] if isinstance(model, Committee) else model
+    page = Page(title or f"What {type(one).__name__} learned", _summary(model, data))
+    sections: dict[str, Callable[[Page], None]] = {
+        "The model": lambda page: _model(page, model),
+        "Filters": lambda page: _filters(page, one, [data] if distances is None and data is not None else distances),
+        "Embeddings": lambda page: _embeddings(page, one),
+    }
+    if data is not None:
+        sections |= {
+            "Prediction and contributions of the atoms": lambda page: _decomposition(page, model, data),
+            "Local chemical potential": lambda page: _potential(page, model, data, probe),
+            "Vibrations": lambda page: _vibrations(page, model, data, relax),
+        }
+    bar = tqdm(sections.items(), desc="look", unit="section", disable=not progress, leave=False)
+    for name, write in bar:
+        bar.set_postfix_str(name)
+        page.section(name)
+        try:
+            write(page)
+        except (ValueError, TypeError, RuntimeError) as error:
+            page.note(f"Not shown: {error}.")
+    return page.write(path)
+
+
+def _summary(model: Any, data: Data | None) -> str:
+    said = f"A {type(model).__name__} of {sum(p.numel() for p in model.parameters()):,} parameters"
+    return f"{said}, and {_formula(data)} as it sees it." if data is not None else f"{said}."
+
+
+def _formula(data: Data) -> str:
+    numbers, counts = torch.unique(data.z.cpu(), return_counts=True)
+    formula = "".join(
+        f"{SYMBOLS[number]}{count if count > 1 else ''}"
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
+    )
+    return f"a crystal with the cell {formula}" if _is_periodic(data) else formula
+
+
+def _is_periodic(data: Data) -> bool:
+    pbc = data.get("pbc")
+    return pbc is not None and bool(pbc.any())
+
+
+def _model(page: Page, model: Any) -> None:
+    one = model
+    if isinstance(model, Committee):
+        one = model[0]
+        page.text(f"A committee of {len(model)}; filters and embeddings are those of the first member.")
+    page.table({name: value for name, value in one.config.items() if value is not None}, ("argument", "value"))
+    units = ", ".join(f"{name} in {unit}" for name, unit in one.units.items()) or "not known"
+    facts = {"units": units}
+    if one.training_set is not None:
+        elements = one.training_set.elements
+        facts["trained on"] = f"{one.training_set.structures:,} structures"
+        facts["atoms seen"] = ", ".join(f"{SYMBOLS[number]} {count:,}" for number, count in elements.items())
+    page.table(facts)
+
+
+def _filters(page: Page, model: Any, distances: Any) -> None:
+    page.figure(
+        draw_filters(model, distances),
+        "Filters of every interaction block over the distance, the most different ones coloured"
+        + ("; beneath them the distances in the data." if distances is not None else "."),
+    )
+    page.figure(
+        draw_all_filters(filter_cut(model, width=10.0)),
+        "Cuts of 10 Å through all filters of the first block around a single atom; negative is blue, positive red.",
+    )
+
+
+def _embeddings(page: Page, model: Any) -> None:
+    found = embedding_map(model)
+    if len(found.elements) < FEWEST_ELEMENTS:
+        page.note(f"A map needs {FEWEST_ELEMENTS} elements at least; this model was trained on {len(found.elements)}.")
+        return
+    share = 100 * float(found.explained_variance_ratio[:2].sum())
+    page.figure(
+        draw_embeddings(found),
+        f"Principal components of the embeddings, {share:.0f} % of their variance, coloured by group.",
+    )
+    nearest = nearest_elements(found)
+    page.table(_nearest_rows(found, nearest), ("element", "nearest elements"))
+    separation, order = group_separation(found), order_within_groups(found)
+    page.text(f"Groups of the periodic table: {separation}. Order within groups: {order}.")
+
+
+def _nearest_rows(found: EmbeddingMap, nearest: Any) -> list[tuple[str, str]]:
+    return []
+
+
+def _decomposition(page: Page, model: Any, data: Data) -> None:
+    shares = energy_decomposition(model, data)
+    page.figure(
+        draw_decomposition(shares), "Contributions of the atoms, which add up to the prediction of the structure."
+    )
+
+
+def _potential(page: Page, model: Any, data: Data, probe: int) -> None:
+    symbol = SYMBOLS[probe]
+    if _is_periodic(data):
+        cut = potential_cut(model, data, probe=probe, progress=False)
+        page.figure(draw_potential_cut(cut), f"What a probe of {symbol} feels on a plane of the lattice.")
+        return
+    surface = potential_surface(model, data, probe, progress=False)
+    page.interactive(potential_surface_plot(surface), f"What a probe of {symbol} feels on the surface of figure 5.")
+    page.figure(draw_potential_surface(surface), "The same as a picture.")
+    cut = potential_cut(model, data, probe=probe, progress=False)
+    page.figure(draw_potential_cut(cut), "And on the plane through the molecule.")
+
+
+def _vibrations(page: Page, model: Any, data: Data, relax: bool) -> None:
+    if data.z.numel() > MOST_ATOMS:
+        page.note(f"Vibrations are shown of at most {MOST_ATOMS} atoms; this structure has {data.z.numel()}.")
+        return
+    place = relaxed(model, data) if relax else data
+    modes = normal_modes(model, place)
+    page.figure(draw_spectrum(modes), "Wavenumbers of the vibrations" + (" at the nearest minimum." if relax else "."))
+    page.table(_levels(modes), ("wavenumber (1/cm)", "modes"))
+    page.table(
+        {
+            "zero-point energy": f"{modes.zero_point_energy:.4f} eV",
+            "heat capacity at 298.15 K": f"{float(modes.heat_capacity(298.15)):.6f} eV/K",
+            "entropy at 298.15 K": f"{float(modes.entropy(298.15)):.6f} eV/K",
+        }
+    )
+
+
+def _levels(modes: NormalModes) -> list[tuple[str, int]]:
+    return [(f"{wavenumber:.1f}", count) for wavenumber, count in modes.levels()]
