@@ -89,6 +89,21 @@ def test_explain(tmp_path):
     assert float(printed.split()[-1]) > 0.6
 
 
+def test_structure(tmp_path):
+    printed = run("17_structure.py", "--liquid", 0.05, "--cells", 2, "--out", "out", cwd=tmp_path)
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.startswith("  ")}
+    assert float(rows["nearest"][0]) == pytest.approx(1.454, abs=0.001)  # the card of the data
+    assert "liquid copper: g(r) peaks at 2." in printed
+    for name in ("c20_distances.png", "c20_states.png", "liquid_copper.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 10_000
+
+
+def test_structure_of_the_paper_s_cage(tmp_path, real_data):
+    options = ["--c20", real_data, "--picoseconds", 0.1, "--liquid", 0.05, "--cells", 2, "--out", "out"]
+    printed = run("17_structure.py", *options, cwd=tmp_path)
+    assert "paper's network, 300 K, 50 frames" in printed
+
+
 def test_demo(tmp_path):
     """Examples 03, 04 and 05, one after the other."""
     printed = run("demo.py", "--max-steps", 40, "--picoseconds", 0.02, cwd=tmp_path)

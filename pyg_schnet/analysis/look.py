@@ -1,5 +1,6 @@
 """All that a trained model shows of itself and of one structure, on one page."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,14 @@ def look(
     for name, write in bar:
         bar.set_postfix_str(name)
         page.section(name)
-        try:
-            write(page)
-        except (ValueError, TypeError, RuntimeError) as error:
-            page.note(f"Not shown: {error}.")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                write(page)
+            except (ValueError, TypeError, RuntimeError) as error:
+                page.note(f"Not shown: {error}.")
+        for warning in said:
+            page.note(f"Note that {warning.message}.")
     return page.write(path)
 
 
@@ -144,7 +149,7 @@ def _embeddings(page: Page, model: Any) -> None:
     if len(found.elements) < FEWEST_ELEMENTS:
         page.note(f"A map needs {FEWEST_ELEMENTS} elements at least; this model was trained on {len(found.elements)}.")
         return
-    share = 100 * float(found.explained[:2].sum())
+    share = 100 * float(found.explained_variance_ratio[:2].sum())
     page.figure(
         draw_embeddings(found),
         f"Principal components of the embeddings, {share:.0f} % of their variance, coloured by group.",
