@@ -6,6 +6,7 @@ Draws the first two principal components of the embeddings of the s and p elemen
 paper), and prints what the eye would judge as numbers, each beside what chance gives: the share of the variance in the
 plane, how far groups are apart, how far they are ordered by period, and the nearest elements. Groups should be apart by
 more than chance has them, in the whole space more clearly than in the plane; order should be seen in some of them.
+Noble gases, of which there are few atoms, hardly moved from where chance put them: ``--least 1000`` leaves them out.
 """
 
 import argparse
@@ -26,21 +27,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a model of many elements (default: the bundled one of the Materials Project)")
     parser.add_argument("--elements", nargs="+", help="symbols (default: s and p elements that it was trained on)")
+    parser.add_argument("--least", type=int, default=1, help="leave out elements with fewer atoms in the training set")
     parser.add_argument("--permutations", type=int, default=1000, help="random permutations to compare with")
     parser.add_argument("--out", type=Path, default=Path("results/embeddings.png"))
     args = parser.parse_args()
-    found = embedding_map(load(args.model or bundled_path("model_materials")), args.elements)
+    found = embedding_map(load(args.model or bundled_path("model_materials")), args.elements, least=args.least)
     print(save_figure(draw_embeddings(found).figure, args.out))
 
-    plane, chance = (float(shares[:2].sum()) for shares in (found.explained, variance_by_chance(found)))
+    plane, chance = (float(shares[:2].sum()) for shares in (found.explained_variance_ratio, variance_by_chance(found)))
     print(f"{len(found.elements)} elements; variance in the plane {100 * plane:.1f} %, by chance {100 * chance:.1f} %")
     apart = group_separation(found, args.permutations)
-    print("\nseparation of groups (silhouette)      found   by chance         p")
-    print(f"  whole space                        {apart.silhouette:7.3f} {apart.random_silhouette:11.3f}", end="")
-    print(f" {apart.p_value:9.4f}")
-    print(f"  plane                              {apart.plane:7.3f} {apart.random_plane:11.3f}", end="")
-    print(f" {apart.plane_p_value:9.4f}")
-    print(f"  nearest element of the same group  {apart.neighbours:7.3f} {apart.random_neighbours:11.3f}")
+    print("\nseparation of groups                   found   by chance         p")
+    for what, value, random, p_value in (
+        ("silhouette in the whole space", apart.silhouette, apart.random_silhouette, apart.p_value),
+        ("silhouette in the plane", apart.plane, apart.random_plane, apart.plane_p_value),
+        ("nearest element of the same group", apart.neighbours, apart.random_neighbours, apart.neighbours_p_value),
+    ):
+        print(f"  {what:34} {value:7.3f} {random:11.3f} {p_value:9.4f}")
 
     order = order_within_groups(found, 10 * args.permutations)
     print("\norder within groups (rank correlation with the period)")

@@ -22,7 +22,7 @@ class EmbeddingMap(NamedTuple):
         vectors: Embeddings [E, F] float64.
         components: Principal components, those of the largest variance first [E, K] float64, K the smaller one of
             E - 1 and F.
-        explained: Share of the variance of each [K] float64.
+        explained_variance_ratio: Share of the variance of each [K] float64.
         groups: Groups of the elements, 0 for f elements [E].
         periods: Periods of the elements [E].
     """
@@ -30,7 +30,7 @@ class EmbeddingMap(NamedTuple):
     elements: Tensor
     vectors: Tensor
     components: Tensor
-    explained: Tensor
+    explained_variance_ratio: Tensor
     groups: Tensor
     periods: Tensor
 
@@ -52,7 +52,7 @@ class NearestElements(NamedTuple):
     distances: Tensor
 
 
-def embedding_map(model: nn.Module, elements: Iterable[int | str] | None = None) -> EmbeddingMap:
+def embedding_map(model: nn.Module, elements: Iterable[int | str] | None = None, *, least: int = 1) -> EmbeddingMap:
     r"""Principal components of the embeddings of elements.
 
     With the embeddings :math:`a_Z` less their mean as rows of a matrix :math:`A = U S V^\top`, the components are the
@@ -64,6 +64,8 @@ def embedding_map(model: nn.Module, elements: Iterable[int | str] | None = None)
         model: A model with atom embeddings.
         elements: Atomic numbers or symbols; ``None`` for the s and p elements among those that the model was trained
             on. Embeddings of others are what chance made them.
+        least: Leave out, without ``elements``, those of which the training set has fewer atoms: their embeddings have
+            hardly moved from where chance put them, and often stand far apart from all others.
 
     Returns:
         The map, on the CPU.
@@ -84,7 +86,7 @@ def embedding_map(model: nn.Module, elements: Iterable[int | str] | None = None)
     """
     model = checked_model(model)
     weight = _embedding_of(model).weight.detach().cpu().double()  # [Z, F]
-    numbers = _numbers(model, elements, len(weight) - 1)
+    numbers = _numbers(model, elements, least, len(weight) - 1)
     vectors = weight[numbers]
     u, s, v = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     size = min(len(numbers) - 1, vectors.size(1))
@@ -131,13 +133,15 @@ def _embedding_of(model: nn.Module) -> AtomEmbedding:
     return found[0]
 
 
-def _numbers(model: Any, elements: Iterable[int | str] | None, max_z: int) -> list[int]:
+def _numbers(model: Any, elements: Iterable[int | str] | None, least: int, max_z: int) -> list[int]:
     """Atomic numbers asked for, checked."""
-    trained = getattr(model, "elements", None)
+    training_set = getattr(model, "training_set", None)
+    trained: dict[int, int] | None = None if training_set is None else training_set.elements
     if elements is None:
         if trained is None:
             raise ValueError("the model does not know which elements it was trained on; pass `elements`")
-        numbers = [number for number in trained if number <= 118 and group_of(number) in MAIN_GROUPS]
+        often = sorted(number for number, count in trained.items() if number <= 118 and count >= least)
+        numbers = [number for number in often if group_of(number) in MAIN_GROUPS]
     else:
         given = [elements] if isinstance(elements, (int, str)) else list(elements)
         numbers = [_number_of(one) if isinstance(one, str) else int(one) for one in given]

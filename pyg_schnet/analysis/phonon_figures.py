@@ -5,6 +5,9 @@ from typing import Any
 from pyg_schnet.analysis.figure import BLUE, GREY, new_axes
 from pyg_schnet.analysis.phonon_bands import PhononBands, PhononDensity
 
+#: Share of the largest below which a density, or an imaginary frequency, is not worth showing.
+_NOTHING = 0.01
+
 
 def draw_phonon_bands(
     bands: PhononBands, axes: Any = None, *, colour: str = BLUE, style: str = "-", label: str | None = None
@@ -35,8 +38,7 @@ def draw_phonon_bands(
     axes.axhline(0.0, color=GREY, linewidth=0.5, zorder=0)
     axes.set_xticks(bands.ticks, [name.replace("G", "Γ") for name in bands.labels])
     axes.set_xlim(bands.distances[0], bands.distances[-1])
-    low, high = axes.get_ylim()
-    axes.set_ylim(0.0 if bands.frequencies.min() > -0.02 * bands.frequencies.max() else low, high)
+    _reach(axes, float(bands.frequencies.min()), float(bands.frequencies.max()))
     axes.set_ylabel("frequency (THz)")
     return axes
 
@@ -63,4 +65,13 @@ def draw_phonon_density(
     axes.plot(density.density, density.frequencies, style, color=colour, linewidth=1.1, label=label)
     axes.set(xlabel="states (1/THz)", ylabel="frequency (THz)")
     axes.set_xlim(left=0.0)
+    there = density.frequencies[density.density > _NOTHING * density.density.max()]
+    _reach(axes, float(there.min()), float(there.max()))
     return axes
+
+
+def _reach(axes: Any, low: float, high: float) -> None:
+    """Frequencies from zero, or from the lowest imaginary one, to the highest of all that were drawn."""
+    known = (0.0, 0.0) if axes.get_autoscaley_on() else axes.get_ylim()
+    below = 1.05 * low if low < -_NOTHING * high else 0.0
+    axes.set_ylim(min(known[0], below), max(known[1], 1.05 * high))

@@ -1,6 +1,7 @@
 """Phonons of crystals of springs in closed form, and of networks one cell at a time."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -153,7 +154,11 @@ def test_figures(copper, tmp_path):
     axes = draw_phonon_bands(bands, label="springs")
     assert axes.get_ylim()[0] == 0.0
     assert [text.get_text() for text in axes.get_xticklabels()][:2] == ["Γ", "X"]
-    assert draw_phonon_bands(bands, axes, style="--", colour="black") is axes
+    higher = bands._replace(frequencies=2 * bands.frequencies)
+    assert draw_phonon_bands(higher, axes, style="--", colour="black") is axes
+    assert axes.get_ylim()[1] > 2 * bands.frequencies.max()
+    sinking = bands._replace(frequencies=bands.frequencies - 1.0)
+    assert draw_phonon_bands(sinking).get_ylim()[0] < -1.0
     assert draw_phonon_density(phonon_density(copper, [8, 8, 8])).get_xlabel() == "states (1/THz)"
     assert save_figure(axes.figure, tmp_path / "bands.png").stat().st_size > 5000
 
@@ -172,3 +177,14 @@ def test_bad_input():
         phonons(model, data, 2, chunk=0)
     with pytest.warns(UserWarning, match="crystal is no minimum: .* imaginary frequencies down to .* THz"):
         phonons(Springs(20.0, 1.5, cutoff=2.0), chain(1.2), (1, 1, 4))
+
+
+def test_without_phonopy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "phonopy", None)
+    with pytest.raises(ImportError, match=r'phonons need phonopy; install it with pip install "pyg_schnet\[phonons\]"'):
+        phonons(Springs(20.0, 1.5, cutoff=2.0), chain(1.5), (1, 1, 4))
+
+
+def test_progress_of_many_chunks(capsys):
+    phonons(Springs(20.0, 1.5, cutoff=2.0), chain(1.5), (1, 1, 4), chunk=1)
+    assert "displaced cells" in capsys.readouterr().err
