@@ -153,7 +153,7 @@ def diffusion_coefficient(displacement: Displacement, fit: tuple[float, float] |
         The coefficient.
 
     Raises:
-        ValueError: If fewer than two times are in the range.
+        ValueError: If ``fit`` is no range, or fewer than two times are in it.
 
     Example:
         >>> time = torch.arange(5.0)
@@ -162,7 +162,10 @@ def diffusion_coefficient(displacement: Displacement, fit: tuple[float, float] |
         2.0
     """
     longest = float(displacement.time[-1])
-    start, stop = (0.1 * longest, 0.5 * longest) if fit is None else fit
+    try:
+        start, stop = (0.1 * longest, 0.5 * longest) if fit is None else map(float, fit)
+    except (TypeError, ValueError):
+        raise ValueError(f"`fit` must be a first and a last time in ps, got {fit!r}") from None
     slack = 1e-9 * longest
     inside = (displacement.time >= start - slack) & (displacement.time <= stop + slack)
     if int(inside.sum()) < 2:

@@ -95,8 +95,9 @@ def snapshots(
 ) -> Iterator[Snapshot]:
     """The frames of a trajectory, one after another.
 
-    A file that breaks off, as that of a simulation that was stopped, is read up to its last whole frame, with a
-    warning.
+    Velocities are ASE's, which keeps them as momenta; columns of other names are not taken for them, as their unit is
+    not known. A file that breaks off, as that of a simulation that was stopped, is read up to its last whole frame,
+    with a warning.
 
     Args:
         trajectory: A file that ASE reads, compressed or not, several of them that follow each other, or an iterable of
@@ -249,7 +250,7 @@ def _snapshot(frame: Any, name: str) -> Snapshot:
     elif isinstance(frame, Data):
         snapshot = _of_data(frame, name)
     elif _is_atoms(frame):
-        snapshot = _of_atoms(frame)
+        snapshot = _of_atoms(frame, name)
     else:
         raise TypeError(f"{name}: expected ase.Atoms or Data, got {type(frame).__name__}")
     if len(snapshot.z) == 0:
@@ -265,9 +266,14 @@ def _snapshot(frame: Any, name: str) -> Snapshot:
     return snapshot
 
 
-def _of_atoms(atoms: Any) -> Snapshot:
+def _of_atoms(atoms: Any, name: str) -> Snapshot:
     from ase import units  # noqa: PLC0415  an extra, which is there if its atoms are
 
+    if "positionsatomic_unit" in atoms.info:  # what ASE makes of positions{atomic_unit}
+        raise ValueError(
+            f"{name} has positions in atomic units, i-PI's default, which ASE takes for Angstrom; let i-PI write "
+            "positions{angstrom}"
+        )
     velocities = atoms.get_velocities() * units.fs if atoms.has("momenta") else None
     return Snapshot(
         atoms.numbers.astype(np.int64),

@@ -215,6 +215,9 @@ def test_bad_input():
     with pytest.raises(TypeError, match="got 2 beads; pass that of one bead, or of their centroid"):
         mean_square_displacement(Beads([frames, frames]), 1.0)
     found = mean_square_displacement(frames, 1000.0)
+    for wrong in (5.0, (1, 2, 3), "ab"):
+        with pytest.raises(ValueError, match="`fit` must be a first and a last time in ps, got "):
+            diffusion_coefficient(found, wrong)
     assert isinstance(found, Displacement)
     with pytest.raises(ValueError, match="1 times are within the fit from 1 to 1.5 ps, of 4 up to 3 ps"):
         diffusion_coefficient(found, (1, 1.5))

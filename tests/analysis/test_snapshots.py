@@ -122,6 +122,17 @@ def test_bad_trajectories(tmp_path):
         list(snapshots([np.zeros((4, 3))]))
 
 
+def test_files_of_ipi(tmp_path):
+    """Whose default are atomic units, which nobody would notice."""
+    comment = "# CELL(abcABC): 35.0 35.0 35.0 90.0 90.0 90.0 Step: 0 Bead: 0 positions{%s} cell{atomic_unit}"
+    path = tmp_path / "a.xyz"
+    path.write_text(f"1\n{comment % 'angstrom'}\n C 1.0 2.0 3.0\n")
+    assert next(snapshots(path)).pos.tolist() == [[1.0, 2.0, 3.0]]
+    path.write_text(f"1\n{comment % 'atomic_unit'}\n C 1.0 2.0 3.0\n")
+    with pytest.raises(ValueError, match="frame 0 has positions in atomic units"):
+        list(snapshots(path))
+
+
 def test_bad_frames():
     good, (bad,) = frames(1)[0], frames(1)
     bad.positions[3, 1] = np.nan
