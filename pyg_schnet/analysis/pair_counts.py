@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyg_schnet.analysis.block_average import BlockAverage, sum_grown
 from pyg_schnet.analysis.checks import count, positive
 from pyg_schnet.analysis.pair_distances import close_pairs, distance_rows
-from pyg_schnet.analysis.snapshots import Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
 from pyg_schnet.units import SYMBOLS
 
 #: Largest distance in Angstrom of periodic structures, unless one is given.

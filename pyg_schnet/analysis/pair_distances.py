@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyg_schnet.analysis.snapshots import Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
 from pyg_schnet.graph import radius_graph
 from pyg_schnet.graph.edges import SAME_PLACE
 

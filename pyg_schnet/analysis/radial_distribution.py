@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.analysis.pair_counts import Curves, PairCounts
-from pyg_schnet.analysis.snapshots import beads_of, snapshots
+from pyg_schnet.analysis.trajectories import beads_of, snapshots
 from pyg_schnet.units import SYMBOLS
 
 Elements = str | int | Sequence[str | int] | None
@@ -71,7 +71,7 @@ def radial_distribution(
 
     Args:
         trajectory: A file that ASE reads, or several, or an iterable of ``ase.Atoms`` or ``Data``, or a single one;
-            :class:`~pyg_schnet.analysis.snapshots.Beads` of such, over which is averaged.
+            :class:`~pyg_schnet.analysis.trajectories.Beads` of such, over which is averaged.
         r_max: Largest distance in Angstrom, itself not counted; ``None`` for 10 Angstrom, and in open structures for
             the largest distance that occurs.
         bins: Number of bins up to ``r_max``. In open structures without ``r_max`` so many reach a quarter beyond the

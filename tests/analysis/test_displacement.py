@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pyg_schnet.analysis.displacement import Displacement, diffusion_coefficient, mean_square_displacement
-from pyg_schnet.analysis.snapshots import Beads, Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
+from pyg_schnet.analysis.trajectories import Beads
 from pyg_schnet.analysis.unwrapping import Unwrapper, nearest_image
 
 ase = pytest.importorskip("ase")

@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_schnet.analysis.radial_distribution import partial_distributions, radial_distribution
-from pyg_schnet.analysis.snapshots import Beads
+from pyg_schnet.analysis.trajectories import Beads
 
 ase = pytest.importorskip("ase")
 from ase.build import bulk  # noqa: E402

@@ -8,7 +8,8 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.analysis.clock import Clock
-from pyg_schnet.analysis.snapshots import Beads, Snapshot, snapshots
+from pyg_schnet.analysis.snapshot import Snapshot
+from pyg_schnet.analysis.trajectories import Beads, snapshots
 from pyg_schnet.datasets import MD17
 
 ase = pytest.importorskip("ase")
