@@ -66,6 +66,8 @@ def test_groups_and_periods():
 def test_periods_of_rdkit():
     """An independent table; its outer electrons tell the main groups but for helium."""
     table = pytest.importorskip("rdkit.Chem").GetPeriodicTable()
+    if not hasattr(table, "GetRow"):
+        pytest.skip("periods are in newer versions of RDKit")
     for z in range(1, 119):
         assert period_of(z) == table.GetRow(z)
         if group_of(z) in MAIN_GROUPS and 2 < z < 105:
