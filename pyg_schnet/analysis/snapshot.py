@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_schnet.analysis.masses import atomic_masses
 from pyg_schnet.graph.lattice import lattice_of
 
 #: Names under which files tell the time of a frame in fs.
@@ -109,7 +110,7 @@ def _of_data(data: Data, name: str) -> Snapshot:
         raise ValueError(f"{name}: `pbc` names periodic axes but `cell` is missing")
     if cell is not None and pbc is None:
         raise ValueError(f"{name}: `cell` is given but `pbc` is missing; pass the periodic axes [1, 3]")
-    atomwise = [data.get(key) for key in ("velocities", "masses")]
+    atomwise = [data.get("velocities"), data.get("masses", data.get("mass"))]
     for key, value, shape in zip(("velocities", "masses"), atomwise, (pos.shape, z.shape), strict=True):
         if value is not None and value.shape != shape:
             raise ValueError(f"{name}: expected `{key}` {list(shape)}, got {list(value.shape)}")
@@ -177,13 +178,7 @@ def masses_of(snapshot: Snapshot) -> NDArray:
 
     Raises:
         ImportError: If it tells none and ASE, which knows those of the elements, is not installed.
+        ValueError: If there is not one positive mass for each atom.
     """
-    if snapshot.masses is not None:
-        return snapshot.masses
-    try:
-        from ase.data import atomic_masses  # noqa: PLC0415  an extra
-    except ImportError as error:
-        raise ImportError(
-            'masses of the elements need ASE; install it with pip install "pyg_schnet[md]", or give each frame `masses`'
-        ) from error
-    return atomic_masses[snapshot.z]
+    told = None if snapshot.masses is None else torch.from_numpy(snapshot.masses)
+    return atomic_masses(Data(z=torch.from_numpy(snapshot.z)), told).numpy()

@@ -76,7 +76,7 @@ def snapshots(
     Args:
         trajectory: A file that ASE reads, compressed or not, several of them that follow each other, or an iterable of
             ``ase.Atoms`` or ``Data`` (``z``, ``pos``; perhaps ``cell`` and ``pbc``, ``velocities`` in Angstrom/fs,
-            ``masses`` in u, ``time`` in fs); also a single structure; or :class:`Beads` of such.
+            ``masses`` or ``mass`` in u, ``time`` in fs); also a single structure; or :class:`Beads` of such.
         what: What the progress bar says.
         progress: Whether to show a progress bar.
         single: Whether beads are refused.

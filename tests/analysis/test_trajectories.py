@@ -8,7 +8,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.analysis.clock import Clock
-from pyg_schnet.analysis.snapshot import Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot, masses_of
 from pyg_schnet.analysis.trajectories import Beads, snapshots
 from pyg_schnet.datasets import MD17
 
@@ -81,6 +81,16 @@ def test_data_carries_what_it_has():
     assert read.masses.tolist() == [2.0] * 5
     assert (read.cell == atoms.cell.array).all()
     assert read.time == 7.0
+
+
+def test_masses():
+    one = Snapshot(np.array([8, 1]), np.eye(3)[:2], np.eye(3), np.zeros(3, dtype=bool))
+    assert masses_of(one).tolist() == pytest.approx([15.999, 1.008])
+    assert masses_of(one._replace(masses=np.array([16.0, 2.0]))).tolist() == [16.0, 2.0]
+    (heavy,) = snapshots(Data(z=torch.tensor([1]), pos=torch.zeros(1, 3), mass=torch.tensor([2.0])))
+    assert masses_of(heavy).tolist() == [2.0]
+    with pytest.raises(ValueError, match="`masses` must be positive"):
+        masses_of(one._replace(masses=np.zeros(2)))
 
 
 def test_a_file_that_breaks_off_is_read_up_to_there(tmp_path):
