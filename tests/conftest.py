@@ -24,11 +24,11 @@ from pyg_schnet.ops import trilinear
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("fixed")
-# what torch's compiler keeps for one kind of processor is wrong, or crashes, for another one
-os.environ.setdefault(
-    "TORCHINDUCTOR_CACHE_DIR",
-    str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}_{torch.backends.cpu.get_cpu_capability()}"),
-)
+# what torch's compiler keeps for one kind of processor is wrong, or crashes, for another one; torch itself writes the
+# usual folder into the environment when it is imported
+_compiled = str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")
+if os.environ.get("TORCHINDUCTOR_CACHE_DIR", _compiled) == _compiled:
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{_compiled}_{torch.backends.cpu.get_cpu_capability()}"
 torch.set_num_threads(1)  # as many test processes as cores: threads of their own would only wait for each other
 
 

@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+
+from pyg_schnet import SchNet, save
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -84,6 +87,21 @@ def test_explain(tmp_path):
     counts, others = map(float, re.findall(r"(?:count|others) (\d\.\d+)", printed))
     assert counts > 2 * others
     assert float(printed.split()[-1]) > 0.6
+
+
+def test_structure(tmp_path):
+    printed = run("17_structure.py", "--liquid", 0.05, "--cells", 2, "--out", "out", cwd=tmp_path)
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.startswith("  ")}
+    assert float(rows["nearest"][0]) == pytest.approx(1.454, abs=0.001)  # the card of the data
+    assert "liquid copper: g(r) peaks at 2." in printed
+    for name in ("c20_distances.png", "c20_states.png", "liquid_copper.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 10_000
+
+
+def test_structure_of_the_paper_s_cage(tmp_path, real_data):
+    options = ["--c20", real_data, "--picoseconds", 0.1, "--liquid", 0.05, "--cells", 2, "--out", "out"]
+    printed = run("17_structure.py", *options, cwd=tmp_path)
+    assert "paper's network, 300 K, 50 frames" in printed
 
 
 def test_demo(tmp_path):
@@ -197,6 +215,34 @@ def test_collected_results(tmp_path):
     assert "run `pyg-schnet test` first" in refused
 
 
+def test_normal_modes(tmp_path):
+    """Water by random weights that happen to hold it together, at rest by itself."""
+    torch.manual_seed(0)
+    save(SchNet.preset("jcp2018", num_interactions=1), tmp_path / "model.safetensors")
+    (tmp_path / "water.xyz").write_text("3\n\nO 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n")
+    options = ("--model", "model.safetensors", "--structure", "water.xyz", "--out", "modes")
+    printed = run("15_normal_modes.py", *options, cwd=tmp_path)
+    assert printed.count("rigid") == 6
+    report = json.loads((tmp_path / "modes" / "modes.json").read_text())
+    assert len(report["levels_cm"]) == 3
+    assert report["largest_force_eV_per_Ang"] <= 1e-6
+    assert {path.name for path in (tmp_path / "modes").iterdir()} == {
+        "modes.png",
+        "modes.json",
+        "softest.xyz",
+        "stiffest.xyz",
+    }
+
+
+def test_phonons(tmp_path):
+    pytest.importorskip("phonopy")
+    sizes = ("--structures", 30, "--steps", 60, "--features", 16, "--supercell", 2)
+    printed = run("16_phonons.py", *sizes, "--out", "phonons", cwd=tmp_path)
+    assert float(re.search(r"EMT +a = ([\d.]+) Å", printed)[1]) == pytest.approx(3.59, abs=2e-3)  # known of ASE's EMT
+    assert float(re.search(r"EMT .* up to ([\d.]+) THz", printed)[1]) == pytest.approx(8.1, abs=0.5)
+    assert (tmp_path / "phonons" / "phonons.png").stat().st_size > 10_000
+
+
 def small_model(path, elements, preset="jcp2018", **options):
     """A model of random weights, as if trained on some elements."""
     import torch
@@ -223,6 +269,25 @@ def test_filters(tmp_path):
     assert differences[:2] == [0, 0]
     assert differences[2] > 2
     for name in ("curves.png", "cuts.png", "all.png"):
+        assert (tmp_path / "figures" / name).stat().st_size > 10_000
+
+
+def test_local_chemical_potential(tmp_path):
+    """Two models that are one agree at all places; what was written is whole."""
+    for name in ("matplotlib", "skimage", "plotly", "ase", "rdkit"):
+        pytest.importorskip(name)
+    molecules = small_model(tmp_path / "molecules.safetensors", [1, 6], cutoff=8.0, num_gaussians=80)
+    crystals = small_model(tmp_path / "crystals.safetensors", [6], "jcp2018-materials")
+    options = ("--schnet", molecules, "--dtnn", molecules, "--crystals", crystals, "--molecules", "methane", "C=C")
+    fineness = ("--spacing", 0.25, "--resolution", 0.5, "--out", "figures")
+    printed = run("11_local_chemical_potential.py", *options, *fineness, cwd=tmp_path).splitlines()
+    assert [line.split()[0] for line in printed[2:4]] == ["methane", "C=C"]
+    for line in printed[2:4]:
+        numbers = [float(number) for number in line.split()[1:]]
+        assert numbers[:4] == numbers[4:8]
+        assert numbers[8] == 1.0
+        assert numbers[0] < numbers[1]
+    for name in ("figure_5.png", "figure_5.html", "figure_6.png", "methane.cube"):
         assert (tmp_path / "figures" / name).stat().st_size > 10_000
 
 

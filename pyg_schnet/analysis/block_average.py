@@ -120,7 +120,9 @@ def grown(array: NDArray, last: int) -> NDArray:
     """An array with zeros at the end of its last axis, so that this has a length."""
     if array.shape[-1] == last:
         return array
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, last - array.shape[-1])])
+    longer = np.zeros((*array.shape[:-1], last), dtype=array.dtype)
+    longer[..., : array.shape[-1]] = array
+    return longer
 
 
 def sum_grown(one: NDArray, other: NDArray) -> NDArray:

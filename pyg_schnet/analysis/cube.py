@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_schnet.analysis.checks import positive
 from pyg_schnet.analysis.molecule import atoms_of
-from pyg_schnet.analysis.probing import atoms_near, check_nearest, closest, feel
+from pyg_schnet.analysis.probing import atoms_near, closest, feel
 from pyg_schnet.files import replacing
 from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.units import SYMBOLS
@@ -63,10 +64,8 @@ def grid_of(data: Data, spacing: float = 0.2, padding: float = 3.0) -> Grid:
         ((9, 9, 9), [-1.0, -1.0, -1.0], [3.0, 3.0, 3.0])
     """
     _, pos = atoms_of(data)
-    if not (math.isfinite(spacing) and spacing > 0 and math.isfinite(padding) and padding >= 0):
-        raise ValueError(
-            f"`spacing` must be positive and `padding` not negative, in Angstrom, got {spacing} and {padding}"
-        )
+    spacing = positive("spacing", spacing, "Angstrom")
+    padding = positive("padding", padding, "Angstrom")
     cell, pbc = data.get("cell"), data.get("pbc")
     cell = None if cell is None else cell.detach().cpu()
     lattice = lattice_of(cell, None if pbc is None else pbc.cpu(), 1, pos.device)
@@ -194,7 +193,7 @@ def write_potential_cube(
         ImportError: If ASE is missing.
         TypeError, ValueError: As :func:`write_cube` and :func:`~pyg_schnet.analysis.local_chemical_potential`.
     """
-    check_nearest(nearest)
+    nearest = positive("nearest", nearest, "the smallest distance from an atom in Angstrom")
     felt = feel(model, data, torch.empty(0, 3, dtype=torch.float64), probe, target)
     unit = felt.unit or "the unit of the model"
     comment = f"local chemical potential of {SYMBOLS[int(probe)]} in {unit}, less its reference {felt.reference:.6f}"

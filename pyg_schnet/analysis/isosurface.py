@@ -7,6 +7,7 @@ so what got lost in print must be the exponent, of the sum and of its unit.
 """
 
 import math
+import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_schnet.analysis.checks import positive
 from pyg_schnet.analysis.molecule import atoms_of
 
 #: Exponent and level of figure 5, as we read it.
@@ -115,14 +117,14 @@ def _molecule(data: Any) -> Tensor:
 
 
 def _radius(level: float, power: float) -> float:
+    if isinstance(power, bool) or not isinstance(power, numbers.Real):
+        raise TypeError(f"`power` must be a number, got {type(power).__name__}")
     if not (math.isfinite(power) and power < 0):
         raise ValueError(
             f"`power` must be negative, got {power}: sums of distances themselves have no such surface, see the DTNN "
             "paper's -2"
         )
-    if not (math.isfinite(level) and level > 0):
-        raise ValueError(f"`level` must be positive, in Angstrom to the power {power}, got {level}")
-    radius = level ** (1.0 / power)
+    radius = positive("level", level, f"in Angstrom to the power {power:g}") ** (1.0 / power)
     if not 1e-3 < radius < 1e3:
         raise ValueError(
             f"`level` {level} and `power` {power} are a sphere of {radius:.3g} Angstrom around a single atom; expected "
@@ -136,9 +138,9 @@ def _grid(pos: NDArray, radius: float, power: float, step: float) -> tuple[NDArr
 
     Where all of N atoms are farther than R, the sum is below N R^p; at the level, one is within (c / N)^(1/p).
     """
-    if not 0.0 < step <= 0.5 * radius:
+    if not positive("spacing", step, "in Angstrom") <= 0.5 * radius:
         raise ValueError(
-            f"`spacing` must be positive and at most half the radius {radius:.3g} Angstrom of the surface around a "
+            f"`spacing` must be at most half the radius {radius:.3g} Angstrom of the surface around a "
             f"single atom, got {step}"
         )
     reach = radius * len(pos) ** (-1.0 / power) + 2.0 * step

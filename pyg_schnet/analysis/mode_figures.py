@@ -52,7 +52,7 @@ def draw_spectrum(
         axes.plot(found.wavenumbers, found.curve * (highest / peak), color=colour, linewidth=0.8, alpha=0.55)
         axes.fill_between(found.wavenumbers, found.curve * (highest / peak), color=colour, alpha=0.12, linewidth=0)
     real = found.lines >= 0
-    axes.vlines(found.lines[real], 0, found.strengths[real], color=colour, linewidth=1.4, label=label)
+    axes.vlines(found.lines[real], 0, found.strengths[real], color=colour, linewidth=1.0, label=label)
     if not bool(real.all()):
         strengths = found.strengths[~real]
         axes.vlines(found.lines[~real], 0, strengths, color=ORANGE, linewidth=1.4, label="imaginary")

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_schnet.analysis.checks import positive
 from pyg_schnet.analysis.molecule import atoms_of, view_of
-from pyg_schnet.analysis.probing import Near, atoms_near, check_nearest, closest, feel
+from pyg_schnet.analysis.probing import Near, atoms_near, closest, feel
 
 #: Atoms within this distance in Angstrom of a plane are said to be in it.
 IN_PLANE = 0.3
+#: Size of a cut of a crystal, and how far it goes beyond a molecule, in Angstrom.
+CRYSTAL, AROUND = 8.0, 2.0
 #: Largest number of points of a cut.
 MOST_POINTS = 4_000_000
 
@@ -52,7 +55,7 @@ def potential_cut(
     data: Data,
     origin: Sequence[float] | Tensor | None = None,
     axes: Sequence[Sequence[float]] | Tensor | None = None,
-    size: float | tuple[float, float] = 8.0,
+    size: float | tuple[float, float] | None = None,
     resolution: float = 0.05,
     probe: int = 6,
     *,
@@ -71,11 +74,13 @@ def potential_cut(
     Args:
         model: As in :func:`~pyg_schnet.analysis.local_chemical_potential`.
         data: One structure: ``z`` and ``pos``, in crystals ``cell`` and ``pbc``.
-        origin: The point of space in the middle of the cut [3] in Angstrom; ``None`` for the centre of the atoms.
+        origin: The point of space in the middle of the cut [3] in Angstrom; ``None`` for the middle of a molecule, or
+            the first atom of a crystal.
         axes: Two directions that span the plane [2, 3], of any length; the first one points to the right, the second
             one, made orthogonal to it, up. ``None`` for the plane of the largest extent of a molecule, or of the
             first two periodic lattice vectors of a crystal.
-        size: Width and height in Angstrom, or one number for both.
+        size: Width and height in Angstrom, or one number for both; ``None`` for 2 Å around a molecule, or 8 Å of a
+            crystal.
         resolution: Distance of the points in Angstrom.
         probe: Atomic number of the probe.
         nearest: Distance from an atom below which the potential is not shown, in Angstrom.
@@ -98,9 +103,13 @@ def potential_cut(
         (torch.Size([13, 13]), 9, 0.053)
     """
     z, pos = atoms_of(data)
-    check_nearest(nearest)
-    middle = pos.mean(0) if origin is None else _vector("origin", origin, (3,))
-    directions = _default_axes(data) if axes is None else _plane(axes)
+    nearest = positive("nearest", nearest, "the smallest distance from an atom in Angstrom")
+    crystal = _is_crystal(data)
+    directions = _default_axes(data, crystal) if axes is None else _plane(axes)
+    middle = _middle(pos, directions, crystal) if origin is None else _vector("origin", origin, (3,))
+    if size is None:
+        seen = pos @ directions[:2].T  # [N, 2]
+        size = CRYSTAL if crystal else tuple((seen.amax(0) - seen.amin(0) + 2 * AROUND).tolist())
     x, y = _sides(size, resolution)
     grid = torch.stack([x.repeat(len(y)), y.repeat_interleave(len(x))], 1)  # [Y * X, 2]
     points = middle + grid @ directions[:2]
@@ -122,6 +131,22 @@ def _vector(name: str, given: Any, shape: tuple[int, ...]) -> Tensor:
     return found
 
 
+def _is_crystal(data: Data) -> bool:
+    """Whether two axes are periodic, which make a plane."""
+    pbc = data.get("pbc")
+    return pbc is not None and data.get("cell") is not None and int(pbc.sum()) >= 2
+
+
+def _middle(pos: Tensor, axes: Tensor, crystal: bool) -> Tensor:
+    """The first atom of a crystal; of a molecule the middle of its extent, as far above the plane as its atoms are."""
+    if crystal:
+        return pos[0]
+    seen = pos @ axes.T
+    middle = 0.5 * (seen.amin(0) + seen.amax(0))
+    middle[2] = seen[:, 2].mean()
+    return middle @ axes
+
+
 def _plane(axes: Any) -> Tensor:
     """Orthonormal axes of a plane and its normal [3, 3]."""
     first, second = _vector("axes", axes, (2, 3))
@@ -136,19 +161,19 @@ def _plane(axes: Any) -> Tensor:
     return torch.stack([first, second, torch.linalg.cross(first, second)])
 
 
-def _default_axes(data: Data) -> Tensor:
-    pbc, cell = data.get("pbc"), data.get("cell")
-    if pbc is None or cell is None or int(pbc.sum()) < 2:
+def _default_axes(data: Data, crystal: bool) -> Tensor:
+    if not crystal:
         return view_of(data).axes
-    return _plane(cell.detach().cpu().double()[0][pbc[0].cpu()][:2])
+    return _plane(data.cell.detach().cpu().double().view(3, 3)[data.pbc.cpu().view(3)][:2])
 
 
-def _sides(size: float | tuple[float, float], resolution: float) -> tuple[Tensor, Tensor]:
-    width, height = size if isinstance(size, tuple) else (size, size)
-    if not (math.isfinite(width) and math.isfinite(height) and 0 < resolution <= min(width, height)):
+def _sides(size: Any, resolution: float) -> tuple[Tensor, Tensor]:
+    width, height = size if isinstance(size, (tuple, list)) else (size, size)
+    width, height = positive("size", width, "Angstrom"), positive("size", height, "Angstrom")
+    resolution = positive("resolution", resolution, "Angstrom")
+    if resolution > min(width, height):
         raise ValueError(
-            "`size` must be a positive width and height in Angstrom and `resolution` no larger than they are, got "
-            f"{size} and {resolution}"
+            f"`resolution` must not be larger than the cut, {width:g} by {height:g} Angstrom, got {resolution}"
         )
     counts = [round(side / resolution) + 1 for side in (width, height)]
     if math.prod(counts) > MOST_POINTS:

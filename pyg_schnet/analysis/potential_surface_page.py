@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyg_schnet.analysis.molecule import bonds, view_of
 from pyg_schnet.analysis.page import Page
@@ -13,8 +14,10 @@ from pyg_schnet.analysis.potential_surface_figure import check_surface, colour_l
 from pyg_schnet.units import SYMBOLS
 
 #: How much of the surface is seen, by what the buttons say.
-VEILS = {"solid": 1.0, "translucent": 0.55, "atoms only": 0.0}
+VEILS = {"solid": 1.0, "translucent": 0.65, "atoms only": 0.0}
 _TRACES = 3
+#: Where the camera begins, in units of plotly's.
+EYE = {"x": 0.45, "y": -1.05, "z": 1.25}
 
 
 def potential_surface_plot(surfaces: PotentialSurface | Mapping[str, Mapping[str, PotentialSurface]]) -> Any:
@@ -126,8 +129,9 @@ def _traces(surface: PotentialSurface, limits: tuple[float, float], bar: float, 
     from plotly.graph_objects import Mesh3d, Scatter3d  # noqa: PLC0415
 
     view = view_of(surface.data)
-    x, y, z = ((surface.vertices - view.origin) @ view.axes.T).float().numpy().T
-    i, j, k = surface.triangles.int().numpy().T
+    vertices = ((surface.vertices - view.origin) @ view.axes.T).float().numpy()
+    x, y, z = vertices.T
+    i, j, k = _far_ones_first(vertices, surface.triangles.int().numpy()).T
     values = (surface.values - surface.reference).float().numpy()
     name = f"Ω<sub>{SYMBOLS[surface.probe]}</sub>"
     title = name + (f" ({surface.unit})" if surface.unit else "")
@@ -162,8 +166,14 @@ def _colours(z: Any) -> list[str]:
     return [f"rgb({r},{g},{b})" for r, g, b in rows]
 
 
+def _far_ones_first(vertices: NDArray, triangles: NDArray) -> NDArray:
+    """Triangles in the order in which translucent ones have to be drawn, seen from where the camera begins."""
+    depth = vertices[triangles].mean(1) @ np.array(list(EYE.values()))
+    return triangles[np.argsort(depth, kind="stable")]
+
+
 def _camera() -> dict[str, Any]:
-    return {"eye": {"x": 0.45, "y": -1.05, "z": 1.25}, "projection": {"type": "orthographic"}}
+    return {"eye": EYE, "projection": {"type": "orthographic"}}
 
 
 def _veil_buttons(surfaces: int) -> dict[str, Any]:
@@ -172,7 +182,7 @@ def _veil_buttons(surfaces: int) -> dict[str, Any]:
     buttons = [
         {"label": label, "method": "restyle", "args": [{"opacity": veil}, meshes]} for label, veil in VEILS.items()
     ]
-    place = {"x": 1.0, "xanchor": "right", "y": 1.12, "yanchor": "top"}
+    place = {"x": 0.5, "xanchor": "center", "y": 1.12, "yanchor": "top"}
     return {"type": "buttons", "direction": "right", "buttons": buttons, **place}
 
 

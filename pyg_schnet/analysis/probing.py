@@ -133,19 +133,3 @@ def closest(near: Near, count: int) -> tuple[Tensor, Tensor]:
     far.numpy()[place] = distance[order].numpy()
     arrow.numpy()[place] = near.arrow[order].numpy()
     return far, arrow
-
-
-def check_nearest(nearest: float) -> None:
-    """Check a smallest distance from the atoms.
-
-    Args:
-        nearest: The distance in Angstrom.
-
-    Raises:
-        ValueError: If it is not positive.
-    """
-    if not (math.isfinite(nearest) and nearest > 0.0):
-        raise ValueError(
-            f"`nearest` must be a positive distance in Angstrom, got {nearest}: on top of an atom the potential is not "
-            "defined"
-        )

@@ -1,5 +1,6 @@
 """Paths of atoms through periodic boundaries."""
 
+import functools
 import itertools
 import warnings
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyg_schnet.analysis.snapshots import Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
 from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.graph.reduction import shortest
 
@@ -45,15 +46,17 @@ class Unwrapper:
         Returns:
             Its positions on the paths of the atoms [n, 3].
         """
+        periodic = bool(snapshot.pbc.any())
+        pos = _inside(snapshot) if periodic else snapshot.pos
         if self._last is None or self._path is None:
             self._path = snapshot.pos
         else:
-            step = snapshot.pos - self._last
-            if snapshot.pbc.any():
+            step = pos - self._last
+            if periodic:
                 step, shortest_vector = nearest_image(step, snapshot.cell, snapshot.pbc)
                 self._look(step, shortest_vector)
             self._path = self._path + step
-        self._last = snapshot.pos
+        self._last = pos
         return self._path
 
     def _look(self, step: NDArray, shortest_vector: float) -> None:
@@ -83,13 +86,9 @@ def nearest_image(vectors: NDArray, cell: NDArray, pbc: NDArray) -> tuple[NDArra
         >>> nearest_image(np.array([[3.5, 0, 0]]), 4 * np.eye(3), np.array([True, False, False]))
         (array([[-0.5,  0. ,  0. ]]), 4.0)
     """
-    axes = np.flatnonzero(pbc)
-    lattice = lattice_of(torch.from_numpy(cell)[None], torch.from_numpy(pbc)[None], 1, torch.device("cpu"))
-    full = np.eye(3) if lattice is None else lattice.cell[0].numpy()
-    short = shortest(full, axes.tolist())[0]
-    images = np.rint(vectors @ np.linalg.inv(short)) * pbc
+    short, inverse, length = _reduced(cell.tobytes(), pbc.tobytes())
+    images = np.rint(vectors @ inverse) * pbc
     near = vectors - images @ short
-    length = float(np.linalg.norm(short[axes], axis=1).min())
     # nearer than half of the shortest lattice vector there is no other image
     doubtful = np.flatnonzero(np.einsum("nk,nk->n", near, near) > (length / 2) ** 2)
     if len(doubtful):
@@ -97,3 +96,26 @@ def nearest_image(vectors: NDArray, cell: NDArray, pbc: NDArray) -> tuple[NDArra
         best = np.einsum("mik,mik->mi", others, others).argmin(axis=1)
         near[doubtful] = others[np.arange(len(doubtful)), best]
     return near, length
+
+
+def _inside(snapshot: Snapshot) -> NDArray:
+    """Positions moved into the cell: what comes of cells that change must not depend on the images in the file."""
+    full, inverse = _full(snapshot.cell.tobytes(), snapshot.pbc.tobytes())
+    return snapshot.pos - (np.floor(snapshot.pos @ inverse) * snapshot.pbc) @ full
+
+
+@functools.lru_cache(maxsize=4)  # as most cells do not change
+def _full(cell: bytes, pbc: bytes) -> tuple[NDArray, NDArray]:
+    """The cell with normals for the vectors of open axes, and its inverse."""
+    vectors, axes = np.frombuffer(cell).reshape(3, 3).copy(), np.frombuffer(pbc, dtype=bool).copy()
+    lattice = lattice_of(torch.from_numpy(vectors)[None], torch.from_numpy(axes)[None], 1, torch.device("cpu"))
+    full = np.eye(3) if lattice is None else lattice.cell[0].numpy()
+    return full, np.linalg.inv(full)
+
+
+@functools.lru_cache(maxsize=4)
+def _reduced(cell: bytes, pbc: bytes) -> tuple[NDArray, NDArray, float]:
+    """Short lattice vectors, their inverse and the length of the shortest."""
+    axes = np.frombuffer(pbc, dtype=bool)
+    short = shortest(_full(cell, pbc)[0], np.flatnonzero(axes).tolist())[0]
+    return short, np.linalg.inv(short), float(np.linalg.norm(short[axes], axis=1).min())

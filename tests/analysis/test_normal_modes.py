@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 import warnings
 
 import numpy as np
@@ -292,3 +293,11 @@ def test_bad_input(make_model, ethanol):
         normal_modes(model, ethanol, energy_unit="miles")
     with pytest.raises(ValueError, match="must predict an energy, got one with readout='dipole'"):
         normal_modes(SchNet(8, 8, 1, readout="dipole"), ethanol)
+
+
+def test_without_ase_masses_must_be_given(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ase.data", None)
+    pair = structure([6, 6], [[0.0, 0, 0], [0.0, 0, 1.5]])
+    with pytest.raises(ImportError, match=r'pip install "pyg_schnet\[md\]" or pass `masses`'):
+        normal_modes(Springs(5.0, 1.5), pair)
+    assert len(normal_modes(Springs(5.0, 1.5), pair, masses=[12.0, 12.0])) == 6

@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_schnet.analysis.radial_distribution import partial_distributions, radial_distribution
-from pyg_schnet.analysis.snapshots import Beads
+from pyg_schnet.analysis.trajectories import Beads
 
 ase = pytest.importorskip("ase")
 from ase.build import bulk  # noqa: E402
@@ -147,7 +147,9 @@ def test_a_cluster_that_flies_apart_gets_more_bins():
     assert found.counts.nonzero().squeeze(1).tolist() == [8, 240]  # of 0.125 Angstrom
     assert float(found.g.sum() * 0.125) == pytest.approx(1.0)
     far.positions[1] = 1e9
-    with pytest.raises(ValueError, match="frame 1 has atoms .* apart, many times as far as the first one; pass `r_max`"):
+    with pytest.raises(
+        ValueError, match="frame 1 has atoms .* apart, many times as far as the first one; pass `r_max`"
+    ):
         radial_distribution([near, far], bins=10)
 
 
@@ -179,6 +181,17 @@ def test_beads_are_averaged():
     assert copies.frames == 24
 
 
+@pytest.mark.parametrize("elements", [("O", "H"), [8, 1], np.array([8, 1]), torch.tensor([8, 1])])
+def test_one_oxygen_has_hydrogens_around_it(elements):
+    """Though there is no pair of oxygens."""
+    water = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    found = radial_distribution(water, elements=elements)
+    assert found.coordination[-1] == 2
+    assert found.counts.sum() == 2
+    with pytest.raises(ValueError, match="no frame has a pair of O and O"):
+        radial_distribution(water, elements="O")
+
+
 def test_data_and_float32():
     (atoms,) = gas(20, SKEWED)
     one = Data(
@@ -187,7 +200,9 @@ def test_data_and_float32():
         cell=torch.tensor(SKEWED).float()[None],
         pbc=torch.ones(1, 3, dtype=torch.bool),
     )
-    np.testing.assert_array_equal(radial_distribution(one, 6.0).counts.sum(), radial_distribution(atoms, 6.0).counts.sum())
+    np.testing.assert_array_equal(
+        radial_distribution(one, 6.0).counts.sum(), radial_distribution(atoms, 6.0).counts.sum()
+    )
 
 
 def test_bad_input():
@@ -200,11 +215,16 @@ def test_bad_input():
         ({"volume": -1.0}, "`volume` must be positive"),
         ({"elements": ("Ar", "Xx")}, "`elements` must be a pair of symbols"),
         ({"elements": ("Ar",)}, "`elements` must be a pair of symbols"),
-        ({"elements": ("Ar", "He")}, "no frame has a pair of He-Ar"),
+        ({"elements": 18.0}, "`elements` must be a pair of symbols .* got 18.0"),
+        ({"elements": ("Ar", 18, "Ar")}, "`elements` must be a pair of symbols"),
+        ({"elements": ("Ar", "He")}, "no frame has a pair of Ar and He"),
     ):
         with pytest.raises(ValueError, match=message):
             radial_distribution(frames, **options)
-    for options, message in (({"r_max": "5"}, "`r_max` must be a number, got str"), ({"bins": 5.0}, "`bins` must be an")):
+    for options, message in (
+        ({"r_max": "5"}, "`r_max` must be a number, got str"),
+        ({"bins": 5.0}, "`bins` must be an"),
+    ):
         with pytest.raises(TypeError, match=message):
             radial_distribution(frames, **options)
     with pytest.raises(ValueError, match="frame 1 is open, earlier ones are not"):
@@ -219,3 +239,5 @@ def test_bad_input():
     assert radial_distribution(slab, r_max=2.6, volume=20.0).coordination[-1] == 4
     with pytest.raises(ValueError, match="atoms 0 and 1 are at the same place"):
         radial_distribution(ase.Atoms("C2", cell=[5, 5, 5], pbc=True))
+    with pytest.raises(ValueError, match="atoms 0 and 1 are at the same place"):
+        radial_distribution(ase.Atoms("C2"))

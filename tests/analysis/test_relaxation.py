@@ -1,6 +1,7 @@
 """Structures moved to a minimum."""
 
 import math
+import sys
 import warnings
 
 import numpy as np
@@ -74,3 +75,10 @@ def test_bad_input():
         relaxed(Springs(5.0, 1.0), far, max_steps=1)
     with pytest.raises(ValueError, match="`max_force` must be positive"):
         relaxed(Springs(5.0, 1.0), far, max_force=0.0)
+
+
+def test_without_scipy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    pair = Data(z=torch.tensor([6, 6]), pos=torch.tensor([[0.0, 0, 0], [0.0, 0, 1.7]]))
+    with pytest.raises(ImportError, match=r'relaxation needs scipy; install it with pip install "pyg_schnet\[md\]"'):
+        relaxed(Springs(5.0, 1.5), pair)

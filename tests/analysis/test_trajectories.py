@@ -8,11 +8,13 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.analysis.clock import Clock
-from pyg_schnet.analysis.snapshots import Beads, Snapshot, snapshots
+from pyg_schnet.analysis.snapshot import Snapshot
+from pyg_schnet.analysis.trajectories import Beads, snapshots
 from pyg_schnet.datasets import MD17
 
 ase = pytest.importorskip("ase")
-import ase.io  # noqa: E402
+from ase import units  # noqa: E402
+from ase.io import write  # noqa: E402
 
 
 def frames(count=4, atoms=5):
@@ -33,7 +35,7 @@ def data(atoms, **more):
 def test_files(name, tmp_path):
     path = tmp_path / name
     written = frames()
-    ase.io.write(path, written)
+    write(path, written)
     for given in (path, str(path), [path]):
         read = list(snapshots(given))
         assert len(read) == 4
@@ -41,14 +43,20 @@ def test_files(name, tmp_path):
             # extended xyz has eight decimals
             np.testing.assert_allclose(one.pos, atoms.positions, atol=1e-8)
             np.testing.assert_allclose(one.cell, atoms.cell.array, atol=1e-8)
-            np.testing.assert_allclose(one.velocities, atoms.get_velocities() * ase.units.fs, atol=1e-8)
+            np.testing.assert_allclose(one.velocities, atoms.get_velocities() * units.fs, atol=1e-8)
             assert one.pbc.all()
     assert len(list(snapshots([path, path]))) == 8  # parts of a run
 
 
 def test_objects(tmp_path):
     atoms = frames()
-    for given, count in ((atoms, 4), (iter(atoms), 4), (atoms[0], 1), (data(atoms[0]), 1), ([data(a) for a in atoms], 4)):
+    for given, count in (
+        (atoms, 4),
+        (iter(atoms), 4),
+        (atoms[0], 1),
+        (data(atoms[0]), 1),
+        ([data(a) for a in atoms], 4),
+    ):
         read = list(snapshots(given))
         assert len(read) == count
         np.testing.assert_array_equal(read[0].pos, atoms[0].positions)
@@ -77,7 +85,7 @@ def test_data_carries_what_it_has():
 
 def test_a_file_that_breaks_off_is_read_up_to_there(tmp_path):
     path = tmp_path / "a.xyz"
-    ase.io.write(path, frames())
+    write(path, frames())
     path.write_bytes(path.read_bytes()[:-130])
     with pytest.warns(UserWarning, match=r"a.xyz cannot be read after 3 structures .*; the 3 before are used"):
         assert len(list(snapshots(path))) == 3
@@ -113,6 +121,17 @@ def test_bad_trajectories(tmp_path):
             list(snapshots(wrong))
     with pytest.raises(TypeError, match="frame 0: expected ase.Atoms or Data, got ndarray"):
         list(snapshots([np.zeros((4, 3))]))
+
+
+def test_files_of_ipi(tmp_path):
+    """Whose default are atomic units, which nobody would notice."""
+    comment = "# CELL(abcABC): 35.0 35.0 35.0 90.0 90.0 90.0 Step: 0 Bead: 0 positions{%s} cell{atomic_unit}"
+    path = tmp_path / "a.xyz"
+    path.write_text(f"1\n{comment % 'angstrom'}\n C 1.0 2.0 3.0\n")
+    assert next(snapshots(path)).pos.tolist() == [[1.0, 2.0, 3.0]]
+    path.write_text(f"1\n{comment % 'atomic_unit'}\n C 1.0 2.0 3.0\n")
+    with pytest.raises(ValueError, match="frame 0 has positions in atomic units"):
+        list(snapshots(path))
 
 
 def test_bad_frames():
@@ -176,7 +195,7 @@ def test_times_of_files(tmp_path):
     atoms = frames(3)
     for number, one in enumerate(atoms):
         one.info["time_fs"] = 0.5 * number
-    ase.io.write(tmp_path / "a.xyz", atoms)
+    write(tmp_path / "a.xyz", atoms)
     assert [one.time for one in snapshots(tmp_path / "a.xyz")] == [0.0, 0.5, 1.0]
 
 
