@@ -90,15 +90,17 @@ def radial_filters(model: nn.Module, basis: Callable[[Tensor], Tensor] | None = 
             f"expected a model with continuous-filter convolutions or tensor layers, got {type(model).__name__} "
             "without; convert one of PyG with `from_pyg`, one of SchNetPack with `from_schnetpack`"
         )
-    tables: list[FilterTable] | list[None] = [None] * len(layers)
+    tables: dict[int, FilterTable] = {}
     if isinstance(model, TabulatedModel) and model.filter_tables is not None:
         model.follow_weights()
-        tables = frozen_tables(model.filter_tables, model.cutoff)
+        blocks: Any = model.interactions
+        frozen = frozen_tables(model.filter_tables, model.cutoff)
+        tables = {id(block.conv): table for block, table in zip(blocks, frozen, strict=True)}
     basis = _basis_of(model) if basis is None else basis
     reach, like = _reach_of(model), next(model.parameters()).detach()
     return [
-        RadialFilter(name, layer, basis, table, min(reach, _reach_of(layer.cutoff)), like)
-        for (name, layer), table in zip(layers, tables, strict=True)
+        RadialFilter(name, layer, basis, tables.get(id(layer)), min(reach, _reach_of(layer.cutoff)), like)
+        for name, layer in layers
     ]
 
 

@@ -71,6 +71,18 @@ def test_frozen_tables_are_read():
     assert not bool(filter_curves(model, [6.0]).values.any())
 
 
+def test_frozen_blocks_beside_other_layers():
+    """A layer of somebody's own is no block: it has no table."""
+    model = small()
+    model.extra = CFConv(8, 8, 6, FilterNetwork(50, 6), cutoff=4.0).double()
+    exact = filter_curves(model, [1.0, 4.5])
+    frozen = filter_curves(model.freeze(), [1.0, 4.5])
+    assert frozen.names[-1] == "extra"
+    assert torch.equal(frozen.values[-1], exact.values[-1])
+    assert not bool(frozen.values[-1, 1].any())
+    assert not torch.equal(frozen.values[0], exact.values[0])
+
+
 def test_float32_shared_and_training_mode():
     model = SchNet(hidden_channels=8, num_filters=6, num_interactions=3, cutoff=5.0, shared_interactions=True).train()
     curves = filter_curves(Potential(model))
