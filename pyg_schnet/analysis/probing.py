@@ -126,10 +126,10 @@ def closest(near: Near, count: int) -> tuple[Tensor, Tensor]:
         Distances in Angstrom [P], infinite where no atom is within reach, and arrows from the atom [P, 3], zero there.
     """
     distance = near.arrow.norm(dim=1)
-    order = torch.argsort(distance, descending=True, stable=True)  # the closest one is written last
+    order = torch.from_numpy(np.lexsort((distance.numpy(), near.point.numpy())))
+    point, first = np.unique(near.point[order].numpy(), return_index=True)
+    closest_ones = order[torch.from_numpy(first)]
     far = torch.full((count,), math.inf, dtype=torch.float64)
     arrow = torch.zeros(count, 3, dtype=torch.float64)
-    place = near.point[order].numpy()
-    far.numpy()[place] = distance[order].numpy()
-    arrow.numpy()[place] = near.arrow[order].numpy()
+    far[point], arrow[point] = distance[closest_ones], near.arrow[closest_ones]
     return far, arrow
