@@ -59,13 +59,19 @@ def feel(model: Any, data: Data, points: Tensor, probe: int = 6, target: int = 0
         The potential, on the CPU.
 
     Raises:
-        TypeError, ValueError: As :func:`~pyg_schnet.analysis.local_chemical_potential`; if there is no such target.
+        TypeError, ValueError: As :func:`~pyg_schnet.analysis.local_chemical_potential`; if there is no such target, or
+            a result is not finite.
     """
     with torch.no_grad():
         values = local_chemical_potential(model, data, points, probe, progress=progress).detach().cpu()
     values = values.unsqueeze(-1) if values.dim() == 1 else values  # [P, C]
     if not isinstance(target, int) or not 0 <= target < values.size(1):
         raise ValueError(f"`target` must be one of the model's {values.size(1)}, counted from 0, got {target!r}")
+    if bad := int((~values[:, target].isfinite()).sum()):
+        raise ValueError(
+            f"the model gives a local chemical potential that is not finite at {bad} of {len(values)} points; look at "
+            "its weights"
+        )
     model = getattr(model, "model", model)  # of a potential
     members = list(model) if isinstance(model, Committee) else [model]
     element = torch.tensor([int(probe)])
