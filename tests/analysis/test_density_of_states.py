@@ -6,7 +6,8 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_schnet.analysis.density_of_states import PER_FS, density_of_states
-from pyg_schnet.analysis.snapshots import Beads, Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
+from pyg_schnet.analysis.trajectories import Beads
 
 ase = pytest.importorskip("ase")
 

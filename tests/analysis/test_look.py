@@ -49,7 +49,8 @@ def test_a_molecule(tmp_path):
         "Local chemical potential",
         "Vibrations",
     ]
-    assert not [name for name, text in found.items() if 'class="note"' in text]
+    assert [name for name, text in found.items() if 'class="note"' in text] == ["Vibrations"]
+    assert "Note that the structure is no minimum" in found["Vibrations"]
     assert {name: text.count("<img") for name, text in found.items()} == {
         "The model": 0,
         "Filters": 2,
