@@ -1,5 +1,6 @@
 """Drawing local chemical potentials on planes, figure 6 (extra ``plot``)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,11 +8,9 @@ import numpy as np
 
 from pyg_schnet.analysis.figure import blank_figure, new_axes
 from pyg_schnet.analysis.potential_cut import PotentialCut
-from pyg_schnet.analysis.potential_surface_figure import potential_label
+from pyg_schnet.analysis.potential_surface_figure import limits_of, potential_label
 from pyg_schnet.units import SYMBOLS
 
-#: Share of the points that are beyond either end of the colours.
-BEYOND = 0.01
 #: What is left out is drawn in this colour.
 LEFT_OUT = "#e2e8f0"
 
@@ -79,8 +78,9 @@ def _draw_atoms(axes: Any, cut: PotentialCut, symbols: bool) -> None:
     """A disc for each atom in the plane, over what is left out around it."""
     from matplotlib.patches import Circle  # noqa: PLC0415
 
+    square = 0.5 * math.hypot(float(cut.x[1] - cut.x[0]), float(cut.y[1] - cut.y[0]))  # whose middle is left out
     for place, number in zip(cut.atoms.tolist(), cut.z.tolist(), strict=True):
-        axes.add_patch(Circle(place, cut.nearest, facecolor=LEFT_OUT, edgecolor="#2d3748", linewidth=0.8))
+        axes.add_patch(Circle(place, cut.nearest + square, facecolor=LEFT_OUT, edgecolor="#2d3748", linewidth=0.8))
         if symbols:
             axes.text(*place, SYMBOLS[number], ha="center", va="center", fontsize=8, clip_on=True)
 
@@ -119,8 +119,4 @@ def cut_limits(cut: PotentialCut) -> tuple[float, float]:
         Lowest and highest number, less the reference of the probe; 0 and 1 where all points are left out.
     """
     values = (cut.values - cut.reference).numpy()
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return 0.0, 1.0
-    low, high = np.quantile(values, [BEYOND, 1.0 - BEYOND])
-    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+    return limits_of(values[np.isfinite(values)])

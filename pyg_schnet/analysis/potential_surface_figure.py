@@ -13,6 +13,8 @@ from pyg_schnet.units import SYMBOLS
 
 #: Share of the corners whose values are beyond either end of the colours.
 BEYOND = 0.01
+#: What varies less is constant: float32 knows no better.
+CONSTANT = 1e-6
 #: Where the light comes from, as seen by the viewer: right, up, towards; and how dark shadows are.
 LIGHT, SHADOW = (-0.35, 0.55, 0.76), 0.45
 #: From where molecules are seen, in degrees above the plane in which they extend most, and around its normal.
@@ -73,7 +75,7 @@ def draw_potential_surface(
     _draw_skeleton(axes, surface, (surface.pos.numpy() - middle) @ turn.T)
     half = float(np.abs(vertices).max()) if extent is None else extent
     axes.set(xlim=(-half, half), ylim=(-half, half), zlim=(-half, half))
-    axes.set_box_aspect((1, 1, 1), zoom=1.7)
+    axes.set_box_aspect((1, 1, 1), zoom=1.6)
     axes.set_proj_type("ortho")
     axes.view_init(elevation, azimuth)
     axes.set_axis_off()
@@ -163,9 +165,25 @@ def colour_limits(surfaces: Sequence[PotentialSurface]) -> tuple[float, float]:
     Returns:
         Lowest and highest number, less the reference of the probe.
     """
-    values = np.concatenate([(one.values - one.reference).numpy() for one in surfaces])
-    low, high = np.quantile(values, [BEYOND, 1.0 - BEYOND])
-    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+    return limits_of(np.concatenate([(one.values - one.reference).numpy() for one in surfaces]))
+
+
+def limits_of(values: NDArray) -> tuple[float, float]:
+    """Numbers at the ends of the colours: a hundredth of the values is beyond either of them.
+
+    Args:
+        values: Any number of finite values.
+
+    Returns:
+        Lowest and highest number; those half a unit around a constant, of which only rounding is left to see.
+
+    Example:
+        >>> limits_of(np.arange(101.0)), limits_of(np.full(3, 7.0))
+        ((1.0, 99.0), (6.5, 7.5))
+    """
+    low, high = np.quantile(values, [BEYOND, 1.0 - BEYOND]) if len(values) else (0.0, 1.0)
+    middle = 0.5 * (low + high)
+    return (float(low), float(high)) if high - low > CONSTANT else (float(middle) - 0.5, float(middle) + 0.5)
 
 
 def _mappable(limits: Any, cmap: str) -> Any:

@@ -59,13 +59,19 @@ def feel(model: Any, data: Data, points: Tensor, probe: int = 6, target: int = 0
         The potential, on the CPU.
 
     Raises:
-        TypeError, ValueError: As :func:`~pyg_schnet.analysis.local_chemical_potential`; if there is no such target.
+        TypeError, ValueError: As :func:`~pyg_schnet.analysis.local_chemical_potential`; if there is no such target, or
+            a result is not finite.
     """
     with torch.no_grad():
         values = local_chemical_potential(model, data, points, probe, progress=progress).detach().cpu()
     values = values.unsqueeze(-1) if values.dim() == 1 else values  # [P, C]
     if not isinstance(target, int) or not 0 <= target < values.size(1):
         raise ValueError(f"`target` must be one of the model's {values.size(1)}, counted from 0, got {target!r}")
+    if bad := int((~values[:, target].isfinite()).sum()):
+        raise ValueError(
+            f"the model gives a local chemical potential that is not finite at {bad} of {len(values)} points; look at "
+            "its weights"
+        )
     model = getattr(model, "model", model)  # of a potential
     members = list(model) if isinstance(model, Committee) else [model]
     element = torch.tensor([int(probe)])
@@ -126,10 +132,10 @@ def closest(near: Near, count: int) -> tuple[Tensor, Tensor]:
         Distances in Angstrom [P], infinite where no atom is within reach, and arrows from the atom [P, 3], zero there.
     """
     distance = near.arrow.norm(dim=1)
-    order = torch.argsort(distance, descending=True, stable=True)  # the closest one is written last
+    order = torch.from_numpy(np.lexsort((distance.numpy(), near.point.numpy())))
+    point, first = np.unique(near.point[order].numpy(), return_index=True)
+    closest_ones = order[torch.from_numpy(first)]
     far = torch.full((count,), math.inf, dtype=torch.float64)
     arrow = torch.zeros(count, 3, dtype=torch.float64)
-    place = near.point[order].numpy()
-    far.numpy()[place] = distance[order].numpy()
-    arrow.numpy()[place] = near.arrow[order].numpy()
+    far[point], arrow[point] = distance[closest_ones], near.arrow[closest_ones]
     return far, arrow

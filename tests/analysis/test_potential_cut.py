@@ -90,6 +90,14 @@ def test_a_molecule_lies_in_the_middle(make_model, rotation):
         assert float(cut.y[-1] - high[1]) == pytest.approx(2.0)
 
 
+def test_atoms_of_a_molecule_have_their_elements(make_model):
+    cut = potential_cut(make_model(), WATER, [0, 0, 0.2], [[1, 0, 0], [0, 1, 0]], 3.0, 0.3)
+    order = cut.atoms[:, 0].argsort()
+    torch.testing.assert_close(cut.atoms[order], WATER.pos[[2, 0, 1], :2])
+    assert cut.z[order].tolist() == [1, 8, 1]
+    assert len(potential_cut(make_model(), WATER, [0, 0, 0.4], [[1, 0, 0], [0, 1, 0]], 3.0, 0.3).z) == 0
+
+
 def test_a_crystal_shows_its_first_layer(make_model):
     cut = potential_cut(make_model(cutoff=3.0), diamond(), resolution=0.5)
     assert cut.origin.tolist() == [0.0, 0.0, 0.0]

@@ -111,3 +111,7 @@ def test_bad_input(make_model):
         potential_surface(make_model(), WATER, 0, spacing=0.25)
     with pytest.raises(TypeError, match="float"):
         potential_surface(make_model().float(), WATER, spacing=0.25)
+    broken = make_model()
+    torch.nn.init.constant_(next(broken.output.parameters()), torch.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        potential_surface(broken, WATER, spacing=0.25)

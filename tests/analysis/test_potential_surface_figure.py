@@ -90,6 +90,7 @@ def test_many_surfaces():
 def test_a_constant_has_colours():
     flat = surface(scale=0.0)
     assert colour_limits([flat]) == (-0.5, 0.5)
+    assert colour_limits([surface(scale=1e-9)]) == pytest.approx((-0.5, 0.5))
     draw_potential_surface(flat)
 
 

@@ -1,0 +1,33 @@
+import math
+
+import torch
+from torch_geometric.data import Data
+
+from pyg_schnet.analysis.probing import atoms_near, closest
+
+
+def test_closest_of_several_atoms_against_all_images():
+    """Every image within two cells is tried, in a cell that is short and skewed; points are far outside, too."""
+    cell = torch.tensor([[[1.9, 0, 0.2], [1.4, 2.1, 0], [0.3, 0, 2.2]]], dtype=torch.float64)
+    pos = torch.tensor([[0.1, 0.2, 0.3], [1.0, 1.2, 0.8]], dtype=torch.float64)
+    data = Data(z=torch.tensor([6, 6]), pos=pos, cell=cell, pbc=torch.ones(1, 3, dtype=torch.bool))
+    points = 3 * torch.rand(40, 3, dtype=torch.float64) - 1
+    steps = torch.cartesian_prod(*[torch.arange(-4.0, 5.0, dtype=torch.float64)] * 3)
+    every = (pos[:, None] + steps @ cell[0]).reshape(-1, 3)
+    expected, which = torch.cdist(points, every).min(1)
+    near = atoms_near(data, points + 30 * cell[0, 0], 1.5)
+    assert (torch.bincount(near.point) > 1).any()
+    distance, arrow = closest(near, len(points))
+    within = expected < 1.5
+    torch.testing.assert_close(distance[within], expected[within])
+    torch.testing.assert_close(arrow[within], (points - every[which])[within])
+    assert (distance[~within] == math.inf).all()
+    assert (arrow[~within] == 0).all()
+
+
+def test_nothing_near():
+    data = Data(z=torch.tensor([6]), pos=torch.zeros(1, 3))
+    for points in (torch.empty(0, 3, dtype=torch.float64), torch.full((2, 3), 9.0, dtype=torch.float64)):
+        near = atoms_near(data, points, 1.0)
+        assert near.arrow.shape == (0, 3)
+        assert closest(near, len(points))[0].tolist() == [math.inf] * len(points)
