@@ -72,8 +72,13 @@ def phonons(
 
     Example:
         >>> from pyg_schnet import SchNet
-        >>> phonon = phonons(model, crystal, (3, 3, 3))  # doctest: +SKIP
-        >>> phonon.run_mesh([20, 20, 20])  # doctest: +SKIP
+        >>> _ = torch.manual_seed(0)
+        >>> cell = torch.tensor([[[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]]])
+        >>> copper = Data(z=torch.tensor([29]), pos=torch.zeros(1, 3), cell=cell, pbc=torch.ones(1, 3).bool())
+        >>> model = SchNet(16, 16, 1, num_gaussians=20, cutoff=3.0, cutoff_function="cosine")
+        >>> phonon = phonons(model, copper, (2, 2, 2))
+        >>> phonon.run_qpoints([[0.5, 0.5, 0.0]]).frequencies.shape
+        (1, 3)
     """
     exact, unit_cell = ExactPotential(potential, energy_unit), single_structure(data)
     phonon = _displaced(unit_cell, atomic_masses(data, masses), supercell, distance, primitive)
