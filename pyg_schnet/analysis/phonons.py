@@ -44,8 +44,8 @@ def phonons(
 
     phonopy (A. Togo and I. Tanaka, Scr. Mater. 108, 1 (2015)) chooses as few displacements as the symmetry of the
     crystal allows. Their supercells are evaluated as one batch, by the exact model in float64
-    (:class:`~pyg_schnet.models.exact.ExactPotential`): differences of forces have few digits. The forces of the
-    supercell at rest are taken off. Force constants are symmetrized, so acoustic modes are zero at the zone centre.
+    (:class:`~pyg_schnet.models.exact.ExactPotential`): differences of forces have few digits. Force constants are
+    symmetrized, so acoustic modes are zero at the zone centre.
 
     The cell is taken as it is: relax it before, with ASE's ``FrechetCellFilter``. Force constants reach as far as
     interaction blocks times cutoff; a smaller supercell folds them back, which is exact only at the wave vectors that
@@ -84,11 +84,10 @@ def phonons(
     phonon = _displaced(unit_cell, atomic_masses(data, masses), supercell, distance, primitive)
     cells = [phonon.supercell, *phonon.supercells_with_displacements]
     forces = _forces(exact, cells, unit_cell.pbc, chunk)
-    rest = forces[0]
-    phonon.forces = forces[1:] - rest
+    phonon.forces = forces[1:]  # those of the cell at rest cancel: there is a displacement against each
     phonon.produce_force_constants(show_drift=False)
     phonon.symmetrize_force_constants(show_drift=False)
-    _warn_of_slope(phonon, rest)
+    _warn_of_slope(phonon, forces[0])
     return phonon
 
 
