@@ -10,7 +10,9 @@ Writes into ``results/local_chemical_potential``:
 - ``benzene.cube``: the potential around benzene, for VMD, VESTA or Avogadro.
 
 Expect the rings of benzene, toluene and pyrazine to stand out from all saturated carbon, the six-fold symmetry of
-benzene and graphite, and more contrast from SchNet than from DTNN. The table says how alike the two networks are.
+benzene and graphite, and more contrast from SchNet than from DTNN. The table has what carbon feels on
+the surfaces, beyond what it is worth by itself: lowest, highest and standard deviation in eV, and the mean slope along
+the surface in eV/Å; and how alike the two networks are.
 """
 
 import argparse
@@ -56,11 +58,14 @@ def main() -> None:
         model: {name: potential_surface(models[model], data, spacing=args.spacing) for name, data in molecules.items()}
         for model in models
     }
-    print(f"{'carbon feels, eV':18}{'DTNN':^24}{'SchNet':^24}  correlation")
+    print(f"{'':10}{'DTNN':^38}{'SchNet':^38}  same places:")
+    print(f"{'':10}" + 2 * f"{'lowest':>9}{'highest':>9}{'spread':>9}{'slope':>9}  " + " correlation")
     for name in molecules:
-        both = [rows[model][name].values - rows[model][name].reference for model in models]
-        ranges = "".join(f"{one.min():9.3f} to {one.max():6.3f}    " for one in both)
-        print(f"{name:16}{ranges}{torch.corrcoef(torch.stack(both))[0, 1]:9.2f}")
+        both = [rows[model][name] for model in models]
+        felt = torch.stack([one.values - one.reference for one in both])
+        numbers = [(*value.aminmax(), one.spread, one.steepness) for value, one in zip(felt, both, strict=True)]
+        table = "  ".join("".join(f"{number:9.3f}" for number in row) for row in numbers)
+        print(f"{name:10}{table}{torch.corrcoef(felt)[0, 1]:12.2f}")
     print(save_figure(draw_potential_surfaces(rows), args.out / "figure_5.png"))
     print(potential_surface_page(rows, args.out / "figure_5.html"))
     some, data = next(iter(molecules.items()))

@@ -53,7 +53,8 @@ def main() -> None:
         print(f"{name:12} {cut.images:4} lattice vectors, turned by 90 degrees it differs by {100 * quarter:.0f} %")
 
     blocks = len(filter_curves(molecules, [1.0]).values)
-    figure, panels = panel_grid(blocks, 4.6, 4.0, columns=min(blocks, 3))
+    figure, panels = panel_grid(blocks, 4.8, 4.0, columns=min(blocks, 3))
+    figure.get_layout_engine().set(wspace=0.06)
     for block, panel in enumerate(tqdm(panels, "blocks", leave=False)):
         draw_all_filters(filter_cut(molecules, block=block, width=10.0, resolution=args.resolution), panel)
         panel.set_title(f"block {block + 1}")

@@ -38,18 +38,20 @@ def main() -> None:
     model = load(args.model or bundled_path("model_qm9_schnet"))
     dtype = next(model.parameters()).dtype
 
-    figure, panels = panel_grid(len(args.molecules), 4.3, 3.6)
-    for name, panel in zip(args.molecules, panels, strict=True):
-        data = atoms_to_data(molecule(name), dtype)
-        found = energy_decomposition(model, data, less=args.less)
-        draw_decomposition(found, data, panel)
+    structures = {name: atoms_to_data(molecule(name), dtype) for name in args.molecules}
+    found = {name: energy_decomposition(model, data, less=args.less) for name, data in structures.items()}
+    most = max(float((one.contributions - one.baseline).abs().max()) for one in found.values())
+    figure, panels = panel_grid(len(found), 4.3, 3.6)
+    for panel, (name, one) in zip(panels, found.items(), strict=True):
+        data = structures[name]
+        draw_decomposition(one, data, panel, limits=(-most, most))  # the same colours in all panels
         title = f"{name}: {panel.get_title()}"
         panel.set_title(title, fontsize=8)
         print(title.replace("\n", ", "))
-        shown = found.contributions - found.baseline
+        shown = one.contributions - one.baseline
         for number in data.z.unique().tolist():
             values = shown[data.z == number]
-            spread = f"{float(values.min()):8.3f} to {float(values.max()):7.3f} {found.unit}"
+            spread = f"{float(values.min()):8.3f} to {float(values.max()):7.3f} {one.unit}"
             print(f"  {len(values):2} {SYMBOLS[number]:2} {spread}")
     print(save_figure(figure, args.out))
 

@@ -89,6 +89,21 @@ def test_explain(tmp_path):
     assert float(printed.split()[-1]) > 0.6
 
 
+def test_structure(tmp_path):
+    printed = run("17_structure.py", "--liquid", 0.05, "--cells", 2, "--out", "out", cwd=tmp_path)
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.startswith("  ")}
+    assert float(rows["nearest"][0]) == pytest.approx(1.454, abs=0.001)  # the card of the data
+    assert "liquid copper: g(r) peaks at 2." in printed
+    for name in ("c20_distances.png", "c20_states.png", "liquid_copper.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 10_000
+
+
+def test_structure_of_the_paper_s_cage(tmp_path, real_data):
+    options = ["--c20", real_data, "--picoseconds", 0.1, "--liquid", 0.05, "--cells", 2, "--out", "out"]
+    printed = run("17_structure.py", *options, cwd=tmp_path)
+    assert "paper's network, 300 K, 50 frames" in printed
+
+
 def test_demo(tmp_path):
     """Examples 03, 04 and 05, one after the other."""
     printed = run("demo.py", "--max-steps", 40, "--picoseconds", 0.02, cwd=tmp_path)
@@ -254,6 +269,25 @@ def test_filters(tmp_path):
     assert differences[:2] == [0, 0]
     assert differences[2] > 2
     for name in ("curves.png", "cuts.png", "all.png"):
+        assert (tmp_path / "figures" / name).stat().st_size > 10_000
+
+
+def test_local_chemical_potential(tmp_path):
+    """Two models that are one agree at all places; what was written is whole."""
+    for name in ("matplotlib", "skimage", "plotly", "ase", "rdkit"):
+        pytest.importorskip(name)
+    molecules = small_model(tmp_path / "molecules.safetensors", [1, 6], cutoff=8.0, num_gaussians=80)
+    crystals = small_model(tmp_path / "crystals.safetensors", [6], "jcp2018-materials")
+    options = ("--schnet", molecules, "--dtnn", molecules, "--crystals", crystals, "--molecules", "methane", "C=C")
+    fineness = ("--spacing", 0.25, "--resolution", 0.5, "--out", "figures")
+    printed = run("11_local_chemical_potential.py", *options, *fineness, cwd=tmp_path).splitlines()
+    assert [line.split()[0] for line in printed[2:4]] == ["methane", "C=C"]
+    for line in printed[2:4]:
+        numbers = [float(number) for number in line.split()[1:]]
+        assert numbers[:4] == numbers[4:8]
+        assert numbers[8] == 1.0
+        assert numbers[0] < numbers[1]
+    for name in ("figure_5.png", "figure_5.html", "figure_6.png", "methane.cube"):
         assert (tmp_path / "figures" / name).stat().st_size > 10_000
 
 

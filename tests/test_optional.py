@@ -6,6 +6,14 @@ import sys
 import pytest
 
 BLOCK = "import sys; sys.modules[{name!r}] = None; "
+ATOM = "import torch; from torch_geometric.data import Data; atom = Data(z=torch.tensor([6]), pos=torch.zeros(1, 3)); "
+ISOSURFACE = ATOM + "from pyg_schnet.analysis.isosurface import isosurface; "
+CUBE = ATOM + "from pyg_schnet.analysis.cube import write_cube; "
+PLOT = (
+    ISOSURFACE + "from pyg_schnet.analysis.potential_surface import PotentialSurface; "
+    "mesh = isosurface(atom); surface = PotentialSurface(*mesh, mesh[0][:, 0], 0.0, 'eV', 6, atom.z, atom.pos); "
+    "from pyg_schnet.analysis.potential_surface_page import potential_surface_plot; "
+)
 
 
 @pytest.mark.parametrize(
@@ -15,6 +23,9 @@ BLOCK = "import sys; sys.modules[{name!r}] = None; "
         ("ase", "import pyg_schnet.simulation.ase", "md"),
         ("rdkit", "from pyg_schnet.datasets import from_smiles; from_smiles('C')", "chem"),
         ("matplotlib", "from pyg_schnet.analysis.figure import new_figure; new_figure()", "plot"),
+        ("skimage", ISOSURFACE + "isosurface(atom)", "plot"),
+        ("plotly", PLOT + "potential_surface_plot(surface)", "plot"),
+        ("ase", CUBE + "write_cube('/dev/null', atom, lambda points: points[:, 0])", "md"),
     ],
 )
 def test_missing_package(name, code, extra):

@@ -3,7 +3,7 @@
 import warnings
 
 from pyg_schnet.analysis.checks import positive
-from pyg_schnet.analysis.snapshots import Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
 
 
 class Clock:

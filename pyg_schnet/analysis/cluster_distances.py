@@ -10,7 +10,7 @@ from torch import Tensor
 from pyg_schnet.analysis.block_average import BlockAverage
 from pyg_schnet.analysis.checks import count, positive
 from pyg_schnet.analysis.pair_distances import distance_rows
-from pyg_schnet.analysis.snapshots import beads_of, snapshots
+from pyg_schnet.analysis.trajectories import beads_of, snapshots
 
 #: Bins that a distribution may have.
 _MOST_BINS = 1_000_000
@@ -79,7 +79,7 @@ def cluster_distances(
 
     Args:
         trajectory: As in :func:`radial_distribution`, of open structures; with
-            :class:`~pyg_schnet.analysis.snapshots.Beads` it is averaged over the beads.
+            :class:`~pyg_schnet.analysis.trajectories.Beads` it is averaged over the beads.
         width: Width of the bins in Angstrom.
         neighbors: Nearest neighbours of each atom that count.
         progress: Whether to show a progress bar.

@@ -23,8 +23,7 @@ def draw_decomposition(
     """Draw the contributions of the atoms to a prediction, in colours, on the molecule.
 
     The title gives the prediction and the sum of all contributions, which are the same; the colours are those of the
-    contributions less a baseline, which is named beside the colour bar. White is no difference, or, with a baseline
-    that leaves only one sign, the end of the scale at zero.
+    contributions less a baseline, which is named beside the colour bar; white is no difference.
 
     Args:
         model: The model, or what :func:`~pyg_schnet.analysis.decomposition.energy_decomposition` returned.
@@ -50,10 +49,6 @@ def draw_decomposition(
     """
     found = model if isinstance(model, Decomposition) else energy_decomposition(model, data, less=less, target=target)
     shown, unit = found.contributions - found.baseline, shown_unit(found.unit)
-    if "cmap" not in options and "limits" not in options:
-        low, high = float(shown.min()), float(shown.max())
-        if low > 0.0 or high < 0.0:  # one sign: a scale of one colour tells more
-            options |= {"cmap": "viridis", "limits": (low, high) if high > low else (low - 1.0, high + 1.0)}
     words = f"\nless {found.less}" if found.less else ""
     label = f"contribution{f' ({unit})' if unit else ''}{words}"
     axes = draw_molecule(data, new_axes(axes, 5.0, 4.0), values=shown, label=label, **options)

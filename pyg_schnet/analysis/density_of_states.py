@@ -10,7 +10,8 @@ from torch import Tensor
 
 from pyg_schnet.analysis.checks import positive
 from pyg_schnet.analysis.clock import Clock
-from pyg_schnet.analysis.snapshots import Snapshot, masses_of, same_atoms, snapshots
+from pyg_schnet.analysis.snapshot import Snapshot, masses_of, same_atoms
+from pyg_schnet.analysis.trajectories import snapshots
 from pyg_schnet.analysis.unwrapping import Unwrapper
 from pyg_schnet.units import SYMBOLS
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.clock import Clock
-from pyg_schnet.analysis.snapshots import Snapshot, masses_of, same_atoms, snapshots
+from pyg_schnet.analysis.snapshot import Snapshot, masses_of, same_atoms
+from pyg_schnet.analysis.trajectories import snapshots
 from pyg_schnet.analysis.unwrapping import Unwrapper
 from pyg_schnet.units import SYMBOLS
 
@@ -153,7 +154,7 @@ def diffusion_coefficient(displacement: Displacement, fit: tuple[float, float] |
         The coefficient.
 
     Raises:
-        ValueError: If fewer than two times are in the range.
+        ValueError: If ``fit`` is no range, or fewer than two times are in it.
 
     Example:
         >>> time = torch.arange(5.0)
@@ -162,7 +163,10 @@ def diffusion_coefficient(displacement: Displacement, fit: tuple[float, float] |
         2.0
     """
     longest = float(displacement.time[-1])
-    start, stop = (0.1 * longest, 0.5 * longest) if fit is None else fit
+    try:
+        start, stop = (0.1 * longest, 0.5 * longest) if fit is None else map(float, fit)
+    except (TypeError, ValueError):
+        raise ValueError(f"`fit` must be a first and a last time in ps, got {fit!r}") from None
     slack = 1e-9 * longest
     inside = (displacement.time >= start - slack) & (displacement.time <= stop + slack)
     if int(inside.sum()) < 2:

@@ -79,7 +79,7 @@ def _component(found: EmbeddingMap, number: int) -> NDArray:
 
 
 def _label(found: EmbeddingMap, number: int) -> str:
-    share = float(found.explained[number]) if number < len(found.explained) else 0.0
+    share = float(found.explained_variance_ratio[number]) if number < len(found.explained_variance_ratio) else 0.0
     return f"principal component {number + 1} ({100 * share:.0f} % of the variance)"
 
 

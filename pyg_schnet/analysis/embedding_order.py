@@ -1,7 +1,6 @@
 """Whether embeddings follow the periodic table, in numbers: order within groups, separation of groups."""
 
 import itertools
-import math
 from typing import Any, NamedTuple
 
 import torch
@@ -49,6 +48,14 @@ class Order(NamedTuple):
     own_p_value: float
     random_own_rho: float
 
+    def __str__(self) -> str:
+        """One sentence."""
+        return (
+            f"rank correlation with the period along the first component {self.mean_rho:.2f} in the mean over "
+            f"{len(self.groups)} groups (0 by chance, p = {self.p_value:.2g}), along the own direction of each group "
+            f"{self.mean_own_rho:.2f} ({self.random_own_rho:.2f} by chance, p = {self.own_p_value:.2g})"
+        )
+
 
 class Separation(NamedTuple):
     """How far elements of the same group are near one another, beside random groups of the same sizes.
@@ -62,6 +69,7 @@ class Separation(NamedTuple):
         plane_p_value: Share of permutations in which it is at least as large.
         neighbours: Share of the elements of groups of two or more whose nearest element is of the same group.
         random_neighbours: Its mean over the permutations.
+        neighbours_p_value: Share of permutations in which it is at least as large.
     """
 
     silhouette: float
@@ -72,6 +80,16 @@ class Separation(NamedTuple):
     plane_p_value: float
     neighbours: float
     random_neighbours: float
+    neighbours_p_value: float
+
+    def __str__(self) -> str:
+        """One sentence."""
+        return (
+            f"silhouette {self.silhouette:.3f} in the whole space ({self.random_silhouette:.3f} by chance, "
+            f"p = {self.p_value:.2g}) and {self.plane:.3f} in the plane ({self.random_plane:.3f}, "
+            f"p = {self.plane_p_value:.2g}); the nearest element is of the same group for {self.neighbours:.0%} "
+            f"({self.random_neighbours:.0%}, p = {self.neighbours_p_value:.2g})"
+        )
 
 
 def order_within_groups(found: EmbeddingMap, permutations: int = 10_000, seed: int = 0) -> Order:
@@ -94,7 +112,7 @@ def order_within_groups(found: EmbeddingMap, permutations: int = 10_000, seed: i
         The correlations.
 
     Raises:
-        ValueError: If no group has three elements.
+        ValueError: If no group has three elements, or there is no permutation.
 
     Example:
         >>> from pyg_schnet import SchNet
@@ -103,6 +121,8 @@ def order_within_groups(found: EmbeddingMap, permutations: int = 10_000, seed: i
         >>> [(one.group, len(one.elements)) for one in order_within_groups(found).groups]
         [(1, 5), (17, 3)]
     """
+    if permutations < 1:
+        raise ValueError(f"`permutations` must be at least 1, got {permutations}")
     generator = torch.Generator().manual_seed(seed)
     groups, drawn = [], []
     for group in sorted(set(found.groups.tolist()) - {0}):
@@ -149,7 +169,7 @@ def group_separation(found: EmbeddingMap, permutations: int = 1000, seed: int = 
 
     Raises:
         ImportError: If scikit-learn is missing.
-        ValueError: If there is one group only, or no group has two elements.
+        ValueError: If there is one group only, no group has two elements or there is no permutation.
 
     Example:
         >>> from pyg_schnet import SchNet
@@ -158,6 +178,8 @@ def group_separation(found: EmbeddingMap, permutations: int = 1000, seed: int = 
         >>> -1.0 < group_separation(found, permutations=10).silhouette < 1.0
         True
     """
+    if permutations < 1:
+        raise ValueError(f"`permutations` must be at least 1, got {permutations}")
     score, groups = _silhouette_score(), found.groups
     kinds = len(set(groups.tolist()))
     if not 2 <= kinds < len(groups):
@@ -172,7 +194,7 @@ def group_separation(found: EmbeddingMap, permutations: int = 1000, seed: int = 
     true = [float(score(distances, groups, metric="precomputed")) for distances in spaces]
     random = [torch.tensor([score(distances, o, metric="precomputed") for o in orders]) for distances in spaces]
     nearest = (nearest_elements(found, 1).elements == found.elements).long().argmax(1)  # its place in the map
-    others = torch.stack([_same(order, nearest) for order in orders]) if orders else torch.full((1,), math.nan)
+    same, others = float(_same(groups, nearest)), torch.stack([_same(order, nearest) for order in orders])
     return Separation(
         true[0],
         float(random[0].mean()),
@@ -180,8 +202,9 @@ def group_separation(found: EmbeddingMap, permutations: int = 1000, seed: int = 
         true[1],
         float(random[1].mean()),
         _share(random[1], true[1]),
-        float(_same(groups, nearest)),
+        same,
         float(others.mean()),
+        _share(others, same),
     )
 
 
@@ -197,7 +220,7 @@ def variance_by_chance(found: EmbeddingMap, permutations: int = 200, seed: int =
         seed: Their seed.
 
     Returns:
-        Means over the permutations, beside ``found.explained`` [K] float64.
+        Means over the permutations, beside ``found.explained_variance_ratio`` [K] float64.
 
     Example:
         >>> from pyg_schnet import SchNet
@@ -206,7 +229,7 @@ def variance_by_chance(found: EmbeddingMap, permutations: int = 200, seed: int =
         torch.Size([2])
     """
     generator = torch.Generator().manual_seed(seed)
-    total = torch.zeros_like(found.explained)
+    total = torch.zeros_like(found.explained_variance_ratio)
     for _ in range(permutations):
         order = torch.rand(found.vectors.shape, generator=generator, dtype=torch.float64).argsort(0)
         shuffled = found.vectors.gather(0, order)

@@ -22,7 +22,7 @@ class EmbeddingMap(NamedTuple):
         vectors: Embeddings [E, F] float64.
         components: Principal components, those of the largest variance first [E, K] float64, K the smaller one of
             E - 1 and F.
-        explained: Share of the variance of each [K] float64.
+        explained_variance_ratio: Share of the variance of each [K] float64.
         groups: Groups of the elements, 0 for f elements [E].
         periods: Periods of the elements [E].
     """
@@ -30,7 +30,7 @@ class EmbeddingMap(NamedTuple):
     elements: Tensor
     vectors: Tensor
     components: Tensor
-    explained: Tensor
+    explained_variance_ratio: Tensor
     groups: Tensor
     periods: Tensor
 
@@ -52,7 +52,13 @@ class NearestElements(NamedTuple):
     distances: Tensor
 
 
-def embedding_map(model: nn.Module, elements: Iterable[int | str] | None = None) -> EmbeddingMap:
+def embedding_map(
+    model: nn.Module,
+    elements: Iterable[int | str] | None = None,
+    *,
+    least: int = 1,
+    start: nn.Module | None = None,
+) -> EmbeddingMap:
     r"""Principal components of the embeddings of elements.
 
     With the embeddings :math:`a_Z` less their mean as rows of a matrix :math:`A = U S V^\top`, the components are the
@@ -64,6 +70,10 @@ def embedding_map(model: nn.Module, elements: Iterable[int | str] | None = None)
         model: A model with atom embeddings.
         elements: Atomic numbers or symbols; ``None`` for the s and p elements among those that the model was trained
             on. Embeddings of others are what chance made them.
+        least: Leave out, without ``elements``, those of which the training set has fewer atoms: their embeddings have
+            hardly moved from where chance put them, and often stand far apart from all others.
+        start: The model before its training, see :func:`untrained`: its embeddings are taken off, what is left has been
+            learned. ``None`` for the embeddings as they are, as in the paper.
 
     Returns:
         The map, on the CPU.
@@ -84,7 +94,14 @@ def embedding_map(model: nn.Module, elements: Iterable[int | str] | None = None)
     """
     model = checked_model(model)
     weight = _embedding_of(model).weight.detach().cpu().double()  # [Z, F]
-    numbers = _numbers(model, elements, len(weight) - 1)
+    numbers = _numbers(model, elements, least, len(weight) - 1)
+    if start is not None:
+        before = _embedding_of(checked_model(start)).weight.detach().cpu().double()
+        if before.shape != weight.shape:
+            raise ValueError(
+                f"`start` must have embeddings {list(weight.shape)} as the model, got {list(before.shape)}"
+            )
+        weight = weight - before
     vectors = weight[numbers]
     u, s, v = torch.linalg.svd(vectors - vectors.mean(0), full_matrices=False)
     size = min(len(numbers) - 1, vectors.size(1))
@@ -124,6 +141,53 @@ def nearest_elements(found: EmbeddingMap, count: int = 3) -> NearestElements:
     return NearestElements(found.elements[nearest.indices], nearest.values)
 
 
+def untrained(model: nn.Module, seed: int = 0) -> nn.Module:
+    """A model as it was before its training, made again from its arguments and seed.
+
+    Where it was really made so is seen by the elements that it was never trained on: their embeddings have not moved.
+
+    Args:
+        model: A trained model of this package.
+        seed: Seed that was set before the model was made, ``seed_everything`` of ``pyg-schnet fit``.
+
+    Returns:
+        The model with the weights it started from.
+
+    Raises:
+        TypeError: If the model has no arguments to be made from.
+        ValueError: If it does not know its elements, was trained on all it has, or did not start so.
+
+    Example:
+        >>> from pyg_schnet import SchNet
+        >>> from pyg_schnet.models.elements import TrainingSet
+        >>> model = SchNet(hidden_channels=16)
+        >>> model.training_set = TrainingSet({1: 2, 8: 1}, structures=1, compositions=1)
+        >>> untrained(model, seed=3)
+        Traceback (most recent call last):
+            ...
+        ValueError: the model did not start from seed 3: embeddings of elements never trained on are others
+    """
+    model = checked_model(model)
+    config, training_set = getattr(model, "config", None), getattr(model, "training_set", None)
+    if not isinstance(config, dict):
+        raise TypeError(f"expected a model that knows its arguments, such as SchNet, got {type(model).__name__}")
+    weight = _embedding_of(model).weight.detach().cpu().double()
+    if training_set is None:
+        raise ValueError("the model does not know which elements it was trained on, so its start cannot be checked")
+    others = [number for number in range(1, len(weight)) if number not in training_set.elements]
+    if not others:
+        raise ValueError("the model was trained on all elements it has, so its start cannot be checked")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        start: nn.Module = type(model)(**config).eval()
+    before = _embedding_of(start).weight.detach().double()
+    if not torch.allclose(before[others], weight[others], rtol=0.0, atol=1e-4):  # averages of weights round
+        raise ValueError(
+            f"the model did not start from seed {seed}: embeddings of elements never trained on are others"
+        )
+    return start
+
+
 def _embedding_of(model: nn.Module) -> AtomEmbedding:
     found = [module for module in model.modules() if isinstance(module, AtomEmbedding)]
     if len(found) != 1:
@@ -131,13 +195,15 @@ def _embedding_of(model: nn.Module) -> AtomEmbedding:
     return found[0]
 
 
-def _numbers(model: Any, elements: Iterable[int | str] | None, max_z: int) -> list[int]:
+def _numbers(model: Any, elements: Iterable[int | str] | None, least: int, max_z: int) -> list[int]:
     """Atomic numbers asked for, checked."""
-    trained = getattr(model, "elements", None)
+    training_set = getattr(model, "training_set", None)
+    trained: dict[int, int] | None = None if training_set is None else training_set.elements
     if elements is None:
         if trained is None:
             raise ValueError("the model does not know which elements it was trained on; pass `elements`")
-        numbers = [number for number in trained if number <= 118 and group_of(number) in MAIN_GROUPS]
+        often = sorted(number for number, count in trained.items() if number <= 118 and count >= least)
+        numbers = [number for number in often if group_of(number) in MAIN_GROUPS]
     else:
         given = [elements] if isinstance(elements, (int, str)) else list(elements)
         numbers = [_number_of(one) if isinstance(one, str) else int(one) for one in given]

@@ -32,7 +32,9 @@ def draw_filter(
         axes: Axes of matplotlib to draw into; ``None`` for new ones.
         block: Number of the block.
         filters: Numbers of the filters to colour, or how many of the most distinct ones; all are drawn, in grey.
-        distances: Distances in data in Angstrom [P], drawn as a histogram in the lower fifth.
+        distances: Distances in data in Angstrom [P], drawn as a histogram beneath. The most distinct filters are then
+            those of the distances from the smallest to the largest one, and so is the scale: elsewhere filters are
+            what chance and smoothness made them, often very large.
 
     Returns:
         The axes.
@@ -49,8 +51,9 @@ def draw_filter(
     """
     _check_block(block, len(curves.values))
     values = curves.values[block].detach().cpu().double()  # [D, F]
-    chosen = _chosen(values, filters)
     places = curves.distances.cpu().numpy()
+    inside = _between(places, distances)
+    chosen = _chosen(values[inside], filters)
     axes = new_axes(axes, 5.0, 3.6)
     axes.plot(places, values.numpy(), color=GREY, linewidth=0.4, alpha=0.35, zorder=1)
     for number in chosen:
@@ -59,8 +62,10 @@ def draw_filter(
     axes.set(xlabel="distance (Å)", ylabel="filter W", xlim=(places.min(), places.max()))
     if chosen:
         axes.legend(title="filter", fontsize=7, title_fontsize=7, ncols=2, loc="upper right")
-    if distances is not None:
-        _draw_histogram(axes, distances)
+    if distances is not None and len(distances):
+        low, high = float(values[inside].min()), float(values[inside].max())
+        margin = 0.08 * (high - low) or 1.0
+        _draw_histogram(axes, distances, low - margin, high + margin)
     return axes
 
 
@@ -226,9 +231,17 @@ def _show(axes: Any, image: NDArray, cut: FilterCut, limit: float | None) -> Non
     axes.imshow(image, cmap=COLOURS, vmin=-most, vmax=most, origin="lower", extent=extent, interpolation="bilinear")
 
 
-def _draw_histogram(axes: Any, distances: NDArray) -> None:
+def _between(places: NDArray, distances: NDArray | None) -> NDArray:
+    """Places from the smallest to the largest distance; all if there would be none."""
+    if distances is None or len(distances) == 0:
+        return np.ones(len(places), dtype=bool)
+    inside = (places >= distances.min()) & (places <= distances.max())
+    return inside if inside.any() else np.ones(len(places), dtype=bool)
+
+
+def _draw_histogram(axes: Any, distances: NDArray, low: float, high: float) -> None:
     """Bars below the curves, where their axis has no numbers."""
-    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
     ticks, floor = axes.get_yticks(), low - 0.33 * (high - low)
     counts, edges = np.histogram(distances, bins=150, range=axes.get_xlim())
     tops = floor + 0.25 * (high - low) * counts / max(1, counts.max())

@@ -1,5 +1,6 @@
 """All that a trained model shows of itself and of one structure, on one page."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ import torch
 from torch_geometric.data import Data
 from tqdm import tqdm
 
-from pyg_schnet.analysis.decomposition import draw_decomposition, energy_decomposition
+from pyg_schnet.analysis.decomposition_figure import draw_decomposition
 from pyg_schnet.analysis.embedding_figure import draw_embeddings
 from pyg_schnet.analysis.embedding_order import group_separation, order_within_groups
 from pyg_schnet.analysis.embeddings import EmbeddingMap, embedding_map, nearest_elements
 from pyg_schnet.analysis.filter_figures import draw_all_filters, draw_filters
 from pyg_schnet.analysis.filters import filter_cut
+from pyg_schnet.analysis.mode_figures import draw_spectrum
 from pyg_schnet.analysis.modes import NormalModes
 from pyg_schnet.analysis.normal_modes import normal_modes
 from pyg_schnet.analysis.page import Page
@@ -23,7 +25,6 @@ from pyg_schnet.analysis.potential_surface import potential_surface
 from pyg_schnet.analysis.potential_surface_figure import draw_potential_surface
 from pyg_schnet.analysis.potential_surface_page import potential_surface_plot
 from pyg_schnet.analysis.relaxation import relaxed
-from pyg_schnet.analysis.spectrum import draw_spectrum
 from pyg_schnet.models.committee import Committee
 from pyg_schnet.units import SYMBOLS
 
@@ -44,11 +45,11 @@ def look(
     title: str | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write one HTML page with all that can be seen: filters, embeddings, and of a structure its decomposition,
-    the local chemical potential and vibrations.
+    """Write one HTML page with all that can be seen of a model, and of one structure.
 
-    What does not apply, or cannot be computed, is said in its section in one sentence; nothing is left out in silence.
-    The file holds all pictures and scripts and needs no network.
+    Filters and embeddings; contributions of the atoms, the local chemical potential and vibrations. What does not
+    apply, or cannot be computed, is said in its section in one sentence; nothing is left out in silence. The file holds
+    all pictures and scripts and needs no network.
 
     Args:
         model: A model with the papers' layers, or a committee, of which the first member's filters and embeddings are
@@ -86,10 +87,14 @@ def look(
     for name, write in bar:
         bar.set_postfix_str(name)
         page.section(name)
-        try:
-            write(page)
-        except (ValueError, TypeError, RuntimeError) as error:
-            page.note(f"Not shown: {error}.")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            try:
+                write(page)
+            except (ValueError, TypeError, RuntimeError) as error:
+                page.note(f"Not shown: {error}.")
+        for warning in said:
+            page.note(f"Note that {warning.message}.")
     return page.write(path)
 
 
@@ -100,10 +105,10 @@ def _summary(model: Any, data: Data | None) -> str:
 
 def _formula(data: Data) -> str:
     numbers, counts = torch.unique(data.z.cpu(), return_counts=True)
-    formula = "".join(
-        f"{SYMBOLS[number]}{count if count > 1 else ''}"
-        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)
-    )
+    found = {SYMBOLS[number]: count for number, count in zip(numbers.tolist(), counts.tolist(), strict=True)}
+    first = ["C", "H"] if "C" in found else []  # Hill's order
+    order = [symbol for symbol in first if symbol in found] + sorted(found.keys() - set(first))
+    formula = "".join(f"{symbol}{found[symbol] if found[symbol] > 1 else ''}" for symbol in order)
     return f"a crystal with the cell {formula}" if _is_periodic(data) else formula
 
 
@@ -149,20 +154,43 @@ def _embeddings(page: Page, model: Any) -> None:
         draw_embeddings(found),
         f"Principal components of the embeddings, {share:.0f} % of their variance, coloured by group.",
     )
-    nearest = nearest_elements(found)
-    page.table(_nearest_rows(found, nearest), ("element", "nearest elements"))
-    separation, order = group_separation(found), order_within_groups(found)
-    page.text(f"Groups of the periodic table: {separation}. Order within groups: {order}.")
+    nearest = nearest_elements(found, min(3, len(found.elements) - 1))
+    rows = [
+        (SYMBOLS[number], ", ".join(SYMBOLS[other] for other in others))
+        for number, others in zip(found.elements.tolist(), nearest.elements.tolist(), strict=True)
+    ]
+    page.table(rows, ("element", "nearest elements"))
+    _groups(page, found)
 
 
-def _nearest_rows(found: EmbeddingMap, nearest: Any) -> list[tuple[str, str]]:
-    return []
+def _groups(page: Page, found: EmbeddingMap) -> None:
+    """Whether elements of a group are together, and in order, as numbers; of few elements there is nothing to say."""
+    try:
+        near, order = group_separation(found), order_within_groups(found)
+    except ValueError as error:
+        page.text(f"Groups of the periodic table are not compared: {error}.")
+        return
+    rows = [
+        ("silhouette of the groups", near.silhouette, near.random_silhouette, near.p_value),
+        ("silhouette in the plane of the picture", near.plane, near.random_plane, near.plane_p_value),
+        ("nearest element is of the same group", near.neighbours, near.random_neighbours, None),
+        ("rank correlation with the period, along component 1", order.mean_rho, 0.0, order.p_value),
+        (
+            "the same along each group's own direction",
+            order.mean_own_rho,
+            order.random_own_rho,
+            order.own_p_value,
+        ),
+    ]
+    shown = [
+        (name, f"{value:.2f}", f"{chance:.2f}", "" if p is None else f"{p:.2g}") for name, value, chance, p in rows
+    ]
+    page.table(shown, ("groups of the periodic table", "found", "by chance", "p-value"))
 
 
 def _decomposition(page: Page, model: Any, data: Data) -> None:
-    shares = energy_decomposition(model, data)
     page.figure(
-        draw_decomposition(shares), "Contributions of the atoms, which add up to the prediction of the structure."
+        draw_decomposition(model, data), "Contributions of the atoms, which add up to the prediction of the structure."
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyg_schnet.analysis.block_average import BlockAverage, sum_grown
 from pyg_schnet.analysis.checks import count, positive
 from pyg_schnet.analysis.pair_distances import close_pairs, distance_rows
-from pyg_schnet.analysis.snapshots import Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
 from pyg_schnet.units import SYMBOLS
 
 #: Largest distance in Angstrom of periodic structures, unless one is given.
@@ -97,9 +97,6 @@ class PairCounts:
 
         Returns:
             For each ordered pair the curves.
-
-        Raises:
-            ValueError: If a pair that was asked for does not occur.
         """
         g, error, around = self.g.mean(), self.g.error(), self.around.mean().cumsum(axis=-1)
         edges, density = self.width * np.arange(g.shape[-1] + 1), np.full(self.num_species, np.nan)
@@ -108,9 +105,6 @@ class PairCounts:
             g, error, density = g / shells, error / shells, self.density.mean()
         once = self.counts // (1 + np.eye(self.num_species, dtype=np.int64))[..., None]
         found = np.argwhere(~np.isnan(g[..., 0])).tolist()
-        if not found or (not self.all_elements and len(found) < self.num_species**2):
-            names = "-".join(SYMBOLS[number] for number in self.elements or []) or "atoms"
-            raise ValueError(f"no frame has a pair of {names}; expected at least two atoms, of the elements asked for")
         return {(a, b): Curves(edges, g[a, b], error[a, b], once[a, b], around[a, b], density[b]) for a, b in found}
 
     def _begin(self, snapshot: Snapshot) -> None:

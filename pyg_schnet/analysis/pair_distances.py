@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pyg_schnet.analysis.snapshots import Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
 from pyg_schnet.graph import radius_graph
+from pyg_schnet.graph.edges import SAME_PLACE
 
 #: Distances that are in memory at the same time.
 _MOST = 1 << 21
@@ -57,6 +58,9 @@ def distance_rows(pos: NDArray) -> Iterator[tuple[int, NDArray]]:
     Yields:
         Number of the first row, and rows [m, n] in Angstrom, infinite for an atom and itself.
 
+    Raises:
+        ValueError: If two atoms are at the same place.
+
     Example:
         >>> next(distance_rows(np.array([[0.0, 0, 0], [0, 3, 4]])))
         (0, array([[inf,  5.],
@@ -68,4 +72,7 @@ def distance_rows(pos: NDArray) -> Iterator[tuple[int, NDArray]]:
         squared = sum((rows[:, None, axis] - pos[None, :, axis]) ** 2 for axis in range(3))
         distances = np.sqrt(np.asarray(squared))
         distances[np.arange(len(rows)), start + np.arange(len(rows))] = math.inf
+        if distances.min(initial=math.inf) < SAME_PLACE:
+            one, other = np.argwhere(distances < SAME_PLACE)[0].tolist()
+            raise ValueError(f"atoms {start + one} and {other} are at the same place {pos[other].tolist()}; remove one")
         yield start, distances

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -37,6 +38,29 @@ class PotentialSurface(NamedTuple):
     def data(self) -> Data:
         """The molecule."""
         return Data(z=self.z, pos=self.pos)
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the potential over the surface, each part by its area."""
+        _, area = self._slopes()
+        middle = self.values[self.triangles].mean(1)
+        mean = (area * middle).sum() / area.sum()
+        return float(((area * (middle - mean) ** 2).sum() / area.sum()).sqrt())
+
+    @property
+    def steepness(self) -> float:
+        """Mean slope of the potential along the surface, per Angstrom: large where it changes within a short way."""
+        slope, area = self._slopes()
+        return float((area * slope).sum() / area.sum())
+
+    def _slopes(self) -> tuple[Tensor, Tensor]:
+        """Slope of the potential along each triangle [T], even over all of it, and areas of the triangles [T]."""
+        a, b, c = self.vertices[self.triangles].unbind(1)
+        u, v, w = self.values[self.triangles].unsqueeze(-1).unbind(1)
+        double = torch.linalg.cross(b - a, c - a).norm(dim=1)
+        # the sides, each times the value opposite to it, turned by a right angle
+        rise = (u * (c - b) + v * (a - c) + w * (b - a)).norm(dim=1)
+        return rise / double.clamp(min=1e-300), 0.5 * double
 
 
 def potential_surface(
@@ -78,7 +102,6 @@ def potential_surface(
             :func:`~pyg_schnet.analysis.local_chemical_potential`.
 
     Example:
-        >>> import torch
         >>> from pyg_schnet import SchNet
         >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
         >>> surface = potential_surface(SchNet(16, 16, 1), water, spacing=0.2)

@@ -1,14 +1,14 @@
 """Radial distribution functions of liquids, crystals and clusters, total and by pairs of elements, frame by frame."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyg_schnet.analysis.pair_counts import Curves, PairCounts
-from pyg_schnet.analysis.snapshots import beads_of, snapshots
+from pyg_schnet.analysis.trajectories import beads_of, snapshots
 from pyg_schnet.units import SYMBOLS
 
 Elements = str | int | Sequence[str | int] | None
@@ -71,7 +71,7 @@ def radial_distribution(
 
     Args:
         trajectory: A file that ASE reads, or several, or an iterable of ``ase.Atoms`` or ``Data``, or a single one;
-            :class:`~pyg_schnet.analysis.snapshots.Beads` of such, over which is averaged.
+            :class:`~pyg_schnet.analysis.trajectories.Beads` of such, over which is averaged.
         r_max: Largest distance in Angstrom, itself not counted; ``None`` for 10 Angstrom, and in open structures for
             the largest distance that occurs.
         bins: Number of bins up to ``r_max``. In open structures without ``r_max`` so many reach a quarter beyond the
@@ -99,8 +99,12 @@ def radial_distribution(
     table = PairCounts(r_max, bins, volume, None if pair is None else sorted(set(pair)), beads_of(trajectory))
     for snapshot in snapshots(trajectory, "pair distances", progress):
         table.add(snapshot)
-    places = (0, 0) if table.elements is None or pair is None else [table.elements.index(one) for one in pair]
-    return _distribution(table, table.curves()[places[0], places[1]])
+    places = (0, 0) if pair is None or table.elements is None else tuple(table.elements.index(one) for one in pair)
+    curves = table.curves()
+    if places not in curves:
+        names = "atoms" if pair is None else " and ".join(SYMBOLS[one] for one in pair)
+        raise ValueError(f"no frame has a pair of {names}; expected two atoms, of elements that occur together")
+    return _distribution(table, curves[places])
 
 
 def partial_distributions(
@@ -133,6 +137,8 @@ def partial_distributions(
     table = PairCounts(r_max, bins, volume, [], beads_of(trajectory))
     for snapshot in snapshots(trajectory, "pair distances", progress):
         table.add(snapshot)
+    if not table.curves():
+        raise ValueError("no frame has a pair of atoms; expected at least two")
     symbols = [SYMBOLS[number] for number in table.elements or []]
     return {(symbols[a], symbols[b]): _distribution(table, curves) for (a, b), curves in table.curves().items()}
 
@@ -150,9 +156,10 @@ def _pair(elements: Elements) -> tuple[int, int] | None:
     """Atomic numbers of a pair."""
     if elements is None:
         return None
-    both = [elements] * 2 if isinstance(elements, (str, int)) else list(elements)
+    listed = elements.tolist() if isinstance(elements, (Tensor, np.ndarray)) else elements
+    both = list(listed) if isinstance(listed, Sequence) and not isinstance(listed, str) else [listed] * 2
     found = [SYMBOLS.index(one) if isinstance(one, str) and one in SYMBOLS else one for one in both]
-    known = all(isinstance(one, (int, numbers.Integral)) and 0 < int(one) < len(SYMBOLS) for one in found)
+    known = all(isinstance(one, (int, np.integer)) and 0 < int(one) < len(SYMBOLS) for one in found)
     if len(found) != 2 or not known:
         raise ValueError(
             f"`elements` must be a pair of symbols or atomic numbers, such as ('O', 'H'), or one, got {elements!r}"

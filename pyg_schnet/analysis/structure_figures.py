@@ -144,7 +144,7 @@ def draw_displacement(
         ImportError: If matplotlib is missing.
 
     Example:
-        >>> from pyg_schnet.analysis.snapshots import Snapshot
+        >>> from pyg_schnet.analysis.snapshot import Snapshot
         >>> from pyg_schnet.analysis.displacement import mean_square_displacement
         >>> atoms = np.array([18]), np.zeros((1, 3)), np.eye(3), np.zeros(3, dtype=bool)
         >>> still = mean_square_displacement([Snapshot(*atoms)] * 3, 1.0)

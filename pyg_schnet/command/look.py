@@ -10,6 +10,7 @@ from pyg_schnet.models.convert.pretrained import C20, QM9
 def look(
     model: str,
     structure: str | None = None,
+    *,
     output: str = "look.html",
     index: int = 0,
     probe: int = 6,

@@ -1,6 +1,7 @@
 """Entry point of ``pyg-schnet``."""
 
 import importlib
+import inspect
 import logging
 import sys
 import warnings
@@ -50,13 +51,20 @@ def main(args: Any = None) -> None:
 
 
 def _run_tool(words: list[str]) -> None:
-    """Call the function that a command names; its arguments are options."""
-    from jsonargparse import auto_cli  # noqa: PLC0415
-
+    """Call the function that a command names: its arguments in order, those that need a name as options."""
     from pyg_schnet.command.messages import ToolParser  # noqa: PLC0415
 
     function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
-    auto_cli(function, args=words[1:], prog=f"pyg-schnet {words[0]}", parser_class=ToolParser)
+    parser = ToolParser(prog=f"pyg-schnet {words[0]}", description=(function.__doc__ or "").split("\n\n")[0])
+    options = ToolParser()
+    options.add_function_arguments(function)
+    said = {action.dest: action.help for action in options._actions}
+    places = [one for one in inspect.signature(function).parameters.values() if one.kind is not one.KEYWORD_ONLY]
+    for one in places:
+        number = {} if one.default is one.empty else {"nargs": "?", "default": one.default}
+        parser.add_argument(one.name, help=said.get(one.name), **number)
+    parser.add_function_arguments(function, skip={one.name for one in places})
+    function(**vars(parser.parse_args(words[1:]).clone()))
 
 
 @contextmanager

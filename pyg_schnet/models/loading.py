@@ -18,6 +18,8 @@ from pyg_schnet.models.tabulated import TabulatedModel
 
 #: Checkpoints in the folder of a run, the best first.
 _CHECKPOINTS = ("best.ckpt", "last.ckpt")
+#: Before the names of the model's weights in checkpoints: of tasks for potentials, for properties, and of others.
+_PREFIXES = ("potential.model.", "network.", "model.")
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
@@ -116,7 +118,7 @@ def _read_checkpoint(file: Path) -> AtomisticModel:
     state = content.get("state_dict")
     if not isinstance(state, dict):
         raise ValueError(f"{file} is not a readable model file: a checkpoint without `state_dict`; fetch it again")
-    prefix = "potential.model." if any(name.startswith("potential.model.") for name in state) else "model."
+    prefix = next((one for one in _PREFIXES if any(name.startswith(one) for name in state)), "")
     tensors = {
         name.removeprefix(prefix): tensor
         for name, tensor in state.items()

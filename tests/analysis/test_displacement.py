@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pyg_schnet.analysis.displacement import Displacement, diffusion_coefficient, mean_square_displacement
-from pyg_schnet.analysis.snapshots import Beads, Snapshot
+from pyg_schnet.analysis.snapshot import Snapshot
+from pyg_schnet.analysis.trajectories import Beads
 from pyg_schnet.analysis.unwrapping import Unwrapper, nearest_image
 
 ase = pytest.importorskip("ase")
@@ -215,6 +216,9 @@ def test_bad_input():
     with pytest.raises(TypeError, match="got 2 beads; pass that of one bead, or of their centroid"):
         mean_square_displacement(Beads([frames, frames]), 1.0)
     found = mean_square_displacement(frames, 1000.0)
+    for wrong in (5.0, (1, 2, 3), "ab"):
+        with pytest.raises(ValueError, match="`fit` must be a first and a last time in ps, got "):
+            diffusion_coefficient(found, wrong)
     assert isinstance(found, Displacement)
     with pytest.raises(ValueError, match="1 times are within the fit from 1 to 1.5 ps, of 4 up to 3 ps"):
         diffusion_coefficient(found, (1, 1.5))

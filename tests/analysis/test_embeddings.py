@@ -8,7 +8,7 @@ import torch
 
 from pyg_schnet import SchNet
 from pyg_schnet.analysis.embedding_order import group_separation, order_within_groups, variance_by_chance
-from pyg_schnet.analysis.embeddings import embedding_map, nearest_elements
+from pyg_schnet.analysis.embeddings import embedding_map, nearest_elements, untrained
 from pyg_schnet.analysis.periodic_table import CLOSED_SHELLS, MAIN_GROUPS, group_of, period_of
 from pyg_schnet.models import DTNN, Committee, EnnS2S
 from pyg_schnet.models.elements import TrainingSet, UnknownElementWarning
@@ -66,6 +66,8 @@ def test_groups_and_periods():
 def test_periods_of_rdkit():
     """An independent table; its outer electrons tell the main groups but for helium."""
     table = pytest.importorskip("rdkit.Chem").GetPeriodicTable()
+    if not hasattr(table, "GetRow"):
+        pytest.skip("periods are in newer versions of RDKit")
     for z in range(1, 119):
         assert period_of(z) == table.GetRow(z)
         if group_of(z) in MAIN_GROUPS and 2 < z < 105:
@@ -77,7 +79,7 @@ def test_components_are_those_of_numpy():
     found = embedding_map(model_of(SP))
     x = found.vectors.numpy() - found.vectors.numpy().mean(0)
     values, vectors = np.linalg.eigh(x.T @ x)
-    np.testing.assert_allclose(found.explained, values[::-1] / values.sum(), rtol=1e-10)
+    np.testing.assert_allclose(found.explained_variance_ratio, values[::-1] / values.sum(), rtol=1e-10)
     np.testing.assert_allclose(found.components.abs(), np.abs(x @ vectors[:, ::-1]), rtol=1e-7, atol=1e-9)
     directions = np.linalg.lstsq(x, found.components.numpy(), rcond=None)[0]
     assert (np.take_along_axis(directions, np.abs(directions).argmax(0)[None], 0) > 0).all()
@@ -94,12 +96,39 @@ def test_trained_elements_only_unless_asked():
         assert embedding_map(trained, ["H", "Na", "K"]).periods.tolist() == [1, 3, 4]
     with pytest.raises(ValueError, match="does not know which elements"):
         embedding_map(model_of())
-    assert len(embedding_map(model_of(), [1, 2]).explained) == 1
+    assert len(embedding_map(model_of(), [1, 2]).explained_variance_ratio) == 1
+    trained.training_set = TrainingSet({1: 5, 6: 4, 8: 5}, 10, 5)
+    assert embedding_map(trained, least=5).elements.tolist() == [1, 8]
+    assert embedding_map(trained, [1, 6], least=5).elements.tolist() == [1, 6]
 
 
 @pytest.mark.parametrize("kind", [DTNN, EnnS2S])
 def test_other_models(kind):
     assert embedding_map(kind(max_z=20), ["H", "C", "O"]).vectors.shape[0] == 3
+
+
+def test_what_was_learned():
+    """Embeddings less those of the model before: what was added to some elements after it was made from a seed."""
+    model = model_of([1, 6, 8], seed=5)
+    with torch.no_grad():
+        model.embedding.weight[[1, 6, 8]] += torch.tensor([[1.0], [0.0], [-1.0]])
+    state = torch.random.get_rng_state()
+    start = untrained(model, seed=5)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    found = embedding_map(model, start=start)
+    # float32 sums
+    assert found.vectors[:, 0].tolist() == pytest.approx([1.0, 0.0, -1.0], abs=1e-6)
+    assert float(found.explained_variance_ratio[0]) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="did not start from seed 4"):
+        untrained(model, seed=4)
+    with pytest.raises(ValueError, match=r"`start` must have embeddings \[119, 16\]"):
+        embedding_map(model, start=model_of(channels=8))
+    with pytest.raises(ValueError, match="does not know which elements"):
+        untrained(model_of())
+    with pytest.raises(ValueError, match="trained on all elements"):
+        untrained(model_of(range(1, 119)))
+    with pytest.raises(TypeError, match="knows its arguments, such as SchNet, got Linear"):
+        untrained(torch.nn.Linear(1, 1))
 
 
 def test_nearest_elements():
@@ -139,6 +168,7 @@ def test_order_of_a_map_that_has_one_and_of_one_that_has_none():
     assert all(abs(one.rho) == one.own_rho == 1.0 for one in ordered.groups)
     assert abs(ordered.mean_rho) == 1.0
     assert ordered.p_value == ordered.own_p_value == pytest.approx(1 / 2001)
+    assert "1.00 (0." in str(ordered)
     p = [order_within_groups(embedding_map(model_of(SP, seed=s)), permutations=200).p_value for s in range(20)]
     assert sum(value < 0.05 for value in p) <= 4  # more than four of twenty: chance of 0.3 %
     assert 0.3 < np.mean(p) < 0.7
@@ -168,9 +198,10 @@ def test_separation_of_a_map_that_has_one_and_of_one_that_has_none():
     apart = group_separation(embedding_map(model), permutations=100)
     assert apart.silhouette > 0.8
     assert apart.neighbours == 1.0
-    assert apart.p_value == apart.plane_p_value == pytest.approx(1 / 101)
+    assert apart.p_value == apart.plane_p_value == apart.neighbours_p_value == pytest.approx(1 / 101)
     assert apart.random_silhouette < 0.0
     assert 0.05 < apart.random_neighbours < 0.25  # about five others of forty
+    assert "nearest element is of the same group for 100% (" in str(apart)
     p = [group_separation(embedding_map(model_of(SP, seed=s)), permutations=30).p_value for s in range(10)]
     assert 0.2 < np.mean(p) < 0.8
 
@@ -178,15 +209,17 @@ def test_separation_of_a_map_that_has_one_and_of_one_that_has_none():
 def test_variance_by_chance():
     """Of independent features the same as found, of one direction that all follow much less."""
     random = embedding_map(model_of(SP))
-    assert float(variance_by_chance(random)[:2].sum()) == pytest.approx(float(random.explained[:2].sum()), rel=0.15)
+    assert float(variance_by_chance(random)[:2].sum()) == pytest.approx(
+        float(random.explained_variance_ratio[:2].sum()), rel=0.15
+    )
     ordered = embedding_map(ordered_model(noise=1.0))
-    assert ordered.explained[0] > 0.4
+    assert ordered.explained_variance_ratio[0] > 0.4
     flat = variance_by_chance(ordered, permutations=50)
     assert flat.sum() <= 1.0 + 1e-9
     model = model_of(SP)
     with torch.no_grad():
         model.embedding.weight.copy_(torch.randn(119, 1) * torch.randn(1, 16))
-    assert float(embedding_map(model).explained[0]) == pytest.approx(1.0)
+    assert float(embedding_map(model).explained_variance_ratio[0]) == pytest.approx(1.0)
     assert variance_by_chance(embedding_map(model))[0] < 0.6
 
 
@@ -199,7 +232,9 @@ def test_figure():
     axes = draw_embeddings(found, components=(1, 2))
     assert [text.get_text() for text in axes.texts] == found.symbols
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["IA", "group 8", "VIIA"]
-    assert axes.get_xlabel() == f"principal component 2 ({100 * found.explained[1]:.0f} % of the variance)"
+    assert (
+        axes.get_xlabel() == f"principal component 2 ({100 * found.explained_variance_ratio[1]:.0f} % of the variance)"
+    )
     places = np.concatenate([one.get_offsets() for one in axes.collections])
     np.testing.assert_allclose(np.sort(places[:, 0]), np.sort(found.components[:, 1]))
     assert draw_embeddings(embedding_map(model_of(), [1, 2])).get_ylabel().endswith("(0 % of the variance)")
@@ -221,6 +256,8 @@ def test_figure():
         (lambda m: order_within_groups(embedding_map(m, [1, 3, 9])), ValueError, "a group with at least three"),
         (lambda m: group_separation(embedding_map(m, [1, 6, 8])), ValueError, "two elements of one of them, got 3"),
         (lambda m: group_separation(embedding_map(m, [1, 3])), ValueError, "needs two groups"),
+        (lambda m: group_separation(embedding_map(m, [1, 3, 9]), 0), ValueError, "`permutations` must be at least 1"),
+        (lambda m: order_within_groups(embedding_map(m, [1, 3, 9]), 0), ValueError, "`permutations` must be"),
     ],
 )
 def test_bad_input(call, kind, text):

@@ -14,7 +14,7 @@ from pyg_schnet.analysis.filter_figures import (
     draw_filter_cuts,
     draw_filters,
 )
-from pyg_schnet.analysis.filters import FilterCut, filter_curves, filter_cut
+from pyg_schnet.analysis.filters import FilterCurves, FilterCut, filter_curves, filter_cut
 from pyg_schnet.datasets import MD17
 from pyg_schnet.models import DTNN
 
@@ -44,7 +44,22 @@ def test_curves_and_histogram():
     floor = axes.get_ylim()[0]
     assert heights[1.0] - floor == pytest.approx(2 * (heights[2.0] - floor))  # two distances there, one here
     assert heights[0.5] == pytest.approx(floor)
-    assert heights[1.0] < axes.lines[0].get_ydata().min()  # beneath all curves
+    shown = curves.values[1][(curves.distances >= 1.0) & (curves.distances <= 2.0)]
+    assert heights[1.0] < shown.min()  # beneath all curves where there are data
+    assert shown.max() < axes.get_ylim()[1] < 1.2 * shown.max()
+
+
+def test_filters_are_chosen_where_data_are():
+    """The largest filter is large where no atoms are; between them, another one is."""
+    values = torch.zeros(1, 11, 3)
+    values[0, :5, 0], values[0, 5:, 2] = 100.0, 1.0
+    curves = FilterCurves(torch.linspace(0, 5, 11), values, ("conv",))
+    names = []
+    for distances in (None, np.array([2.6, 4.0])):
+        axes = draw_filter(curves, filters=1, distances=distances)
+        names.append(axes.get_legend().get_texts()[0].get_text())
+    assert names == ["0", "2"]
+    assert draw_filter(curves, distances=np.array([])).collections[:] == []
 
 
 def test_a_panel_for_each_block(tmp_path):

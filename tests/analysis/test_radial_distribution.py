@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_schnet.analysis.radial_distribution import partial_distributions, radial_distribution
-from pyg_schnet.analysis.snapshots import Beads
+from pyg_schnet.analysis.trajectories import Beads
 
 ase = pytest.importorskip("ase")
 from ase.build import bulk  # noqa: E402
@@ -181,6 +181,17 @@ def test_beads_are_averaged():
     assert copies.frames == 24
 
 
+@pytest.mark.parametrize("elements", [("O", "H"), [8, 1], np.array([8, 1]), torch.tensor([8, 1])])
+def test_one_oxygen_has_hydrogens_around_it(elements):
+    """Though there is no pair of oxygens."""
+    water = ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    found = radial_distribution(water, elements=elements)
+    assert found.coordination[-1] == 2
+    assert found.counts.sum() == 2
+    with pytest.raises(ValueError, match="no frame has a pair of O and O"):
+        radial_distribution(water, elements="O")
+
+
 def test_data_and_float32():
     (atoms,) = gas(20, SKEWED)
     one = Data(
@@ -204,7 +215,9 @@ def test_bad_input():
         ({"volume": -1.0}, "`volume` must be positive"),
         ({"elements": ("Ar", "Xx")}, "`elements` must be a pair of symbols"),
         ({"elements": ("Ar",)}, "`elements` must be a pair of symbols"),
-        ({"elements": ("Ar", "He")}, "no frame has a pair of He-Ar"),
+        ({"elements": 18.0}, "`elements` must be a pair of symbols .* got 18.0"),
+        ({"elements": ("Ar", 18, "Ar")}, "`elements` must be a pair of symbols"),
+        ({"elements": ("Ar", "He")}, "no frame has a pair of Ar and He"),
     ):
         with pytest.raises(ValueError, match=message):
             radial_distribution(frames, **options)
@@ -226,3 +239,5 @@ def test_bad_input():
     assert radial_distribution(slab, r_max=2.6, volume=20.0).coordination[-1] == 4
     with pytest.raises(ValueError, match="atoms 0 and 1 are at the same place"):
         radial_distribution(ase.Atoms("C2", cell=[5, 5, 5], pbc=True))
+    with pytest.raises(ValueError, match="atoms 0 and 1 are at the same place"):
+        radial_distribution(ase.Atoms("C2"))

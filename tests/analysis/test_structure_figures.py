@@ -13,7 +13,7 @@ from pyg_schnet.analysis.density_of_states import DensityOfStates  # noqa: E402
 from pyg_schnet.analysis.displacement import diffusion_coefficient, mean_square_displacement  # noqa: E402
 from pyg_schnet.analysis.figure import new_axes, save_figure  # noqa: E402
 from pyg_schnet.analysis.radial_distribution import partial_distributions, radial_distribution  # noqa: E402
-from pyg_schnet.analysis.snapshots import Snapshot  # noqa: E402
+from pyg_schnet.analysis.snapshot import Snapshot  # noqa: E402
 from pyg_schnet.analysis.structure_figures import (  # noqa: E402
     draw_cluster_distributions,
     draw_density_of_states,

@@ -47,7 +47,7 @@ def test_the_folder_of_a_committee(make_model: Any, water: Any, tmp_path: Path) 
     assert len(Committee.load([tmp_path / "member_0", tmp_path / "member_2"])) == 2  # folders of runs
 
 
-@pytest.mark.parametrize("prefix", ["potential.model.", "model."])
+@pytest.mark.parametrize("prefix", ["potential.model.", "network.", "model."])
 def test_a_checkpoint_of_training(prefix: str, model: SchNet, water: Any, tmp_path: Path) -> None:
     seen = TrainingSet({1: 20, 8: 10}, structures=10, compositions=1)
     torch.save(checkpoint_of(model, prefix, model="SchNet", training_set=seen._asdict()), tmp_path / "best.ckpt")

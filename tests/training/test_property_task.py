@@ -124,6 +124,14 @@ def run(dataset, task, directory, *, steps=60, train=48):
     return fit(task, data, directory, max_steps=steps, validate_every=6, ema_decay=0.8, accelerator="cpu")
 
 
+def assert_is_the_best(folder, model, batch):
+    """The best checkpoint of a run is read as the model that the run has left."""
+    found = load(folder / "best.ckpt")
+    assert torch.equal(properties(found, batch), properties(model, batch))
+    assert found.units | {"pos": "Ang"} == model.units
+    assert found.training_set == model.training_set
+
+
 @pytest.mark.parametrize("names", ["U0", ["U0", "gap", "alpha"]], ids=["one", "three"])
 def test_learning_qm9(qm9, tmp_path, names):
     """The loss of the references alone falls; the file knows its units and gives total energies back."""
@@ -142,6 +150,7 @@ def test_learning_qm9(qm9, tmp_path, names):
     true = torch.stack([find_target(qm9, name).values(batch) for name in names], dim=1)
     loss = squared_loss(properties(model, batch), true, model.reference.std)
     assert result.validation_loss == pytest.approx(loss.item(), rel=1e-4)  # float32 sums in another order
+    assert_is_the_best(tmp_path, model, batch)
 
 
 def test_learning_formation_energies(folder, tmp_path):
@@ -256,6 +265,7 @@ def test_run_without_forces(frames, tmp_path):
     result = run(dataset, task, tmp_path, steps=4, train=16)
     assert result.steps == 4
     assert read_header(result.model)["units"]["energy"] == "eV"
+    assert_is_the_best(tmp_path, load(result.model), Batch.from_data_list(frames[:3]))
 
 
 def test_unknown_energies_and_forces_add_nothing(frames):

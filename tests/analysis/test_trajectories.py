@@ -8,7 +8,8 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.analysis.clock import Clock
-from pyg_schnet.analysis.snapshots import Beads, Snapshot, snapshots
+from pyg_schnet.analysis.snapshot import Snapshot, masses_of
+from pyg_schnet.analysis.trajectories import Beads, snapshots
 from pyg_schnet.datasets import MD17
 
 ase = pytest.importorskip("ase")
@@ -82,6 +83,16 @@ def test_data_carries_what_it_has():
     assert read.time == 7.0
 
 
+def test_masses():
+    one = Snapshot(np.array([8, 1]), np.eye(3)[:2], np.eye(3), np.zeros(3, dtype=bool))
+    assert masses_of(one).tolist() == pytest.approx([15.999, 1.008])
+    assert masses_of(one._replace(masses=np.array([16.0, 2.0]))).tolist() == [16.0, 2.0]
+    (heavy,) = snapshots(Data(z=torch.tensor([1]), pos=torch.zeros(1, 3), mass=torch.tensor([2.0])))
+    assert masses_of(heavy).tolist() == [2.0]
+    with pytest.raises(ValueError, match="`masses` must be positive"):
+        masses_of(one._replace(masses=np.zeros(2)))
+
+
 def test_a_file_that_breaks_off_is_read_up_to_there(tmp_path):
     path = tmp_path / "a.xyz"
     write(path, frames())
@@ -120,6 +131,17 @@ def test_bad_trajectories(tmp_path):
             list(snapshots(wrong))
     with pytest.raises(TypeError, match="frame 0: expected ase.Atoms or Data, got ndarray"):
         list(snapshots([np.zeros((4, 3))]))
+
+
+def test_files_of_ipi(tmp_path):
+    """Whose default are atomic units, which nobody would notice."""
+    comment = "# CELL(abcABC): 35.0 35.0 35.0 90.0 90.0 90.0 Step: 0 Bead: 0 positions{%s} cell{atomic_unit}"
+    path = tmp_path / "a.xyz"
+    path.write_text(f"1\n{comment % 'angstrom'}\n C 1.0 2.0 3.0\n")
+    assert next(snapshots(path)).pos.tolist() == [[1.0, 2.0, 3.0]]
+    path.write_text(f"1\n{comment % 'atomic_unit'}\n C 1.0 2.0 3.0\n")
+    with pytest.raises(ValueError, match="frame 0 has positions in atomic units"):
+        list(snapshots(path))
 
 
 def test_bad_frames():
