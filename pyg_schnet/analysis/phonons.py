@@ -44,8 +44,8 @@ def phonons(
 
     phonopy (A. Togo and I. Tanaka, Scr. Mater. 108, 1 (2015)) chooses as few displacements as the symmetry of the
     crystal allows. Their supercells are evaluated as one batch, by the exact model in float64
-    (:class:`~pyg_schnet.models.exact.ExactPotential`): differences of forces have few digits. The forces of the
-    supercell at rest are taken off. Force constants are symmetrized, so acoustic modes are zero at the zone centre.
+    (:class:`~pyg_schnet.models.exact.ExactPotential`): differences of forces have few digits. Force constants are
+    symmetrized, so acoustic modes are zero at the zone centre.
 
     The cell is taken as it is: relax it before, with ASE's ``FrechetCellFilter``. Force constants reach as far as
     interaction blocks times cutoff; a smaller supercell folds them back, which is exact only at the wave vectors that
@@ -72,18 +72,22 @@ def phonons(
 
     Example:
         >>> from pyg_schnet import SchNet
-        >>> phonon = phonons(model, crystal, (3, 3, 3))  # doctest: +SKIP
-        >>> phonon.run_mesh([20, 20, 20])  # doctest: +SKIP
+        >>> _ = torch.manual_seed(0)
+        >>> cell = torch.tensor([[[0, 1.8, 1.8], [1.8, 0, 1.8], [1.8, 1.8, 0]]])
+        >>> copper = Data(z=torch.tensor([29]), pos=torch.zeros(1, 3), cell=cell, pbc=torch.ones(1, 3).bool())
+        >>> model = SchNet(16, 16, 1, num_gaussians=20, cutoff=3.0, cutoff_function="cosine")
+        >>> phonon = phonons(model, copper, (2, 2, 2))
+        >>> phonon.run_qpoints([[0.5, 0.5, 0.0]]).frequencies.shape
+        (1, 3)
     """
     exact, unit_cell = ExactPotential(potential, energy_unit), single_structure(data)
     phonon = _displaced(unit_cell, atomic_masses(data, masses), supercell, distance, primitive)
     cells = [phonon.supercell, *phonon.supercells_with_displacements]
     forces = _forces(exact, cells, unit_cell.pbc, chunk)
-    rest = forces[0]
-    phonon.forces = forces[1:] - rest
+    phonon.forces = forces[1:]  # those of the cell at rest cancel: there is a displacement against each
     phonon.produce_force_constants(show_drift=False)
     phonon.symmetrize_force_constants(show_drift=False)
-    _warn_of_slope(phonon, rest)
+    _warn_of_slope(phonon, forces[0])
     return phonon
 
 
