@@ -108,14 +108,15 @@ def test_a_file_that_breaks_off_is_read_up_to_there(tmp_path):
         list(snapshots(path))
 
 
-@pytest.mark.parametrize("name", ["a.xyz.gz", "a.xyz.bz2", "a.xyz.xz"])
-def test_a_compressed_file_that_breaks_off(name, tmp_path):
-    path, written = tmp_path / name, frames(150, 40)
+@pytest.mark.parametrize(("name", "count"), [("a.xyz.gz", 100), ("a.xyz.bz2", 400), ("a.xyz.xz", 100)])
+def test_a_compressed_file_that_breaks_off(name, count, tmp_path):
+    """Of bz2 blocks of 900 kB are lost."""
+    path, written = tmp_path / name, frames(count, 40)
     write(path, written)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     with pytest.warns(UserWarning, match=rf"{name} cannot be unpacked to its end .*; the \d+ frames before are used"):
         read = list(snapshots(path))
-    assert 30 < len(read) < 115
+    assert 0.3 * count < len(read) < 0.77 * count
     np.testing.assert_allclose(read[-1].pos, written[len(read) - 1].positions, atol=1e-8)
     path.write_bytes(path.read_bytes()[:8])
     with pytest.raises(ValueError, match=f"{name} cannot be unpacked to its end"):
