@@ -1,7 +1,12 @@
 """Simulated matter frame by frame, from files or objects, never more than a frame in memory."""
 
+import bz2
+import gzip
+import lzma
+import tempfile
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,9 @@ from tqdm import tqdm
 
 from pyg_schnet.analysis.snapshot import Snapshot, check_lattice, is_atoms, snapshot_of
 from pyg_schnet.datasets.ase_files import read_structures
+
+#: How compressed files are opened, by the ends of their names.
+UNPACK: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 class Beads:
@@ -163,17 +171,36 @@ def _of_file(path: Path) -> Iterator[Any]:
     path = path.expanduser()
     if not path.exists():
         raise FileNotFoundError(f"there is no trajectory {path}; expected a file that ASE reads")
+    if path.suffix not in UNPACK:
+        yield from _up_to_the_end(path, path, None)
+        return
+    with tempfile.TemporaryDirectory() as folder:  # in compressed files ASE goes back to the beginning for each frame
+        unpacked = Path(folder) / path.stem
+        trouble = _unpack(path, unpacked)
+        yield from _up_to_the_end(unpacked, path, trouble)
+
+
+def _up_to_the_end(path: Path, shown: Path, trouble: str | None) -> Iterator[Any]:
+    """Structures of a file, and a warning if not all can be read, or there was trouble before."""
     count = 0
-    structures = read_structures(path)
-    while True:
+    try:
+        for read in read_structures(path):
+            yield read.atoms
+            count += 1
+    except ValueError as error:
+        trouble = trouble or str(error).replace(str(path), str(shown))
+        if count == 0:
+            raise ValueError(trouble) from None
+    if trouble:
+        warnings.warn(f"{trouble}; the {count} frames before are used", stacklevel=2)
+
+
+def _unpack(path: Path, target: Path) -> str | None:
+    """Unpack a file as far as that goes; what is wrong if that is not to its end."""
+    with target.open("wb") as stream, UNPACK[path.suffix](path, "rb") as source:
         try:
-            read = next(structures)
-        except StopIteration:
-            return
-        except ValueError as error:
-            if count == 0:
-                raise
-            warnings.warn(f"{error}; the {count} before are used", stacklevel=2)
-            return
-        yield read.atoms
-        count += 1
+            while piece := source.read1(1 << 16):
+                stream.write(piece)
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            return f"{path} cannot be unpacked to its end ({type(error).__name__}: {error})"
+    return None
