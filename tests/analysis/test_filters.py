@@ -8,7 +8,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from pyg_schnet import CFConv, FilterNetwork, GaussianSmearing, Potential, SchNet, radius_graph
-from pyg_schnet.analysis.filters import distinct_filters, filter_curves, filter_cut
+from pyg_schnet.analysis.filters.filters import distinct_filters, filter_curves, filter_cut
 from pyg_schnet.models import DTNN, Committee, EnnS2S
 from pyg_schnet.nn import TensorLayer
 
@@ -201,7 +201,7 @@ def test_layers_of_a_slab():
 
 
 def test_chunks_do_not_matter(monkeypatch):
-    import pyg_schnet.analysis.filters as module
+    import pyg_schnet.analysis.filters.filters as module
 
     model = small()
     whole = filter_cut(model, HEXAGONAL, resolution=7).values

@@ -14,8 +14,8 @@ from ase.vibrations import Vibrations, VibrationsData
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet
-from pyg_schnet.analysis.normal_modes import normal_modes
-from pyg_schnet.analysis.relaxation import relaxed
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations.relaxation import relaxed
 from pyg_schnet.models import DTNN, Committee, CommitteePotential
 from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data
 

@@ -13,11 +13,11 @@ from torch_geometric.data import Data
 
 from pyg_schnet import Potential
 from pyg_schnet.analysis.figure import save_figure
-from pyg_schnet.analysis.normal_modes import normal_modes
-from pyg_schnet.analysis.oscillators import heat_capacity
-from pyg_schnet.analysis.phonon_bands import phonon_bands, phonon_density, phonon_heat_capacity
-from pyg_schnet.analysis.phonon_figures import draw_phonon_bands, draw_phonon_density
-from pyg_schnet.analysis.phonons import phonons
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations.oscillators import heat_capacity
+from pyg_schnet.analysis.vibrations.phonon_bands import phonon_bands, phonon_density, phonon_heat_capacity
+from pyg_schnet.analysis.vibrations.phonon_figures import draw_phonon_bands, draw_phonon_density
+from pyg_schnet.analysis.vibrations.phonons import phonons
 from pyg_schnet.simulation.ase import atoms_to_data
 
 from .springs import Springs

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet.analysis.clock import Clock
-from pyg_schnet.analysis.cluster_distances import cluster_distances
-from pyg_schnet.analysis.displacement import mean_square_displacement
-from pyg_schnet.analysis.radial_distribution import partial_distributions, radial_distribution
-from pyg_schnet.analysis.snapshot import Snapshot, masses_of
-from pyg_schnet.analysis.trajectories import Beads, snapshots
+from pyg_schnet.analysis.structure.clock import Clock
+from pyg_schnet.analysis.structure.cluster_distances import cluster_distances
+from pyg_schnet.analysis.structure.displacement import mean_square_displacement
+from pyg_schnet.analysis.structure.radial_distribution import partial_distributions, radial_distribution
+from pyg_schnet.analysis.structure.snapshot import Snapshot, masses_of
+from pyg_schnet.analysis.structure.trajectories import Beads, snapshots
 from pyg_schnet.datasets import MD17
 
 ase = pytest.importorskip("ase")
