@@ -20,6 +20,7 @@ def atomic_masses(data: Data, masses: Tensor | Sequence[float] | None = None) ->
 
     Raises:
         ImportError: If ASE is needed and missing.
+        TypeError: If masses are no numbers.
         ValueError: If there is not one positive mass for each atom, or no such element.
 
     Example:
@@ -32,7 +33,10 @@ def atomic_masses(data: Data, masses: Tensor | Sequence[float] | None = None) ->
     numbers = data.z.detach().cpu().long()
     if given is None:
         return _standard(numbers)
-    found = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
+    try:
+        found = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError):
+        raise TypeError(f"`masses` must be a number for each atom [{len(numbers)}], got {given!r}") from None
     if found.numel() != len(numbers):
         raise ValueError(f"`masses` must have shape [{len(numbers)}], one for each atom, got {list(found.shape)}")
     found = found.reshape(-1)

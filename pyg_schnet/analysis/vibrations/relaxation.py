@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
+from tqdm import tqdm
 
 from pyg_schnet.analysis.vibrations.rigid_motions import motions_of
 from pyg_schnet.analysis.vibrations.single import single_structure
@@ -17,6 +18,8 @@ _FIRST_STEP, _LARGEST_STEP = 0.1, 0.3
 _FLAT = 1e-9
 #: How far to go from a saddle point in Angstrom, and how often.
 _NUDGE, _MOST_SADDLES = 0.05, 10
+#: Seconds after which a progress bar shows.
+_PATIENCE = 2.0
 #: Forces that the energies' own rounding leaves, in eV/Angstrom.
 _ROUGH = 1e-4
 
@@ -126,14 +129,16 @@ def _descended(surface: _Surface, start: np.ndarray, max_force: float, max_steps
     except ImportError as error:
         raise ImportError('relaxation needs scipy; install it with pip install "pyg_schnet[md]"') from error
     options = {"initial_trust_radius": _FIRST_STEP, "max_trust_radius": _LARGEST_STEP, "gtol": max_force}
-    result = minimize(
-        surface.energy_and_gradient,
-        start,
-        jac=True,
-        hessp=surface.product,
-        method="trust-ncg",
-        options=options | {"maxiter": max_steps},
-    )
+    with tqdm(desc="relaxation", unit="step", delay=_PATIENCE, leave=False) as bar:
+        result = minimize(
+            surface.energy_and_gradient,
+            start,
+            jac=True,
+            hessp=surface.product,
+            method="trust-ncg",
+            options=options | {"maxiter": max_steps},
+            callback=lambda _: bar.update(),
+        )
     return result.x, int(result.nit)
 
 

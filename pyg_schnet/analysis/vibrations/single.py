@@ -20,7 +20,7 @@ def single_structure(data: Any) -> Data:
         ``z``, ``pos`` and, where there are periodic axes, ``cell`` and ``pbc``.
 
     Raises:
-        TypeError: If it is no ``Data``.
+        TypeError: If it is no ``Data``, or atomic numbers are no integers.
         ValueError: If it holds no atom or several structures, or its tensors do not fit together.
 
     Example:
@@ -39,6 +39,8 @@ def single_structure(data: Any) -> Data:
             raise ValueError(f"`data` must have `z` [n] and `pos` [n, 3]; `{name}` is missing")
     z, pos = data.z.detach().cpu(), data.pos.detach().cpu()
     check_structures(pos)
+    if z.is_floating_point() or z.dtype == torch.bool:
+        raise TypeError(f"`z` must be an integer tensor of atomic numbers [n], got {z.dtype}")
     if z.shape != pos.shape[:1]:
         raise ValueError(f"`z` must have shape [{pos.size(0)}] like `pos`, got {list(z.shape)}")
     if pos.size(0) == 0:
