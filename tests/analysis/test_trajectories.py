@@ -142,12 +142,12 @@ def test_memory_does_not_grow_with_the_trajectory(study):
 
     study(endless(5))
     peaks = []
-    for count in (70, 420):
+    for count in (70, 220):
         tracemalloc.start()
         study(endless(count))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0] + 50_000  # bytes; the pairs of 350 frames would be a million
+    assert peaks[1] < 1.2 * peaks[0] + 50_000  # bytes; the pairs of 150 frames would be 450,000
 
 
 def test_beads():
