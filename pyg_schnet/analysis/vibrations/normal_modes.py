@@ -37,10 +37,10 @@ def normal_modes(
 
     (E. B. Wilson, J. C. Decius and P. C. Cross, Molecular Vibrations, chapter 2.) The Hessian is analytic
     (:meth:`pyg_schnet.Potential.hessian`) and that of an exact copy in float64, also of a frozen model or of one in
-    float32, whose rounding would hide the soft modes. It is diagonalised in the space without rigid motions:
-    six for a molecule, five for a linear one, three for an atom, and the three translations for crystals and slabs; polymers also turn about their axis. These modes come back
-    with the wavenumber 0, exactly. In a crystal the modes are those at the centre of the Brillouin zone; all others
-    are for :func:`~pyg_schnet.analysis.phonons`.
+    float32, whose rounding would hide the soft modes. It is diagonalised in the space without rigid motions: six for a
+    molecule, five for a linear one, three for an atom, and the three translations for crystals and slabs; polymers also
+    turn about their axis. These modes come back with the wavenumber 0, exactly. In a crystal the modes are those at the
+    centre of the Brillouin zone; all others are for :func:`~pyg_schnet.analysis.phonons`.
 
     Vibrations belong to a minimum, see :func:`~pyg_schnet.analysis.relaxed`.
 
