@@ -186,7 +186,7 @@ def test_readme_python(tmp_path, monkeypatch):
     """The Python blocks of README, one after the other, training cut short."""
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     code = "\n".join(blocks)
     assert "max_minutes=2" in code
     names = {}
@@ -194,6 +194,8 @@ def test_readme_python(tmp_path, monkeypatch):
     assert names["x"].shape == (3, 64)
     assert names["out"]["forces"].shape == (3, 3)
     assert names["ethanol"].get_forces().shape == (9, 3)
+    assert names["modes"].wavenumbers.shape == (27,)
+    assert Path("benzene.png").stat().st_size > 10_000
 
 
 def test_collected_results(tmp_path):

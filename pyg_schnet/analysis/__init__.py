@@ -6,7 +6,7 @@ from pyg_schnet.analysis.decomposition import Decomposition, energy_decompositio
 from pyg_schnet.analysis.decomposition_figure import draw_decomposition
 from pyg_schnet.analysis.embeddings.embedding_figure import draw_embeddings
 from pyg_schnet.analysis.embeddings.embedding_order import group_separation, order_within_groups, variance_by_chance
-from pyg_schnet.analysis.embeddings.embeddings import EmbeddingMap, embedding_map, nearest_elements
+from pyg_schnet.analysis.embeddings.embeddings import EmbeddingMap, embedding_map, nearest_elements, untrained
 from pyg_schnet.analysis.errors import Predictions, error_summary, parity_plot, predict
 from pyg_schnet.analysis.evaluate import evaluate
 from pyg_schnet.analysis.filters.filter_figures import (
@@ -135,6 +135,7 @@ __all__ = [
     "radial_distribution",
     "relaxed",
     "spectrum",
+    "untrained",
     "variance_by_chance",
     "write_animation",
     "write_cube",
