@@ -16,11 +16,11 @@ import sys
 from pathlib import Path
 
 from pyg_schnet import load
-from pyg_schnet.analysis.embedding_figure import draw_embeddings
-from pyg_schnet.analysis.embedding_order import group_separation, order_within_groups, variance_by_chance
-from pyg_schnet.analysis.embeddings import embedding_map, nearest_elements, untrained
+from pyg_schnet.analysis.embeddings.embedding_figure import draw_embeddings
+from pyg_schnet.analysis.embeddings.embedding_order import group_separation, order_within_groups, variance_by_chance
+from pyg_schnet.analysis.embeddings.embeddings import embedding_map, nearest_elements, untrained
+from pyg_schnet.analysis.embeddings.periodic_table import group_name
 from pyg_schnet.analysis.figure import save_figure
-from pyg_schnet.analysis.periodic_table import group_name
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.units import SYMBOLS
 

@@ -24,9 +24,9 @@ from ase.optimize import BFGS
 
 from pyg_schnet import SchNet
 from pyg_schnet.analysis.figure import ORANGE, blank_figure, save_figure
-from pyg_schnet.analysis.phonon_bands import phonon_bands, phonon_density, phonon_heat_capacity
-from pyg_schnet.analysis.phonon_figures import draw_phonon_bands, draw_phonon_density
-from pyg_schnet.analysis.phonons import phonons
+from pyg_schnet.analysis.vibrations.phonon_bands import phonon_bands, phonon_density, phonon_heat_capacity
+from pyg_schnet.analysis.vibrations.phonon_figures import draw_phonon_bands, draw_phonon_density
+from pyg_schnet.analysis.vibrations.phonons import phonons
 from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data
 from pyg_schnet.training import PotentialTask, SplitDataModule, fit
 

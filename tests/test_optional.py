@@ -7,12 +7,12 @@ import pytest
 
 BLOCK = "import sys; sys.modules[{name!r}] = None; "
 ATOM = "import torch; from torch_geometric.data import Data; atom = Data(z=torch.tensor([6]), pos=torch.zeros(1, 3)); "
-ISOSURFACE = ATOM + "from pyg_schnet.analysis.isosurface import isosurface; "
-CUBE = ATOM + "from pyg_schnet.analysis.cube import write_cube; "
+ISOSURFACE = ATOM + "from pyg_schnet.analysis.surfaces.isosurface import isosurface; "
+CUBE = ATOM + "from pyg_schnet.analysis.surfaces.cube import write_cube; "
 PLOT = (
-    ISOSURFACE + "from pyg_schnet.analysis.potential_surface import PotentialSurface; "
+    ISOSURFACE + "from pyg_schnet.analysis.surfaces.potential_surface import PotentialSurface; "
     "mesh = isosurface(atom); surface = PotentialSurface(*mesh, mesh[0][:, 0], 0.0, 'eV', 6, atom.z, atom.pos); "
-    "from pyg_schnet.analysis.potential_surface_page import potential_surface_plot; "
+    "from pyg_schnet.analysis.surfaces.potential_surface_page import potential_surface_plot; "
 )
 
 

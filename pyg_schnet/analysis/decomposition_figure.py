@@ -26,19 +26,19 @@ def draw_decomposition(
     contributions less a baseline, which is named beside the colour bar; white is no difference.
 
     Args:
-        model: The model, or what :func:`~pyg_schnet.analysis.decomposition.energy_decomposition` returned.
+        model: The model, or what :func:`~pyg_schnet.analysis.energy_decomposition` returned.
         data: One structure.
         axes: Axes of matplotlib to draw into; ``None`` for new ones.
-        less: Baseline, as in :func:`~pyg_schnet.analysis.decomposition.energy_decomposition`.
+        less: Baseline, as in :func:`~pyg_schnet.analysis.energy_decomposition`.
         target: Number of the target, for models of several.
-        **options: Options of :func:`~pyg_schnet.analysis.molecule_figure.draw_molecule`.
+        **options: Options of :func:`~pyg_schnet.analysis.draw_molecule`.
 
     Returns:
         The axes.
 
     Raises:
         ImportError: If matplotlib or ASE is missing.
-        TypeError, ValueError: As :func:`~pyg_schnet.analysis.decomposition.energy_decomposition`.
+        TypeError, ValueError: As :func:`~pyg_schnet.analysis.energy_decomposition`.
 
     Example:
         >>> import torch

@@ -10,21 +10,21 @@ from torch_geometric.data import Data
 from tqdm import tqdm
 
 from pyg_schnet.analysis.decomposition_figure import draw_decomposition
-from pyg_schnet.analysis.embedding_figure import draw_embeddings
-from pyg_schnet.analysis.embedding_order import group_separation, order_within_groups
-from pyg_schnet.analysis.embeddings import EmbeddingMap, embedding_map, nearest_elements
-from pyg_schnet.analysis.filter_figures import draw_all_filters, draw_filters
-from pyg_schnet.analysis.filters import filter_cut
-from pyg_schnet.analysis.mode_figures import draw_spectrum
-from pyg_schnet.analysis.modes import NormalModes
-from pyg_schnet.analysis.normal_modes import normal_modes
+from pyg_schnet.analysis.embeddings.embedding_figure import draw_embeddings
+from pyg_schnet.analysis.embeddings.embedding_order import group_separation, order_within_groups
+from pyg_schnet.analysis.embeddings.embeddings import EmbeddingMap, embedding_map, nearest_elements
+from pyg_schnet.analysis.filters.filter_figures import draw_all_filters, draw_filters
+from pyg_schnet.analysis.filters.filters import filter_cut
 from pyg_schnet.analysis.page import Page
-from pyg_schnet.analysis.potential_cut import potential_cut
-from pyg_schnet.analysis.potential_cut_figure import draw_potential_cut
-from pyg_schnet.analysis.potential_surface import potential_surface
-from pyg_schnet.analysis.potential_surface_figure import draw_potential_surface
-from pyg_schnet.analysis.potential_surface_page import potential_surface_plot
-from pyg_schnet.analysis.relaxation import relaxed
+from pyg_schnet.analysis.surfaces.potential_cut import potential_cut
+from pyg_schnet.analysis.surfaces.potential_cut_figure import draw_potential_cut
+from pyg_schnet.analysis.surfaces.potential_surface import potential_surface
+from pyg_schnet.analysis.surfaces.potential_surface_figure import draw_potential_surface
+from pyg_schnet.analysis.surfaces.potential_surface_page import potential_surface_plot
+from pyg_schnet.analysis.vibrations.mode_figures import draw_spectrum
+from pyg_schnet.analysis.vibrations.modes import NormalModes
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations.relaxation import relaxed
 from pyg_schnet.models.committee import Committee
 from pyg_schnet.units import SYMBOLS
 

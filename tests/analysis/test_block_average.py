@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyg_schnet.analysis.block_average import BlockAverage
+from pyg_schnet.analysis.structure.block_average import BlockAverage
 
 
 def averaged(values, length=1):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pyg_schnet.analysis.cluster_distances import cluster_distances
-from pyg_schnet.analysis.radial_distribution import radial_distribution
-from pyg_schnet.analysis.trajectories import Beads
+from pyg_schnet.analysis.structure.cluster_distances import cluster_distances
+from pyg_schnet.analysis.structure.radial_distribution import radial_distribution
+from pyg_schnet.analysis.structure.trajectories import Beads
 from pyg_schnet.datasets import MD17
 
 ase = pytest.importorskip("ase")

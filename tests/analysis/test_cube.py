@@ -9,7 +9,7 @@ from ase.io import read
 from ase.io.cube import read_cube, read_cube_data
 
 from pyg_schnet.analysis import local_chemical_potential
-from pyg_schnet.analysis.cube import grid_of, write_cube, write_potential_cube
+from pyg_schnet.analysis.surfaces.cube import grid_of, write_cube, write_potential_cube
 
 WATER = Data(
     z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], dtype=torch.float64)

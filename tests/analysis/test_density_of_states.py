@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from pyg_schnet.analysis.density_of_states import PER_FS, density_of_states
-from pyg_schnet.analysis.snapshot import Snapshot
-from pyg_schnet.analysis.trajectories import Beads
+from pyg_schnet.analysis.structure.density_of_states import PER_FS, density_of_states
+from pyg_schnet.analysis.structure.snapshot import Snapshot
+from pyg_schnet.analysis.structure.trajectories import Beads
 
 ase = pytest.importorskip("ase")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_schnet.analysis.displacement import Displacement, diffusion_coefficient, mean_square_displacement
-from pyg_schnet.analysis.snapshot import Snapshot
-from pyg_schnet.analysis.trajectories import Beads
-from pyg_schnet.analysis.unwrapping import Unwrapper, nearest_image
+from pyg_schnet.analysis.structure.displacement import Displacement, diffusion_coefficient, mean_square_displacement
+from pyg_schnet.analysis.structure.snapshot import Snapshot
+from pyg_schnet.analysis.structure.trajectories import Beads
+from pyg_schnet.analysis.structure.unwrapping import Unwrapper, nearest_image
 
 ase = pytest.importorskip("ase")
 from ase.io import write  # noqa: E402

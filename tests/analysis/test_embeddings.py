@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pyg_schnet import SchNet
-from pyg_schnet.analysis.embedding_order import group_separation, order_within_groups, variance_by_chance
-from pyg_schnet.analysis.embeddings import embedding_map, nearest_elements, untrained
-from pyg_schnet.analysis.periodic_table import CLOSED_SHELLS, MAIN_GROUPS, group_of, period_of
+from pyg_schnet.analysis.embeddings.embedding_order import group_separation, order_within_groups, variance_by_chance
+from pyg_schnet.analysis.embeddings.embeddings import embedding_map, nearest_elements, untrained
+from pyg_schnet.analysis.embeddings.periodic_table import CLOSED_SHELLS, MAIN_GROUPS, group_of, period_of
 from pyg_schnet.models import DTNN, Committee, EnnS2S
 from pyg_schnet.models.elements import TrainingSet, UnknownElementWarning
 from pyg_schnet.units import SYMBOLS
@@ -226,7 +226,7 @@ def test_variance_by_chance():
 def test_figure():
     """A legend of the groups, a symbol for each element, shares of the variance; two elements, too."""
     pytest.importorskip("matplotlib")
-    from pyg_schnet.analysis.embedding_figure import draw_embeddings
+    from pyg_schnet.analysis.embeddings.embedding_figure import draw_embeddings
 
     found = embedding_map(model_of([1, 3, 11, 9, 17, 26]), [1, 3, 11, 9, 17, 26])
     axes = draw_embeddings(found, components=(1, 2))

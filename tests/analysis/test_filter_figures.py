@@ -7,14 +7,14 @@ import torch
 pytest.importorskip("matplotlib")
 from pyg_schnet import SchNet
 from pyg_schnet.analysis.figure import new_axes, save_figure
-from pyg_schnet.analysis.filter_figures import (
+from pyg_schnet.analysis.filters.filter_figures import (
     draw_all_filters,
     draw_filter,
     draw_filter_cut,
     draw_filter_cuts,
     draw_filters,
 )
-from pyg_schnet.analysis.filters import FilterCurves, FilterCut, filter_curves, filter_cut
+from pyg_schnet.analysis.filters.filters import FilterCurves, FilterCut, filter_curves, filter_cut
 from pyg_schnet.datasets import MD17
 from pyg_schnet.models import DTNN
 

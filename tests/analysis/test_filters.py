@@ -8,7 +8,7 @@ from torch import nn
 from torch_geometric.data import Data
 
 from pyg_schnet import CFConv, FilterNetwork, GaussianSmearing, Potential, SchNet, radius_graph
-from pyg_schnet.analysis.filters import distinct_filters, filter_curves, filter_cut
+from pyg_schnet.analysis.filters.filters import distinct_filters, filter_curves, filter_cut
 from pyg_schnet.models import DTNN, Committee, EnnS2S
 from pyg_schnet.nn import TensorLayer
 
@@ -69,6 +69,18 @@ def test_frozen_tables_are_read():
     with pytest.raises(ValueError, match="frozen tables end at the cutoff of 5 Angstrom, got a distance of 6"):
         filter_curves(model, [6.0], cutoff=False)
     assert not bool(filter_curves(model, [6.0]).values.any())
+
+
+def test_frozen_blocks_beside_other_layers():
+    """A layer of somebody's own is no block: it has no table."""
+    model = small()
+    model.extra = CFConv(8, 8, 6, FilterNetwork(50, 6), cutoff=4.0).double()
+    exact = filter_curves(model, [1.0, 4.5])
+    frozen = filter_curves(model.freeze(), [1.0, 4.5])
+    assert frozen.names[-1] == "extra"
+    assert torch.equal(frozen.values[-1], exact.values[-1])
+    assert not bool(frozen.values[-1, 1].any())
+    assert not torch.equal(frozen.values[0], exact.values[0])
 
 
 def test_float32_shared_and_training_mode():
@@ -189,7 +201,7 @@ def test_layers_of_a_slab():
 
 
 def test_chunks_do_not_matter(monkeypatch):
-    import pyg_schnet.analysis.filters as module
+    import pyg_schnet.analysis.filters.filters as module
 
     model = small()
     whole = filter_cut(model, HEXAGONAL, resolution=7).values

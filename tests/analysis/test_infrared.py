@@ -10,8 +10,8 @@ from ase.build import molecule
 from torch_geometric.data import Data
 
 from pyg_schnet import SchNet
-from pyg_schnet.analysis.infrared import dipole_derivatives, infrared_intensities
-from pyg_schnet.analysis.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations.infrared import dipole_derivatives, infrared_intensities
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
 from pyg_schnet.models import AtomisticModel, Committee
 from pyg_schnet.simulation.ase import atoms_to_data
 

@@ -7,7 +7,7 @@ from torch_geometric.data import Data
 
 pytest.importorskip("skimage")
 
-from pyg_schnet.analysis.isosurface import effective_distance, isosurface
+from pyg_schnet.analysis.surfaces.isosurface import effective_distance, isosurface
 
 
 def ring(number, radius):

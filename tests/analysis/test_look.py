@@ -1,3 +1,4 @@
+import importlib
 import re
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_schnet import SchNet
-from pyg_schnet.analysis.look import look
+from pyg_schnet.analysis import look
 from pyg_schnet.models import DTNN, Committee
 from pyg_schnet.models.elements import TrainingSet
 
@@ -94,6 +95,6 @@ def test_dtnn(tmp_path):
 
 
 def test_large_structures_have_no_vibrations(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyg_schnet.analysis.look.MOST_ATOMS", 2)
+    monkeypatch.setattr(importlib.import_module("pyg_schnet.analysis.look"), "MOST_ATOMS", 2)
     found = parts(look(small(), water(), tmp_path / "page.html", progress=False))
     assert "at most 2 atoms; this structure has 3" in found["Vibrations"]

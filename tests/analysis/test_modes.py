@@ -10,8 +10,8 @@ from ase.build import molecule
 from ase.thermochemistry import HarmonicThermo, IdealGasThermo
 from torch_geometric.data import Data
 
-from pyg_schnet.analysis import oscillators
-from pyg_schnet.analysis.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations import oscillators
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
 
 from .springs import Springs
 

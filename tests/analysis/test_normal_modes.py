@@ -14,8 +14,8 @@ from ase.vibrations import Vibrations, VibrationsData
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet
-from pyg_schnet.analysis.normal_modes import normal_modes
-from pyg_schnet.analysis.relaxation import relaxed
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations.relaxation import relaxed
 from pyg_schnet.models import DTNN, Committee, CommitteePotential
 from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data
 
@@ -289,6 +289,14 @@ def test_bad_input(make_model, ethanol):
         normal_modes(model, ethanol, masses=[1.0, 2.0])
     with pytest.raises(ValueError, match="`masses` must be positive, in atomic mass units, got 0.0 for atom 0"):
         normal_modes(model, ethanol, masses=[0.0] * 9)
+    with pytest.raises(TypeError, match=r"`masses` must be a number for each atom \[9\], got 'heavy'"):
+        normal_modes(model, ethanol, masses="heavy")
+    with pytest.raises(TypeError, match="`z` must be an integer tensor of atomic numbers"):
+        normal_modes(model, structure([6.0], [[0.0, 0, 0]]))
+    with pytest.raises(ValueError, match="`cell` is given but `pbc` is missing"):
+        normal_modes(model, structure([6], [[0.0, 0, 0]], cell=5 * torch.eye(3).unsqueeze(0)))
+    with pytest.raises(ValueError, match=r"`cell` of a structure must have shape \[1, 3, 3\], got \[3\]"):
+        normal_modes(model, structure([6], [[0.0, 0, 0]], cell=torch.ones(3)))
     with pytest.raises(ValueError, match="energy of the model must be in one of .* got 'miles'"):
         normal_modes(model, ethanol, energy_unit="miles")
     with pytest.raises(ValueError, match="must predict an energy, got one with readout='dipole'"):

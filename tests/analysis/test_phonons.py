@@ -13,11 +13,11 @@ from torch_geometric.data import Data
 
 from pyg_schnet import Potential
 from pyg_schnet.analysis.figure import save_figure
-from pyg_schnet.analysis.normal_modes import normal_modes
-from pyg_schnet.analysis.oscillators import heat_capacity
-from pyg_schnet.analysis.phonon_bands import phonon_bands, phonon_density, phonon_heat_capacity
-from pyg_schnet.analysis.phonon_figures import draw_phonon_bands, draw_phonon_density
-from pyg_schnet.analysis.phonons import phonons
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations.oscillators import heat_capacity
+from pyg_schnet.analysis.vibrations.phonon_bands import phonon_bands, phonon_density, phonon_heat_capacity
+from pyg_schnet.analysis.vibrations.phonon_figures import draw_phonon_bands, draw_phonon_density
+from pyg_schnet.analysis.vibrations.phonons import phonons
 from pyg_schnet.simulation.ase import atoms_to_data
 
 from .springs import Springs
@@ -85,19 +85,26 @@ def test_same_as_one_cell_at_a_time(make_model):
     with pytest.warns(UserWarning, match="imaginary frequencies down to"):  # of random weights
         found = phonons(model, data, 2)
     potential = Potential(model.eval())
-    rest = None
-    for cell, forces in zip(
-        [found.supercell, *found.supercells_with_displacements], [None, *found.forces], strict=True
-    ):
+    for cell, forces in zip(found.supercells_with_displacements, found.forces, strict=True):
         z, pos = torch.tensor(cell.numbers).long(), torch.tensor(cell.positions)
         box = torch.tensor(cell.cell).unsqueeze(0)
-        one = potential(z, pos, cell=box, pbc=torch.ones(1, 3, dtype=torch.bool))["forces"].detach().numpy()
-        rest = one if rest is None else rest
-        if forces is not None:
-            np.testing.assert_allclose(forces, one - rest, atol=1e-12)
+        one = potential(z, pos, cell=box, pbc=torch.ones(1, 3, dtype=torch.bool))["forces"]
+        np.testing.assert_allclose(forces, one.detach().numpy(), atol=1e-12)
     with pytest.warns(UserWarning, match="imaginary"):
         again = phonons(model, data, [[2, 0, 0], [0, 2, 0], [0, 0, 2]], chunk=1)
     np.testing.assert_allclose(again.force_constants, found.force_constants, atol=1e-10)
+
+
+def test_forces_at_rest_cancel(make_model):
+    data = atoms_to_data(bulk("NaCl", "rocksalt", a=5.6), torch.float64)
+    data.pos[1] += 0.3
+    model = make_model(cutoff=4.0)
+    model.reference.set(0.0, 1000.0)  # forces that count
+    with pytest.warns(UserWarning, match="crystal is no minimum: the largest force is .*, on atom"):
+        found = phonons(model, data, 1, primitive="P")
+    # a cell of its own supercell: the force constants are the Hessian, to the third order of displacements
+    hessian = Potential(model.eval()).hessian(data)[0].detach().numpy().transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(found.force_constants, hessian, atol=3e-3 * np.abs(hessian).max())
 
 
 def test_zone_centre_is_that_of_the_analytic_hessian():
@@ -118,6 +125,10 @@ def test_units_masses_and_energies_per_atom(make_model):
     plain = phonons(model, data, 2, energy_unit="eV").run_qpoints(point).frequencies
     kcal = phonons(model, data, 2).run_qpoints(point).frequencies
     np.testing.assert_allclose(kcal, plain * math.sqrt(units.kcal / units.mol), rtol=1e-6)
+    total, per_atom = make_model(cutoff=3.5), make_model(cutoff=3.5, readout="mean")
+    per_atom.load_state_dict(total.state_dict())
+    whole = phonons(total, data, 2).force_constants
+    np.testing.assert_allclose(phonons(per_atom, data, 2).force_constants, whole, atol=1e-12)
     data.mass = torch.tensor([4 * 63.546])
     heavy = phonons(model, data, 2, energy_unit="eV").run_qpoints(point).frequencies
     np.testing.assert_allclose(heavy, plain / 2, rtol=1e-6)

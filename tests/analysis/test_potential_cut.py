@@ -4,7 +4,7 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_schnet.analysis import local_chemical_potential
-from pyg_schnet.analysis.potential_cut import potential_cut
+from pyg_schnet.analysis.surfaces.potential_cut import potential_cut
 
 EVERY = torch.ones(1, 3, dtype=torch.bool)
 WATER = Data(

@@ -5,8 +5,8 @@ import torch
 pytest.importorskip("matplotlib")
 
 from pyg_schnet.analysis.figure import blank_figure, new_axes
-from pyg_schnet.analysis.potential_cut import PotentialCut
-from pyg_schnet.analysis.potential_cut_figure import cut_limits, draw_potential_cut, draw_potential_cuts
+from pyg_schnet.analysis.surfaces.potential_cut import PotentialCut
+from pyg_schnet.analysis.surfaces.potential_cut_figure import cut_limits, draw_potential_cut, draw_potential_cuts
 
 
 def cut(**changes):

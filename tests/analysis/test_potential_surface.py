@@ -6,8 +6,8 @@ pytest.importorskip("skimage")
 
 from pyg_schnet import Potential
 from pyg_schnet.analysis import local_chemical_potential
-from pyg_schnet.analysis.isosurface import isosurface
-from pyg_schnet.analysis.potential_surface import PotentialSurface, potential_surface
+from pyg_schnet.analysis.surfaces.isosurface import isosurface
+from pyg_schnet.analysis.surfaces.potential_surface import PotentialSurface, potential_surface
 from pyg_schnet.models import DTNN, Committee
 from pyg_schnet.units import KCAL_PER_MOL
 

@@ -8,9 +8,9 @@ pytest.importorskip("skimage")
 pytest.importorskip("ase")
 
 from pyg_schnet.analysis.figure import blank_figure, new_axes, save_figure
-from pyg_schnet.analysis.isosurface import isosurface
-from pyg_schnet.analysis.potential_surface import PotentialSurface
-from pyg_schnet.analysis.potential_surface_figure import (
+from pyg_schnet.analysis.surfaces.isosurface import isosurface
+from pyg_schnet.analysis.surfaces.potential_surface import PotentialSurface
+from pyg_schnet.analysis.surfaces.potential_surface_figure import (
     colour_limits,
     draw_potential_surface,
     draw_potential_surfaces,

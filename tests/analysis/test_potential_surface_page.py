@@ -11,9 +11,9 @@ pytest.importorskip("plotly")
 pytest.importorskip("skimage")
 pytest.importorskip("ase")
 
-from pyg_schnet.analysis.isosurface import isosurface
-from pyg_schnet.analysis.potential_surface import PotentialSurface
-from pyg_schnet.analysis.potential_surface_page import potential_surface_page, potential_surface_plot
+from pyg_schnet.analysis.surfaces.isosurface import isosurface
+from pyg_schnet.analysis.surfaces.potential_surface import PotentialSurface
+from pyg_schnet.analysis.surfaces.potential_surface_page import potential_surface_page, potential_surface_plot
 
 
 def surface(length=1.2, probe=6):
@@ -59,7 +59,7 @@ def test_menu_shows_one_molecule_of_all_models():
 
 
 def test_far_triangles_are_drawn_first():
-    from pyg_schnet.analysis.potential_surface_page import EYE
+    from pyg_schnet.analysis.surfaces.potential_surface_page import EYE
 
     mesh = potential_surface_plot(surface()).data[0]
     corners = np.stack([mesh.x, mesh.y, mesh.z], 1)

@@ -3,7 +3,7 @@ import math
 import torch
 from torch_geometric.data import Data
 
-from pyg_schnet.analysis.probing import atoms_near, closest
+from pyg_schnet.analysis.surfaces.probing import atoms_near, closest
 
 
 def test_closest_of_several_atoms_against_all_images():

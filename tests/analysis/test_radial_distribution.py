@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from pyg_schnet.analysis.radial_distribution import partial_distributions, radial_distribution
-from pyg_schnet.analysis.trajectories import Beads
+from pyg_schnet.analysis.structure.radial_distribution import partial_distributions, radial_distribution
+from pyg_schnet.analysis.structure.trajectories import Beads
 
 ase = pytest.importorskip("ase")
 from ase.build import bulk  # noqa: E402
@@ -157,7 +157,7 @@ def test_many_rows(monkeypatch):
     """Large clusters are looked at row by row."""
     frames = molecules(2, 9)
     whole = radial_distribution(frames)
-    monkeypatch.setattr("pyg_schnet.analysis.pair_distances._MOST", 20)
+    monkeypatch.setattr("pyg_schnet.analysis.structure.pair_distances._MOST", 20)
     pieces = radial_distribution(frames)
     assert whole.counts.tolist() == pieces.counts.tolist()
 

@@ -12,8 +12,8 @@ from ase.optimize import BFGS
 from torch_geometric.data import Data
 
 from pyg_schnet import Potential
-from pyg_schnet.analysis.normal_modes import normal_modes
-from pyg_schnet.analysis.relaxation import relaxed
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations.relaxation import relaxed
 from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data
 
 from .springs import Springs

@@ -9,10 +9,10 @@ from ase.io import read
 from torch_geometric.data import Data
 
 from pyg_schnet.analysis.figure import save_figure
-from pyg_schnet.analysis.mode_animation import mode_amplitude, mode_frames, write_animation
-from pyg_schnet.analysis.mode_figures import draw_spectrum
-from pyg_schnet.analysis.normal_modes import normal_modes
-from pyg_schnet.analysis.spectrum import spectrum
+from pyg_schnet.analysis.vibrations.mode_animation import mode_amplitude, mode_frames, write_animation
+from pyg_schnet.analysis.vibrations.mode_figures import draw_spectrum
+from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
+from pyg_schnet.analysis.vibrations.spectrum import spectrum
 from pyg_schnet.simulation.ase import atoms_to_data
 
 from .springs import Springs

@@ -8,13 +8,13 @@ pytest.importorskip("matplotlib")
 ase = pytest.importorskip("ase")
 from ase.build import bulk, molecule  # noqa: E402
 
-from pyg_schnet.analysis.cluster_distances import cluster_distances  # noqa: E402
-from pyg_schnet.analysis.density_of_states import DensityOfStates  # noqa: E402
-from pyg_schnet.analysis.displacement import diffusion_coefficient, mean_square_displacement  # noqa: E402
 from pyg_schnet.analysis.figure import new_axes, save_figure  # noqa: E402
-from pyg_schnet.analysis.radial_distribution import partial_distributions, radial_distribution  # noqa: E402
-from pyg_schnet.analysis.snapshot import Snapshot  # noqa: E402
-from pyg_schnet.analysis.structure_figures import (  # noqa: E402
+from pyg_schnet.analysis.structure.cluster_distances import cluster_distances  # noqa: E402
+from pyg_schnet.analysis.structure.density_of_states import DensityOfStates  # noqa: E402
+from pyg_schnet.analysis.structure.displacement import diffusion_coefficient, mean_square_displacement  # noqa: E402
+from pyg_schnet.analysis.structure.radial_distribution import partial_distributions, radial_distribution  # noqa: E402
+from pyg_schnet.analysis.structure.snapshot import Snapshot  # noqa: E402
+from pyg_schnet.analysis.structure.structure_figures import (  # noqa: E402
     draw_cluster_distributions,
     draw_density_of_states,
     draw_displacement,

@@ -1,5 +1,6 @@
 """Trajectories from files and objects, and what is wrong with them."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet.analysis.clock import Clock
-from pyg_schnet.analysis.snapshot import Snapshot, masses_of
-from pyg_schnet.analysis.trajectories import Beads, snapshots
+from pyg_schnet.analysis.structure.clock import Clock
+from pyg_schnet.analysis.structure.cluster_distances import cluster_distances
+from pyg_schnet.analysis.structure.displacement import mean_square_displacement
+from pyg_schnet.analysis.structure.radial_distribution import partial_distributions, radial_distribution
+from pyg_schnet.analysis.structure.snapshot import Snapshot, masses_of
+from pyg_schnet.analysis.structure.trajectories import Beads, snapshots
 from pyg_schnet.datasets import MD17
 
 ase = pytest.importorskip("ase")
@@ -97,11 +101,53 @@ def test_a_file_that_breaks_off_is_read_up_to_there(tmp_path):
     path = tmp_path / "a.xyz"
     write(path, frames())
     path.write_bytes(path.read_bytes()[:-130])
-    with pytest.warns(UserWarning, match=r"a.xyz cannot be read after 3 structures .*; the 3 before are used"):
+    with pytest.warns(UserWarning, match=r"a.xyz cannot be read after 3 structures .*; the 3 frames before are used"):
         assert len(list(snapshots(path))) == 3
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match="cannot be read after 0 structures"):
         list(snapshots(path))
+
+
+@pytest.mark.parametrize(("name", "count"), [("a.xyz.gz", 100), ("a.xyz.bz2", 400), ("a.xyz.xz", 100)])
+def test_a_compressed_file_that_breaks_off(name, count, tmp_path):
+    """Of bz2 blocks of 900 kB are lost."""
+    path, written = tmp_path / name, frames(count, 40)
+    write(path, written)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with pytest.warns(UserWarning, match=rf"{name} cannot be unpacked to its end .*; the \d+ frames before are used"):
+        read = list(snapshots(path))
+    assert 0.3 * count < len(read) < 0.77 * count
+    np.testing.assert_allclose(read[-1].pos, written[len(read) - 1].positions, atol=1e-8)
+    path.write_bytes(path.read_bytes()[:8])
+    with pytest.raises(ValueError, match=f"{name} cannot be unpacked to its end"):
+        list(snapshots(path))
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        lambda run: radial_distribution(run, 4.0, 40, progress=False),
+        lambda run: partial_distributions(run, 4.0, 40, progress=False),
+        lambda run: mean_square_displacement(run, 1.0, window=20, unwrap=False, progress=False),
+        lambda run: cluster_distances((one._replace(pbc=~one.pbc) for one in run), 0.1, progress=False),
+    ],
+    ids=["radial", "partial", "displacement", "cluster"],
+)
+def test_memory_does_not_grow_with_the_trajectory(study):
+    def endless(count):
+        rng = np.random.default_rng(0)
+        z = np.repeat([8, 1], 10)
+        for _ in range(count):
+            yield Snapshot(z, 7 * rng.random((20, 3)), 7 * np.eye(3), np.ones(3, dtype=bool))
+
+    study(endless(5))
+    peaks = []
+    for count in (70, 220):
+        tracemalloc.start()
+        study(endless(count))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0] + 50_000  # bytes; the pairs of 150 frames would be 450,000
 
 
 def test_beads():

@@ -1,0 +1,1 @@
+"""Embeddings of elements beside the periodic table."""

@@ -1,0 +1,1 @@
+"""Filters as curves of the distance and as cuts through space."""

@@ -1,0 +1,1 @@
+"""Structure and motion of simulated matter, from trajectories."""

@@ -1,0 +1,1 @@
+"""The local chemical potential on surfaces and planes, and in files."""

@@ -1,0 +1,1 @@
+"""Vibrations of molecules and crystals at a minimum."""

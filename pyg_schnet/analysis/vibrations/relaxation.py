@@ -1,0 +1,171 @@
+"""A minimum of a model's energy, from the structure nearby."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+from tqdm import tqdm
+
+from pyg_schnet.analysis.vibrations.rigid_motions import motions_of
+from pyg_schnet.analysis.vibrations.single import single_structure
+from pyg_schnet.models.exact import ExactPotential
+
+#: Largest step of all coordinates together in Angstrom: models know little beyond the distances that they have seen.
+_FIRST_STEP, _LARGEST_STEP = 0.1, 0.3
+#: Curvatures that count as none, beside the largest: those of fragments that do not feel each other.
+_FLAT = 1e-9
+#: How far to go from a saddle point in Angstrom, and how often.
+_NUDGE, _MOST_SADDLES = 0.05, 10
+#: Seconds after which a progress bar shows.
+_PATIENCE = 2.0
+#: Forces that the energies' own rounding leaves, in eV/Angstrom.
+_ROUGH = 1e-4
+
+
+def relaxed(
+    potential: Any, data: Data, *, max_force: float = 1e-6, max_steps: int = 500, energy_unit: str | None = None
+) -> Data:
+    r"""The structure moved to a minimum of the energy, as vibrations need it, at fixed cell.
+
+    Steps of Newton's method in a region of trust, with exact products of the Hessian and conjugate gradients (scipy's
+    ``trust-ncg``; J. Nocedal and S. J. Wright, Numerical Optimization, section 7.1): they follow negative curvature
+    down. At the end, where energies no longer tell steps apart, Newton's method alone goes on until the forces vanish.
+    Where that is a saddle point, as planar ammonia is by its symmetry, the structure is moved a little along its
+    steepest descent and goes on. All is done with the exact model in float64, see
+    :func:`~pyg_schnet.analysis.normal_modes`. Cells are relaxed by ASE, with a
+    ``FrechetCellFilter`` and :class:`~pyg_schnet.simulation.ase.SchNetCalculator`.
+
+    Args:
+        potential: A potential, model of energies or committee.
+        data: One structure with ``z``, ``pos`` and, for crystals, ``cell`` and ``pbc``.
+        max_force: Length of the largest force on an atom at the end, in eV/Angstrom.
+        max_steps: Most steps towards each stationary point.
+        energy_unit: Unit of the model's energies; ``None`` for what the model says, eV if it says nothing.
+
+    Returns:
+        The structure in float64, with ``mass`` if it had one; edges and labels, which belong to other positions, are
+        left out.
+
+    Raises:
+        ImportError: If scipy is missing (extra ``plot`` or ``md``).
+        RuntimeError: If the forces are larger after all steps.
+        TypeError, ValueError: As of :func:`~pyg_schnet.analysis.normal_modes`.
+
+    Example:
+        >>> from pyg_schnet import Potential, SchNet
+        >>> _ = torch.manual_seed(0)
+        >>> potential = Potential(SchNet.preset("jcp2018", num_interactions=1))
+        >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
+        >>> out = potential.double()(relaxed(potential, water))
+        >>> bool(out["forces"].norm(dim=1).max() <= 1e-6)
+        True
+    """
+    if not max_force > 0:
+        raise ValueError(f"`max_force` must be positive, in eV/Angstrom, got {max_force}")
+    exact, structure = ExactPotential(potential, energy_unit), single_structure(data)
+    surface = _Surface(exact, structure)
+    start = structure.pos.numpy().ravel()
+    found = start
+    for _ in range(_MOST_SADDLES):
+        if surface.largest_force(found) > max_force:
+            found, steps = _descended(surface, found, max(max_force, _ROUGH), max_steps)
+            found = _settled(surface, found, max_force, max_steps - steps)
+        down = _way_down(surface, found)
+        if down is None or surface.largest_force(found) > max_force:
+            break
+        found = found + _NUDGE * down
+    left = surface.largest_force(found)
+    if not left <= max_force:
+        raise RuntimeError(
+            f"the structure is not at rest: the largest force is {left:.2g} eV/Angstrom after {max_steps} steps, "
+            f"expected {max_force:g}; raise `max_steps` or `max_force`, or begin nearer to a minimum"
+        )
+    structure.pos = torch.from_numpy(found).view(-1, 3)
+    for name in ("mass", "masses"):
+        if data.get(name) is not None:
+            structure[name] = data[name]
+    return structure
+
+
+class _Surface:
+    """The energy of one structure as a function of its coordinates [3n]."""
+
+    def __init__(self, exact: ExactPotential, structure: Data) -> None:
+        self.exact, self.structure = exact, structure
+        self.start: float | None = None
+
+    def at(self, x: np.ndarray) -> Data:
+        moved = self.structure.clone()
+        moved.pos = torch.tensor(x, dtype=torch.float64).view(-1, 3)
+        return moved
+
+    def energy_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        energy, forces = self.exact(self.at(x))
+        self.start = float(energy) if self.start is None else self.start
+        return float(energy) - self.start, -forces.cpu().numpy().ravel()
+
+    def product(self, x: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        along = torch.tensor(vector, dtype=torch.float64).view(-1, 3)
+        return self.exact.hessian_vector_product(self.at(x), along).cpu().numpy().ravel()
+
+    def curvatures(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Eigenvalues in eV/Angstrom^2 and eigenvectors of the Hessian without rigid motions, [K] and [3n, K]."""
+        hessian = self.exact.hessian(self.at(x)).cpu().view(len(x), len(x))
+        motions = motions_of(self.at(x), torch.ones(len(x) // 3, dtype=torch.float64))
+        rest = torch.linalg.qr(motions.T, mode="complete")[0][:, len(motions) :]
+        values, vectors = torch.linalg.eigh(rest.T @ hessian @ rest)
+        return values, rest @ vectors
+
+    def largest_force(self, x: np.ndarray) -> float:
+        return float(np.linalg.norm(self.energy_and_gradient(x)[1].reshape(-1, 3), axis=1).max())
+
+
+def _descended(surface: _Surface, start: np.ndarray, max_force: float, max_steps: int) -> tuple[np.ndarray, int]:
+    """Down to forces that are small, and in how many steps; the norm of all forces is at least the largest."""
+    try:
+        from scipy.optimize import minimize  # noqa: PLC0415
+    except ImportError as error:
+        raise ImportError('relaxation needs scipy; install it with pip install "pyg_schnet[md]"') from error
+    options = {"initial_trust_radius": _FIRST_STEP, "max_trust_radius": _LARGEST_STEP, "gtol": max_force}
+    with tqdm(desc="relaxation", unit="step", delay=_PATIENCE, leave=False) as bar:
+        result = minimize(
+            surface.energy_and_gradient,
+            start,
+            jac=True,
+            hessp=surface.product,
+            method="trust-ncg",
+            options=options | {"maxiter": max_steps},
+            callback=lambda _: bar.update(),
+        )
+    return result.x, int(result.nit)
+
+
+def _settled(surface: _Surface, x: np.ndarray, max_force: float, max_steps: int) -> np.ndarray:
+    """Newton's method as long as it makes the largest force smaller, away from where curvature is negative."""
+    best = surface.largest_force(x)
+    for _ in range(max_steps):
+        if best <= max_force:
+            break
+        values, vectors = surface.curvatures(x)
+        if len(values) == 0:
+            break
+        steep = values.abs() > _FLAT * values.abs().max()
+        gradient = torch.from_numpy(surface.energy_and_gradient(x)[1])
+        along = vectors[:, steep].T @ gradient / values[steep].abs()
+        step = -(vectors[:, steep] @ along).numpy()
+        step *= min(1.0, _LARGEST_STEP / max(float(np.linalg.norm(step)), _FLAT))
+        left = surface.largest_force(x + step)
+        if not left < 0.9 * best:
+            break
+        x, best = x + step, left
+    return x
+
+
+def _way_down(surface: _Surface, x: np.ndarray) -> np.ndarray | None:
+    """The direction of the most negative curvature; ``None`` where there is none."""
+    values, vectors = surface.curvatures(x)
+    if len(values) == 0 or values[0] >= -_FLAT * values.abs().max():
+        return None
+    return vectors[:, 0].numpy()
