@@ -115,7 +115,7 @@ def draw_potential_surfaces(
     if limits is not None and len(limits) != len(rows):
         raise ValueError(f"`limits` must be a pair for each of {len(rows)} models, got {len(limits)}")
     figure = blank_figure(2.3 * columns + 0.9, 2.3 * len(rows)) if figure is None else figure
-    extent = max(_extent(surface) for row in rows.values() for surface in row.values())
+    extent = max(extent_of(surface) for row in rows.values() for surface in row.values())
     for number, (model, row) in enumerate(rows.items()):
         given = None if limits is None else limits[number]
         mappable = _mappable(list(row.values()) if given is None else given, cmap)
@@ -195,7 +195,15 @@ def _mappable(limits: Any, cmap: str) -> Any:
     return ScalarMappable(Normalize(low, high), colormaps[cmap])
 
 
-def _extent(surface: PotentialSurface) -> float:
+def extent_of(surface: PotentialSurface) -> float:
+    """How far a surface reaches from the middle of its atoms along its axes of largest extent.
+
+    Args:
+        surface: The surface.
+
+    Returns:
+        Distance in Angstrom.
+    """
     view = view_of(surface.data)
     return float(((surface.vertices - view.origin) @ view.axes.T).abs().max())
 

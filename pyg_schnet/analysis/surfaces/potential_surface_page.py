@@ -10,21 +10,25 @@ from numpy.typing import NDArray
 from pyg_schnet.analysis.molecule import bonds, view_of
 from pyg_schnet.analysis.page import Page
 from pyg_schnet.analysis.surfaces.potential_surface import PotentialSurface
-from pyg_schnet.analysis.surfaces.potential_surface_figure import check_surface, colour_limits
+from pyg_schnet.analysis.surfaces.potential_surface_figure import check_surface, colour_limits, extent_of
 from pyg_schnet.units import SYMBOLS
 
 #: How much of the surface is seen, by what the buttons say.
 VEILS = {"solid": 1.0, "translucent": 0.65, "atoms only": 0.0}
 _TRACES = 3
+#: Room for a colour bar between scenes, in widths of the figure.
+GAP = 0.1
+#: How large the longest molecule is at the beginning.
+ZOOM = 1.5
 #: Where the camera begins, in units of plotly's.
-EYE = {"x": 0.45, "y": -1.05, "z": 1.25}
+EYE = {"x": 0.3, "y": -0.7, "z": 0.85}
 
 
 def potential_surface_plot(surfaces: PotentialSurface | Mapping[str, Mapping[str, PotentialSurface]]) -> Any:
     """An interactive figure of surfaces, to be turned and zoomed, with the numbers beneath the mouse.
 
-    One scene for each model, beside one another; a menu chooses the molecule for all of them. Buttons make surfaces
-    translucent, so that the atoms inside are seen. Numbers are those beyond the reference of the probe.
+    One scene for each model, beside one another and to one scale; a menu chooses the molecule for all of them. Buttons
+    make surfaces translucent, so that the atoms inside are seen. Numbers are those beyond the reference of the probe.
 
     Args:
         surfaces: What :func:`~pyg_schnet.analysis.potential_surface` returned, or many of it by name of the molecule,
@@ -55,17 +59,19 @@ def potential_surface_plot(surfaces: PotentialSurface | Mapping[str, Mapping[str
     except ImportError as error:
         raise ImportError('interactive figures need plotly; install it with pip install "pyg_schnet[plot]"') from error
     specs = [[{"type": "scene"}] * len(rows)]
-    figure = make_subplots(1, len(rows), specs=specs, subplot_titles=list(rows), horizontal_spacing=0.02)
+    figure = make_subplots(1, len(rows), specs=specs, subplot_titles=list(rows), horizontal_spacing=GAP)
     for column, row in enumerate(rows.values()):
         limits = colour_limits(list(row.values()))
-        bar = (column + 1 - 0.06) / len(rows)
+        bar = (column + 1) * (1.0 + GAP) / len(rows) - GAP  # beside the scene
         for number, molecule in enumerate(molecules):
             for trace in _traces(row[molecule], limits, bar, shown=number == 0):
                 figure.add_trace(trace, row=1, col=column + 1)
-    hidden = {"visible": False}
-    figure.update_scenes(aspectmode="data", xaxis=hidden, yaxis=hidden, zaxis=hidden, camera=_camera())
+    half = max(extent_of(surface) for row in rows.values() for surface in row.values())
+    side = {"visible": False, "range": [-half, half]}
+    zoom = dict.fromkeys("xyz", ZOOM)
+    figure.update_scenes(aspectratio=zoom, xaxis=side, yaxis=side, zaxis=side, camera=_camera())
     figure.update_layout(
-        margin={"l": 0, "r": 0, "t": 70, "b": 0},
+        margin={"l": 0, "r": 90, "t": 70, "b": 0},
         showlegend=False,
         updatemenus=[_veil_buttons(len(rows) * len(molecules))]
         + ([_molecule_menu(molecules, len(rows))] if len(molecules) > 1 else []),
