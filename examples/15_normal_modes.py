@@ -20,12 +20,8 @@ from ase.build import molecule
 from ase.io import read
 
 from pyg_schnet import SchNet, load
+from pyg_schnet.analysis import draw_spectrum, infrared_intensities, normal_modes, relaxed, write_animation
 from pyg_schnet.analysis.figure import save_figure
-from pyg_schnet.analysis.vibrations.infrared import infrared_intensities
-from pyg_schnet.analysis.vibrations.mode_animation import write_animation
-from pyg_schnet.analysis.vibrations.mode_figures import draw_spectrum
-from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
-from pyg_schnet.analysis.vibrations.relaxation import relaxed
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.simulation.ase import atoms_to_data
 

@@ -22,11 +22,8 @@ from ase.calculators.emt import EMT
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
-from pyg_schnet import SchNet
+from pyg_schnet import SchNet, analysis
 from pyg_schnet.analysis.figure import ORANGE, blank_figure, save_figure
-from pyg_schnet.analysis.vibrations.phonon_bands import phonon_bands, phonon_density, phonon_heat_capacity
-from pyg_schnet.analysis.vibrations.phonon_figures import draw_phonon_bands, draw_phonon_density
-from pyg_schnet.analysis.vibrations.phonons import phonons
 from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data
 from pyg_schnet.training import PotentialTask, SplitDataModule, fit
 
@@ -72,15 +69,15 @@ def main() -> None:
         atoms = bulk("Cu")
         atoms.calc = calculator or SchNetCalculator(model, dtype=torch.float64)
         BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=1e-5, steps=100)  # each at its own lattice constant
-        phonon = phonons(model, atoms_to_data(atoms, torch.float64), args.supercell)
+        phonon = analysis.phonons(model, atoms_to_data(atoms, torch.float64), args.supercell)
         if calculator:  # the same cells, by the potential itself
             cells = [Atoms(c.symbols, c.positions, cell=c.cell, pbc=True) for c in phonon.supercells_with_displacements]
             phonon.forces = [calculator.get_forces(cell) for cell in cells]
             phonon.produce_force_constants(show_drift=False)
             phonon.symmetrize_force_constants(show_drift=False)
-        bands, capacity = phonon_bands(phonon), phonon_heat_capacity(phonon, kelvin, mesh)
-        draw_phonon_bands(bands, left, colour=colour, style=style, label=name)
-        draw_phonon_density(phonon_density(phonon, mesh), middle, colour=colour, style=style)
+        bands, capacity = analysis.phonon_bands(phonon), analysis.phonon_heat_capacity(phonon, kelvin, mesh)
+        analysis.draw_phonon_bands(bands, left, colour=colour, style=style, label=name)
+        analysis.draw_phonon_density(analysis.phonon_density(phonon, mesh), middle, colour=colour, style=style)
         right.plot(kelvin, capacity * 1000, style, color=colour, label=name)
         kept.append(bands.frequencies)
         constant, room = atoms.cell.cellpar()[0] * 2**0.5, np.interp(298.15, kelvin, capacity) / units.kB
