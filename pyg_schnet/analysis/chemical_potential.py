@@ -72,7 +72,7 @@ def local_chemical_potential(
     Raises:
         TypeError: If an argument is of the wrong kind.
         ValueError: If there is no such element, a point is not finite or on top of an atom, there are several
-            structures, or the model has no contributions of atoms or lets the probe change those of others.
+            structures, or the model has no contributions of atoms, is broken, or lets the probe change other atoms.
 
     Example:
         >>> from pyg_schnet import SchNet
@@ -220,7 +220,9 @@ class _Structure:
             edges, beside = self._edges(), self._edges(index, vectors)
             alone = self.model.represent(self.z, edges)
             features = self.model.represent(torch.cat([self.z, self.probe.expand(count)]), beside)[:num_atoms]
-        if not (features - alone).norm() <= INFLUENCE * alone.norm():
+        if not alone.isfinite().all():
+            raise ValueError("the features of the atoms are not finite: the model is broken; load or train it again")
+        if (features - alone).norm() > INFLUENCE * alone.norm():
             raise ValueError(
                 f"{type(self.model).__name__} lets a probe change the features of the atoms although no edge leads "
                 "from it to them; equation (6) needs a model of the papers' layers, whose features go along edges only"

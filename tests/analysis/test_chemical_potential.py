@@ -263,6 +263,14 @@ def test_bad_input(model, change, options, error, match):
         local_chemical_potential(model, data, **given)
 
 
+def test_a_broken_model_is_said_to_be_one(scramble):
+    model = network("jcp2018", scramble)
+    with torch.no_grad():
+        model.embedding.weight[6] = torch.nan
+    with pytest.raises(ValueError, match="not finite: the model is broken"):
+        local_chemical_potential(model, benzene(), torch.full((1, 3), 4.0))
+
+
 def test_an_element_never_seen_is_named(scramble):
     model = network("jcp2018", scramble)
     model.training_set = TrainingSet({1: 60, 6: 60}, structures=10, compositions=4)
