@@ -104,7 +104,7 @@ def local_chemical_potential(
             for piece in bar
         ]
         values = torch.cat(found) if found else structure.none()  # [P, C]
-        values = values[torch.argsort(order)] if len(found) > 1 else values
+        values = values[torch.argsort(order)]
     values = values.reshape(*points.shape[:-1], values.size(-1))
     return values.squeeze(-1) if values.size(-1) == 1 else values
 

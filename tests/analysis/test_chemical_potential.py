@@ -128,6 +128,16 @@ def test_chunks_change_nothing(scramble):
             )
 
 
+def test_points_keep_their_order_among_many_images(scramble):
+    cell = 11.0 * torch.eye(3, dtype=torch.float64)[None]
+    pos = 11.0 * torch.rand(90, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    model, data = network("jcp2018", scramble, cutoff=2.5), Data(z=torch.full((90,), 6), pos=pos, cell=cell, pbc=EVERY)
+    points = 11.0 * torch.rand(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    together = local_chemical_potential(model, data, points)  # all in one chunk, near ones after one another
+    alone = [local_chemical_potential(model, data, point[None]) for point in points]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("far", [0.0, 3e4])
 def test_float32_is_the_same_to_its_digits_wherever_the_crystal_is(far, scramble):
     exact, data = network("jcp2018-materials", scramble), diamond()
