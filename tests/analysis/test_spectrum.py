@@ -47,9 +47,9 @@ def test_infrared_strengths(modes):
 
 def test_bad_spectra(modes):
     for options, message in (
-        ({"width": 0.0}, "`width` must be positive"),
+        ({"width": 0.0}, r"`width`, cm\^-1, must be positive"),
         ({"shape": "box"}, "`shape` must be 'lorentz' or 'gauss', got 'box'"),
-        ({"points": 1}, "`points` must be an integer of at least 2"),
+        ({"points": 1}, "`points` must be at least 2, got 1"),
         ({"intensities": torch.ones(3)}, r"`intensities` must have shape \[12\], one for each mode, got \[3\]"),
     ):
         with pytest.raises(ValueError, match=message):
