@@ -43,6 +43,7 @@ def test_infrared_strengths(modes):
     found = spectrum(modes, torch.arange(12.0), tolerance=1e-3)
     assert found.strengths.tolist() == [6 + 7, 8 + 9 + 10, 11]
     assert found.infrared
+    assert torch.equal(spectrum(modes, list(range(12)), tolerance=1e-3).strengths, found.strengths)
 
 
 def test_bad_spectra(modes):
