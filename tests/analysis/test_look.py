@@ -65,6 +65,14 @@ def test_a_molecule(tmp_path):
     assert "H2O" in path.read_text(encoding="utf-8")
 
 
+def test_the_page_runs_in_a_browser(tmp_path, in_browser):
+    """One interactive figure: surface, bonds and two elements."""
+    title = in_browser(look(small(), water(), tmp_path / "page.html", relax=False, progress=False))
+    drawn, failed = title.removeprefix("drawn ").split(" failed ")
+    assert int(drawn) >= 3
+    assert failed == "0"
+
+
 def test_the_model_alone(tmp_path):
     found = parts(look(small(), path=tmp_path / "page.html", progress=False))
     assert list(found) == ["The model", "Filters", "Embeddings"]
