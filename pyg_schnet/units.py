@@ -13,6 +13,7 @@ A unit is a string such as ``"kcal/mol/Ang"``; :func:`conversion` turns a pair o
 """
 
 import math
+from collections.abc import Mapping
 
 #: Hartree energy in eV (CODATA 2014).
 HARTREE: float = 27.211386024367243
@@ -58,6 +59,30 @@ Nh Fl Mc Lv Ts Og
 """
 #: Symbols of the elements by atomic number, ``"X"`` for 0.
 SYMBOLS: tuple[str, ...] = tuple(_TABLE.split())
+
+#: What a model may know the units of beside its targets.
+_NO_TARGETS = ("pos", "cell", "forces", "stress")
+
+
+def target_unit(units: Mapping[str, str], target: int = 0, count: int = 1) -> str:
+    """Unit of a target of a model.
+
+    Args:
+        units: What the model knows, ``model.units``: units by the names of its targets, in their order, and of others.
+        target: Number of the target.
+        count: Number of targets of the model.
+
+    Returns:
+        The unit, empty if it is not known.
+
+    Example:
+        >>> target_unit({"pos": "Ang", "U0": "Ha"}), target_unit({"mu": "D", "gap": "eV"}, 1, 2), target_unit({})
+        ('Ha', 'eV', '')
+    """
+    names = [name for name in units if name not in _NO_TARGETS]
+    if count == 1 and "energy" in names:
+        return units["energy"]
+    return units[names[target]] if len(names) == count else ""
 
 
 def conversion(source: str, target: str) -> float:

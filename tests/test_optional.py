@@ -9,6 +9,12 @@ BLOCK = "import sys; sys.modules[{name!r}] = None; "
 ATOM = "import torch; from torch_geometric.data import Data; atom = Data(z=torch.tensor([6]), pos=torch.zeros(1, 3)); "
 ISOSURFACE = ATOM + "from pyg_schnet.analysis.surfaces.isosurface import isosurface; "
 CUBE = ATOM + "from pyg_schnet.analysis.surfaces.cube import write_cube; "
+WATER = (
+    "import torch; from torch_geometric.data import Data; from pyg_schnet import SchNet; model = SchNet(8, 8, 1); "
+    "water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])); "
+)
+CRYSTAL = WATER + "water.cell, water.pbc = 9 * torch.eye(3)[None], torch.ones(1, 3, dtype=torch.bool); "
+STUDY = "from pyg_schnet.analysis import {0}; "
 PLOT = (
     ISOSURFACE + "from pyg_schnet.analysis.surfaces.potential_surface import PotentialSurface; "
     "mesh = isosurface(atom); surface = PotentialSurface(*mesh, mesh[0][:, 0], 0.0, 'eV', 6, atom.z, atom.pos); "
@@ -25,6 +31,18 @@ PLOT = (
         ("matplotlib", "from pyg_schnet.analysis.figure import new_figure; new_figure()", "plot"),
         ("skimage", ISOSURFACE + "isosurface(atom)", "plot"),
         ("plotly", PLOT + "potential_surface_plot(surface)", "plot"),
+        (
+            "sklearn",
+            WATER
+            + STUDY.format("embedding_map, group_separation")
+            + "group_separation(embedding_map(model, [3, 11, 9]))",
+            "plot",
+        ),
+        ("scipy.optimize", WATER + STUDY.format("relaxed") + "relaxed(model, water)", "md"),
+        ("phonopy", CRYSTAL + STUDY.format("phonons") + "phonons(model, water, 1)", "phonons"),
+        ("ase", WATER + STUDY.format("normal_modes") + "normal_modes(model, water)", "md"),
+        ("ase", WATER + STUDY.format("draw_decomposition") + "draw_decomposition(model, water)", "md"),
+        ("matplotlib", WATER + STUDY.format("draw_filters") + "draw_filters(model)", "plot"),
         ("ase", CUBE + "write_cube('/dev/null', atom, lambda points: points[:, 0])", "md"),
     ],
 )

@@ -58,5 +58,6 @@ def count(name: str, value: Any, least: int = 1, most: int | None = None) -> int
     number = int(value)
     if number < least or (most is not None and number > most):
         upper = "" if most is None else f" and at most {most:,}"
-        raise ValueError(f"`{name}` must be at least {least}{upper}, got {value}")
+        range_ = f"{least}, there is no other" if most == least else f"at least {least}{upper}"
+        raise ValueError(f"`{name}` must be {range_}, got {value}")
     return number

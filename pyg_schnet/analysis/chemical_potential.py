@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import Batch, Data
 from tqdm import tqdm
 
+from pyg_schnet.analysis.checks import count
 from pyg_schnet.graph import check_structures, radius_graph
 from pyg_schnet.graph.edges import between, shift_vectors, squared_norm
 from pyg_schnet.graph.points import Surroundings
@@ -104,7 +105,7 @@ def local_chemical_potential(
             for piece in bar
         ]
         values = torch.cat(found) if found else structure.none()  # [P, C]
-        values = values[torch.argsort(order)] if len(found) > 1 else values
+        values = values[torch.argsort(order)]
     values = values.reshape(*points.shape[:-1], values.size(-1))
     return values.squeeze(-1) if values.size(-1) == 1 else values
 
@@ -128,10 +129,7 @@ class _Structure:
         self.pos, cell = usable(pos), usable(given["cell"])
         edge_index, edge_shift = given["edge_index"], given["edge_shift"]
         model.check_input(z, self.pos, edge_shift, cell, given["pbc"])
-        self.probe = _checked_probe(probe, z)
-        model.check_input(
-            self.probe, self.pos[:1].expand(1, 3) if len(z) else self.pos.new_zeros(1, 3), None, None, None
-        )
+        self.probe = _checked_probe(probe, model.embedding.weight.size(0) - 1).to(z.device)
         check_elements(model, torch.cat([z, self.probe]), strict)
         self.z, self.cell, self.pbc = z, None if cell is None else cell.double(), given["pbc"]
         self.batch = torch.zeros_like(z)
@@ -154,7 +152,10 @@ class _Structure:
     def checked(self, points: Any) -> Tensor:
         """Points as float64 [..., 3] where the structure is."""
         if isinstance(points, (np.ndarray, list, tuple)):
-            points = torch.as_tensor(np.asarray(points, dtype=np.float64))
+            try:
+                points = torch.as_tensor(np.asarray(points, dtype=np.float64))
+            except (TypeError, ValueError):
+                raise TypeError("`points` must be numbers in rows of three [P, 3], got others in a list") from None
         if not isinstance(points, Tensor) or not points.is_floating_point():
             kind = points.dtype if isinstance(points, Tensor) else type(points).__name__
             raise TypeError(f"`points` must be a floating-point tensor [P, 3], got {kind}")
@@ -177,9 +178,7 @@ class _Structure:
         if chunk is None:
             budget = EDGES_AT_ONCE + TIMES_THE_STRUCTURE * self.edge_index.size(1)
             chunk = max(1, budget // max(16, self.surroundings.degree(points[order])))
-        elif not isinstance(chunk, int) or isinstance(chunk, bool) or chunk < 1:
-            raise ValueError(f"`chunk` must be a positive number of points, got {chunk!r}")
-        yield from order.split(chunk) if order.numel() else ()
+        yield from order.split(count("chunk", chunk)) if order.numel() else ()
 
     def potential(self, points: Tensor) -> Tensor:
         """The potential at some points [P, C]."""
@@ -229,11 +228,11 @@ class _Structure:
             )
 
 
-def _checked_probe(probe: Any, z: Tensor) -> Tensor:
+def _checked_probe(probe: Any, largest: int) -> Tensor:
     if isinstance(probe, Tensor) and probe.numel() == 1 and not probe.is_floating_point():
         probe = int(probe)
     if not isinstance(probe, (int, np.integer)) or isinstance(probe, bool):
         raise TypeError(f"`probe` must be an atomic number, for example 6 for carbon, got {probe!r}")
-    if probe < 1:
-        raise ValueError(f"`probe` must be an atomic number from 1 on, got {probe}")
-    return torch.tensor([int(probe)], device=z.device)
+    if not 1 <= probe <= largest:
+        raise ValueError(f"`probe` must be an atomic number from 1 to {largest}, those of the model, got {probe}")
+    return torch.tensor([int(probe)])

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.evaluate import evaluation_mode
 from pyg_schnet.analysis.molecule import atoms_of
 from pyg_schnet.graph import check_structures
 from pyg_schnet.models import AtomisticModel, Committee
 from pyg_schnet.models.inputs import given_inputs
-from pyg_schnet.units import ENERGY
+from pyg_schnet.units import ENERGY, target_unit
 
 #: What is taken off the contributions where they are drawn.
 BASELINES = ("auto", "reference", "element", "none")
-_NO_TARGETS = ("pos", "cell", "forces", "stress")
 
 
 class Decomposition(NamedTuple):
@@ -84,8 +84,7 @@ def energy_decomposition(model: nn.Module, data: Data, *, less: str = "auto", ta
             f"`model` must be a model of atoms such as SchNet, got {type(model).__name__}; load() reads one"
         )
     first: Any = model[0] if isinstance(model, Committee) else model
-    if not 0 <= target < first.out_channels:
-        raise ValueError(f"`target` must be from 0 to {first.out_channels - 1}, got {target}")
+    target = count("target", target, least=0, most=first.out_channels - 1)
     z, _ = atoms_of(data)
     given = copy.copy(data).to(str(next(model.parameters()).device))
     with evaluation_mode(model):
@@ -93,7 +92,8 @@ def energy_decomposition(model: nn.Module, data: Data, *, less: str = "auto", ta
             shares, predicted = model.contributions(given).mean, model(given).mean
         else:
             shares, predicted = model.contributions(given), _prediction(model, given)
-    unit, factor = _unit(first.units, target)
+    unit = target_unit(first.units, target, first.out_channels)
+    unit, factor = ("eV", ENERGY[unit]) if unit in ENERGY else (unit, 1.0)
     contributions = factor * shares[:, target].detach().cpu().double()
     baseline, words = _baseline(first, z, contributions, less, target, factor)
     how = first.readout.reference
@@ -124,11 +124,3 @@ def _baseline(
         sums = torch.zeros(len(kinds), dtype=torch.float64).index_add(0, place, contributions)
         return (sums / place.bincount())[place], "the mean of its element"
     return torch.zeros_like(contributions), ""
-
-
-def _unit(units: dict[str, str], target: int) -> tuple[str, float]:
-    """Unit of what is returned, and the factor from that of the model to it."""
-    targets = [name for name in units if name not in _NO_TARGETS]
-    name = "energy" if "energy" in units else targets[target] if target < len(targets) else None
-    unit = "" if name is None else units[name]
-    return ("eV", ENERGY[unit]) if unit in ENERGY else (unit, 1.0)

@@ -9,12 +9,15 @@ import torch
 from torch_geometric.data import Data
 from tqdm import tqdm
 
+from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.decomposition_figure import draw_decomposition
 from pyg_schnet.analysis.embeddings.embedding_figure import draw_embeddings
 from pyg_schnet.analysis.embeddings.embedding_order import group_separation, order_within_groups
 from pyg_schnet.analysis.embeddings.embeddings import EmbeddingMap, embedding_map, nearest_elements
+from pyg_schnet.analysis.figure import blank_figure
 from pyg_schnet.analysis.filters.filter_figures import draw_all_filters, draw_filters
 from pyg_schnet.analysis.filters.filters import filter_cut
+from pyg_schnet.analysis.molecule import atoms_of
 from pyg_schnet.analysis.page import Page
 from pyg_schnet.analysis.surfaces.potential_cut import potential_cut
 from pyg_schnet.analysis.surfaces.potential_cut_figure import draw_potential_cut
@@ -25,7 +28,9 @@ from pyg_schnet.analysis.vibrations.mode_figures import draw_spectrum
 from pyg_schnet.analysis.vibrations.modes import NormalModes
 from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
 from pyg_schnet.analysis.vibrations.relaxation import relaxed
-from pyg_schnet.models.committee import Committee
+from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.committee import Committee, CommitteePotential
+from pyg_schnet.models.potential import Potential
 from pyg_schnet.units import SYMBOLS
 
 #: Vibrations are computed of so many atoms at most: the Hessian takes three backward passes an atom.
@@ -52,8 +57,8 @@ def look(
     all pictures and scripts and needs no network.
 
     Args:
-        model: A model with the papers' layers, or a committee, of which the first member's filters and embeddings are
-            shown.
+        model: A model with the papers' layers, a potential of one, or a committee, of which the first member's filters
+            and embeddings are shown.
         data: One structure with ``z`` and ``pos``, in crystals ``cell`` and ``pbc``; ``None`` for the model alone.
         path: File to write.
         distances: Structures, or distances in Angstrom, to be drawn beneath the filters; ``None`` for those of
@@ -67,9 +72,18 @@ def look(
         The path.
 
     Raises:
-        ImportError: If matplotlib or plotly is missing.
-        TypeError: If ``model`` is none.
+        ImportError: If matplotlib is missing; sections that need other packages say so.
+        TypeError: If ``model`` is none, or ``data`` no ``Data``.
+        ValueError: If ``data`` is no single structure.
     """
+    model = model.model if isinstance(model, (Potential, CommitteePotential)) else model
+    if not isinstance(model, (AtomisticModel, Committee)):
+        raise TypeError(
+            f"`model` must be a model of atoms such as SchNet, got {type(model).__name__}; load() reads one from a file"
+        )
+    if data is not None:
+        atoms_of(data)  # says what is wrong with it
+    blank_figure(1.0, 1.0)  # without pictures there is no page
     one = model[0] if isinstance(model, Committee) else model
     page = Page(title or f"What {type(one).__name__} learned", _summary(model, data))
     sections: dict[str, Callable[[Page], None]] = {
@@ -91,7 +105,7 @@ def look(
             warnings.simplefilter("always", UserWarning)
             try:
                 write(page)
-            except (ValueError, TypeError, RuntimeError) as error:
+            except (ValueError, TypeError, RuntimeError, ImportError) as error:
                 page.note(f"Not shown: {error}.")
         for warning in said:
             page.note(f"Note that {warning.message}.")
@@ -195,7 +209,7 @@ def _decomposition(page: Page, model: Any, data: Data) -> None:
 
 
 def _potential(page: Page, model: Any, data: Data, probe: int) -> None:
-    symbol = SYMBOLS[probe]
+    symbol = SYMBOLS[count("probe", probe, most=len(SYMBOLS) - 1)]
     if _is_periodic(data):
         cut = potential_cut(model, data, probe=probe, progress=False)
         page.figure(draw_potential_cut(cut), f"What a probe of {symbol} feels on a plane of the lattice.")
@@ -211,7 +225,7 @@ def _vibrations(page: Page, model: Any, data: Data, relax: bool) -> None:
     if data.z.numel() > MOST_ATOMS:
         page.note(f"Vibrations are shown of at most {MOST_ATOMS} atoms; this structure has {data.z.numel()}.")
         return
-    place = relaxed(model, data) if relax else data
+    place = relaxed(model, data, progress=False) if relax else data
     modes = normal_modes(model, place)
     page.figure(draw_spectrum(modes), "Wavenumbers of the vibrations" + (" at the nearest minimum." if relax else "."))
     page.table(_levels(modes), ("wavenumber (1/cm)", "modes"))

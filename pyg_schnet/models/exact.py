@@ -15,7 +15,7 @@ from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.committee import Committee, CommitteePotential
 from pyg_schnet.models.potential import Potential
 from pyg_schnet.models.tabulated import TabulatedModel
-from pyg_schnet.units import ENERGY
+from pyg_schnet.units import ENERGY, target_unit
 
 
 def exact_copy(model: AtomisticModel) -> AtomisticModel:
@@ -27,13 +27,14 @@ def exact_copy(model: AtomisticModel) -> AtomisticModel:
     Returns:
         The copy, on the same device, or on the CPU if that has no float64.
     """
-    own: Any = copy.deepcopy(model)
-    if isinstance(own, TabulatedModel):
-        own.unfreeze()
-        own.filters = "exact"
-    device = own.embedding.weight.device
-    own.to(device="cpu" if device.type == "mps" else device, dtype=torch.float64)
-    copied: AtomisticModel = own.eval().requires_grad_(False)
+    with torch.inference_mode(False):  # or its derivatives were none
+        own: Any = copy.deepcopy(model)
+        if isinstance(own, TabulatedModel):
+            own.unfreeze()
+            own.filters = "exact"
+        device = own.embedding.weight.device
+        own.to(device="cpu" if device.type == "mps" else device, dtype=torch.float64)
+        copied: AtomisticModel = own.eval().requires_grad_(False)
     return copied
 
 
@@ -73,11 +74,15 @@ class ExactPotential:
         for member in members:
             Potential(member)  # raises unless it has an energy to differentiate
         self.potentials = [Potential(exact_copy(member), strict=strict) for member in members]
-        unit = energy_unit or members[0].units.get("energy", "eV")
-        if unit not in ENERGY:
-            raise ValueError(f"the energy of the model must be in one of {', '.join(ENERGY)}, got {unit!r}")
-        self.unit_factor = ENERGY[unit]
         self.per_atom = members[0].config.get("readout") == "mean"
+        unit = energy_unit or target_unit(members[0].units) or "eV"
+        unit = unit.removesuffix("/atom") if self.per_atom else unit
+        if unit not in ENERGY:
+            raise ValueError(
+                f"the energy of the model must be in one of {', '.join(ENERGY)}, got {unit!r}; pass `energy_unit` if "
+                "that is not so"
+            )
+        self.unit_factor = ENERGY[unit]
         self.device = self.potentials[0].model.embedding.weight.device
 
     @property

@@ -128,6 +128,16 @@ def test_chunks_change_nothing(scramble):
             )
 
 
+def test_points_keep_their_order_among_many_images(scramble):
+    cell = 11.0 * torch.eye(3, dtype=torch.float64)[None]
+    pos = 11.0 * torch.rand(90, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    model, data = network("jcp2018", scramble, cutoff=2.5), Data(z=torch.full((90,), 6), pos=pos, cell=cell, pbc=EVERY)
+    points = 11.0 * torch.rand(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    together = local_chemical_potential(model, data, points)  # all in one chunk, near ones after one another
+    alone = [local_chemical_potential(model, data, point[None]) for point in points]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("far", [0.0, 3e4])
 def test_float32_is_the_same_to_its_digits_wherever_the_crystal_is(far, scramble):
     exact, data = network("jcp2018-materials", scramble), diamond()
@@ -234,11 +244,12 @@ class Gossip(SchNet):
         (Gossip(8, 8, 1), {}, {}, ValueError, "Gossip lets a probe change the features"),
         (EnnS2S(16), {}, {}, ValueError, "contributions of atoms exist"),
         (SchNet(8, 8, 1, readout="dipole"), {}, {}, ValueError, "contributions of atoms exist"),
-        (None, {}, {"probe": 0}, ValueError, "atomic number from 1 on, got 0"),
+        (None, {}, {"probe": 0}, ValueError, "`probe` must be an atomic number from 1 to 118, .* got 0"),
         (None, {}, {"probe": 6.0}, TypeError, "must be an atomic number"),
-        (None, {}, {"probe": 200}, ValueError, "200"),
-        (None, {}, {"chunk": 0}, ValueError, "`chunk` must be a positive number"),
+        (None, {}, {"probe": 200}, ValueError, "`probe` must be .* from 1 to 118, .* got 200"),
+        (None, {}, {"chunk": 0}, ValueError, "`chunk` must be at least 1, got 0"),
         (None, {}, {"points": torch.zeros(4, 2)}, ValueError, r"shape \[P, 3\], got \[4, 2\]"),
+        (None, {}, {"points": [[0.0, 0.0, 2.0], [1.0]]}, TypeError, "`points` must be numbers in rows of three"),
         (None, {}, {"points": torch.zeros(4, 3, dtype=torch.long)}, TypeError, "floating-point tensor"),
         (
             None,

@@ -102,8 +102,14 @@ def test_several_targets_and_training_mode():
     second = energy_decomposition(model, data, target=1)
     assert second.total == pytest.approx(float(model(data)[0, 1].detach()), abs=1e-6)
     assert model.training
-    with pytest.raises(ValueError, match="from 0 to 1, got 2"):
+    with pytest.raises(ValueError, match="`target` must be at least 0 and at most 1, got 2"):
         energy_decomposition(model, data, target=2)
+    with pytest.raises(TypeError, match="`target` must be an integer, got str"):
+        energy_decomposition(model, data, target="gap")
+    model.units = {"pos": "Ang", "mu": "D", "gap": "kcal/mol"}  # of the same targets, in their order
+    converted = energy_decomposition(model, data, target=1)
+    assert converted.unit == "eV"
+    assert converted.total == pytest.approx(KCAL_PER_MOL * second.total)
 
 
 def test_committee_and_potentials():

@@ -252,6 +252,8 @@ def test_figure():
         (lambda m: embedding_map(m, []), ValueError, "two different elements, got none"),
         (lambda m: embedding_map(m, [6, 6]), ValueError, "two different elements, got C, C"),
         (lambda m: embedding_map(m, [6, 119]), ValueError, "from 1 to 118"),
+        (lambda m: embedding_map(m, [6, 1.5]), TypeError, "symbols or atomic numbers, got 1.5"),
+        (lambda m: embedding_map(m, [6, None]), TypeError, "symbols or atomic numbers, got None"),
         (lambda m: embedding_map(m, ["C", "Unobtainium"]), ValueError, "symbol of an element, got 'Unobtainium'"),
         (lambda m: order_within_groups(embedding_map(m, [1, 3, 9])), ValueError, "a group with at least three"),
         (lambda m: group_separation(embedding_map(m, [1, 6, 8])), ValueError, "two elements of one of them, got 3"),

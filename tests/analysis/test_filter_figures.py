@@ -120,3 +120,8 @@ def test_bad_input():
         draw_filter_cut(plain_cut(), number=3)
     with pytest.raises(ValueError, match="no cut to draw"):
         draw_filter_cuts({})
+
+
+def test_filters_of_sixteen_bits():
+    figure = draw_filters(small().bfloat16(), np.array([1.0, 2.0]))
+    assert len(figure.axes) == 2

@@ -114,3 +114,12 @@ def test_bad_input(charges):
     crystal = Data(z=data.z, pos=data.pos, cell=4 * torch.eye(3)[None], pbc=torch.ones(1, 3, dtype=torch.bool))
     with pytest.raises(ValueError, match="not defined in periodic structures"):
         infrared_intensities(modes, charges, crystal)
+
+
+def test_in_inference_mode_they_are_the_same(charges):
+    pos = torch.tensor([[0.0, 0, 0], [0.0, 0.55, 0.73]], dtype=torch.float64)
+    expected = dipole_derivatives(charges, Data(z=torch.tensor([1, 9]), pos=pos))
+    with torch.inference_mode():
+        inside = Data(z=torch.tensor([1, 9]), pos=pos.clone())
+        torch.testing.assert_close(dipole_derivatives(charges, inside), expected)
+    torch.testing.assert_close(dipole_derivatives(charges, inside), expected)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from pyg_schnet import SchNet
+from pyg_schnet import Potential, SchNet
 from pyg_schnet.analysis import look
 from pyg_schnet.models import DTNN, Committee
 from pyg_schnet.models.elements import TrainingSet
@@ -106,3 +106,41 @@ def test_large_structures_have_no_vibrations(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.import_module("pyg_schnet.analysis.look"), "MOST_ATOMS", 2)
     found = parts(look(small(), water(), tmp_path / "page.html", progress=False))
     assert "at most 2 atoms; this structure has 3" in found["Vibrations"]
+
+
+def test_a_potential_is_looked_through(tmp_path):
+    found = parts(look(Potential(small()), path=tmp_path / "page.html", progress=False))
+    assert "<img" in found["Filters"]
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "error", "match"),
+    [
+        ("model.safetensors", None, TypeError, "`model` must be a model of atoms such as SchNet, got str"),
+        (torch.nn.Linear(1, 1), None, TypeError, "got Linear"),
+        (None, "water.xyz", TypeError, "`data` must be a Data"),
+        (
+            None,
+            Data(z=torch.tensor([1, 1]), pos=torch.eye(3)[:2], batch=torch.tensor([0, 1])),
+            ValueError,
+            "one struct",
+        ),
+    ],
+)
+def test_bad_input(tmp_path, model, data, error, match):
+    with pytest.raises(error, match=match):
+        look(small() if model is None else model, data, tmp_path / "page.html", progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_impossible_probe_and_a_missing_package_are_said(tmp_path, monkeypatch):
+    module = importlib.import_module("pyg_schnet.analysis.look")
+
+    def missing(*_, **__):
+        raise ImportError('drawing atoms needs the radii of ASE; pip install "pyg_schnet[md]"')
+
+    monkeypatch.setattr(module, "draw_decomposition", missing)
+    monkeypatch.setattr(module, "MOST_ATOMS", 2)
+    found = parts(look(small(), water(), tmp_path / "page.html", probe=200, progress=False))
+    assert "needs the radii of ASE" in found["Prediction and contributions of the atoms"]
+    assert "`probe` must be at least 1 and at most 118, got 200" in found["Local chemical potential"]

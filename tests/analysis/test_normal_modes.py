@@ -309,3 +309,35 @@ def test_without_ase_masses_must_be_given(monkeypatch):
     with pytest.raises(ImportError, match=r'pip install "pyg_schnet\[md\]" or pass `masses`'):
         normal_modes(Springs(5.0, 1.5), pair)
     assert len(normal_modes(Springs(5.0, 1.5), pair, masses=[12.0, 12.0])) == 6
+
+
+def test_in_inference_mode_they_are_the_same(ethanol):
+    torch.manual_seed(0)
+    model = SchNet(8, 8, 1)
+    expected = quiet(model, ethanol).wavenumbers
+    with torch.inference_mode():
+        inside = Data(z=ethanol.z.clone(), pos=ethanol.pos.clone())
+        torch.testing.assert_close(quiet(model, inside).wavenumbers, expected)
+        hessian = SchNetCalculator(model).get_hessian(molecule("CH3CH2OH"))
+    assert np.abs(hessian).max() > 0
+    torch.testing.assert_close(quiet(model, inside).wavenumbers, expected)
+
+
+def test_units_of_energies_by_any_name(ethanol):
+    torch.manual_seed(0)
+    model = SchNet(8, 8, 1)
+    expected = quiet(model, ethanol, energy_unit="kcal/mol").wavenumbers
+    model.units = {"pos": "Ang", "U0": "kcal/mol"}
+    torch.testing.assert_close(quiet(model, ethanol).wavenumbers, expected)
+    model.units = {"alpha": "a0^3"}
+    with pytest.raises(ValueError, match="got 'a0\\^3'; pass `energy_unit`"):
+        normal_modes(model, ethanol)
+
+
+def test_energies_per_atom_in_their_unit(ethanol):
+    """An energy per atom is as many times smaller as there are atoms, and may say so."""
+    torch.manual_seed(0)
+    total, mean = SchNet(8, 8, 1), SchNet(8, 8, 1, readout="mean")
+    mean.load_state_dict(total.state_dict())
+    mean.units = {"energy": "eV/atom"}
+    torch.testing.assert_close(quiet(mean, ethanol).wavenumbers, quiet(total, ethanol).wavenumbers)

@@ -185,7 +185,7 @@ def test_bad_input():
             phonons(model, data, wrong)
     with pytest.raises(ValueError, match="`distance` must be a small length"):
         phonons(model, data, 2, distance=0.0)
-    with pytest.raises(ValueError, match="`chunk` must be a positive integer"):
+    with pytest.raises(ValueError, match="`chunk` must be at least 1, got 0"):
         phonons(model, data, 2, chunk=0)
     with pytest.warns(UserWarning, match="crystal is no minimum: .* imaginary frequencies down to .* THz"):
         phonons(Springs(20.0, 1.5, cutoff=2.0), chain(1.2), (1, 1, 4))
@@ -200,3 +200,5 @@ def test_without_phonopy(monkeypatch):
 def test_progress_of_many_chunks(capsys):
     phonons(Springs(20.0, 1.5, cutoff=2.0), chain(1.5), (1, 1, 4), chunk=1)
     assert "displaced cells" in capsys.readouterr().err
+    phonons(Springs(20.0, 1.5, cutoff=2.0), chain(1.5), (1, 1, 4), chunk=1, progress=False)
+    assert capsys.readouterr().err == ""

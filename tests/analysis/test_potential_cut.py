@@ -129,6 +129,8 @@ def test_all_may_be_left_out(make_model):
         ({"axes": [[1, 0, 0]]}, ValueError, r"`axes` must be finite numbers \[2, 3\]"),
         ({"origin": [0, float("nan"), 0]}, ValueError, r"`origin` must be finite numbers \[3\]"),
         ({"size": -1.0}, ValueError, "`size`.* must be positive"),
+        ({"size": (1.0, 2.0, 3.0)}, ValueError, "`size` must be a width and a height"),
+        ({"origin": "top"}, TypeError, r"`origin` must be numbers \[3\] in Angstrom, got 'top'"),
         ({"size": "8"}, TypeError, "`size`.* must be a number"),
         ({"resolution": 0.0}, ValueError, "`resolution`.* must be positive"),
         ({"size": 1.0, "resolution": 2.0}, ValueError, "`resolution` must not be larger than the cut, 1 by 1 Angstrom"),

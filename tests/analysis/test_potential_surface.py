@@ -65,7 +65,7 @@ def test_one_of_several_targets(make_model):
     second = potential_surface(model, WATER, spacing=0.25, target=1)
     assert (second.unit, second.reference) == ("D", 2.0)
     torch.testing.assert_close(second.values, every[:, 1])
-    with pytest.raises(ValueError, match="`target` must be one of the model's 3, counted from 0, got 3"):
+    with pytest.raises(ValueError, match="`target` must be at least 0 and at most 2, got 3"):
         potential_surface(model, WATER, spacing=0.25, target=3)
 
 

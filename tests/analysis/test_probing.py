@@ -1,9 +1,12 @@
 import math
 
+import pytest
 import torch
 from torch_geometric.data import Data
 
-from pyg_schnet.analysis.surfaces.probing import atoms_near, closest
+from pyg_schnet import SchNet
+from pyg_schnet.analysis.surfaces.probing import atoms_near, closest, feel
+from pyg_schnet.units import KCAL_PER_MOL
 
 
 def test_closest_of_several_atoms_against_all_images():
@@ -31,3 +34,23 @@ def test_nothing_near():
         near = atoms_near(data, points, 1.0)
         assert near.arrow.shape == (0, 3)
         assert closest(near, len(points))[0].tolist() == [math.inf] * len(points)
+
+
+@pytest.mark.parametrize(
+    ("units", "targets", "unit", "factor"),
+    [
+        ({}, 1, "eV", 1.0),
+        ({"pos": "Ang", "U0": "kcal/mol"}, 1, "eV", KCAL_PER_MOL),
+        ({"forces": "eV/Ang", "alpha": "a0^3"}, 1, "a0^3", 1.0),
+        ({"pos": "Ang", "mu": "D", "gap": "kcal/mol"}, 2, "eV", KCAL_PER_MOL),
+        ({"pos": "Ang", "gap": "kcal/mol"}, 2, "", 1.0),  # of which of the two is not known
+    ],
+)
+def test_units_are_those_of_the_target(units, targets, unit, factor):
+    model, atom = SchNet(8, 8, 1, out_channels=targets), Data(z=torch.tensor([6]), pos=torch.zeros(1, 3))
+    point, last = torch.tensor([[0.0, 0, 2]]), targets - 1
+    plain = feel(model, atom, point, target=last).values
+    model.units = units
+    found = feel(model, atom, point, target=last)
+    assert found.unit == unit
+    torch.testing.assert_close(found.values, factor * plain)

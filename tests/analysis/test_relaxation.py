@@ -73,7 +73,7 @@ def test_bad_input():
     far = Data(z=torch.tensor([6, 6]), pos=torch.tensor([[0.0, 0, 0], [0.0, 0, 4.0]]))
     with pytest.raises(RuntimeError, match=r"largest force is .* after 1 steps, expected 1e-06; raise `max_steps`"):
         relaxed(Springs(5.0, 1.0), far, max_steps=1)
-    with pytest.raises(ValueError, match="`max_force` must be positive"):
+    with pytest.raises(ValueError, match="`max_force`, eV/Angstrom, must be positive"):
         relaxed(Springs(5.0, 1.0), far, max_force=0.0)
 
 

@@ -43,13 +43,14 @@ def test_infrared_strengths(modes):
     found = spectrum(modes, torch.arange(12.0), tolerance=1e-3)
     assert found.strengths.tolist() == [6 + 7, 8 + 9 + 10, 11]
     assert found.infrared
+    assert torch.equal(spectrum(modes, list(range(12)), tolerance=1e-3).strengths, found.strengths)
 
 
 def test_bad_spectra(modes):
     for options, message in (
-        ({"width": 0.0}, "`width` must be positive"),
+        ({"width": 0.0}, r"`width`, cm\^-1, must be positive"),
         ({"shape": "box"}, "`shape` must be 'lorentz' or 'gauss', got 'box'"),
-        ({"points": 1}, "`points` must be an integer of at least 2"),
+        ({"points": 1}, "`points` must be at least 2, got 1"),
         ({"intensities": torch.ones(3)}, r"`intensities` must have shape \[12\], one for each mode, got \[3\]"),
     ):
         with pytest.raises(ValueError, match=message):

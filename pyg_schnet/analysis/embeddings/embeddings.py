@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -79,7 +80,7 @@ def embedding_map(
         The map, on the CPU.
 
     Raises:
-        TypeError: If ``model`` is no module.
+        TypeError: If ``model`` is no module, or an element neither a symbol nor an integer.
         ValueError: If the model has no embeddings or does not know its elements, there are less than two or two equal
             elements, the model has none of them, or all embeddings are equal.
 
@@ -206,7 +207,7 @@ def _numbers(model: Any, elements: Iterable[int | str] | None, least: int, max_z
         numbers = [number for number in often if group_of(number) in MAIN_GROUPS]
     else:
         given = [elements] if isinstance(elements, (int, str)) else list(elements)
-        numbers = [_number_of(one) if isinstance(one, str) else int(one) for one in given]
+        numbers = [_number_of(one) for one in given]
     if len(numbers) < 2 or len(set(numbers)) < len(numbers):
         raise ValueError(f"expected at least two different elements, got {_listed(numbers) or 'none'}")
     if min(numbers) < 1 or max(numbers) > min(max_z, 118):
@@ -220,10 +221,15 @@ def _numbers(model: Any, elements: Iterable[int | str] | None, least: int, max_z
     return numbers
 
 
-def _number_of(symbol: str) -> int:
-    if symbol not in SYMBOLS[1:]:
-        raise ValueError(f"expected the symbol of an element, got {symbol!r}")
-    return SYMBOLS.index(symbol)
+def _number_of(element: Any) -> int:
+    if isinstance(element, str):
+        if element not in SYMBOLS[1:]:
+            raise ValueError(f"expected the symbol of an element, got {element!r}")
+        return SYMBOLS.index(element)
+    whole = isinstance(element, Integral) or (isinstance(element, Tensor) and not element.is_floating_point())
+    if isinstance(element, bool) or not whole:
+        raise TypeError(f"`elements` must be symbols or atomic numbers, got {element!r}")
+    return int(element)
 
 
 def _listed(numbers: list[int]) -> str:

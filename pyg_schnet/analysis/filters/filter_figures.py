@@ -51,7 +51,7 @@ def draw_filter(
     """
     _check_block(block, len(curves.values))
     values = curves.values[block].detach().cpu().double()  # [D, F]
-    places = curves.distances.cpu().numpy()
+    places = curves.distances.cpu().double().numpy()
     inside = _between(places, distances)
     chosen = _chosen(values[inside], filters)
     axes = new_axes(axes, 5.0, 3.6)

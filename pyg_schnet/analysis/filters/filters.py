@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from tqdm import tqdm
 
+from pyg_schnet.analysis.checks import count, positive
 from pyg_schnet.analysis.evaluate import evaluation_mode
 from pyg_schnet.analysis.filters.radial_filters import RadialFilter, default_reach, radial_filters
 from pyg_schnet.graph.lattice import lattice_of
@@ -152,8 +153,7 @@ def filter_cut(
     filters = radial_filters(model, basis)
     if not -len(filters) <= block < len(filters):
         raise ValueError(f"`block` must be from {-len(filters)} to {len(filters) - 1}, got {block}")
-    if not 0.0 < width < float("inf") or resolution < 2:
-        raise ValueError(f"`width` must be positive and `resolution` at least 2, got {width} and {resolution}")
+    width, resolution = positive("width", width, "Angstrom"), count("resolution", resolution, least=2)
     chosen = filters[block]
     side = torch.linspace(-0.5 * width, 0.5 * width, resolution, dtype=torch.float64)
     right, up = _directions(plane)
@@ -251,7 +251,10 @@ def _directions(plane: Tensor | ArrayLike | None) -> tuple[Tensor, Tensor]:
 
 
 def _checked_distances(distances: Tensor | ArrayLike) -> Tensor:
-    places = torch.as_tensor(distances).detach().double()
+    try:
+        places = torch.as_tensor(distances).detach().double()
+    except (TypeError, ValueError):
+        raise TypeError(f"`distances` must be a row of numbers in Angstrom [D], got {distances!r}") from None
     if places.dim() != 1 or len(places) == 0:
         raise ValueError(f"`distances` must be a row of numbers in Angstrom [D], got {list(places.shape)}")
     if not bool((places.isfinite() & (places >= 0.0)).all()):

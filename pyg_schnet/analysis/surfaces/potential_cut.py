@@ -125,7 +125,10 @@ def potential_cut(
 
 
 def _vector(name: str, given: Any, shape: tuple[int, ...]) -> Tensor:
-    found = torch.as_tensor(given, dtype=torch.float64).cpu()
+    try:
+        found = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be numbers {list(shape)} in Angstrom, got {given!r}") from None
     if found.shape != shape or not found.isfinite().all():
         raise ValueError(f"`{name}` must be finite numbers {list(shape)} in Angstrom, got {found.tolist()}")
     return found
@@ -168,7 +171,10 @@ def _default_axes(data: Data, crystal: bool) -> Tensor:
 
 
 def _sides(size: Any, resolution: float) -> tuple[Tensor, Tensor]:
-    width, height = size if isinstance(size, (tuple, list)) else (size, size)
+    both = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(both) != 2:
+        raise ValueError(f"`size` must be a width and a height in Angstrom, or one number for both, got {size}")
+    width, height = both
     width, height = positive("size", width, "Angstrom"), positive("size", height, "Angstrom")
     resolution = positive("resolution", resolution, "Angstrom")
     if resolution > min(width, height):

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.chemical_potential import local_chemical_potential
 from pyg_schnet.analysis.molecule import atoms_of
 from pyg_schnet.graph.points import Surroundings
 from pyg_schnet.models.committee import Committee
-from pyg_schnet.units import ENERGY
+from pyg_schnet.units import ENERGY, target_unit
 
 
 class Felt(NamedTuple):
@@ -65,8 +66,7 @@ def feel(model: Any, data: Data, points: Tensor, probe: int = 6, target: int = 0
     with torch.no_grad():
         values = local_chemical_potential(model, data, points, probe, progress=progress).detach().cpu()
     values = values.unsqueeze(-1) if values.dim() == 1 else values  # [P, C]
-    if not isinstance(target, int) or not 0 <= target < values.size(1):
-        raise ValueError(f"`target` must be one of the model's {values.size(1)}, counted from 0, got {target!r}")
+    target = count("target", target, least=0, most=values.size(1) - 1)
     if bad := int((~values[:, target].isfinite()).sum()):
         raise ValueError(
             f"the model gives a local chemical potential that is not finite at {bad} of {len(values)} points; look at "
@@ -76,14 +76,13 @@ def feel(model: Any, data: Data, points: Tensor, probe: int = 6, target: int = 0
     members = list(model) if isinstance(model, Committee) else [model]
     element = torch.tensor([int(probe)])
     references = [float(one.reference(element.to(one.reference.mean.device))[0, target]) for one in members]
-    factor, unit = _in_ev(members[0].units, target)
+    factor, unit = _in_ev(members[0], target)
     return Felt(factor * values[:, target], factor * float(np.mean(references)), unit)
 
 
-def _in_ev(units: dict[str, str], target: int) -> tuple[float, str]:
+def _in_ev(model: Any, target: int) -> tuple[float, str]:
     """Factor to eV, and the unit in the end; the contribution of an atom to a mean is one per atom."""
-    names = list(units.values())
-    unit = units.get("energy", names[target] if target < len(names) else "eV" if not names else "")
+    unit = target_unit(model.units, target, model.out_channels) if model.units else "eV"
     unit = unit.removesuffix("/atom")
     return (ENERGY[unit], "eV") if unit in ENERGY else (1.0, unit)
 

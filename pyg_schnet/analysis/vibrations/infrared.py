@@ -12,6 +12,7 @@ from pyg_schnet.analysis.vibrations.single import single_structure
 from pyg_schnet.models import Committee
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.exact import exact_copy
+from pyg_schnet.models.potential import usable
 from pyg_schnet.nn.moments import DipoleMoment
 from pyg_schnet.units import DALTON, DEBYE, ELECTRONVOLT
 
@@ -108,7 +109,7 @@ def _derivatives(model: AtomisticModel, structure: Data) -> Tensor:
     own.readout.magnitude = False
     device = own.embedding.weight.device
     with torch.inference_mode(False), torch.enable_grad():
-        pos = structure.pos.to(device).requires_grad_()
-        dipole = own(structure.z.to(device), pos)[0]  # [3]
+        pos = usable(structure.pos).to(device).requires_grad_()
+        dipole = own(usable(structure.z).to(device), pos)[0]  # [3]
         columns = [torch.autograd.grad(component, pos, retain_graph=True)[0] for component in dipole]
     return torch.stack(columns, dim=-1).cpu()

@@ -125,7 +125,12 @@ def _warn_of_slope(modes: NormalModes, atom: int) -> None:
     imaginary = int((modes.wavenumbers < -math.sqrt(_ROUND_OFF) * stiffest).sum())
     if imaginary == 0 and modes.largest_force <= _AT_REST:
         return
-    found = f"; {imaginary} of its modes are imaginary, negative numbers here" if imaginary else ""
+    modes_are = (
+        "1 of its modes is imaginary, a negative number"
+        if imaginary == 1
+        else (f"{imaginary} of its modes are imaginary, negative numbers")
+    )
+    found = f"; {modes_are} here" if imaginary else ""
     warnings.warn(
         f"the structure is no minimum: the largest force is {modes.largest_force:.3g} eV/Angstrom, on atom {atom} "
         f"({SYMBOLS[int(modes.z[atom])]}){found}; relax it first, for example relaxed(potential, data)",

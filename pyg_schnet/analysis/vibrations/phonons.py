@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from tqdm import tqdm
 
+from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.vibrations.masses import atomic_masses
 from pyg_schnet.analysis.vibrations.single import periodic_axes, single_structure
 from pyg_schnet.graph import radius_graph
@@ -35,6 +36,7 @@ def phonons(
     masses: Tensor | Sequence[float] | None = None,
     chunk: int | None = None,
     energy_unit: str | None = None,
+    progress: bool = True,
 ) -> Any:
     r"""Force constants of a crystal by finite displacements, as a ``Phonopy`` that all of phonopy's methods take.
 
@@ -61,6 +63,7 @@ def phonons(
         masses: Masses in atomic mass units [n]; ``None`` for those of the structure, else standard atomic weights.
         chunk: Number of supercells that are evaluated at a time; ``None`` for as many as memory surely bears.
         energy_unit: Unit of the model's energies; ``None`` for what the model says, eV if it says nothing.
+        progress: Whether to show a progress bar if there are several chunks.
 
     Returns:
         ``phonopy.Phonopy`` with force constants in eV/Angstrom^2: frequencies in THz, imaginary ones negative.
@@ -83,7 +86,7 @@ def phonons(
     exact, unit_cell = ExactPotential(potential, energy_unit), single_structure(data)
     phonon = _displaced(unit_cell, atomic_masses(data, masses), supercell, distance, primitive)
     cells = [phonon.supercell, *phonon.supercells_with_displacements]
-    forces = _forces(exact, cells, unit_cell.pbc, chunk)
+    forces = _forces(exact, cells, unit_cell.pbc, chunk, progress)
     phonon.forces = forces[1:]  # those of the cell at rest cancel: there is a displacement against each
     phonon.produce_force_constants(show_drift=False)
     phonon.symmetrize_force_constants(show_drift=False)
@@ -136,7 +139,7 @@ def _matrix(supercell: Any) -> ndarray:
     )
 
 
-def _forces(exact: ExactPotential, cells: list[Any], pbc: Tensor, chunk: int | None) -> ndarray:
+def _forces(exact: ExactPotential, cells: list[Any], pbc: Tensor, chunk: int | None, progress: bool) -> ndarray:
     """Forces on the atoms of all cells [cells, n, 3], some of them at a time."""
     structures = [
         Data(
@@ -151,11 +154,10 @@ def _forces(exact: ExactPotential, cells: list[Any], pbc: Tensor, chunk: int | N
         first = structures[0]
         edges = radius_graph(first.pos, exact.cutoff, cell=first.cell, pbc=first.pbc).edge_index.size(1)
         chunk = max(1, _EDGES_AT_ONCE // max(edges, 1))
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1:
-        raise ValueError(f"`chunk` must be a positive integer, a number of supercells, got {chunk!r}")
+    chunk = count("chunk", chunk)
     found: list[Tensor] = []
     starts = range(0, len(structures), chunk)
-    for start in tqdm(starts, "displaced cells", disable=len(starts) < 2, leave=False):
+    for start in tqdm(starts, "displaced cells", disable=not progress or len(starts) < 2, leave=False):
         batch = Batch.from_data_list(structures[start : start + chunk])
         found.append(exact(batch)[1].detach().cpu())
     return torch.cat(found).view(len(cells), -1, 3).numpy()

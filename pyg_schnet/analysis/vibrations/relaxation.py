@@ -8,6 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 from tqdm import tqdm
 
+from pyg_schnet.analysis.checks import count, positive
 from pyg_schnet.analysis.vibrations.rigid_motions import motions_of
 from pyg_schnet.analysis.vibrations.single import single_structure
 from pyg_schnet.models.exact import ExactPotential
@@ -25,7 +26,13 @@ _ROUGH = 1e-4
 
 
 def relaxed(
-    potential: Any, data: Data, *, max_force: float = 1e-6, max_steps: int = 500, energy_unit: str | None = None
+    potential: Any,
+    data: Data,
+    *,
+    max_force: float = 1e-6,
+    max_steps: int = 500,
+    energy_unit: str | None = None,
+    progress: bool = True,
 ) -> Data:
     r"""The structure moved to a minimum of the energy, as vibrations need it, at fixed cell.
 
@@ -43,6 +50,7 @@ def relaxed(
         max_force: Length of the largest force on an atom at the end, in eV/Angstrom.
         max_steps: Most steps towards each stationary point.
         energy_unit: Unit of the model's energies; ``None`` for what the model says, eV if it says nothing.
+        progress: Whether to show a progress bar if it takes more than two seconds.
 
     Returns:
         The structure in float64, with ``mass`` if it had one; edges and labels, which belong to other positions, are
@@ -62,10 +70,9 @@ def relaxed(
         >>> bool(out["forces"].norm(dim=1).max() <= 1e-6)
         True
     """
-    if not max_force > 0:
-        raise ValueError(f"`max_force` must be positive, in eV/Angstrom, got {max_force}")
+    max_force, max_steps = positive("max_force", max_force, "eV/Angstrom"), count("max_steps", max_steps)
     exact, structure = ExactPotential(potential, energy_unit), single_structure(data)
-    surface = _Surface(exact, structure)
+    surface = _Surface(exact, structure, progress)
     start = structure.pos.numpy().ravel()
     found = start
     for _ in range(_MOST_SADDLES):
@@ -92,8 +99,8 @@ def relaxed(
 class _Surface:
     """The energy of one structure as a function of its coordinates [3n]."""
 
-    def __init__(self, exact: ExactPotential, structure: Data) -> None:
-        self.exact, self.structure = exact, structure
+    def __init__(self, exact: ExactPotential, structure: Data, progress: bool) -> None:
+        self.exact, self.structure, self.progress = exact, structure, progress
         self.start: float | None = None
 
     def at(self, x: np.ndarray) -> Data:
@@ -129,7 +136,7 @@ def _descended(surface: _Surface, start: np.ndarray, max_force: float, max_steps
     except ImportError as error:
         raise ImportError('relaxation needs scipy; install it with pip install "pyg_schnet[md]"') from error
     options = {"initial_trust_radius": _FIRST_STEP, "max_trust_radius": _LARGEST_STEP, "gtol": max_force}
-    with tqdm(desc="relaxation", unit="step", delay=_PATIENCE, leave=False) as bar:
+    with tqdm(desc="relaxation", unit="step", delay=_PATIENCE, disable=not surface.progress, leave=False) as bar:
         result = minimize(
             surface.energy_and_gradient,
             start,

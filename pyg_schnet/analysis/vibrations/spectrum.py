@@ -4,8 +4,10 @@ import math
 from typing import NamedTuple
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
+from pyg_schnet.analysis.checks import count, positive
 from pyg_schnet.analysis.vibrations.modes import NormalModes
 
 #: Half-width at half maximum of a normal distribution, in standard deviations.
@@ -34,7 +36,7 @@ class Spectrum(NamedTuple):
 
 def spectrum(
     modes: NormalModes,
-    intensities: Tensor | None = None,
+    intensities: Tensor | ArrayLike | None = None,
     *,
     width: float = 10.0,
     shape: str = "lorentz",
@@ -58,6 +60,7 @@ def spectrum(
         Lines without the rigid motions, and the curve of the real ones.
 
     Raises:
+        TypeError: If an argument is of the wrong kind.
         ValueError: If an argument is out of its range, or there are no vibrations.
 
     Example:
@@ -71,16 +74,14 @@ def spectrum(
         >>> spectrum(normal_modes(model, relaxed(model, water))).strengths
         tensor([1., 1., 1.], dtype=torch.float64)
     """
-    if not width > 0:
-        raise ValueError(f"`width` must be positive, in cm^-1, got {width}")
+    width, points = positive("width", width, "cm^-1"), count("points", points, least=2)
     if shape not in {"lorentz", "gauss"}:
         raise ValueError(f"`shape` must be 'lorentz' or 'gauss', got {shape!r}")
-    if not isinstance(points, int) or points < 2:
-        raise ValueError(f"`points` must be an integer of at least 2, got {points!r}")
     vibrating = ~modes.rigid
     if not vibrating.any():
         raise ValueError("a single atom does not vibrate and has no spectrum; pass modes of a molecule or crystal")
-    strength = torch.ones(len(modes), dtype=torch.float64) if intensities is None else intensities.double().cpu()
+    strength = torch.ones(len(modes)) if intensities is None else torch.as_tensor(intensities)
+    strength = strength.detach().cpu().double()
     if strength.shape != modes.wavenumbers.shape:
         raise ValueError(f"`intensities` must have shape [{len(modes)}], one for each mode, got {list(strength.shape)}")
     values, strength = modes.wavenumbers[vibrating], strength[vibrating]
