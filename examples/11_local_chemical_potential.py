@@ -24,13 +24,15 @@ from ase.build import bulk
 from ase.lattice.hexagonal import Graphite
 
 from pyg_schnet import load
+from pyg_schnet.analysis import (
+    draw_potential_cuts,
+    draw_potential_surfaces,
+    potential_cut,
+    potential_surface,
+    potential_surface_page,
+    write_potential_cube,
+)
 from pyg_schnet.analysis.figure import save_figure
-from pyg_schnet.analysis.surfaces.cube import write_potential_cube
-from pyg_schnet.analysis.surfaces.potential_cut import potential_cut
-from pyg_schnet.analysis.surfaces.potential_cut_figure import draw_potential_cuts
-from pyg_schnet.analysis.surfaces.potential_surface import potential_surface
-from pyg_schnet.analysis.surfaces.potential_surface_figure import draw_potential_surfaces
-from pyg_schnet.analysis.surfaces.potential_surface_page import potential_surface_page
 from pyg_schnet.datasets import from_smiles
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.simulation.ase import atoms_to_data

@@ -20,9 +20,8 @@ import torch
 from tqdm import tqdm
 
 from pyg_schnet import load
+from pyg_schnet.analysis import draw_all_filters, draw_filter_cuts, draw_filters, filter_curves, filter_cut
 from pyg_schnet.analysis.figure import panel_grid, save_figure
-from pyg_schnet.analysis.filters.filter_figures import draw_all_filters, draw_filter_cuts, draw_filters
-from pyg_schnet.analysis.filters.filters import filter_curves, filter_cut
 from pyg_schnet.datasets import MD17
 from pyg_schnet.datasets.bundled import bundled_path
 

@@ -16,9 +16,15 @@ import sys
 from pathlib import Path
 
 from pyg_schnet import load
-from pyg_schnet.analysis.embeddings.embedding_figure import draw_embeddings
-from pyg_schnet.analysis.embeddings.embedding_order import group_separation, order_within_groups, variance_by_chance
-from pyg_schnet.analysis.embeddings.embeddings import embedding_map, nearest_elements, untrained
+from pyg_schnet.analysis import (
+    draw_embeddings,
+    embedding_map,
+    group_separation,
+    nearest_elements,
+    order_within_groups,
+    untrained,
+    variance_by_chance,
+)
 from pyg_schnet.analysis.embeddings.periodic_table import group_name
 from pyg_schnet.analysis.figure import save_figure
 from pyg_schnet.datasets.bundled import bundled_path

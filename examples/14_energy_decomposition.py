@@ -16,8 +16,8 @@ from ase.build import molecule
 from ase.collections import g2
 
 from pyg_schnet import load
+from pyg_schnet.analysis import draw_decomposition
 from pyg_schnet.analysis.decomposition import BASELINES, energy_decomposition
-from pyg_schnet.analysis.decomposition_figure import draw_decomposition
 from pyg_schnet.analysis.figure import panel_grid, save_figure
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.simulation.ase import atoms_to_data

@@ -5,12 +5,14 @@ import getpass
 import importlib
 import math
 import os
+import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import hypothesis
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -52,6 +54,8 @@ class Molecules(NamedTuple):
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+    random.seed(0)  # PyG's transforms draw from it
+    np.random.seed(0)
 
 
 @pytest.fixture
