@@ -24,16 +24,8 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.optimize import BFGS
 from tqdm import tqdm
 
-from pyg_schnet import SchNet
-from pyg_schnet.analysis import (
-    cluster_distances,
-    density_of_states,
-    diffusion_coefficient,
-    mean_square_displacement,
-    radial_distribution,
-)
+from pyg_schnet import SchNet, analysis
 from pyg_schnet.analysis.figure import panel_grid, save_figure
-from pyg_schnet.analysis.structure import structure_figures as figures
 from pyg_schnet.datasets import MD17
 from pyg_schnet.simulation.ase import SchNetCalculator
 
@@ -73,27 +65,29 @@ def main() -> None:
         BFGS(cage, logfile=None).run(fmax=0.001, steps=200)
         steps = round(args.picoseconds * 1000)
         runs["paper's network, 300 K"] = simulate(cage, args.out / "c20.xyz", [(300, steps // 10), (300, steps)], 1.0)
-    distances = {name: cluster_distances(run, neighbors=3) for name, run in runs.items()}
+    distances = {name: analysis.cluster_distances(run, neighbors=3) for name, run in runs.items()}
     for name, found in distances.items():
         print(f"{name}, {found.frames} frames: mean, its error and width in Angstrom; highest peak")
         for kind in ("nearest", "diameter", "antipodal", "pair"):
             one = getattr(found, kind)
             print(f"  {kind:10s} {one.mean:.4f} ± {one.mean_error:.4f}  {one.deviation:.4f}  {one.peak:.2f}")
-    save_figure(figures.draw_cluster_distributions(distances), args.out / "c20_distances.png")
-    states = {name: density_of_states(run, steps_between.get(name), resolution=10) for name, run in runs.items()}
-    save_figure(figures.draw_density_of_states(states).figure, args.out / "c20_states.png")
+    save_figure(analysis.draw_cluster_distributions(distances), args.out / "c20_distances.png")
+    states = {
+        name: analysis.density_of_states(run, steps_between.get(name), resolution=10) for name, run in runs.items()
+    }
+    save_figure(analysis.draw_density_of_states(states).figure, args.out / "c20_states.png")
 
     copper = bulk("Cu", a=3.77, cubic=True).repeat(args.cells)
     copper.calc = EMT()
     path = simulate(copper, args.out / "copper.xyz", [(3000, 200), (1600, 100), (1600, round(args.liquid * 200))], 5.0)
-    found, motion = radial_distribution(path, r_max=7.0), mean_square_displacement(path, drift=False)
-    diffusion = diffusion_coefficient(motion)
+    found, motion = analysis.radial_distribution(path, r_max=7.0), analysis.mean_square_displacement(path, drift=False)
+    diffusion = analysis.diffusion_coefficient(motion)
     peak, first = float(found.r[found.g.argmax()]), float(found.coordination[found.r < 3.5][-1])
     print(f"liquid copper: g(r) peaks at {peak:.2f} Angstrom, {first:.1f} neighbours within 3.5 Angstrom")
     print(f"D = {diffusion.coefficient:.2f} ± {diffusion.error:.2f} Angstrom^2/ps")
     figure, (left, right) = panel_grid(2, width=4.6, height=3.4)
-    figures.draw_radial_distribution(found, left, coordination=True)
-    figures.draw_displacement(motion, right, fit=diffusion)
+    analysis.draw_radial_distribution(found, left, coordination=True)
+    analysis.draw_displacement(motion, right, fit=diffusion)
     save_figure(figure, args.out / "liquid_copper.png")
 
 
