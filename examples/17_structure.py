@@ -25,8 +25,8 @@ from ase.optimize import BFGS
 from tqdm import tqdm
 
 from pyg_schnet import SchNet
-from pyg_schnet.analysis import structure_figures as figures
 from pyg_schnet.analysis.figure import panel_grid, save_figure
+from pyg_schnet.analysis.structure import structure_figures as figures
 from pyg_schnet.analysis.structure.cluster_distances import cluster_distances
 from pyg_schnet.analysis.structure.density_of_states import density_of_states
 from pyg_schnet.analysis.structure.displacement import diffusion_coefficient, mean_square_displacement
