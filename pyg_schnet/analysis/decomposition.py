@@ -83,7 +83,8 @@ def energy_decomposition(model: nn.Module, data: Data, *, less: str = "auto", ta
         raise TypeError(
             f"`model` must be a model of atoms such as SchNet, got {type(model).__name__}; load() reads one"
         )
-    first: Any = model[0] if isinstance(model, Committee) else model
+    members: list[Any] = list(model) if isinstance(model, Committee) else [model]
+    first = members[0]
     target = count("target", target, least=0, most=first.out_channels - 1)
     z, _ = atoms_of(data)
     given = copy.copy(data).to(str(next(model.parameters()).device))
@@ -95,7 +96,8 @@ def energy_decomposition(model: nn.Module, data: Data, *, less: str = "auto", ta
     unit = target_unit(first.units, target, first.out_channels)
     unit, factor = ("eV", ENERGY[unit]) if unit in ENERGY else (unit, 1.0)
     contributions = factor * shares[:, target].detach().cpu().double()
-    baseline, words = _baseline(first, z, contributions, less, target, factor)
+    reference = torch.stack([member.reference.atomref[:, target].detach().cpu()[z] for member in members]).mean(0)
+    baseline, words = _baseline(factor * reference, z, contributions, less)
     how = first.readout.reference
     total = contributions.sum() if how == "add" else contributions.mean()
     return Decomposition(contributions, baseline, factor * float(predicted[0, target]), float(total), how, words, unit)
@@ -110,15 +112,13 @@ def _prediction(model: AtomisticModel, data: Data) -> Tensor:
     return model.total(model.predict(z, pos, batch, size, edges), z, batch, size)
 
 
-def _baseline(
-    model: AtomisticModel, z: Tensor, contributions: Tensor, less: str, target: int, factor: float
-) -> tuple[Tensor, str]:
-    reference = factor * model.reference.atomref[:, target].detach().cpu()
+def _baseline(reference: Tensor, z: Tensor, contributions: Tensor, less: str) -> tuple[Tensor, str]:
+    """What is taken off, and in words; references are those of each atom [N]."""
     if less == "auto":
         several = len(z) > len(z.unique())
-        less = "reference" if bool(reference[z].any()) else "element" if several else "none"
+        less = "reference" if bool(reference.any()) else "element" if several else "none"
     if less == "reference":
-        return reference[z], "the single-atom value of its element"
+        return reference, "the single-atom value of its element"
     if less == "element":
         kinds, place = z.unique(return_inverse=True)
         sums = torch.zeros(len(kinds), dtype=torch.float64).index_add(0, place, contributions)

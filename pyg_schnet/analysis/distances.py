@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.evaluate import Structures
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.graph import check_cutoff, radius_graph
@@ -34,6 +35,7 @@ def pair_distances(dataset: Structures, cutoff: float, sample: int | None = None
         [0.96, 0.96]
     """
     check_cutoff(cutoff)
+    sample = None if sample is None else count("sample", sample)
     if len(dataset) == 0:
         raise ValueError("there is no structure; expected at least one")
     chosen: Any = dataset

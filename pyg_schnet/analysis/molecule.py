@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import check_structures, radius_graph
 
@@ -36,7 +36,7 @@ def atoms_of(data: Any) -> tuple[Tensor, Tensor]:
     """Atomic numbers and positions of one structure, checked, on the CPU.
 
     Args:
-        data: A ``Data`` with ``z`` [N] and ``pos`` [N, 3] in Angstrom.
+        data: A ``Data`` with ``z`` [N] and ``pos`` [N, 3] in Angstrom; a ``Batch`` of one structure is one, too.
 
     Returns:
         Atomic numbers [N] int64 and positions [N, 3] float64.
@@ -50,7 +50,12 @@ def atoms_of(data: Any) -> tuple[Tensor, Tensor]:
         tensor([1, 1])
     """
     if not isinstance(data, Data):
-        raise TypeError(f"`data` must be a Data of PyG with `z` and `pos`, got {type(data).__name__}")
+        hint = "; pyg_schnet.simulation.ase.atoms_to_data(atoms) makes one" if hasattr(data, "positions") else ""
+        raise TypeError(f"`data` must be a Data of PyG with `z` and `pos`, got {type(data).__name__}{hint}")
+    if isinstance(data, Batch) and data.num_graphs != 1:
+        raise ValueError(
+            f"`data` holds {data.num_graphs} structures, expected one; take them one by one from data.to_data_list()"
+        )
     z, pos = data.get("z"), data.get("pos")
     for name, value in (("z", z), ("pos", pos)):
         if not isinstance(value, Tensor):

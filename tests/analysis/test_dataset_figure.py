@@ -74,6 +74,8 @@ def test_distances_of_whatever_holds_them(tmp_path):
     ):
         with pytest.raises(kind, match=text):
             distances_in(bad, 5.0)
+    with pytest.raises(ValueError, match="`sample` must be at least 1, got 0"):
+        distances_in(dataset, 5.0, sample=0)
 
 
 def test_bad_input(tmp_path):

@@ -120,6 +120,12 @@ def test_committee_and_potentials():
     expected = sum(energy_decomposition(member, data).contributions for member in members) / 2
     np.testing.assert_allclose(found.contributions, expected, rtol=1e-6)
     assert found.total == pytest.approx(found.prediction, abs=1e-6)
+    members[1].reference.atomref.fill_(-2.0)  # the mean of the members' single atoms, too
+    baselines = [energy_decomposition(member, data, less="reference").baseline for member in members]
+    torch.testing.assert_close(
+        energy_decomposition(committee, data, less="reference").baseline, sum(baselines) / 2, rtol=1e-12, atol=0
+    )
+    found = energy_decomposition(committee, data)
     through = energy_decomposition(CommitteePotential(committee), data)
     assert torch.equal(through.contributions, found.contributions)
     one = energy_decomposition(Potential(members[0]), data)

@@ -140,7 +140,7 @@ def test_nearest_elements():
         by_hand = sorted((np.linalg.norm(weight[place] - weight[other]), SP[other]) for other in range(len(SP)))[1:5]
         assert nearest.elements[place].tolist() == [number for _, number in by_hand], z
         np.testing.assert_allclose(nearest.distances[place], [distance for distance, _ in by_hand], rtol=1e-12)
-    with pytest.raises(ValueError, match="from 1 to 1, the other elements"):
+    with pytest.raises(ValueError, match="`count` must be 1, there is no other, got 2"):
         nearest_elements(embedding_map(model_of(), [1, 2]), 2)
 
 

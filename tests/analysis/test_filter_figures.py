@@ -114,7 +114,7 @@ def test_bad_input():
     curves = filter_curves(small())
     with pytest.raises(ValueError, match="from 0 to 5, got"):
         draw_filter(curves, filters=[6])
-    with pytest.raises(ValueError, match="from -2 to 1, got 2"):
+    with pytest.raises(ValueError, match="`block` must be at least -2 and at most 1, got 2"):
         draw_filter(curves, block=2)
     with pytest.raises(ValueError, match="from 0 to 2"):
         draw_filter_cut(plain_cut(), number=3)

@@ -71,7 +71,7 @@ def test_rigid_and_imaginary_modes_have_no_part_in_it():
     assert modes.heat_capacity(500.0) == oscillators.heat_capacity(modes.quanta, 500.0)
     assert modes.entropy(500.0) == oscillators.entropy(modes.quanta, 500.0)
     assert modes.internal_energy(500.0) - 500.0 * modes.entropy(500.0) == pytest.approx(modes.free_energy(500.0))
-    with pytest.warns(UserWarning, match="1 of its modes are imaginary"):
+    with pytest.warns(UserWarning, match="1 of its modes is imaginary, a negative number here"):
         assert dimer(-36.0).zero_point_energy == 0.0
 
 

@@ -185,6 +185,8 @@ def test_bad_input():
             phonons(model, data, wrong)
     with pytest.raises(ValueError, match="`distance` must be a small length"):
         phonons(model, data, 2, distance=0.0)
+    with pytest.raises(ValueError, match="by `primitive` 'half': primitive_matrix has to be"):
+        phonons(model, data, 2, primitive="half")
     with pytest.raises(ValueError, match="`chunk` must be at least 1, got 0"):
         phonons(model, data, 2, chunk=0)
     with pytest.warns(UserWarning, match="crystal is no minimum: .* imaginary frequencies down to .* THz"):

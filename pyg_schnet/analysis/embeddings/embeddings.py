@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.analysis.checks import count as checked_count
 from pyg_schnet.analysis.embeddings.periodic_table import MAIN_GROUPS, group_of, period_of
 from pyg_schnet.analysis.filters.radial_filters import checked_model
 from pyg_schnet.models.elements import UnknownElementWarning
@@ -134,8 +135,7 @@ def nearest_elements(found: EmbeddingMap, count: int = 3) -> NearestElements:
         torch.Size([3, 2])
     """
     others = len(found.elements) - 1
-    if not 1 <= count <= others:
-        raise ValueError(f"`count` must be from 1 to {others}, the other elements of the map, got {count}")
+    count = checked_count("count", count, most=others)  # of the other elements of the map
     distances = torch.cdist(found.vectors, found.vectors, compute_mode="donot_use_mm_for_euclid_dist")
     distances.fill_diagonal_(float("inf"))
     nearest = distances.topk(count, largest=False)

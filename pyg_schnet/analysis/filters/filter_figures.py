@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.distances import distances_in
 from pyg_schnet.analysis.evaluate import Structures
 from pyg_schnet.analysis.figure import GREY, blank_figure, new_axes
@@ -49,7 +50,7 @@ def draw_filter(
         >>> [text.get_text() for text in axes.get_legend().get_texts()]
         ['0', '3']
     """
-    _check_block(block, len(curves.values))
+    block = count("block", block, least=-len(curves.values), most=len(curves.values) - 1)
     values = curves.values[block].detach().cpu().double()  # [D, F]
     places = curves.distances.cpu().double().numpy()
     inside = _between(places, distances)
@@ -261,8 +262,3 @@ def _chosen(values: Tensor, filters: Sequence[int] | int) -> list[int]:
     if any(not 0 <= number < size for number in chosen):
         raise ValueError(f"`filters` must be numbers from 0 to {size - 1}, got {list(filters)}")
     return chosen
-
-
-def _check_block(block: int, blocks: int) -> None:
-    if not -blocks <= block < blocks:
-        raise ValueError(f"`block` must be from {-blocks} to {blocks - 1}, got {block}")

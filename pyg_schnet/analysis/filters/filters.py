@@ -151,8 +151,7 @@ def filter_cut(
         57
     """
     filters = radial_filters(model, basis)
-    if not -len(filters) <= block < len(filters):
-        raise ValueError(f"`block` must be from {-len(filters)} to {len(filters) - 1}, got {block}")
+    block = count("block", block, least=-len(filters), most=len(filters) - 1)
     width, resolution = positive("width", width, "Angstrom"), count("resolution", resolution, least=2)
     chosen = filters[block]
     side = torch.linspace(-0.5 * width, 0.5 * width, resolution, dtype=torch.float64)
@@ -241,7 +240,10 @@ def _lattice(crystal: Data | Tensor) -> tuple[Tensor, Tensor]:
 def _directions(plane: Tensor | ArrayLike | None) -> tuple[Tensor, Tensor]:
     if plane is None:
         plane = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    rows = torch.as_tensor(plane, dtype=torch.float64).cpu()
+    try:
+        rows = torch.as_tensor(plane, dtype=torch.float64).detach().cpu()
+    except (TypeError, ValueError):
+        raise TypeError(f"`plane` must be the directions to the right and up [2, 3], got {plane!r}") from None
     if rows.shape != (2, 3) or not float(rows.norm(dim=1).min()) > 0.0:
         raise ValueError(f"`plane` must be the directions to the right and up [2, 3], got {list(rows.shape)}")
     rows = rows / rows.norm(dim=1, keepdim=True)

@@ -119,7 +119,13 @@ def _displaced(unit_cell: Data, masses: Tensor, supercell: Any, distance: float,
     )
     with warnings.catch_warnings():  # that the primitive cell is another one is what "auto" means
         warnings.filterwarnings("ignore", message=".*primitive.*")
-        phonon = Phonopy(cell, supercell_matrix=_matrix(supercell), primitive_matrix=primitive)
+        matrix = _matrix(supercell)
+        try:
+            phonon = Phonopy(cell, supercell_matrix=matrix, primitive_matrix=primitive)
+        except RuntimeError as error:
+            raise ValueError(
+                f"phonopy cannot make its cells of this crystal by `primitive` {primitive!r}: {error}"
+            ) from None
     phonon.generate_displacements(distance=distance)
     return phonon
 

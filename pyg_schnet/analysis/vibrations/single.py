@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Data
 
-from pyg_schnet.graph import check_structures
+from pyg_schnet.analysis.molecule import atoms_of
 
 
 def single_structure(data: Any) -> Data:
@@ -20,32 +20,15 @@ def single_structure(data: Any) -> Data:
         ``z``, ``pos`` and, where there are periodic axes, ``cell`` and ``pbc``.
 
     Raises:
-        TypeError: If it is no ``Data``, or atomic numbers are no integers.
-        ValueError: If it holds no atom or several structures, or its tensors do not fit together.
+        TypeError, ValueError: As :func:`~pyg_schnet.analysis.molecule.atoms_of`, or if cell and axes are no tensors of
+            their shapes.
 
     Example:
         >>> sorted(single_structure(Data(z=torch.tensor([1]), pos=torch.zeros(1, 3), y=torch.ones(1))).keys())
         ['pos', 'z']
     """
-    if not isinstance(data, Data):
-        hint = "; pyg_schnet.simulation.ase.atoms_to_data(atoms) makes one" if hasattr(data, "positions") else ""
-        raise TypeError(f"`data` must be a Data of PyG with one structure, got {type(data).__name__}{hint}")
-    if isinstance(data, Batch) and data.num_graphs != 1:
-        raise ValueError(
-            f"`data` holds {data.num_graphs} structures, expected one; take them one by one from data.to_data_list()"
-        )
-    for name in ("z", "pos"):
-        if not isinstance(data.get(name), Tensor):
-            raise ValueError(f"`data` must have `z` [n] and `pos` [n, 3]; `{name}` is missing")
-    z, pos = data.z.detach().cpu(), data.pos.detach().cpu()
-    check_structures(pos)
-    if z.is_floating_point() or z.dtype == torch.bool:
-        raise TypeError(f"`z` must be an integer tensor of atomic numbers [n], got {z.dtype}")
-    if z.shape != pos.shape[:1]:
-        raise ValueError(f"`z` must have shape [{pos.size(0)}] like `pos`, got {list(z.shape)}")
-    if pos.size(0) == 0:
-        raise ValueError("`data` holds no atom, expected at least one")
-    own = Data(z=z.long(), pos=pos.double())
+    z, pos = atoms_of(data)
+    own = Data(z=z, pos=pos)
     for name, shape, dtype in (("cell", (1, 3, 3), torch.float64), ("pbc", (1, 3), torch.bool)):
         value = data.get(name)
         if isinstance(value, Tensor):
