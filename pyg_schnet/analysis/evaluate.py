@@ -20,7 +20,7 @@ from pyg_schnet.models.checkpoint import to_device
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.models.properties import properties
 from pyg_schnet.ops import stress_from_virials
-from pyg_schnet.units import conversion
+from pyg_schnet.units import conversion, target_unit
 
 #: Units of what a potential gives.
 POTENTIAL_UNITS = {"energy": "eV", "forces": "eV/Ang", "stress": "eV/Ang^3"}
@@ -88,7 +88,7 @@ def _potential_errors(
     model: AtomisticModel, dataset: Structures, batch_size: int, progress: bool
 ) -> list[TargetErrors]:
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    about, factor = _About(), conversion(model.units.get("energy", "eV"), "eV")
+    about, factor = _About(), conversion(target_unit(model.units).removesuffix("/atom") or "eV", "eV")
     for batch, out in potential_outputs(model, dataset, batch_size, progress):
         about.add(batch, factor * _references(model, batch))
         for name, predicted in out.items():
@@ -179,7 +179,7 @@ def potential_outputs(
         ValueError: If the dataset is empty or has none of these labels.
     """
     potential = Potential(model)
-    factor = conversion(model.units.get("energy", "eV"), "eV")
+    factor = conversion(target_unit(model.units).removesuffix("/atom") or "eV", "eV")
     for batch, moved in _batches(model, dataset, batch_size, progress):
         known = _known_stress(batch)
         names = [name for name in ("energy", "forces") if batch.get(name) is not None]

@@ -15,7 +15,7 @@ from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import tensors_of
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.training import PotentialTask, TrainingTask
-from pyg_schnet.units import conversion
+from pyg_schnet.units import conversion, target_unit
 
 Trained = AtomisticModel | Committee
 #: Units of what a potential predicts.
@@ -55,7 +55,7 @@ class Predictor:
         self.is_total = self.is_potential and first.config["readout"] != "mean"
         if self.is_potential:
             self._potential: Any = CommitteePotential(model) if self.is_committee else Potential(model)
-            self._factor = conversion(first.units.get("energy", "eV"), "eV")
+            self._factor = conversion(target_unit(first.units).removesuffix("/atom") or "eV", "eV")
 
     def each(self, structures: Sequence[Data]) -> list[dict[str, Any]]:
         """Predictions for structures.

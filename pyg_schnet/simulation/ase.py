@@ -19,7 +19,7 @@ from pyg_schnet.simulation.place import Place
 from pyg_schnet.simulation.spreads import SPREADS, keep_in_extxyz
 from pyg_schnet.simulation.stepping import SteppedPotential
 from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
-from pyg_schnet.units import ENERGY
+from pyg_schnet.units import ENERGY, target_unit
 
 try:
     from ase import Atoms
@@ -119,7 +119,7 @@ class SchNetCalculator(Calculator):
         bare: Any = potential.model[0] if isinstance(potential, CommitteePotential) else potential.model
         if bare.config["readout"] == "mean":
             raise ValueError("`model` has readout='mean' and predicts an energy per atom; dynamics need readout='add'")
-        unit = energy_unit or bare.units.get("energy", "eV")
+        unit = energy_unit or target_unit(bare.units) or "eV"
         if unit not in ENERGY:
             raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
         self.energy_unit, self.unit_factor = unit, ENERGY[unit]

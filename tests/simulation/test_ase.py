@@ -68,9 +68,12 @@ def test_units_of_the_model(model, tmp_path):
     known = load(tmp_path / "kcal.safetensors")
     assert known.units == {"energy": "kcal/mol"}
     save(known, tmp_path / "again.safetensors")  # the units stay with the model
+    named = load(tmp_path / "kcal.safetensors")
+    named.units = {"U0": "kcal/mol", "pos": "Ang"}  # as a task for properties calls it
     calculators = [
         SchNetCalculator(model, energy_unit="kcal/mol"),
         SchNetCalculator(known),
+        SchNetCalculator(named),
         SchNetCalculator(tmp_path / "kcal.safetensors"),
         SchNetCalculator(tmp_path / "again.safetensors"),
     ]
