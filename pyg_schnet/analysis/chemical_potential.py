@@ -182,10 +182,8 @@ class _Structure:
 
     def potential(self, points: Tensor) -> Tensor:
         """The potential at some points [P, C]."""
-        count, num_atoms = points.size(0), self.z.size(0)
-        edge_index, edge_vec = self._seen_from(points)
-        z = torch.cat([self.z, self.probe.expand(count)])
-        return self.model.shares_on(z, self._edges(edge_index, edge_vec))[num_atoms:]
+        z = torch.cat([self.z, self.probe.expand(points.size(0))])
+        return self.model.shares_on(z, self._edges(*self._seen_from(points)))[self.z.size(0) :]
 
     def _seen_from(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Edges from the atoms to probes, and their vectors."""
@@ -213,12 +211,10 @@ class _Structure:
 
     def check_influence(self, points: Tensor) -> None:
         """Refuse a model whose atoms feel probes although no edge leads from these to them."""
-        count, num_atoms = points.size(0), self.z.size(0)
-        index, vectors = self._seen_from(points)
+        z = torch.cat([self.z, self.probe.expand(points.size(0))])
         with torch.no_grad():
-            edges, beside = self._edges(), self._edges(index, vectors)
-            alone = self.model.represent(self.z, edges)
-            features = self.model.represent(torch.cat([self.z, self.probe.expand(count)]), beside)[:num_atoms]
+            alone = self.model.represent(self.z, self._edges())
+            features = self.model.represent(z, self._edges(*self._seen_from(points)))[: self.z.size(0)]
         if not alone.isfinite().all():
             raise ValueError("the features of the atoms are not finite: the model is broken; load or train it again")
         if (features - alone).norm() > INFLUENCE * alone.norm():
