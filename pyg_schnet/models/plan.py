@@ -94,7 +94,7 @@ def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
         return False
     first, norms = blocks[0].conv, {getattr(block.conv.norm, "kind", None) for block in blocks}
     alike = all(block.conv.cutoff is first.cutoff for block in blocks) and len(norms) == 1
-    if any("forward" in vars(module) or "tabulated" in vars(module) for module in _called(model, blocks)):
+    if any("forward" in vars(module) for module in _called(model, blocks)):
         return False
     return alike and len({(layers.act.shift, layers.act.linear_from) for layers in every}) == 1
 

@@ -20,7 +20,6 @@ from pyg_schnet.nn.basis import radial_basis
 from pyg_schnet.nn.cutoff import check_positive
 from pyg_schnet.nn.cutoff import cutoff_function as make_cutoff
 from pyg_schnet.nn.reference import PerTarget
-from pyg_schnet.ops import FilterTable
 
 
 class SchNet(TabulatedModel):
@@ -189,29 +188,15 @@ class SchNet(TabulatedModel):
             Features [N, hidden_channels].
         """
         edge_index, edge_weight, edge_pair = edges.edge_index, edges.edge_weight, edges.edge_pair
-        tables = self.tables(edge_weight)
-        if tables is not None:
-            return self._represent_by_tables(z, edges, edge_weight, tables)
-        edge_attr = self.basis(edge_weight)  # [P, G]
         x = self.embedding(z)  # [N, F]  equation (1)
-        for block in range(self.num_interactions):
-            interaction = self.interactions[block % len(self.interactions)]  # one block for all if they are shared
+        for interaction, edge_attr in zip(self.blocks, self.expanded(edges, edge_weight), strict=True):
             x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)
         return x
 
-    def _represent_by_tables(self, z: Tensor, edges: Edges, edge_weight: Tensor, tables: list[FilterTable]) -> Tensor:
-        """The same with filters from tables."""
-        x = self.embedding(z)
-        if not tables:
-            return x
-        first, *others = (block.conv for block in self.interactions)
-        shared = all(conv.cutoff is first.cutoff for conv in others)  # type: ignore[union-attr]
-        factor = first.factor(edge_weight) if shared else None  # type: ignore[union-attr, operator]
-        graph = edges.pair_index, edge_weight, edges.edge_index, edges.edge_pair, factor
-        for block in range(self.num_interactions):
-            one = block % len(self.interactions)
-            x = x + self.interactions[one].tabulated(x, tables[one], *graph)  # type: ignore[operator]
-        return x
+    @property
+    def blocks(self) -> list[Any]:
+        """The interaction block of each step: one for all if they are shared."""
+        return [self.interactions[step % len(self.interactions)] for step in range(self.num_interactions)]
 
     def energies_and_slopes(
         self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool = False

@@ -16,7 +16,7 @@ from pyg_schnet.models.origin import Callees, Entry, Origin
 from pyg_schnet.nn import CFConv, FilterNetwork, InteractionBlock
 
 #: Methods of a block and of a convolution that tables do otherwise, or leave out.
-_BLOCK, _CONVOLUTION = ("forward", "tabulated"), ("forward", "tabulated", "filters", "message", "factor", "normalize")
+_BLOCK, _CONVOLUTION = ("forward",), ("forward", "filters", "message", "factor", "normalize")
 
 
 class _Layers(NamedTuple):

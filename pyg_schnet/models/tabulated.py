@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pyg_schnet.compat import in_transform
 from pyg_schnet.graph import values_unseen
 from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.filter_tables import (
     FILTERS,
     check_coefficients,
@@ -26,8 +27,34 @@ from pyg_schnet.models.spellings import check_state
 from pyg_schnet.models.stand_in import against_tables, may_stand_in, places_of
 from pyg_schnet.nn import BesselBasis, GaussianSmearing
 from pyg_schnet.nn.cutoff import check_positive
-from pyg_schnet.ops import FilterTable
+from pyg_schnet.ops import FilterTable, to_nodes
 from pyg_schnet.ops.filter_table import MARGIN, interpolation, knots_of
+
+
+class TabulatedFilter(NamedTuple):
+    """The filter of a block, read from a table at the distances of a batch.
+
+    It stands in the place of expanded distances: a convolution asks it for the sum over neighbours.
+
+    Attributes:
+        table: The filter network as a function of the distance, without the cutoff function.
+        pair_index: Source and target of each pair [2, P].
+        edge_weight: Distance of each pair in Angstrom [P].
+        factor: Cutoff function of each pair [P]; ``None`` for ones.
+        symmetric: True if a pair stands for both of its directions.
+    """
+
+    table: FilterTable
+    pair_index: Tensor
+    edge_weight: Tensor
+    factor: Tensor | None
+    symmetric: bool
+
+    def convolve(self, h: Tensor) -> Tensor:
+        """Sum over the neighbours of each atom of their features times the filter [N, F]."""
+        h = h.to(self.edge_weight.dtype)  # fewer digits under autocast, which tables and sums do not have
+        graph = self.edge_weight, self.pair_index, h.size(0), self.factor
+        return to_nodes(h, self.table, *graph, symmetric=self.symmetric)
 
 
 class TabulatedModel(AtomisticModel):
@@ -49,6 +76,7 @@ class TabulatedModel(AtomisticModel):
     filter_tables: Tensor | None
     basis: GaussianSmearing | BesselBasis
     interactions: nn.ModuleList
+    blocks: list[Any]
 
     def __init__(self, *arguments: Any, filters: str, knot_spacing: float | None, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -80,6 +108,29 @@ class TabulatedModel(AtomisticModel):
     @knot_spacing.setter
     def knot_spacing(self, spacing: float | None) -> None:
         self._knot_spacing = None if spacing is None else check_positive("knot_spacing", spacing)
+
+    def expanded(self, edges: Edges, edge_weight: Tensor) -> list[Any]:
+        """What each step makes its filters of.
+
+        Args:
+            edges: The edges.
+            edge_weight: Their distances in Angstrom [P].
+
+        Returns:
+            For each step the expanded distances [P, G], or its filter from a table.
+        """
+        tables, steps = self.tables(edge_weight), len(self.blocks)
+        if tables is None:
+            return [self.basis(edge_weight)] * steps
+        convolutions = [block.conv for block in self.interactions]
+        shared = convolutions and all(conv.cutoff is convolutions[0].cutoff for conv in convolutions)
+        first = convolutions[0].factor(edge_weight) if shared else None
+        symmetric = edges.edge_pair is not None
+        filters = []
+        for conv, table in zip(convolutions, tables, strict=True):
+            factor = first if shared else conv.factor(edge_weight)
+            filters.append(TabulatedFilter(table, edges.pair_index, edge_weight, factor, symmetric))
+        return [filters[step % len(filters)] for step in range(steps)]
 
     def tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """The tables to read filters from, frozen ones or those of this batch; ``None`` to evaluate the networks."""

@@ -1,12 +1,14 @@
 """The continuous-filter convolution as a PyG layer."""
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from pyg_schnet.nn.cutoff import CosineCutoff, NoCutoff
 from pyg_schnet.nn.filter import dense, reset_dense
 from pyg_schnet.nn.normalization import NeighborNormalization
-from pyg_schnet.ops import FilterTable, cfconv, to_nodes
+from pyg_schnet.ops import cfconv
 
 
 class CFConv(MessagePassing):
@@ -67,7 +69,7 @@ class CFConv(MessagePassing):
         x: Tensor | tuple[Tensor, Tensor],
         edge_index: Tensor,
         edge_weight: Tensor,
-        edge_attr: Tensor,
+        edge_attr: Any,
         edge_pair: Tensor | None = None,
     ) -> Tensor:
         """Convolve.
@@ -77,7 +79,8 @@ class CFConv(MessagePassing):
                 which only the number counts, as PyG's ``HeteroConv`` passes them.
             edge_index: Row 0 the source j, row 1 the target i [2, E].
             edge_weight: Distances in Angstrom [E].
-            edge_attr: Expanded distances [E, G].
+            edge_attr: Expanded distances [E, G]; or a filter, an object whose ``convolve(h)`` is the sum over the
+                neighbours of the features ``h`` [N, F] times its filters, cutoff function included.
             edge_pair: Where edges share distances, as j -> i and i -> j do: the row of ``edge_weight`` and
                 ``edge_attr`` that belongs to each edge [E], so that a shared filter is computed once. ``None`` if there
                 is a row for each edge.
@@ -85,49 +88,21 @@ class CFConv(MessagePassing):
         Returns:
             Convolved features [N, out_channels].
         """
-        w = self.filters(edge_weight, edge_attr)  # [E, F]
-        if edge_pair is not None:
-            w = w.index_select(0, edge_pair)
         source, target = (x, x) if isinstance(x, Tensor) else x
         if target is None:
             raise TypeError("features of the targets are missing in `x`: pass them, or any [M, 1], for their number")
         size = (source.size(0), target.size(0))
         h = self.lin1(source)  # [N, F]
-        # PyG's Explainer masks messages, which only the general path knows
-        h = self.propagate(edge_index, x=h, w=w, size=size) if self.explain else cfconv(h, w, edge_index, size[1])
+        if not isinstance(edge_attr, Tensor):
+            h = edge_attr.convolve(h)
+        else:
+            w = self.filters(edge_weight, edge_attr)  # [E, F]
+            if edge_pair is not None:
+                w = w.index_select(0, edge_pair)
+            # PyG's Explainer masks messages, which only the general path knows
+            h = self.propagate(edge_index, x=h, w=w, size=size) if self.explain else cfconv(h, w, edge_index, size[1])
         norm = self.normalize(edge_index, edge_weight, edge_pair, size[1])
         return self.lin2(h if norm is None else h * norm)  # [N, out_channels]
-
-    def tabulated(
-        self,
-        x: Tensor,
-        table: FilterTable,
-        pair_index: Tensor,
-        pair_weight: Tensor,
-        edge_index: Tensor,
-        edge_pair: Tensor | None = None,
-        pair_factor: Tensor | None = None,
-    ) -> Tensor:
-        """Convolve with filters from a table; the same as :meth:`forward` to the accuracy of the table.
-
-        Args:
-            x: Atom features [N, in_channels].
-            table: The filter network as a function of the distance, without the cutoff function.
-            pair_index: Source and target of each pair [2, P].
-            pair_weight: Distance of each pair in Angstrom [P].
-            edge_index: Row 0 the source j, row 1 the target i [2, E].
-            edge_pair: Pair of each edge [E] if a pair stands for both of its directions; ``None`` if P = E.
-            pair_factor: What :meth:`factor` gives [P], for several layers to share; ``None`` to compute it.
-
-        Returns:
-            Convolved features [N, out_channels].
-        """
-        factor = self.factor(pair_weight) if pair_factor is None else pair_factor
-        both = edge_pair is not None
-        h = self.lin1(x).to(pair_weight.dtype)  # fewer digits under autocast, which tables and sums do not have
-        h = to_nodes(h, table, pair_weight, pair_index, x.size(0), factor, symmetric=both)
-        norm = self.normalize(edge_index, pair_weight, edge_pair, x.size(0))
-        return self.lin2(h if norm is None else h * norm)
 
     def factor(self, edge_weight: Tensor) -> Tensor | None:
         """Cutoff function of the edges.

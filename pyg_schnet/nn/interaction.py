@@ -1,11 +1,12 @@
 """The interaction block."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from pyg_schnet.nn.activation import ShiftedSoftplus
 from pyg_schnet.nn.cfconv import CFConv
 from pyg_schnet.nn.filter import FilterNetwork, dense, reset_dense
-from pyg_schnet.ops import FilterTable
 
 
 class InteractionBlock(nn.Module):
@@ -56,7 +57,7 @@ class InteractionBlock(nn.Module):
         reset_dense(self.lin)
 
     def forward(
-        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor, edge_attr: Tensor, edge_pair: Tensor | None = None
+        self, x: Tensor, edge_index: Tensor, edge_weight: Tensor, edge_attr: Any, edge_pair: Tensor | None = None
     ) -> Tensor:
         """Change of the features.
 
@@ -64,28 +65,10 @@ class InteractionBlock(nn.Module):
             x: Atom features [N, hidden_channels].
             edge_index: Row 0 the source j, row 1 the target i [2, E].
             edge_weight: Distances in Angstrom [E].
-            edge_attr: Expanded distances [E, G].
+            edge_attr: Expanded distances [E, G], or a filter, see :class:`~pyg_schnet.CFConv`.
             edge_pair: Pair of each edge if the distances are given by pair, see :class:`~pyg_schnet.CFConv`.
 
         Returns:
             What to add to the features [N, hidden_channels].
         """
         return self.lin(self.act(self.conv(x, edge_index, edge_weight, edge_attr, edge_pair)))
-
-    def tabulated(
-        self,
-        x: Tensor,
-        table: FilterTable,
-        pair_index: Tensor,
-        pair_weight: Tensor,
-        edge_index: Tensor,
-        edge_pair: Tensor | None = None,
-        pair_factor: Tensor | None = None,
-    ) -> Tensor:
-        """Change of the features with filters from a table, see :meth:`~pyg_schnet.CFConv.tabulated`.
-
-        Returns:
-            What to add to the features [N, hidden_channels].
-        """
-        graph = pair_index, pair_weight, edge_index, edge_pair, pair_factor
-        return self.lin(self.act(self.conv.tabulated(x, table, *graph)))
