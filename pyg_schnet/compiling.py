@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.util
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,11 @@ from typing import Any
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 #: Saves the time to compile what only Python would need.
 NOT_FROM_PYTHON: dict[str, Any] = {"no_cpython_wrapper": True}
+#: Liberties of the arithmetic: a product and a sum may be rounded once; sums over features may change their order, too.
+CONTRACT, REORDER = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
 _DIGEST = 32
+_ROOT = Path(__file__).parent
+_IMPORT = re.compile(r"^from (pyg_schnet[\w.]*) import", re.MULTILINE)
 
 
 @functools.cache
@@ -77,11 +82,11 @@ def loops_of(module: str, package: str = "numba") -> Any:
         return None
 
 
-def compiled_with(fastmath: Any = False, **options: Any) -> Callable[[Callable], Callable]:
+def compiled(fastmath: Any = False, **options: Any) -> Callable[[Callable], Callable]:
     """Compile at the first call, and keep the machine code beside the file, or elsewhere, or not at all.
 
-    Kept code counts as old when any file of the folder has changed, because loops call those of other files; Numba
-    itself looks at one file only. Code that is damaged is compiled and written anew.
+    Kept code counts as old when any file that it was made of has changed, see :func:`stamp_of`; Numba itself looks at
+    one file only. Code that is damaged is compiled and written anew.
 
     Args:
         fastmath: Liberties of the arithmetic, see ``numba.njit``.
@@ -106,7 +111,7 @@ def compiled_with(fastmath: Any = False, **options: Any) -> Callable[[Callable],
     return decorate
 
 
-def part_with(fastmath: Any = False, **options: Any) -> Callable[[Callable], Callable]:
+def part(fastmath: Any = False, **options: Any) -> Callable[[Callable], Callable]:
     """Compile what only other loops call.
 
     Args:
@@ -122,9 +127,26 @@ def part_with(fastmath: Any = False, **options: Any) -> Callable[[Callable], Cal
     return _njit()(fastmath=fastmath, **OPTIONS, **NOT_FROM_PYTHON, **options)
 
 
+def inlined(fastmath: Any = CONTRACT) -> Callable[[Callable], Callable]:
+    """Compile into each of the loops that call it.
+
+    Args:
+        fastmath: Liberties of the arithmetic, see ``numba.njit``.
+
+    Returns:
+        A decorator.
+
+    Raises:
+        ImportError: If Numba cannot be used.
+    """
+    return part(fastmath, forceinline=True)
+
+
 @functools.cache
 def stamp_of(folder: Path) -> str:
-    """Checksum of all Python files in a folder.
+    """Checksum of all Python files in a folder, and of those of this package that they import, and these.
+
+    Loops call loops of other files, and take constants from them, which become part of the machine code.
 
     Args:
         folder: The folder.
@@ -132,7 +154,20 @@ def stamp_of(folder: Path) -> str:
     Returns:
         The sha256 as a hexadecimal number.
     """
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py")))).hexdigest()
+    waiting, contents = sorted(folder.glob("*.py")), dict[Path, bytes]()
+    while waiting:
+        file = waiting.pop()
+        if file not in contents:
+            contents[file] = file.read_bytes()
+            modules = _IMPORT.findall(contents[file].decode())
+            waiting += [found for module in modules for found in [_file_of(module)] if found is not None]
+    return hashlib.sha256(b"".join(contents[file] for file in sorted(contents))).hexdigest()
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module of this package; ``None`` for a folder."""
+    file = _ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    return file if file.is_file() else None
 
 
 def _njit() -> Any:

@@ -21,8 +21,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch_geometric.data import Data
 
 from pyg_schnet import SchNet
-from pyg_schnet.models.replay import Replay
-from pyg_schnet.ops import trilinear
+from pyg_schnet.fast import convolution
+from pyg_schnet.fast.cuda_graph import Replay
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("fixed")
@@ -264,7 +264,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     for name, stand_in in (("Stream", Stream), ("stream", on), ("CUDAGraph", Tape), ("graph", graph)):
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream(name="main"))
-    monkeypatch.setattr(trilinear, "_looped", lambda _: None)  # a tape does not see compiled loops
+    monkeypatch.setattr(convolution, "_looped", lambda _: None)  # a tape does not see compiled loops
     for module in ("pyg_schnet.models.captured", "pyg_schnet.training.captured"):
         with contextlib.suppress(ImportError):
             imported = importlib.import_module(module)

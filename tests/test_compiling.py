@@ -15,9 +15,9 @@ from pyg_schnet import compiling
 from pyg_schnet.compiling import loops_of, trouble_with
 
 LOOPS = """
-from pyg_schnet.compiling import compiled_with
+from pyg_schnet.compiling import compiled
 
-@compiled_with()
+@compiled()
 def double(x):
     return 2 * x
 """
@@ -149,13 +149,13 @@ def test_a_broken_package_is_said_once(code: str, tmp_path: Path, monkeypatch: p
     with pytest.warns(RuntimeWarning, match="broken_package is installed but cannot be used") as said:  # noqa: PT031
         assert trouble_with("broken_package")
         assert trouble_with("broken_package")
-        assert loops_of("pyg_schnet.ops.kernels.cpu", "broken_package") is None
+        assert loops_of("pyg_schnet.fast.cpu.convolution", "broken_package") is None
     assert len(said) == 1
 
 
 def test_a_missing_package_is_not_said() -> None:
     assert trouble_with("no_such_package") == ""
-    assert loops_of("pyg_schnet.ops.kernels.cpu", "no_such_package") is None
+    assert loops_of("pyg_schnet.fast.cpu.convolution", "no_such_package") is None
 
 
 WHOLE = """

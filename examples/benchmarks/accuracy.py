@@ -22,8 +22,8 @@ from torch_geometric.data import Data
 from pyg_schnet import SchNet, load
 from pyg_schnet.analysis.figure import BLUE, GREY, ORANGE, new_figure, save_figure
 from pyg_schnet.datasets import from_smiles
+from pyg_schnet.fast.tables import spacing_of
 from pyg_schnet.models.accuracy import TableAccuracy, table_accuracy
-from pyg_schnet.models.filter_tables import spacing_of
 
 MOLECULES = ("CC(=O)Oc1ccccc1C(=O)O", "CCO", "Cc1ccccc1", "NC(=O)N", "O")
 BASES: dict[str, dict[str, Any]] = {

@@ -30,8 +30,11 @@ import torch
 from torch import Tensor
 
 from pyg_schnet import CosineCutoff, FilterNetwork, GaussianSmearing
-from pyg_schnet.ops import FilterTable, filter_table, knot_spacing, trilinear_twins
-from pyg_schnet.ops.kernels.gpu_layout import forgetting
+from pyg_schnet.fast import convolution_reference
+from pyg_schnet.fast.bspline import FilterTable
+from pyg_schnet.fast.gpu.edge_order import forgetting
+from pyg_schnet.fast.knots import knot_spacing
+from pyg_schnet.fast.spline import filter_table
 
 OPERATIONS = ("nodes", "edges", "table")
 #: Largest errors with which times are given: of sums in float32, and of 16-bit storage, of tables in forces above all.
@@ -81,10 +84,10 @@ def system(atoms: int, neighbors: int, features: int, device: torch.device) -> S
 
 def ways(operation: str, device: torch.device, interpreted: bool) -> dict[str, tuple[Call, str]]:
     """How to compute an operation, and which limit holds for it."""
-    found: dict[str, tuple[Call, str]] = {"twin": (getattr(trilinear_twins, f"{operation}_twin"), "float32")}
-    if device.type == "cpu" and (cpu := optional("pyg_schnet.ops.kernels.cpu")):
+    found: dict[str, tuple[Call, str]] = {"twin": (getattr(convolution_reference, f"{operation}_reference"), "float32")}
+    if device.type == "cpu" and (cpu := optional("pyg_schnet.fast.cpu.convolution")):
         found["numba"] = getattr(cpu, operation), "float32"
-    gpu: Any = importlib.import_module("pyg_schnet.ops.kernels.gpu")
+    gpu: Any = importlib.import_module("pyg_schnet.fast.gpu.convolution")
     if not gpu.INSTALLED or not (interpreted or device.type == "cuda"):
         return found
     triton = getattr(gpu, operation)
@@ -132,7 +135,7 @@ def seconds(calls: dict[str, Call], arguments: tuple[Any, ...], repeats: int, de
 def measure(one: System, operation: str, order: int, options: argparse.Namespace) -> dict[str, Any]:
     """Errors and times of one operation; exits if results disagree."""
     device, interpreted = one.x.device, options.interpreted
-    expected = getattr(trilinear_twins, f"{operation}_twin")(*one.arguments(operation, order, torch.float64))
+    expected = getattr(convolution_reference, f"{operation}_reference")(*one.arguments(operation, order, torch.float64))
     arguments = one.arguments(operation, order, torch.float32)
     errors, timed = {}, {}
     for name, (call, limit) in ways(operation, device, interpreted).items():

@@ -11,13 +11,12 @@ from torch_geometric.data import Batch, Data
 from tqdm import tqdm
 
 from pyg_schnet.analysis.checks import count
-from pyg_schnet.graph import check_structures, radius_graph
+from pyg_schnet.graph import Edges, check_structures, radius_graph
 from pyg_schnet.graph.edges import between, shift_vectors, squared_norm
 from pyg_schnet.graph.points import Surroundings
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.committee import Committee, mean_and_spread
 from pyg_schnet.models.compiled import as_it_was_written
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import check_edges, tensors_of
 from pyg_schnet.models.potential import usable

@@ -9,12 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.compiling import compiled_with, part_with
+from pyg_schnet.compiling import compiled, part
 
 #: Atoms for each bin at least, and most bins along an axis.
 ATOMS_PER_BIN, MOST_BINS = 4, 2**20
-#: Compiled at the first call, and kept; and what only such loops call.
-compiled, part = compiled_with(), part_with()
 
 
 class Structures(NamedTuple):
@@ -65,7 +63,7 @@ class Bins(NamedTuple):
     box: ndarray
 
 
-@compiled
+@compiled()
 def wrap_atoms(structures: Structures) -> tuple[ndarray, ndarray]:
     """Fractional coordinates, in the cell along periodic axes [N, 3], and cells by which atoms were moved [N, 3]."""
     pos, inverse = structures.pos, structures.inverse
@@ -79,7 +77,7 @@ def wrap_atoms(structures: Structures) -> tuple[ndarray, ndarray]:
     return fractional, wrap
 
 
-@compiled
+@compiled()
 def make_grid(structures: Structures, fractional: ndarray, reach: float) -> Grid:
     """Divide structures into bins no narrower than the reach, and into fewer than there are atoms."""
     size, periodic = len(structures.pointer) - 1, structures.periodic
@@ -104,7 +102,7 @@ def make_grid(structures: Structures, fractional: ndarray, reach: float) -> Grid
     return Grid(number, away, bits, first, low, scale)
 
 
-@part
+@part()
 def _extent(values: ndarray, begin: int, end: int, k: int) -> tuple[float, float]:
     """Smallest value, and how much larger the largest is."""
     if begin == end:
@@ -115,7 +113,7 @@ def _extent(values: ndarray, begin: int, end: int, k: int) -> tuple[float, float
     return low, high - low
 
 
-@part
+@part()
 def _limit(number: ndarray, s: int, atoms: int) -> None:
     """Fewer bins along each axis if there would be too many for so many atoms."""
     for _ in range(3):
@@ -126,7 +124,7 @@ def _limit(number: ndarray, s: int, atoms: int) -> None:
                 number[s, k] = max(math.floor(number[s, k] * excess ** (-1.0 / axes)), 1)
 
 
-@part
+@part()
 def _bits(largest: int) -> int:
     """Bits of numbers up to this one."""
     bits = 0
@@ -135,7 +133,7 @@ def _bits(largest: int) -> int:
     return bits
 
 
-@compiled
+@compiled()
 def sort_into_bins(structures: Structures, grid: Grid, fractional: ndarray, wrap: ndarray) -> Bins:
     """Sort atoms by bins, within a bin by number."""
     atoms, number, cell = len(fractional), grid.number, structures.cell

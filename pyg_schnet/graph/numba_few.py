@@ -3,11 +3,11 @@
 import numpy as np
 from numpy import ndarray
 
+from pyg_schnet.compiling import compiled, part
 from pyg_schnet.graph.edges import SAME_PLACE_SQUARED
-from pyg_schnet.graph.numba_bins import compiled, part
 
 
-@part
+@part()
 def _squared(pos: ndarray, i: int, j: int) -> float:
     """Squared distance, rounded as ``squared_distance`` rounds it."""
     x = np.float64(pos[j, 0]) - np.float64(pos[i, 0])
@@ -16,7 +16,7 @@ def _squared(pos: ndarray, i: int, j: int) -> float:
     return x * x + y * y + z * z
 
 
-@compiled
+@compiled()
 def search_all(
     pos: ndarray, batch: ndarray, cutoff: float
 ) -> tuple[ndarray, ndarray, ndarray, ndarray, tuple[int, int]]:
@@ -61,7 +61,7 @@ def search_all(
     return edge_index, np.zeros((edges, 3), np.int64), rowptr, reverse, twins
 
 
-@compiled
+@compiled()
 def search_pairs(pos: ndarray, batch: ndarray, batch_size: int, most: int, cutoff: float) -> tuple[ndarray, bool]:
     """One edge of each two opposite ones, without the rest of a graph.
 

@@ -10,14 +10,15 @@ A neighbour is a key: its number within the structure in the high bits, its imag
 import numpy as np
 from numpy import ndarray
 
+from pyg_schnet.compiling import compiled, part
 from pyg_schnet.graph.edges import SAME_PLACE_SQUARED
-from pyg_schnet.graph.numba_bins import Bins, Grid, Structures, compiled, part
+from pyg_schnet.graph.numba_bins import Bins, Grid, Structures
 
 #: Length of the pieces that are sorted by insertion before they are merged.
 SHORT = 8
 
 
-@compiled
+@compiled()
 def find_neighbors(
     structures: Structures,
     grid: Grid,
@@ -80,7 +81,7 @@ def find_neighbors(
     return keys[:filled], one, other
 
 
-@part
+@part()
 def _runs(grid: Grid, periodic: ndarray, start: ndarray, home: int, s: int, runs: ndarray) -> tuple[int, int]:
     """Atoms side by side in the bins around one, and their images; the number of runs and that of atoms in them."""
     nx, ny, nz = grid.number[s, 0], grid.number[s, 1], grid.number[s, 2]
@@ -110,7 +111,7 @@ def _runs(grid: Grid, periodic: ndarray, start: ndarray, home: int, s: int, runs
     return number, atoms
 
 
-@part
+@part()
 def _around(
     structures: Structures,
     grid: Grid,
@@ -141,7 +142,7 @@ def _around(
     return count
 
 
-@part
+@part()
 def _key(bits: ndarray, s: int, number: int, u: int, v: int, w: int) -> int:
     """What :func:`_image` spells out."""
     key = (number << bits[s, 0]) + u + (1 << bits[s, 0] >> 1)
@@ -149,7 +150,7 @@ def _key(bits: ndarray, s: int, number: int, u: int, v: int, w: int) -> int:
     return (key << bits[s, 2]) + w + (1 << bits[s, 2] >> 1)
 
 
-@part
+@part()
 def _image(bits: ndarray, s: int, key: int) -> tuple[int, int, int, int]:
     """Number of an atom within its structure and its image: what a key means."""
     a, b, c = bits[s, 0], bits[s, 1], bits[s, 2]
@@ -159,7 +160,7 @@ def _image(bits: ndarray, s: int, key: int) -> tuple[int, int, int, int]:
     return key >> (a + b + c), u, v, w
 
 
-@part
+@part()
 def _look_up(
     structures: Structures, grid: Grid, wrap: ndarray, s: int, code: ndarray, count: int, table: ndarray
 ) -> None:
@@ -172,7 +173,7 @@ def _look_up(
         table[3, k], table[4, k], table[5, k] = u - wrap[j, 0], v - wrap[j, 1], w - wrap[j, 2]
 
 
-@part
+@part()
 def _distances(
     pos: ndarray,
     cell: ndarray,
@@ -201,7 +202,7 @@ def _distances(
     return same
 
 
-@part
+@part()
 def _pick(code: ndarray, squared: ndarray, count: int, cutoff: float, own: int, keys: ndarray, filled: int) -> int:
     """Append the keys of those closer than the cutoff, but not that of the atom itself."""
     for k in range(count):
@@ -210,7 +211,7 @@ def _pick(code: ndarray, squared: ndarray, count: int, cutoff: float, own: int, 
     return filled
 
 
-@part
+@part()
 def _twin(code: ndarray, squared: ndarray, count: int, nowhere: float, own: int, bits: ndarray, s: int) -> int:
     """Another atom at the same place."""
     for k in range(count):
@@ -219,7 +220,7 @@ def _twin(code: ndarray, squared: ndarray, count: int, nowhere: float, own: int,
     return -1
 
 
-@part
+@part()
 def _grown(keys: ndarray, filled: int, more: int) -> ndarray:
     larger = np.empty(2 * (filled + more), np.int64)
     for k in range(filled):
@@ -227,7 +228,7 @@ def _grown(keys: ndarray, filled: int, more: int) -> ndarray:
     return larger
 
 
-@part
+@part()
 def _sort(row: ndarray, size: int, spare: ndarray) -> None:
     """Sort keys: short pieces by insertion, then merge them without branches."""
     for begin in range(0, size, SHORT):
@@ -247,7 +248,7 @@ def _sort(row: ndarray, size: int, spare: ndarray) -> None:
             row[k] = spare[k]
 
 
-@part
+@part()
 def _merge(source: ndarray, result: ndarray, left: int, right: int, end: int) -> None:
     """Merge the sorted pieces [left, right) and [right, end)."""
     stop, k = right, left
@@ -263,7 +264,7 @@ def _merge(source: ndarray, result: ndarray, left: int, right: int, end: int) ->
         right, k = right + 1, k + 1
 
 
-@compiled
+@compiled()
 def write_edges(
     structures: Structures,
     grid: Grid,
@@ -292,7 +293,7 @@ def write_edges(
             done += 1
 
 
-@compiled
+@compiled()
 def match_edges(
     structures: Structures, first: int, last: int, rowptr: ndarray, source: ndarray, reverse: ndarray
 ) -> bool:
@@ -324,7 +325,7 @@ def match_edges(
     return complete
 
 
-@part
+@part()
 def _place(source: ndarray, low: int, high: int, least: int) -> int:
     """First edge of a sorted row whose source is at least this."""
     if low == high or source[low] >= least:

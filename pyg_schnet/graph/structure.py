@@ -18,7 +18,7 @@ def unseen() -> Iterator[None]:
     """Inside, nobody looks at values: shapes and what is computed are the same for all values, on every device.
 
     What is done inside may thus be recorded once and played again with other values, see
-    :mod:`pyg_schnet.models.replay`.
+    :mod:`pyg_schnet.fast.cuda_graph`.
 
     Example:
         >>> with unseen():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet.models.filter_tables import frozen_spacing
+from pyg_schnet.fast.tables import frozen_spacing
 from pyg_schnet.models.potential import Potential
 from pyg_schnet.models.schnet import SchNet
 

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_schnet.graph import check_structures, may_inspect
+from pyg_schnet.graph import Edges, check_structures, may_inspect
 from pyg_schnet.models.compiled import forget_foreign_methods, without_compiled_methods
-from pyg_schnet.models.edges import Edges, find_edges, given_edges
+from pyg_schnet.models.edges import find_edges, given_edges
 from pyg_schnet.models.elements import TrainingSet, check_elements
 from pyg_schnet.models.inputs import check_atoms, check_cell, given_inputs
+from pyg_schnet.models.spellings import check_state
 from pyg_schnet.nn import AtomEmbedding, Atomwise, FeatureReadout, Reference, make_readout
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.cutoff import check_positive
@@ -42,7 +43,7 @@ class AtomisticModel(nn.Module):
     """
 
     #: Whether the network can be recorded: it computes the same for all values of its input, see
-    #: :mod:`pyg_schnet.models.replay`.
+    #: :mod:`pyg_schnet.fast.cuda_graph`.
     recordable = True
     readout: Any
     reference: Reference
@@ -86,6 +87,7 @@ class AtomisticModel(nn.Module):
         self.embedding = AtomEmbedding(max_z, hidden_channels)
         self.output = Atomwise(size, latent or out_channels, activation(act), zero_output)
         self.reference = Reference(max_z, mean, std, atomref, out_channels, self.readout.reference)
+        self.register_load_state_dict_pre_hook(_check_state)
         if self.readout.reference is None and not self.reference.trivial:
             raise ValueError(f"readout={readout!r} has no reference; leave out `mean` and `atomref`")
 
@@ -402,6 +404,10 @@ class AtomisticModel(nn.Module):
                     f"readout={self.config['readout']!r} is a moment of the positions and not defined in periodic "
                     "structures; expected open ones"
                 )
+
+
+def _check_state(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+    check_state({name.removeprefix(prefix) for name in state if name.startswith(prefix)})
 
 
 def check_sizes(**sizes: int) -> None:

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.fast.cuda_graph import Addresses, Replay
+from pyg_schnet.fast.padding import ghosts_for
 from pyg_schnet.graph import check_structures
 from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.elements import check_elements
-from pyg_schnet.models.ghosts import ghosts_for
 from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
 from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives
-from pyg_schnet.models.replay import Addresses, Replay
 from pyg_schnet.models.skin_pairs import Moving, SkinPairs, edges_and_stale, fill, moving, new_pairs, places_for, search
 
 

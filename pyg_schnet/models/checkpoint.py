@@ -10,6 +10,7 @@ import torch
 import torch_geometric
 from torch import Tensor
 
+from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.files import replacing
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.contents import DTYPES, FORMAT, FORMAT_VERSION, WithinSize, decoded, encoded, read_entries
@@ -17,7 +18,6 @@ from pyg_schnet.models.dtnn import DTNN
 from pyg_schnet.models.elements import TrainingSet
 from pyg_schnet.models.enn_s2s import EnnS2S
 from pyg_schnet.models.schnet import SchNet
-from pyg_schnet.models.tabulated import TabulatedModel
 
 #: Architectures that files may hold, by name. Add a model of your own here, before saving and before loading it.
 ARCHITECTURES: dict[str, type[AtomisticModel]] = {"SchNet": SchNet, "DTNN": DTNN, "EnnS2S": EnnS2S}
@@ -150,7 +150,7 @@ def built(name: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], p
             model.to(dtype)
             _check_kinds(tensors, dtype)
             model.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()})
-            if isinstance(model, TabulatedModel) and "filter_tables" in tensors:
+            if isinstance(model, TabulatedFilters) and "filter_tables" in tensors:
                 model.freeze(tensors["filter_tables"].clone())
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError, MemoryError) as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])

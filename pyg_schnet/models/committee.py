@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_schnet.files import replacing
-from pyg_schnet.graph import check_structures, neighbor_pairs, within_cutoff
+from pyg_schnet.graph import Edges, check_structures, neighbor_pairs, within_cutoff
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import FILE, content_of
 from pyg_schnet.models.compiled import not_compiled
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import TrainingSet, check_elements, common_elements, unfamiliar
 from pyg_schnet.models.inputs import check_volume, given_inputs
 from pyg_schnet.models.loading import load_model

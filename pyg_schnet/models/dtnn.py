@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from pyg_schnet.graph import Edges
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.nn import TensorLayer
 from pyg_schnet.nn.basis import radial_basis
 from pyg_schnet.nn.cutoff import check_positive

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.graph import Edges
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.basis import GaussianSmearing
 from pyg_schnet.nn.cutoff import NoCutoff, check_positive

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.committee import Committee, CommitteePotential
 from pyg_schnet.models.potential import Potential
-from pyg_schnet.models.tabulated import TabulatedModel
 from pyg_schnet.units import ENERGY, target_unit
 
 
@@ -29,7 +29,7 @@ def exact_copy(model: AtomisticModel) -> AtomisticModel:
     """
     with torch.inference_mode(False):  # or its derivatives were none
         own: Any = copy.deepcopy(model)
-        if isinstance(own, TabulatedModel):
+        if isinstance(own, TabulatedFilters):
             own.unfreeze()
             own.filters = "exact"
         device = own.embedding.weight.device

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import ARCHITECTURES, FILE, built, read_file, to_device
-from pyg_schnet.models.tabulated import TabulatedModel
 
 #: Checkpoints in the folder of a run, the best first.
 _CHECKPOINTS = ("best.ckpt", "last.ckpt")
@@ -40,7 +40,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, filters:
     file = _file_of(path)
     model = _read_checkpoint(file) if _is_torch(file) else read_file(file)
     if filters is not None:
-        if not isinstance(model, TabulatedModel):
+        if not isinstance(model, TabulatedFilters):
             raise ValueError(f"`filters` is a choice of SchNet; {file} holds a {type(model).__name__}, leave it out")
         model.filters = filters
         if filters == "exact":

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_schnet.graph import check_structures, may_inspect
+from pyg_schnet.graph import Edges, check_structures, may_inspect
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.compiled import as_it_was_written, not_compiled
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import check_volume, given_inputs
 from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges

@@ -6,14 +6,14 @@ from typing import Any, NoReturn, Self
 
 from torch import Tensor, nn
 
-from pyg_schnet.models.atomistic import check_sizes
-from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.frozen_molecules import frozen_molecules
-from pyg_schnet.models.frozen_pass import frozen_pass
+from pyg_schnet.fast.frozen_molecules import frozen_molecules
+from pyg_schnet.fast.frozen_pass import frozen_pass
+from pyg_schnet.fast.tabulated import TabulatedFilters
+from pyg_schnet.fast.training_pass import training_pass
+from pyg_schnet.graph import Edges
+from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
 from pyg_schnet.models.presets import Presets, preset_arguments
 from pyg_schnet.models.spellings import check_spellings, pretrained_name
-from pyg_schnet.models.tabulated import TabulatedModel
-from pyg_schnet.models.training_pass import training_pass
 from pyg_schnet.nn import InteractionBlock
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.basis import radial_basis
@@ -22,7 +22,7 @@ from pyg_schnet.nn.cutoff import cutoff_function as make_cutoff
 from pyg_schnet.nn.reference import PerTarget
 
 
-class SchNet(TabulatedModel):
+class SchNet(TabulatedFilters, AtomisticModel):
     r"""SchNet: properties of molecules and materials from continuous-filter convolutions.
 
     Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II and figure 1:
@@ -70,7 +70,7 @@ class SchNet(TabulatedModel):
             ``"auto"`` is exact.
         knot_spacing: Distance between the knots of tables in Angstrom; errors of energies grow with its sixth, of
             forces with its fifth power. ``None`` for a tenth of the width of the Gaussians, see
-            :func:`~pyg_schnet.ops.knot_spacing`.
+            :func:`~pyg_schnet.fast.knot_spacing`.
         readout_options: Arguments of the readout, for example ``{"processing_steps": 3}`` of ``"set2set"``.
         max_z: Largest atomic number.
         **spellings: Arguments of PyG's SchNet that mean the same here: ``interaction_graph`` (exact, of this cutoff),
@@ -203,7 +203,7 @@ class SchNet(TabulatedModel):
     ) -> tuple[Tensor, Tensor] | None:
         """Those of small structures by a frozen model, or by one with tables that are made anew.
 
-        See :mod:`pyg_schnet.models.frozen_pass` and :mod:`pyg_schnet.models.training_pass`.
+        See :mod:`pyg_schnet.fast.frozen_pass` and :mod:`pyg_schnet.fast.training_pass`.
         """
         if not self._is_plain():
             return None
@@ -212,7 +212,7 @@ class SchNet(TabulatedModel):
         return None if differentiable else frozen_pass(self, z, batch, batch_size, edges)
 
     def energies_and_forces(self, z: Any, pos: Any, batch: Any, batch_size: int | None) -> tuple[Tensor, Tensor] | None:
-        """Those of small molecules by a frozen model, see :mod:`pyg_schnet.models.frozen_molecules`."""
+        """Those of small molecules by a frozen model, see :mod:`pyg_schnet.fast.frozen_molecules`."""
         return frozen_molecules(self, z, pos, batch, batch_size) if self.frozen and self._is_plain() else None
 
     def _is_plain(self) -> bool:

@@ -16,12 +16,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_schnet.graph import neighbor_pairs, within_cutoff
+from pyg_schnet.fast.padding import ghost_ends, ghosts_for, room_for, with_ghosts
+from pyg_schnet.graph import Edges, neighbor_pairs, within_cutoff
 from pyg_schnet.graph.edges import SAME_PLACE
 from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.graph.structure import check_finite
-from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.ghosts import ghost_ends, ghosts_for, room_for, with_ghosts
 from pyg_schnet.ops import edge_vectors
 
 #: Pairs are searched up to a distance that much larger than cutoff + skin, so that rounding never loses one.
@@ -60,7 +59,7 @@ class SkinPairs(NamedTuple):
         pair_index: Source and target of each pair [2, C].
         pair_shift: Image of its source [C, 3].
         there: Whether there is a pair in each place [C].
-        ends: Ghosts of the places, see :func:`~pyg_schnet.models.ghosts.ghost_ends` [C].
+        ends: Ghosts of the places, see :func:`~pyg_schnet.fast.padding.ghost_ends` [C].
         reference: Positions in float64 when the pairs were searched [N, 3].
         lattice: Lattice vectors in float64 at that time [B + 1, 3, 3]; ``None`` without a cell.
         inverse: Their inverse, open axes completed [B + 1, 3, 3]; ``None`` without a cell.

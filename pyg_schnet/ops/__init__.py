@@ -11,32 +11,22 @@ from pyg_schnet.ops.derivatives import (
     stress_from_virials,
     virials_from_edges,
 )
-from pyg_schnet.ops.filter_table import FilterTable, evaluate, filter_table, interpolate, knot_spacing
 from pyg_schnet.ops.geometry import edge_vectors
 from pyg_schnet.ops.radial import bessel_basis, gaussian_basis
-from pyg_schnet.ops.trilinear import to_edges, to_nodes, to_table
 
 __all__ = [
-    "FilterTable",
     "bessel_basis",
     "cell_volume",
     "cfconv",
     "cosine_cutoff",
     "edge_vectors",
-    "evaluate",
-    "filter_table",
     "forces_from_edges",
     "forces_from_energy",
     "gaussian_basis",
     "gradient",
-    "interpolate",
-    "knot_spacing",
     "mollifier_cutoff",
     "polynomial_cutoff",
     "shifted_softplus",
     "stress_from_virials",
-    "to_edges",
-    "to_nodes",
-    "to_table",
     "virials_from_edges",
 ]

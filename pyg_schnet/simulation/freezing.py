@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models import Committee
 from pyg_schnet.models.checkpoint import to_device
-from pyg_schnet.models.tabulated import TabulatedModel
 
 
 def frozen_copy(
@@ -42,7 +42,7 @@ def frozen_copy(
 
 
 def _set_frozen(model: Any, frozen: bool | None) -> None:
-    has_filters = isinstance(model, TabulatedModel)
+    has_filters = isinstance(model, TabulatedFilters)
     if not has_filters and frozen:
         raise ValueError(
             f"frozen=True needs a SchNet, whose filters are functions of a distance, got {type(model).__name__}; "

@@ -11,13 +11,12 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from pyg_schnet.graph import VerletList
+from pyg_schnet.fast.frozen_pass import SMALL
+from pyg_schnet.graph import Edges, VerletList
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential
 from pyg_schnet.models.committee import means_and_spreads
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.models.elements import unfamiliar
-from pyg_schnet.models.frozen_pass import SMALL
 from pyg_schnet.models.potential import evaluate_on, first_derivatives
 
 #: How much farther than the cutoff pairs are kept, in Angstrom: crystals at room temperature are then searched once in

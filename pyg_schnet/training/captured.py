@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
+from pyg_schnet.fast.cuda_graph import Addresses, Replay
 from pyg_schnet.models.captured import recordable
 from pyg_schnet.models.potential import evaluate_on, first_derivatives
-from pyg_schnet.models.replay import Addresses, Replay
 from pyg_schnet.training.capturable import Capturable
 from pyg_schnet.training.padding import Padded, padded
 from pyg_schnet.training.potential_task import PotentialTask

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_schnet.graph import check_structures
-from pyg_schnet.models.edges import Edges
-from pyg_schnet.models.ghosts import ghost_ends, ghosts_for, room_for, with_ghosts
+from pyg_schnet.fast.padding import ghost_ends, ghosts_for, room_for, with_ghosts
+from pyg_schnet.graph import Edges, check_structures
 from pyg_schnet.models.inputs import tensors_of
 from pyg_schnet.training.potential_task import Labels, PotentialTask
 from pyg_schnet.training.weights import Weights
@@ -66,7 +65,7 @@ class Padded(NamedTuple):
     Attributes:
         z: Atomic numbers [N'].
         pos: Positions in Angstrom [N', 3].
-        edge_index: See :class:`~pyg_schnet.models.edges.Edges`, like the next three.
+        edge_index: See :class:`~pyg_schnet.graph.Edges`, like the next three.
         edge_vec: Vectors [P', 3].
         edge_pair: Pairs of the edges, ``None`` if each edge has a vector of its own.
         pair_index: Ends of the vectors [2, P'].

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet.fast.padding import ghosts_for, room_for
 from pyg_schnet.graph import unseen
 from pyg_schnet.models import DTNN, CapturedPotential, EnnS2S
 from pyg_schnet.models.captured import _step
-from pyg_schnet.models.ghosts import ghosts_for, room_for
 
 MakeModel = Callable[..., SchNet]
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, load, radius_graph, save
+from pyg_schnet.graph import Edges
 from pyg_schnet.models import DTNN, Committee, CommitteePotential, EnnS2S, committee, read_header
 from pyg_schnet.models.committee import mean_and_spread
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.transforms import RadiusGraph
 
 MakeModel = Callable[..., SchNet]

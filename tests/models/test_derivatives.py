@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet
+from pyg_schnet.graph import Edges
 from pyg_schnet.models import AtomisticModel
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.simulation.ase import atoms_to_data
 from pyg_schnet.transforms import RadiusGraph
 

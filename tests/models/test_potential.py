@@ -10,8 +10,8 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet.graph import Edges
 from pyg_schnet.models import AtomisticModel
-from pyg_schnet.models.edges import Edges
 from pyg_schnet.transforms import RadiusGraph
 
 MakeModel = Callable[..., SchNet]

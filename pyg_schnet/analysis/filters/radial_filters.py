@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet.models.filter_tables import frozen_tables
-from pyg_schnet.models.tabulated import TabulatedModel
+from pyg_schnet.fast.bspline import FilterTable, evaluate
+from pyg_schnet.fast.tables import frozen_tables
+from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.nn import BesselBasis, CFConv, GaussianSmearing, TensorLayer
-from pyg_schnet.ops import FilterTable
-from pyg_schnet.ops.filter_table import evaluate
 
 
 class RadialFilter(NamedTuple):
@@ -91,7 +90,7 @@ def radial_filters(model: nn.Module, basis: Callable[[Tensor], Tensor] | None = 
             "without; convert one of PyG with `from_pyg`, one of SchNetPack with `from_schnetpack`"
         )
     tables: dict[int, FilterTable] = {}
-    if isinstance(model, TabulatedModel) and model.filter_tables is not None:
+    if isinstance(model, TabulatedFilters) and model.filter_tables is not None:
         model.follow_weights()
         blocks: Any = model.interactions
         frozen = frozen_tables(model.filter_tables, model.cutoff)

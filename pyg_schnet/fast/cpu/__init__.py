@@ -1,0 +1,1 @@
+"""Compiled loops for CPUs (extra ``fast``), imported only where they run."""

@@ -1,0 +1,316 @@
+"""A network of tabulated interactions on small structures: energies, and their derivatives by one pass backwards.
+
+Python and compiled loops meet once, because to hand over an array takes as long as some thousand products. So weights
+are found by their addresses; whoever gives them keeps the weights where they are until the loops are done.
+
+Many small structures are done some at a time, so few that all that is kept of them stays close to the processor.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.core.cgutils import voidptr_t
+from numba.extending import intrinsic
+from numba.np.numpy_support import carray
+from numpy import ndarray
+
+from pyg_schnet.compiling import CONTRACT, compiled, inlined
+from pyg_schnet.fast.bspline import SUPPORT
+from pyg_schnet.fast.cpu.blocks import Last, Layers, Pairs, block_backward, block_forward, output_both_ways
+from pyg_schnet.fast.cpu.convolution_loops import Place, find, splines
+from pyg_schnet.fast.cpu.cutoff import write_cutoff
+from pyg_schnet.fast.cpu.dense import turn
+from pyg_schnet.fast.cpu.saved import Kept, copy, scratch, up
+from pyg_schnet.fast.cpu.tiles import ROWS
+from pyg_schnet.fast.cpu.vectors import LANES
+
+
+class Network(NamedTuple):
+    """Where the weights are, and how many.
+
+    Attributes:
+        embedding: Address of the first features of all elements, and their number.
+        blocks: Addresses of the weights of the first layer, weights and biases of the second and the third, and of the
+            filter table of each interaction [T, 6] int64.
+        output: Addresses of weights and biases of both layers of the output network [4] int64.
+        sizes: Features A of the atoms, number F of filters, rows of a table, size of the output network's inner layer.
+        activation: What is subtracted from the softplus, and from where on it is linear.
+        cutoff: Number of the cutoff function, its end and exponent, see :func:`write_cutoff`.
+        table: Where the knots of the tables are; polynomials of their splines and of the derivatives.
+    """
+
+    embedding: tuple[int, int]
+    blocks: ndarray
+    output: ndarray
+    sizes: tuple[int, int, int, int]
+    activation: tuple[float, float]
+    cutoff: tuple[int, float, int]
+    table: tuple[Place, ndarray, ndarray]
+
+
+def _typed(context: Any, address: Any) -> Any:
+    """How Numba turns an address into what ``carray`` takes."""
+    del context, address
+
+    def cast(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        del context, signature
+        return builder.inttoptr(arguments[0], voidptr_t)
+
+    return types.voidptr(types.int64), cast
+
+
+_pointer: Any = intrinsic(_typed)
+
+
+@inlined()
+def _array(address: int, count: int, like: ndarray) -> ndarray:
+    """So many numbers from an address on."""
+    return carray(_pointer(address), (count,), like.dtype)
+
+
+@inlined()
+def _matrix(address: int, shape: tuple[int, int], wide: tuple[int, int], like: ndarray) -> ndarray:
+    """Weights from an address on; a copy with zeros at its ends if loops need more rows or columns."""
+    (rows, columns), given = shape, _array(address, shape[0] * shape[1], like)
+    if wide == shape:
+        return given
+    copy = np.zeros(wide[0] * wide[1], like.dtype)
+    for row in range(rows):
+        for column in range(columns):
+            copy[row * wide[1] + column] = given[row * columns + column]
+    return copy
+
+
+@inlined()
+def block_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Layers:
+    """The weights of a block."""
+    size, width, rows, _ = sizes
+    a, f = up(size, LANES), up(width, LANES)
+    return (
+        _matrix(addresses[0], (width, size), (f, a), like),
+        _matrix(addresses[1], (size, width), (a, f), like),
+        _matrix(addresses[2], (1, size), (1, a), like),
+        _matrix(addresses[3], (size, size), (a, a), like),
+        _matrix(addresses[4], (1, size), (1, a), like),
+        _matrix(addresses[5], (rows, width), (rows, f), like),
+    )
+
+
+@inlined()
+def last_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Last:
+    """The weights of the output network."""
+    size, _, _, half = sizes
+    a, h = up(size, LANES), up(half, ROWS)
+    return (
+        _matrix(addresses[0], (half, size), (h, a), like),
+        _matrix(addresses[1], (1, half), (1, h), like),
+        _matrix(addresses[2], (1, half), (1, h), like),
+        _array(addresses[3], 1, like),
+    )
+
+
+@inlined()
+def _length(vec: ndarray, pair: int) -> float:
+    """Length of the vector of a pair."""
+    return math.sqrt(vec[3 * pair] ** 2 + vec[3 * pair + 1] ** 2 + vec[3 * pair + 2] ** 2)
+
+
+@inlined()
+def _by_row(row: ndarray, last: int) -> ndarray:
+    """Order of pairs by the rows of the table that they read."""
+    first, order = np.zeros(last + 2, np.int64), np.empty(len(row), np.int64)
+    for k in row:
+        first[k + 1] += 1
+    for k in range(last + 1):
+        first[k + 1] += first[k]
+    for n in range(len(row)):
+        order[first[row[n]]] = n
+        first[row[n]] += 1
+    return order
+
+
+@compiled(CONTRACT)
+def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tuple[ndarray, ndarray, ndarray]:
+    """Structures that are done at once: groups of about the same size, so that no thread has to wait for another.
+
+    Args:
+        batch: Structure of each atom [N], sorted.
+        target: Target of each pair [P].
+        source: Its source [P].
+        most: Atoms of a group, on an average; no structure is divided.
+
+    Returns:
+        First atom of each group [C + 1], pairs of one group after the other [P] and the first of these of each group
+        [C + 1]; no groups if a pair belongs to two of them.
+    """
+    first_atom, group_of, groups, begin = np.zeros(len(batch) + 2, np.int64), np.empty(len(batch), np.int64), 0, 0
+    number, here = (len(batch) + most - 1) // most, 0
+    number = number if number < 3 else up(number, 4)  # as much to do for each of two or four threads
+    for i in range(len(batch)):
+        if i > 0 and batch[i] != batch[i - 1]:
+            begin = i
+        if i == begin or groups == 0:  # a structure begins: in which group is its middle?
+            end = i
+            while end < len(batch) and batch[end] == batch[i]:
+                end += 1
+            place = (i + end) * number // (2 * len(batch))
+            if groups == 0 or place != here:
+                first_atom[groups], here = i, place
+                groups += 1
+        group_of[i] = groups - 1
+    first_atom[groups] = len(batch)
+    first_pair, order = np.zeros(groups + 1, np.int64), np.empty(len(target), np.int64)
+    for n in range(len(target)):
+        group = group_of[target[n]]
+        if group_of[source[n]] != group:  # one would be outside of what is at hand of the other's
+            return first_atom[:1], order, first_pair[:1]
+        first_pair[group + 1] += 1
+    for group in range(groups):
+        first_pair[group + 1] += first_pair[group]
+    free = first_pair.copy()
+    for n in range(len(target)):
+        group = group_of[target[n]]
+        order[free[group]] = n
+        free[group] += 1
+    return first_atom[: groups + 1], order, first_pair
+
+
+@inlined()
+def sort_pairs(
+    pairs: tuple[ndarray, ndarray, ndarray], mine: ndarray, first: int, network: Network
+) -> tuple[ndarray, ndarray, ndarray, Pairs]:
+    """Some pairs by the rows of the table that they read: which, distances, slopes of the cutoff, what blocks need."""
+    (vec, target, source), number, (place, pieces, derivatives) = pairs, len(mine), network.table
+    d, u, row = np.empty(number, vec.dtype), np.empty(number, np.float64), np.empty(number, np.int64)
+    for n in range(number):
+        d[n] = _length(vec, mine[n])
+    find(u, row, d, 0, number, place)
+    order, i, j = _by_row(row, place[2]), np.empty(number, np.int64), np.empty(number, np.int64)
+    for n in range(number):
+        order[n] = mine[order[n]]
+        d[n], i[n], j[n] = _length(vec, order[n]), target[order[n]] - first, source[order[n]] - first
+    find(u, row, d, 0, number, place)
+    weight, decline = np.empty(number, vec.dtype), np.empty(number, vec.dtype)
+    write_cutoff(weight, decline, d, *network.cutoff)
+    b, e = np.empty(SUPPORT * number, vec.dtype), np.empty(SUPPORT * number, vec.dtype)
+    splines(b, u, number, pieces)
+    splines(e, u, number, derivatives)
+    return order, d, decline, (i, j, weight, row, b, e)
+
+
+@compiled(CONTRACT)
+def pass_both_ways(
+    some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
+    slopes: ndarray,
+    network: Network,
+    pairs: tuple[ndarray, ndarray, ndarray],
+    mine: ndarray,
+    first: int,
+    kept: Kept | None,
+    symmetric: bool,
+) -> None:
+    """Contributions of some atoms to the energies, and derivatives of their sum.
+
+    Args:
+        some: Of these atoms contributions times shares [N] float64, to be written; first features [N * A]; shares of
+            the contributions in the energy [N] float64; factors of the normalisation [N], and derivatives with respect
+            to them, to be added to; both empty for ones.
+        slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3].
+        network: The network.
+        pairs: Vectors [P * 3], targets and sources [P], of all atoms.
+        mine: Which pairs are those of these atoms.
+        first: The first of these atoms.
+        kept: To be written, what :mod:`pyg_schnet.fast.cpu.second_order` asks for; ``None`` if it does not.
+        symmetric: Whether each pair stands for its opposite, too.
+    """
+    (contributions, x, shares, norm, of_norm), vec, number = some, pairs[0], len(mine)
+    left = scratch(len(network.blocks), network.sizes, len(shares), x) if kept is None else kept
+    size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
+    blocks, true_size, sizes, asked = network.blocks, network.sizes[0], (atoms, size, width), len(left.features) > 0
+    order, d, decline, sorted_pairs = sort_pairs(pairs, mine, first, network)
+    padded, features, g = (
+        np.zeros(atoms * size, x.dtype),
+        np.empty(atoms * size, x.dtype),
+        np.zeros(atoms * size, x.dtype),
+    )
+    for n in range(len(shares)):
+        for f in range(true_size):
+            padded[n * size + f] = x[n * true_size + f]
+    turn(features, padded, atoms, size)
+    for t in range(len(blocks)):
+        if asked:
+            turn(left.features[t], features, size, atoms)
+        to_keep = left.sent[t], left.received[t], left.inner[t % len(left.inner)], left.slope[t]
+        layers = block_at(blocks[t], network.sizes, x)
+        block_forward(features, to_keep, layers, sorted_pairs, norm, network.activation, sizes, symmetric)
+    if asked:
+        turn(left.features[len(blocks)], features, size, atoms)
+    last = last_at(network.output, network.sizes, x)
+    output_both_ways(contributions, g, features, last, shares, network.activation, (atoms, size))
+    of_distance, of_weight = np.zeros(number, x.dtype), np.zeros(number, x.dtype)
+    for t in range(len(blocks) - 1, -1, -1):
+        if asked:
+            copy(left.of_features[t], g)
+        place = t % len(left.of_inner)
+        made = left.of_inner[place], left.of_received[place], left.of_sent[place]
+        layers, gradients = block_at(blocks[t], network.sizes, x), (of_distance, of_weight, of_norm)
+        parts = left.sent[t], left.received[t], left.slope[t]
+        block_backward(g, gradients, parts, made, layers, sorted_pairs, norm, sizes, symmetric, t == 0)
+    for n in range(number):
+        radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * order[n]
+        for axis in range(k, k + 3):
+            slopes[axis] = radial * vec[axis]
+
+
+@compiled(CONTRACT)
+def molecules_both_ways(
+    energies: ndarray,
+    forces: ndarray,
+    z: ndarray,
+    pos: ndarray,
+    batch: ndarray,
+    network: Network,
+    pairs: ndarray,
+    shares: ndarray,
+    groups: tuple[ndarray, ndarray, ndarray],
+    limits: tuple[int, int],
+) -> None:
+    """Energies of open structures and forces on their atoms.
+
+    Args:
+        energies: To be written, without references [B] float64; zeros.
+        forces: To be written, energies per Angstrom [N, 3]; zeros.
+        z: Atomic numbers that the network knows [N].
+        pos: Positions in Angstrom [N, 3].
+        batch: Structure of each atom [N].
+        network: The network.
+        pairs: Targets and sources of pairs, each of which stands for its opposite, too [2, P].
+        shares: Share of each atom's contribution in the energy [N] float64.
+        groups: Structures that are done at once, see :func:`groups_of`.
+        limits: First group and the one behind the last.
+    """
+    (first_atom, order, first_pair), size = groups, network.sizes[0]
+    weights = _array(network.embedding[0], network.embedding[1] * size, pos)
+    contributions, none = np.empty(len(z), np.float64), np.empty(0, pos.dtype)
+    for group in range(limits[0], limits[1]):
+        a, b = first_atom[group], first_atom[group + 1]
+        mine = order[first_pair[group] : first_pair[group + 1]]
+        x, vec = np.empty((b - a) * size, pos.dtype), np.empty(3 * len(mine), pos.dtype)
+        for i in range(a, b):
+            for f in range(size):
+                x[(i - a) * size + f] = weights[z[i] * size + f]
+        target, source, every = np.empty_like(mine), np.empty_like(mine), np.empty_like(mine)
+        for n in range(len(mine)):
+            target[n], source[n], every[n] = pairs[0, mine[n]], pairs[1, mine[n]], n
+            for axis in range(3):
+                vec[3 * n + axis] = pos[source[n], axis] - pos[target[n], axis]
+        slopes, some = np.empty_like(vec), (contributions[a:b], x, shares[a:b], none, none)
+        pass_both_ways(some, slopes, network, (vec, target, source), every, a, None, True)
+        for i in range(a, b):
+            energies[batch[i]] += contributions[i]
+        for n in range(len(mine)):
+            for axis in range(3):
+                forces[target[n], axis] += slopes[3 * n + axis]
+                forces[source[n], axis] -= slopes[3 * n + axis]

@@ -1,0 +1,144 @@
+"""How the edges of one set of distances lie: where in the table, and in which order the GPU's programs read them.
+
+Programs without atomics need the edges of each node, or of each interval between two knots, one after the other. All
+blocks of a model and all derivatives read the same edges, so what is found out once is kept for as long as the tensor
+of distances lives, and forgotten when PyTorch counts a change in place of any of the tensors. Whoever writes into them
+behind PyTorch's back (by NumPy, other kernels, CUDA graphs that are played again) makes new distances each time, or
+says :func:`forgetting`. Nothing here waits for the device.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from pyg_schnet.compat import assert_later
+from pyg_schnet.fast.bspline import SUPPORT
+
+#: What is kept of one tensor of distances, at most: more than one model asks for.
+MOST = 32
+
+
+class Grid(NamedTuple):
+    """Knots: the first in Angstrom, the distance between two in Angstrom, the number of coefficients."""
+
+    start: float
+    spacing: float
+    size: int
+
+
+class Places(NamedTuple):
+    """First of the six rows of the table that count [E] int32, and the position between two knots [E]."""
+
+    row: Tensor
+    place: Tensor
+
+
+class Sorted(NamedTuple):
+    """Edges by group: where each group begins [groups + 1], the edges [L], and their other ends [L]."""
+
+    pointer: Tensor
+    edge: Tensor
+    other: Tensor
+
+
+def places(d: Tensor, grid: Grid) -> Places:
+    """Where distances lie between the knots."""
+    return _kept(d, ("places", grid), (), lambda: _places(d, grid))
+
+
+def by_node(d: Tensor, target: Tensor, source: Tensor, targets: int, sources: int, symmetric: bool) -> Sorted:
+    """The edges of each target; with ``symmetric`` those of which it is either end."""
+    name = "nodes", targets, sources, symmetric
+    return _kept(d, name, (target, source), lambda: _by_node(target, source, targets, sources, symmetric))
+
+
+def by_interval(d: Tensor, grid: Grid) -> Sorted:
+    """The edges with distances between each two knots; those beyond the ends count to the outermost intervals."""
+    return _kept(d, ("intervals", grid), (), lambda: _group(places(d, grid).row, None, grid.size - SUPPORT + 1))
+
+
+def check(d: Tensor, target: Tensor, source: Tensor, targets: int, sources: int) -> None:
+    """Stop at edges whose ends are no nodes; on a GPU without waiting for it, as PyTorch's own indexing."""
+    _kept(d, ("check", targets, sources), (target, source), lambda: _check(target, source, targets, sources))
+
+
+def _places(d: Tensor, grid: Grid) -> Places:
+    v = d.detach().double().sub(grid.start).mul(1.0 / grid.spacing)
+    row = v.nan_to_num().floor().clamp(0, grid.size - SUPPORT)
+    return Places(row.int(), (v - row).to(d.dtype))
+
+
+def _by_node(target: Tensor, source: Tensor, targets: int, sources: int, symmetric: bool) -> Sorted:
+    if symmetric:
+        target, source = torch.cat([target, source]), torch.cat([source, target])
+    kind = torch.int32 if max(targets, sources, len(target)) < 2**31 else torch.int64
+    pointer, edge, other = _group(target.to(kind), source, targets)
+    return Sorted(pointer, edge % (len(target) // 2) if symmetric else edge, other.to(kind))
+
+
+def _group(key: Tensor, other: Tensor | None, groups: int) -> Sorted:
+    """Edges in ascending order of a key, in their own order where keys are equal."""
+    key, edge = torch.sort(key, stable=True)
+    pointer = torch.searchsorted(key, torch.arange(groups + 1, dtype=key.dtype, device=key.device))
+    found = edge if other is None else other[edge]
+    return Sorted(pointer, edge.int() if len(edge) < 2**31 else edge, found)
+
+
+def _check(target: Tensor, source: Tensor, targets: int, sources: int) -> None:
+    inside = (target >= 0) & (target < targets) & (source >= 0) & (source < sources)
+    message = f"an edge has an end that is no node: there are {sources} sources and {targets} targets"
+    assert_later(inside.all(), message)
+
+
+# What is kept.
+
+
+_known: Any = WeakTensorKeyDictionary()  # of distances: their version, and what belongs to which name and tensors
+_lock, _thread = threading.RLock(), threading.local()
+
+
+@contextlib.contextmanager
+def forgetting() -> Iterator[None]:
+    """Inside, nothing is kept or taken from before: where memory is used again without PyTorch's counting changes."""
+    before = getattr(_thread, "forgets", False)
+    _thread.forgets = True
+    try:
+        yield
+    finally:
+        _thread.forgets = before
+
+
+def _kept(d: Tensor, name: tuple, tensors: tuple[Tensor, ...], make: Callable[[], Any]) -> Any:
+    """What was made before of the same distances and tensors, else made now."""
+    state = _state(d, tensors)
+    if state is None:
+        return make()
+    key = (*name, *state, *(_mark(tensor) for tensor in tensors))
+    with _lock:
+        version, known = _known.get(d, (None, None))
+        if version != d._version or len(known) >= MOST:
+            _known[d] = d._version, (known := {})
+        if key not in known:  # the tensors are kept, too: another one cannot take their place in memory
+            known[key] = make(), tensors
+        return known[key][0]
+
+
+def _state(d: Tensor, tensors: tuple[Tensor, ...]) -> tuple | None:
+    """Where what is kept may be used; ``None`` if nowhere."""
+    if getattr(_thread, "forgets", False) or d.is_inference() or any(tensor.is_inference() for tensor in tensors):
+        return None
+    if not d.is_cuda:
+        return ()
+    captured = torch.cuda.is_current_stream_capturing()
+    if captured and d.grad_fn is None:  # perhaps an input of the graph, which will be filled anew
+        return None
+    return torch.cuda.current_stream(d.device).cuda_stream, captured
+
+
+def _mark(tensor: Tensor) -> tuple:
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor._version

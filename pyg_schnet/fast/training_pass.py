@@ -1,0 +1,221 @@
+"""Energies and slopes of a SchNet with tabulated filters in one go, to be trained on: the twin of a few hundred steps.
+
+A step of training on energies and forces goes forwards, backwards to the forces, and through both once more for the
+gradients of the weights. For a batch of small structures autograd takes as long for its records as the sums do, and
+threads wait for each other at every step. Here both are one compiled call each, as in
+:mod:`pyg_schnet.fast.frozen_pass`: structures are done a few at a time, and threads share them. Between the calls,
+features stay on tape. Gradients of tables go on to the filter networks by autograd.
+
+Sums over structures are done in parts whose number does not depend on the threads, so neither do the results.
+"""
+
+import functools
+import importlib
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from pyg_schnet.fast import convolution
+from pyg_schnet.fast.bspline import FilterTable
+from pyg_schnet.fast.convolution import to_nodes
+from pyg_schnet.fast.frozen_pass import Some, both_ways, energies_of, factors_of, few_at_a_time, products_of, suits
+from pyg_schnet.fast.weights import alike, plan_of, with_knots
+from pyg_schnet.graph import Edges
+from pyg_schnet.ops import gradient, shifted_softplus
+
+#: Sums over structures that may be done at the same time, and how many numbers loops take at a time.
+PARTS, ALIGNED = 16, 16
+
+
+def training_pass(
+    model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool
+) -> tuple[Tensor, Tensor] | None:
+    """Energies without their references, and slopes, of small structures.
+
+    Args:
+        model: A SchNet that is not frozen.
+        z: Atomic numbers [N].
+        batch: Structure of each atom [N].
+        batch_size: Number of structures B.
+        edges: The edges.
+        differentiable: Whether weights are to have gradients.
+
+    Returns:
+        Energies [B, 1] float64, and the derivatives of their sum with respect to ``edges.edge_vec`` [P, 3], both
+        differentiable with respect to the weights, any number of times; ``None`` unless filters come from tables, the
+        model has the papers' layers, one target, a sum or mean over atoms and a normalisation that does not depend on
+        distances, if any, on a CPU with the compiled loops, structures are small, and nobody differentiates through
+        their positions.
+    """
+    if model.filters == "exact" or (differentiable and edges.edge_vec.requires_grad):
+        return None
+    if not suits(model, batch, edges):
+        return None
+    distance = edges.edge_vec.detach().norm(dim=1)
+    plan = plan_of(model) if model.wants_tables(distance) else None
+    some = None if plan is None else few_at_a_time(model, plan, batch, edges)
+    if plan is None or some is None:
+        return None
+    conv = model.interactions[0].conv
+    with torch.enable_grad():
+        norm = conv.normalize(edges.edge_index, distance.requires_grad_(), edges.edge_pair, batch.numel())
+    if norm is not None and norm.requires_grad:
+        return None
+    with torch.set_grad_enabled(differentiable):
+        tables = model.new_tables(distance.detach())
+        if tables is None:
+            return None
+        *blocks, output = plan.weights
+        of_blocks = ([*block, table.coefficients] for block, table in zip(blocks, tables, strict=True))
+        inputs = [model.embedding(z), *(weight for block in of_blocks for weight in block), *output]
+        shapes, (_, start, spacing) = [tensor.shape for tensor in inputs], tables[0]
+        what = Given(model, edges, batch, batch_size, norm, plan, some, start, spacing, shapes)
+        energy, slope = _Pass.apply(what, *inputs)
+    return energy, slope
+
+
+class Given(NamedTuple):
+    """What a pass needs beside the weights."""
+
+    model: Any
+    edges: Edges
+    batch: Tensor
+    batch_size: int
+    norm: Tensor | None
+    plan: Any
+    some: Some
+    start: float
+    spacing: float
+    shapes: list[torch.Size]
+
+    def fits(self, inputs: list[Tensor]) -> bool:
+        """Whether first features, weights and tables still are as loops can read them."""
+        return [tensor.shape for tensor in inputs] == self.shapes and alike(inputs)
+
+    def network(self, weights: tuple[Tensor, ...]) -> Any:
+        """The network as loops see it, with weights of the shapes that the plan has seen, to be kept where they are."""
+        network, own = self.plan.network, len(weights) // 6
+        places = np.array([weight.data_ptr() for weight in weights])
+        repeated = places[:-4].reshape(own, 6)[np.arange(len(network.blocks)) % own]
+        located = network._replace(blocks=repeated, output=places[-4:].copy())
+        return with_knots(located, self.table(weights[5]))
+
+    def table(self, coefficients: Tensor) -> FilterTable:
+        """The table with such coefficients."""
+        return FilterTable(coefficients, self.start, self.spacing)
+
+
+class _Pass(torch.autograd.Function):
+    """From first features, weights and tables to energies and slopes."""
+
+    @staticmethod
+    def forward(ctx: Any, what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+        network, slope = what.network(weights), torch.empty_like(what.edges.edge_vec)
+        tape = _Tape.of(what, network, x) if any(ctx.needs_input_grad) else None
+        contributions, _ = both_ways(network, what.some, x, what.norm, slope, None if tape is None else tape.group)
+        ctx.what = what
+        ctx.save_for_backward(None if tape is None else tape.memory, x, *weights)
+        return energies_of(contributions, what.batch, what.batch_size), slope
+
+    @staticmethod
+    def backward(ctx: Any, of_energy: Tensor, of_slope: Tensor) -> tuple[Tensor | None, ...]:
+        what, (memory, *inputs), needed = ctx.what, ctx.saved_tensors, ctx.needs_input_grad[1:]
+        if not what.fits(inputs):
+            raise RuntimeError("weights have been replaced since energies and forces were computed; compute them anew")
+        if torch.is_grad_enabled():  # gradients are to be differentiated again
+            wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
+            results = _twin(what, *inputs)
+            found = iter(torch.autograd.grad(results, wanted, (of_energy, of_slope), create_graph=True))
+            return None, *(next(found) if need else None for need in needed)
+        slopes = _gradients(what, memory, tuple(inputs), of_energy, of_slope)
+        return None, *(slope if need else None for slope, need in zip(slopes, needed, strict=True))
+
+
+class _Tape(NamedTuple):
+    """What the way back needs: memory for all groups, numbers of each atom, blocks, features and filters, loops."""
+
+    memory: Tensor
+    numbers: int
+    sizes: tuple[int, int, int]
+    loops: Any
+
+    @classmethod
+    def of(cls, what: Given, network: Any, like: Tensor, memory: Tensor | None = None) -> "_Tape":
+        """New memory, or that which is given."""
+        size, width = map(_up, network.sizes[:2])
+        loops = importlib.import_module("pyg_schnet.fast.cpu.saved")
+        numbers = loops.numbers_kept(len(network.blocks), size, width)
+        if memory is None:
+            memory = like.new_empty((len(like) + ALIGNED * what.some.number) * numbers)
+        return cls(memory, numbers, (len(network.blocks), size, width), loops)
+
+    def group(self, number: int, first: int, end: int) -> Any:
+        """That of a group, whose atoms are rounded up, as those of groups before were."""
+        begin = (first + ALIGNED * number) * self.numbers
+        part = self.memory.numpy()[begin : begin + _up(end - first) * self.numbers]
+        return self.loops.on_tape(part, *self.sizes)
+
+
+def _up(size: int) -> int:
+    """The next number of features that loops take."""
+    return -(-size // ALIGNED) * ALIGNED
+
+
+def _gradients(
+    what: Given, memory: Tensor, inputs: tuple[Tensor, ...], of_energy: Tensor, of_slope: Tensor
+) -> list[Tensor]:
+    """Gradients with respect to first features, weights and tables."""
+    x, *weights = inputs
+    cpu, some, network = convolution.cpu_loops(), what.some, what.network(tuple(weights))
+    loops = importlib.import_module("pyg_schnet.fast.cpu.second_order")
+    shapes = [tuple(map(_up, weight.shape)) for weight in weights]
+    begins = np.cumsum([0, *map(math.prod, shapes)])
+    of_blocks, of_output = begins[:-5].reshape(-1, 6), begins[-5:-1]
+    places = of_blocks[np.arange(len(network.blocks)) % len(of_blocks)], of_output
+    number = min(PARTS, some.number)
+    parts = np.arange(number + 1) * some.number // number
+    of_x, sums = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(number, int(begins[-1]))
+    of_energies, of_slopes, of_features = of_energy[:, 0][what.batch].numpy(), cpu.flat(of_slope), cpu.flat(of_x)
+    arrays, tape, norms, size = (
+        sums.numpy(),
+        _Tape.of(what, network, x, memory),
+        factors_of(what.norm, of_features),
+        x.size(1),
+    )
+
+    def work(begin: int, end: int) -> None:
+        for part in range(begin, end):
+            arrays[part].fill(0)
+            for group in range(parts[part], parts[part + 1]):
+                a, b, mine = some.group(group)
+                given = of_features[a * size : b * size], of_energies[a:b], some.shares[a:b], norms[a:b]
+                rest = some.pairs, mine, a, tape.group(group, a, b), some.symmetric
+                loops.gradients_of_loss(arrays[part], given, of_slopes, network, places, *rest)
+
+    cpu.share_out(work, number, 1, 4 * products_of(network) * some.number // number)
+    found = sums.sum(0).split([math.prod(shape) for shape in shapes])
+    wide = (slopes.view(shape) for slopes, shape in zip(found, shapes, strict=True))
+    return [of_x, *(one[tuple(map(slice, weight.shape))] for one, weight in zip(wide, weights, strict=True))]
+
+
+def _twin(what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by operations that autograd differentiates as often as it is asked to."""
+    model, (_, edge_vec, edge_pair, pair_index) = what.model, what.edges
+    activate = functools.partial(
+        shifted_softplus, shift=model.output.act.shift, linear_from=model.output.act.linear_from
+    )
+    vec = edge_vec.detach().requires_grad_()
+    distance, blocks = vec.norm(dim=1), [weights[k : k + 6] for k in range(0, len(weights) - 4, 6)]
+    factor, both = model.interactions[0].conv.factor(distance), edge_pair is not None
+    for block in range(model.num_interactions):
+        w1, w2, b2, w3, b3, c = blocks[block % len(blocks)]
+        h = to_nodes(linear(x, w1), what.table(c), distance, pair_index, len(x), factor, symmetric=both)
+        x = x + linear(activate(linear(h if what.norm is None else h * what.norm, w2, b2)), w3, b3)
+    w1, b1, w2, b2 = weights[-4:]
+    contributions = linear(activate(linear(x, w1, b1)), w2, b2)[:, 0].double() * torch.from_numpy(what.some.shares)
+    energy = contributions.new_zeros(what.batch_size).index_add(0, what.batch, contributions)
+    return energy.unsqueeze(1), gradient(energy, vec, create_graph=True)

@@ -1,0 +1,134 @@
+"""What something was made of, and whether all of that is as it was.
+
+Compiled loops and recordings remember where weights are in memory, and frozen tables follow from weights. Whoever
+replaces a layer or a tensor, or gives a weight other memory, another layout or another kind, makes them worthless. To
+see that nobody did takes a few microseconds.
+"""
+
+from collections.abc import Iterable
+from itertools import chain
+from operator import getitem, is_
+from typing import Any
+
+from torch import Tensor, nn
+
+from pyg_schnet.fast.filter_networks import hooked
+
+#: A dictionary of a module, a key, and what was there.
+Entry = tuple[dict[str, Any], str, Any]
+_DTYPE, _VERSION = Tensor.dtype.__get__, Tensor._version.__get__  # type: ignore[attr-defined]
+
+
+class Origin:
+    """Entries of dictionaries, and where the tensors among them are in memory.
+
+    Args:
+        entries: What may be replaced, of which values in memory may change.
+        constant: What may be replaced, of which values must stay, too: changes in place are noticed, except for those
+            by way of ``weight.data`` or to tensors made in inference mode, which torch does not count.
+
+    Example:
+        >>> import torch
+        >>> layer = nn.Linear(2, 2)
+        >>> origin = Origin(entries_of([layer]))
+        >>> layer.weight.data.zero_(), origin.holds()
+        (tensor([[0., 0.],
+                [0., 0.]]), True)
+        >>> layer.weight.data = layer.weight.data.T
+        >>> origin.holds()
+        False
+    """
+
+    def __init__(self, entries: Iterable[Entry], constant: Iterable[Entry] = ()) -> None:
+        entries, constant = list(entries), list(constant)
+        held = {(id(holder), name): (holder, name, value) for holder, name, value in [*entries, *constant]}.values()
+        self._holders, self._names, self._values = map(list, zip(*held, strict=True)) if held else ([], [], [])
+        self._constant = [one for one in _tensors(value for *_, value in constant) if not one.is_inference()]
+        self.tensors = _tensors(self._values)
+        self._wide = _wide(self.tensors)
+        self._seen: list[Any] = self._look()
+
+    def holds(self) -> bool:
+        """Whether all is as it was."""
+        try:
+            same = all(map(is_, map(getitem, self._holders, self._names), self._values))
+        except KeyError:
+            return False
+        return same and self._look() == self._seen
+
+    def renew(self) -> None:
+        """Take tensors as they are now for those of the beginning."""
+        self._seen = self._look()
+
+    def _look(self) -> list[Any]:
+        wide = self._wide
+        layout = map(Tensor.stride, wide), map(Tensor.numel, wide), map(_DTYPE, wide)
+        return [*map(Tensor.data_ptr, self.tensors), *chain(*layout), *map(_VERSION, self._constant)]
+
+    def __getstate__(self) -> tuple[Any, ...]:  # a copy is elsewhere in memory, and as old as its original
+        return self._holders, self._names, self._values, self._constant, self.holds()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._holders, self._names, self._values, self._constant, held = state
+        self.tensors = _tensors(self._values)
+        self._wide = _wide(self.tensors)
+        self._seen = self._look() if held else []
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    return list({id(value): value for value in values if isinstance(value, Tensor)}.values())
+
+
+def _wide(tensors: list[Tensor]) -> list[Tensor]:
+    """Those that may be laid out otherwise at the same place; vectors are only where matrices are."""
+    return [tensor for tensor in tensors if tensor.dim() > 1] or tensors
+
+
+def entries_of(modules: Iterable[nn.Module]) -> list[Entry]:
+    """All layers, parameters and buffers of modules and of their layers.
+
+    Args:
+        modules: The modules.
+
+    Returns:
+        An entry for each.
+    """
+    return [
+        (kind, name, value)
+        for module in modules
+        for layer in module.modules()
+        for kind in (layer._modules, layer._parameters, layer._buffers)
+        for name, value in kind.items()
+    ]
+
+
+class Callees:
+    """Modules that something else may stand in for, as long as nobody notices.
+
+    Args:
+        modules: The modules.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        every = list(dict.fromkeys(modules))
+        self._hooks = [
+            hooks
+            for module in every
+            for hooks in (
+                module._forward_hooks,
+                module._forward_pre_hooks,
+                module._backward_hooks,
+                module._backward_pre_hooks,
+            )
+        ]
+        self._attributes = [vars(module) for module in every]
+        self._numbers = [*map(len, self._attributes)]
+        self._one = every[0]
+
+    def same(self) -> bool:
+        """Whether each has as many attributes as before: a method that somebody puts there is one more."""
+        return [*map(len, self._attributes)] == self._numbers
+
+    def disturbed(self) -> bool:
+        """Whether somebody listens to their calls by hooks, to one or to all modules."""
+        return any(self._hooks) or hooked(self._one)

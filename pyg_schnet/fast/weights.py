@@ -1,0 +1,215 @@
+"""Where the weights of a SchNet are, looked up once and kept as long as nobody changes the model.
+
+To ask every module for its weights would take longer than to evaluate a small molecule. So the answer is kept, together
+with what it depends on: modules that may be replaced, hooks that may listen, memory that may move. To see that all of
+it is as it was takes a few microseconds. Values of the weights may change, they are read where they are; frozen tables
+are made anew if those of the filter networks have changed.
+"""
+
+import importlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from torch import Tensor, nn
+
+from pyg_schnet.compat import is_transformed
+from pyg_schnet.fast import convolution
+from pyg_schnet.fast.bspline import FilterTable
+from pyg_schnet.fast.tables import frozen_tables
+from pyg_schnet.fast.unchanged import Callees, Entry, Origin
+from pyg_schnet.nn import (
+    AtomEmbedding,
+    Atomwise,
+    CFConv,
+    CosineCutoff,
+    InteractionBlock,
+    MollifierCutoff,
+    NoCutoff,
+    PolynomialCutoff,
+    Readout,
+    ShiftedSoftplus,
+)
+
+#: Cutoff functions by the numbers that the loops know, see :mod:`pyg_schnet.fast.cpu.cutoff`.
+_CUTOFFS = {NoCutoff: 0, CosineCutoff: 1, MollifierCutoff: 2, PolynomialCutoff: 3}
+
+
+class Plan(NamedTuple):
+    """What stays the same from call to call, and by what one sees whether it did.
+
+    Attributes:
+        origin: Layers, options and weights, and frozen tables.
+        callees: All that the ordinary network would call, to which nobody must listen.
+        convolutions: Layers that must not be asked to explain themselves.
+        weights: Weights of each block, and of the output network.
+        loops: The compiled loops, :mod:`pyg_schnet.fast.cpu.first_order`.
+        network: Addresses and sizes for them; without tables unless these are frozen, see :func:`with_tables`.
+    """
+
+    origin: Origin
+    callees: Callees
+    convolutions: list[CFConv]
+    weights: list[list[Tensor]]
+    loops: Any
+    network: Any
+
+
+#: The plan of each model.
+_plans: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
+
+
+def plan_of(model: Any) -> Plan | None:
+    """The plan for a model, that of the last time if nothing has changed.
+
+    Args:
+        model: A SchNet.
+
+    Returns:
+        The plan; ``None`` for a model with other layers than the papers', or whose layers somebody watches or masks.
+    """
+    plan = _plans.get(model)
+    if plan is not None and len(plan.weights) == len(model.interactions) + 1 and _holds(plan):
+        return plan
+    _plans.pop(model, None)
+    model.follow_weights()
+    blocks = list(model.interactions)
+    if not blocks or not _has_the_papers_layers(model, blocks):
+        return None
+    plan = _new_plan(model, blocks)
+    if plan is None or not _holds(plan):
+        return None
+    _plans[model] = plan
+    return plan
+
+
+def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
+    """Whether nobody has replaced a layer by one that the loops do not know."""
+    readout, every, embedding = model.readout, (*blocks, model.output), model.embedding
+    if model.out_channels != 1 or type(readout) is not Readout or readout.reference == "once":
+        return False
+    if type(embedding) is not AtomEmbedding or embedding.max_norm is not None or type(model.output) is not Atomwise:
+        return False
+    if not all(map(_is_plain, every)) or type(blocks[0].conv.cutoff) not in _CUTOFFS:
+        return False
+    first, norms = blocks[0].conv, {getattr(block.conv.norm, "kind", None) for block in blocks}
+    alike = all(block.conv.cutoff is first.cutoff for block in blocks) and len(norms) == 1
+    if any("forward" in vars(module) for module in _called(model, blocks)):
+        return False
+    return alike and len({(layers.act.shift, layers.act.linear_from) for layers in every}) == 1
+
+
+def _holds(plan: Plan) -> bool:
+    """Whether all is where it was, and nobody listens to layers or masks messages."""
+    if plan.callees.disturbed() or any(conv.explain for conv in plan.convolutions):
+        return False
+    return plan.origin.holds() and plan.callees.same()
+
+
+def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
+    """The plan for plain layers; ``None`` unless all weights are numbers of one kind, in one piece, in their place."""
+    loops, embedding = importlib.import_module("pyg_schnet.fast.cpu.first_order"), model.embedding.weight
+    of_blocks, output = [_weights(block) for block in blocks], _weights(model.output)
+    size, width, half = embedding.size(1), len(of_blocks[0][0]), len(output[1])
+    shape_of_block = [(width, size), (size, width), (size,), (size, size), (size,)]
+    shapes = [*(len(blocks) * shape_of_block), (half, size), (half,), (1, half), (1,)]
+    weights = [weight for part in (*of_blocks, output) for weight in part]
+    watched = [*weights, embedding, *([model.filter_tables] if model.frozen else [])]
+    if [tuple(weight.shape) for weight in weights] != shapes or not alike(watched):
+        return None
+    cutoff, act = blocks[0].conv.cutoff, model.output.act  # one for all
+    places = [[weight.data_ptr() for weight in part] for part in of_blocks]
+    network = loops.Network(
+        embedding=(embedding.data_ptr(), embedding.size(0)),
+        blocks=np.array([places[block % len(blocks)] for block in range(model.num_interactions)]),
+        output=np.array([weight.data_ptr() for weight in output]),
+        sizes=(size, width, 0, half),
+        activation=(float(act.shift), float(act.linear_from)),
+        cutoff=(_CUTOFFS[type(cutoff)], float(getattr(cutoff, "cutoff", model.cutoff)), getattr(cutoff, "exponent", 0)),
+        table=(),
+    )
+    if model.frozen:
+        if model.filter_tables.shape[::2] != (len(blocks), width):
+            return None
+        network = with_tables(network, frozen_tables(model.filter_tables, model.cutoff))
+    return Plan(
+        Origin(_held(model, blocks), model.filter_networks() if model.frozen else ()),
+        Callees(_called(model, blocks)),
+        [block.conv for block in blocks],
+        [*of_blocks, output],
+        loops,
+        network,
+    )
+
+
+def with_tables(network: Any, tables: list[FilterTable]) -> Any:
+    """The network with its filters, one table for each block with weights of its own, to be kept where they are."""
+    blocks = len(network.blocks)
+    places = np.array([[tables[block % len(tables)].coefficients.data_ptr()] for block in range(blocks)])
+    return with_knots(network._replace(blocks=np.concatenate([network.blocks, places], axis=1)), tables[0])
+
+
+def with_knots(network: Any, table: FilterTable) -> Any:
+    """The network with the knots of its tables, which are those of this one."""
+    (rows, _), start, spacing = table.coefficients.shape, *table[1:]
+    cpu, (size, width, _, half) = convolution.cpu_loops(), network.sizes
+    knots = cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)
+    return network._replace(sizes=(size, width, rows, half), table=knots)
+
+
+def alike(tensors: list[Tensor]) -> bool:
+    """Whether all are plain, in one piece and of the kind of the first, in the memory of the CPU."""
+    plain = all(type(one) in (Tensor, nn.Parameter) and not is_transformed(one) for one in tensors)
+    return plain and all(one.is_contiguous() and one.is_cpu and one.dtype == tensors[0].dtype for one in tensors)
+
+
+def _held(model: Any, blocks: list[Any]) -> Iterator[Entry]:
+    """Dictionaries, keys and values on which a plan depends."""
+    output, first = model.output, blocks[0].conv
+    yield from _entries(model, "embedding", "basis", "interactions", "output", "readout", "filter_tables")
+    yield from _entries(model.embedding, "weight")
+    yield from _entries(model.interactions, *model.interactions._modules)
+    yield from _entries(first.cutoff, *vars(first.cutoff).keys() & {"cutoff", "exponent"})
+    yield from _entries(output, "lin1", "lin2", "act")
+    for block in blocks:
+        yield from _entries(block, "conv", "lin", "act")
+        yield from _entries(block.conv, "lin1", "lin2", "nn", "cutoff", "norm")
+        if block.conv.norm is not None:
+            yield from _entries(block.conv.norm, "kind", "cutoff")
+    for layers in (*blocks, output):
+        yield from _entries(layers.act, "shift", "linear_from")
+        for layer in _dense(layers):
+            yield from _entries(layer, "weight", "bias")
+
+
+def _entries(module: nn.Module, *names: str) -> Iterator[Entry]:
+    for name in names:
+        places: tuple[dict[str, Any], ...] = (module._modules, module._parameters, module._buffers, vars(module))
+        place = next(place for place in places if name in place)
+        yield place, name, place[name]
+
+
+def _called(model: Any, blocks: list[Any]) -> Iterator[nn.Module]:
+    """Modules that the ordinary network would call."""
+    yield from (model.embedding, model.output, model.readout, model.basis, model.output.act, *_dense(model.output))
+    for block in blocks:
+        yield from (block, block.act, block.conv, *_dense(block), *block.conv.nn.modules(), block.conv.cutoff)
+
+
+def _dense(layers: Any) -> list[Any]:
+    """The atom-wise layers of a block or of the output."""
+    return [layers.conv.lin1, layers.conv.lin2, layers.lin] if hasattr(layers, "conv") else [layers.lin1, layers.lin2]
+
+
+def _weights(layers: Any) -> list[Tensor]:
+    return [weight for one in _dense(layers) for weight in one._parameters.values() if weight is not None]
+
+
+def _is_plain(layers: Any) -> bool:
+    """Whether a block or the output has the layers of the papers."""
+    block = type(layers) is InteractionBlock and type(layers.conv) is CFConv
+    if not block and type(layers) is not Atomwise:
+        return False
+    biases = [one.bias is not None for one in _dense(layers) if type(one) is nn.Linear]
+    return biases == ([False, True, True] if block else [True, True]) and type(layers.act) is ShiftedSoftplus

@@ -1,0 +1,86 @@
+"""Triton kernels as GPUs get them: compiled to machine code, which needs no GPU."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pyg_schnet.fast.gpu import convolution as gpu
+from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
+
+pytest.importorskip("triton", minversion="3.4")
+Started = tuple[Any, tuple[Any, ...], gpu.Tile]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[Started]]:
+    """Gets kernels, arguments and tiles instead of a GPU."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    importlib.reload(gpu_loops)
+    found = list[Started]()
+    monkeypatch.setattr(gpu, "_launch", lambda kernel, _, tile, *given: found.append((kernel, given, tile)))
+    yield found
+    monkeypatch.undo()
+    importlib.reload(gpu_loops)
+
+
+def assembly(kernel: Any, given: tuple[Any, ...], tile: gpu.Tile, capability: int) -> str:
+    """What Triton makes of a call, for NVIDIA GPUs of some compute capability."""
+    compiler, backends = (importlib.import_module(f"triton.{name}") for name in ("compiler", "backends.compiler"))
+    mangle = importlib.import_module("triton.runtime.jit").mangle_type
+    values = dict(zip([one.name for one in kernel.params], given, strict=False))
+    values |= {"EDGES": tile.edges, "FEATURES": tile.features}
+    signature, constants, hints = {}, {}, {}
+    for one in kernel.params:
+        value = values[one.name]
+        if one.is_constexpr:
+            signature[one.name], constants[(one.num,)] = "constexpr", value
+        else:
+            signature[one.name] = one.annotation_type or mangle(value)
+            if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
+                hints[(one.num,)] = [["tt.divisibility", 16]]
+    source = compiler.ASTSource(kernel, signature, constants, hints)
+    target = backends.GPUTarget("cuda", capability, 32)
+    options = {"num_warps": tile.warps, "enable_fp_fusion": True}
+    code: str = compiler.compile(source, target=target, options=options).asm["ptx"]
+    return code
+
+
+def test_kernels_read_16_bytes_at_a_time_and_add_without_atomics(started: list[Started]) -> None:
+    n, e, k, size = 8, 40, 12, 64
+    x, c, d, s = torch.randn(n, size), torch.randn(k, size), 1.0 + torch.rand(e), torch.randn(e)
+    ends, at = (torch.randint(n, (e,)), torch.randint(n, (e,))), (0.9, 0.2, 0, True)
+    gpu.gradients(x, x, c, d, s, *ends, *at, (True,) * 5)
+    assert {kernel.fn.__name__ for kernel, *_ in started} == {
+        "nodes_kernel",
+        "edges_kernel",
+        "intervals_kernel",
+        "knots_kernel",
+    }
+    for kernel, given, tile in started[1:]:  # the first two are alike
+        code = assembly(kernel, given, tile, 80)
+        assert not re.search(r"\b(atom|red)\.", code)
+        if kernel is not gpu_loops.knots_kernel:
+            assert "ld.global.v4" in code
+        if kernel is gpu_loops.nodes_kernel:
+            assert "fma.rn.f32" in code
+
+
+def test_other_kinds_compile(started: list[Started]) -> None:
+    """Sums in double precision are nowhere rounded to single; 16 bits are widened before they are added."""
+    n, e, k, size = 8, 40, 12, 20
+    x, c, d, s = torch.randn(n, size), torch.randn(k, size), 1.0 + torch.rand(e), torch.randn(e)
+    ends, at = (torch.randint(n, (e,)), torch.randint(n, (e,))), (0.9, 0.2, 1, False)
+    gpu.nodes(x.double(), c.double(), d.double(), s.double(), *ends, n, *at)
+    with gpu.storage(features=torch.bfloat16, table=torch.float16):
+        gpu.nodes(x, c, d, s, *ends, n, *at)
+    double, narrow = (assembly(*call, 90) for call in started)
+    assert "fma.rn.f64" in double
+    assert not re.search(r"(fma|add|mul)\.(rn\.)?f32|cvt\.rn\.f32", double)
+    assert "fma.rn.f32" in narrow
+    assert not re.search(r"(fma|add|mul)\.(rn\.)?(bf16|f16)", narrow)
