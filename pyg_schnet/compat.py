@@ -77,6 +77,10 @@ class _Blind:
         return None
 
 
+def _always() -> bool:
+    return True
+
+
 #: Base of what sees each operation; without it, what only watches is done without.
 DispatchMode: Any = private(torch.utils, "_python_dispatch.TorchDispatchMode", fallback=_Blind)
 #: Whether a tensor is one of those inside of a transform of ``torch.func``: its values cannot be looked at.
@@ -103,3 +107,23 @@ norms: Callable[[Sequence[Tensor]], list[Tensor]] = private(
 )
 #: A tensor that looks into a storage.
 tensor_in: Callable[..., Tensor] = private(torch, "_utils._rebuild_tensor", fallback=_tensor_in)
+_is_profiling: Callable[[], bool] = private(torch._C, "_autograd._profiler_enabled", fallback=_always)
+_NOTHING = contextlib.nullcontext()
+
+
+def phase(name: str) -> contextlib.AbstractContextManager[Any]:
+    """What is done inside is a row of its own in a profile of :mod:`torch.profiler`; without one, this costs nothing.
+
+    Args:
+        name: What is done, to be shown as ``pyg_schnet::<name>``.
+
+    Returns:
+        A context.
+
+    Example:
+        >>> with phase("tables"):
+        ...     pass
+    """
+    if torch.compiler.is_compiling() or not _is_profiling():
+        return _NOTHING
+    return torch.profiler.record_function(f"pyg_schnet::{name}")

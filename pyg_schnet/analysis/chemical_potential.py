@@ -18,8 +18,8 @@ from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.committee import Committee, mean_and_spread
 from pyg_schnet.models.compiled import as_it_was_written
 from pyg_schnet.models.elements import check_elements
-from pyg_schnet.models.inputs import check_edges, tensors_of
-from pyg_schnet.models.potential import usable
+from pyg_schnet.models.inputs import check_edges
+from pyg_schnet.models.structures import Structures, usable
 
 #: Edges that are evaluated together, beside a multiple of those of the structure itself.
 EDGES_AT_ONCE, TIMES_THE_STRUCTURE = 1 << 17, 8
@@ -123,22 +123,22 @@ class _Structure:
         if isinstance(data, Batch) and data.num_graphs != 1:
             raise ValueError(f"`data` must be one structure, got a batch of {data.num_graphs}; take one: batch[0]")
         self.model = as_it_was_written(model)
-        z, pos, _, given = tensors_of(data, model.cutoff)
-        check_structures(pos, given.pop("batch"), 1)
-        self.pos, cell = usable(pos), usable(given["cell"])
-        edge_index, edge_shift = given["edge_index"], given["edge_shift"]
-        model.check_input(z, self.pos, edge_shift, cell, given["pbc"])
+        given = Structures.of_data(data, model.cutoff)
+        check_structures(given.pos, given.batch, 1)
+        z, self.pos, cell = given.z, usable(given.pos), usable(given.cell)
+        edge_index, edge_shift = given.edge_index, given.edge_shift
+        model.check_input(z, self.pos, edge_shift, cell, given.pbc)
         self.probe = _checked_probe(probe, model.embedding.weight.size(0) - 1).to(z.device)
         check_elements(model, torch.cat([z, self.probe]), strict)
-        self.z, self.cell, self.pbc = z, None if cell is None else cell.double(), given["pbc"]
+        self.z, self.cell, self.pbc = z, None if cell is None else cell.double(), given.pbc
         self.batch = torch.zeros_like(z)
         exact = self.pos.double()
-        self.surroundings = Surroundings(exact, model.cutoff, cell, given["pbc"])
+        self.surroundings = Surroundings(exact, model.cutoff, cell, given.pbc)
         if edge_index is None:
-            graph = radius_graph(self.pos, model.cutoff, cell=cell, pbc=given["pbc"])
+            graph = radius_graph(self.pos, model.cutoff, cell=cell, pbc=given.pbc)
             edge_index, edge_shift = graph.edge_index, graph.edge_shift
         else:
-            check_edges(edge_index, edge_shift, cell, given["pbc"], self.batch, 1)
+            check_edges(edge_index, edge_shift, cell, given.pbc, self.batch, 1)
         self.edge_index, self.edge_vec = self._within(exact, edge_index, edge_shift)
         with torch.no_grad():
             shares = self.model.shares_on(z, self._edges())  # refuses a readout that has none

@@ -10,9 +10,8 @@ from torch_geometric.data import Data
 from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.evaluate import evaluation_mode
 from pyg_schnet.analysis.molecule import atoms_of
-from pyg_schnet.graph import check_structures
 from pyg_schnet.models import AtomisticModel, Committee
-from pyg_schnet.models.inputs import given_inputs
+from pyg_schnet.models.structures import Structures
 from pyg_schnet.units import ENERGY, target_unit
 
 #: What is taken off the contributions where they are drawn.
@@ -105,11 +104,10 @@ def energy_decomposition(model: nn.Module, data: Data, *, less: str = "auto", ta
 
 def _prediction(model: AtomisticModel, data: Data) -> Tensor:
     """The prediction [1, C] float64: of a total energy, the dtype of the model would leave some meV."""
-    optional = dict.fromkeys(("batch", "edge_index", "edge_shift", "cell", "pbc"))
-    z, pos, size, given = given_inputs(data, None, model.cutoff, None, optional)
-    batch, size = check_structures(pos, given.pop("batch"), size)
-    edges = model.edges(z, pos, batch, size, **given)
-    return model.total(model.predict(z, pos, batch, size, edges), z, batch, size)
+    given = Structures.of(data, None, model.cutoff)
+    edges = given.find_edges(model)
+    residual = model.predict(given.z, given.pos, *given.structure_of_atoms, edges)
+    return model.total(residual, given.z, *given.structure_of_atoms)
 
 
 def _baseline(reference: Tensor, z: Tensor, contributions: Tensor, less: str) -> tuple[Tensor, str]:

@@ -12,7 +12,6 @@ from torch_geometric.data import Batch, Data
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential, properties
 from pyg_schnet.models.elements import check_elements
-from pyg_schnet.models.inputs import tensors_of
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.training import PotentialTask, TrainingTask
 from pyg_schnet.units import conversion, target_unit
@@ -102,8 +101,7 @@ class Predictor:
         with torch.no_grad():
             if not self.is_committee:
                 return dict(zip(self.names, properties(self.model, batch).unbind(1), strict=True))
-            z, pos, batch_size, given = tensors_of(batch, self.model.cutoff)
-            mean, std, _ = self.model(z, pos, batch_size=batch_size, **given)
+            mean, std, _ = self.model(batch)
         named = dict(zip(self.names, mean.unbind(1), strict=True))
         return named | {f"{name}_std": value for name, value in zip(self.names, std.unbind(1), strict=True)}
 

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet.compat import in_transform
+from pyg_schnet.compat import in_transform, phase
+from pyg_schnet.fast import ways
 from pyg_schnet.fast.bspline import FilterTable
 from pyg_schnet.fast.bypass import against_tables, may_stand_in, places_of
 from pyg_schnet.fast.convolution import to_nodes
@@ -79,6 +80,8 @@ class TabulatedFilters(nn.Module):
     filter_tables: Tensor | None
     basis: GaussianSmearing | BesselBasis
     interactions: nn.ModuleList
+    #: The network that compiled passes stand for, :class:`~pyg_schnet.SchNet`.
+    network: ClassVar[type | None] = None
 
     if TYPE_CHECKING:
 
@@ -129,7 +132,9 @@ class TabulatedFilters(nn.Module):
         """
         tables, steps = self.tables(edge_weight), self.num_interactions
         if tables is None:
+            ways.note("networks")
             return [self.basis(edge_weight)] * steps
+        ways.note("frozen tables" if self.frozen else "tables")
         convolutions: list[Any] = [block.conv for block in self.interactions]
         shared = convolutions and all(conv.cutoff is convolutions[0].cutoff for conv in convolutions)
         first = convolutions[0].factor(edge_weight) if shared else None
@@ -142,6 +147,8 @@ class TabulatedFilters(nn.Module):
 
     def tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """The tables to read filters from, frozen ones or those of this batch; ``None`` to evaluate the networks."""
+        if not ways.enabled():
+            return None
         if self.filter_tables is not None:
             return frozen_tables(self.filter_tables, self.cutoff) if self._may_be_read() else None
         return self.new_tables(edge_weight) if self.wants_tables(edge_weight) else None
@@ -173,10 +180,11 @@ class TabulatedFilters(nn.Module):
             return self._tables_of_all_distances(edge_weight)
         if edge_weight.size(0) == 0:
             return None
-        spacing = self._spacing()
-        low, high = torch.aminmax(edge_weight.detach())
-        start, knots = knots_of(float(low), float(high), spacing, edge_weight.device)
-        return filter_tables(self.basis, self.interactions, knots, None, (start, spacing), edge_weight)
+        with phase("tables"):
+            spacing = self._spacing()
+            low, high = torch.aminmax(edge_weight.detach())
+            start, knots = knots_of(float(low), float(high), spacing, edge_weight.device)
+            return filter_tables(self.basis, self.interactions, knots, None, (start, spacing), edge_weight)
 
     def _may_be_read(self) -> bool:
         """Whether tables may stand in for networks. A compiler sees the masks of PyG's Explainer alone."""

@@ -36,7 +36,7 @@ from pyg_schnet.nn import (
 _CUTOFFS = {NoCutoff: 0, CosineCutoff: 1, MollifierCutoff: 2, PolynomialCutoff: 3}
 
 
-class Plan(NamedTuple):
+class LocatedWeights(NamedTuple):
     """What stays the same from call to call, and by what one sees whether it did.
 
     Attributes:
@@ -56,32 +56,33 @@ class Plan(NamedTuple):
     network: Any
 
 
-#: The plan of each model.
-_plans: WeakKeyDictionary[nn.Module, Plan] = WeakKeyDictionary()
+#: The located weights of each model; weak, so that copies and files never see them.
+_located: WeakKeyDictionary[nn.Module, LocatedWeights] = WeakKeyDictionary()
 
 
-def plan_of(model: Any) -> Plan | None:
-    """The plan for a model, that of the last time if nothing has changed.
+def locate(model: Any) -> LocatedWeights | None:
+    """Where the weights of a model are, as looked up the last time if nothing has changed.
 
     Args:
         model: A SchNet.
 
     Returns:
-        The plan; ``None`` for a model with other layers than the papers', or whose layers somebody watches or masks.
+        The located weights; ``None`` for a model with other layers than the papers', or whose layers somebody watches
+        or masks.
     """
-    plan = _plans.get(model)
-    if plan is not None and len(plan.weights) == len(model.interactions) + 1 and _holds(plan):
-        return plan
-    _plans.pop(model, None)
+    located = _located.get(model)
+    if located is not None and len(located.weights) == len(model.interactions) + 1 and _unchanged(located):
+        return located
+    _located.pop(model, None)
     model.follow_weights()
     blocks = list(model.interactions)
     if not blocks or not _has_the_papers_layers(model, blocks):
         return None
-    plan = _new_plan(model, blocks)
-    if plan is None or not _holds(plan):
+    located = _looked_up(model, blocks)
+    if located is None or not _unchanged(located):
         return None
-    _plans[model] = plan
-    return plan
+    _located[model] = located
+    return located
 
 
 def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
@@ -100,15 +101,15 @@ def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
     return alike and len({(layers.act.shift, layers.act.linear_from) for layers in every}) == 1
 
 
-def _holds(plan: Plan) -> bool:
+def _unchanged(located: LocatedWeights) -> bool:
     """Whether all is where it was, and nobody listens to layers or masks messages."""
-    if plan.callees.disturbed() or any(conv.explain for conv in plan.convolutions):
+    if located.callees.disturbed() or any(conv.explain for conv in located.convolutions):
         return False
-    return plan.origin.holds() and plan.callees.same()
+    return located.origin.holds() and located.callees.same()
 
 
-def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
-    """The plan for plain layers; ``None`` unless all weights are numbers of one kind, in one piece, in their place."""
+def _looked_up(model: Any, blocks: list[Any]) -> LocatedWeights | None:
+    """Those of plain layers; ``None`` unless all weights are numbers of one kind, in one piece, in their place."""
     loops, embedding = importlib.import_module("pyg_schnet.fast.cpu.first_order"), model.embedding.weight
     of_blocks, output = [_weights(block) for block in blocks], _weights(model.output)
     size, width, half = embedding.size(1), len(of_blocks[0][0]), len(output[1])
@@ -133,7 +134,7 @@ def _new_plan(model: Any, blocks: list[Any]) -> Plan | None:
         if model.filter_tables.shape[::2] != (len(blocks), width):
             return None
         network = with_tables(network, frozen_tables(model.filter_tables, model.cutoff))
-    return Plan(
+    return LocatedWeights(
         Origin(_held(model, blocks), model.filter_networks() if model.frozen else ()),
         Callees(_called(model, blocks)),
         [block.conv for block in blocks],
@@ -165,7 +166,7 @@ def alike(tensors: list[Tensor]) -> bool:
 
 
 def _held(model: Any, blocks: list[Any]) -> Iterator[Entry]:
-    """Dictionaries, keys and values on which a plan depends."""
+    """Dictionaries, keys and values on which located weights depend."""
     output, first = model.output, blocks[0].conv
     yield from _entries(model, "embedding", "basis", "interactions", "output", "readout", "filter_tables")
     yield from _entries(model.embedding, "weight")

@@ -1,5 +1,6 @@
 """Models: SchNet and what is made of it."""
 
+from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models.accuracy import TableAccuracy, table_accuracy
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.captured import CapturedPotential
@@ -11,6 +12,8 @@ from pyg_schnet.models.potential import Potential
 from pyg_schnet.models.properties import properties
 from pyg_schnet.models.resolve import load
 from pyg_schnet.models.schnet import SchNet
+
+TabulatedFilters.network = SchNet
 
 __all__ = [
     "DTNN",

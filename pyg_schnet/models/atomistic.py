@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_schnet.graph import Edges, check_structures, may_inspect
+from pyg_schnet.graph import Edges, may_inspect
 from pyg_schnet.models.compiled import forget_foreign_methods, without_compiled_methods
 from pyg_schnet.models.edges import find_edges, given_edges
 from pyg_schnet.models.elements import TrainingSet, check_elements
-from pyg_schnet.models.inputs import check_atoms, check_cell, given_inputs
+from pyg_schnet.models.inputs import check_atoms, check_cell
 from pyg_schnet.models.spellings import check_state
+from pyg_schnet.models.structures import Structures
 from pyg_schnet.nn import AtomEmbedding, Atomwise, FeatureReadout, Reference, make_readout
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.cutoff import check_positive
@@ -190,11 +191,12 @@ class AtomisticModel(nn.Module):
             TypeError: If an argument is of the wrong kind.
             ValueError: If an argument has the wrong shape or impossible values.
         """
-        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        atoms, edges = self._structures(z, pos, batch_size, given)
-        residual = self.predict(*atoms, edges)
-        numbers, _, batch, size = atoms
-        return self.total(residual, numbers, batch, size).to(residual.dtype)
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
+        check_elements(self, given.z, batch=given.batch)
+        edges = given.find_edges(self)
+        residual = self.predict(given.z, given.pos, *given.structure_of_atoms, edges)
+        return self.total(residual, given.z, *given.structure_of_atoms).to(residual.dtype)
 
     def features(
         self,
@@ -213,9 +215,11 @@ class AtomisticModel(nn.Module):
         Returns:
             Features [N, hidden_channels].
         """
-        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        atoms, edges = self._structures(z, pos, batch_size, given)
-        return self.represent(atoms[0], edges)
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
+        check_elements(self, given.z, batch=given.batch)
+        edges = given.find_edges(self)
+        return self.represent(given.z, edges)
 
     def contributions(
         self,
@@ -239,18 +243,11 @@ class AtomisticModel(nn.Module):
         Raises:
             ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
         """
-        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        atoms, edges = self._structures(z, pos, batch_size, given)
-        return self.shares_on(atoms[0], edges)
-
-    def _structures(
-        self, z: Any, pos: Any, batch_size: int | None, given: dict[str, Tensor | None]
-    ) -> tuple[tuple[Tensor, Tensor, Tensor, int], Edges]:
-        """Atomic numbers, positions, structures and their number, all checked, and the edges."""
-        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
-        check_elements(self, z, batch=given["batch"])
-        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
-        return (z, pos, batch, batch_size), self.edges(z, pos, batch, batch_size, **given)
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
+        check_elements(self, given.z, batch=given.batch)
+        edges = given.find_edges(self)
+        return self.shares_on(given.z, edges)
 
     def shares_on(self, z: Tensor, edges: Edges) -> Tensor:
         """What :meth:`contributions` returns, on edges that are known already.
@@ -340,39 +337,6 @@ class AtomisticModel(nn.Module):
         else:
             y = self.readout(self.output(y), batch, batch_size, z, pos)
         return self.reference.std.to(y.dtype) * y  # [B, C]
-
-    def energies_and_slopes(
-        self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool = False
-    ) -> tuple[Tensor, Tensor] | None:
-        """A faster way to energies and first derivatives, if a subclass has one for this input.
-
-        Args:
-            z: Atomic numbers [N].
-            batch: Structure of each atom [N].
-            batch_size: Number of structures B.
-            edges: Edges within the cutoff.
-            differentiable: Whether both are to be differentiable again, as training on forces needs it.
-
-        Returns:
-            What :meth:`predict` returns, for one target [B, 1], and the derivatives of its sum with respect to
-            ``edges.edge_vec`` [P, 3]; ``None`` for the usual way.
-        """
-        return None
-
-    def energies_and_forces(self, z: Any, pos: Any, batch: Any, batch_size: int | None) -> tuple[Tensor, Tensor] | None:
-        """A faster way from open structures to energies and forces, if a subclass has one for this input.
-
-        Args:
-            z: Atomic numbers [N], not checked yet, like all arguments.
-            pos: Positions in Angstrom [N, 3].
-            batch: Structure of each atom [N], or ``None``.
-            batch_size: Number of structures, or ``None``.
-
-        Returns:
-            Energies [B] float64, references included, and forces [N, 3], not differentiable; ``None`` for the usual
-            way, wherever that would raise an error, too.
-        """
-        return None
 
     def follow_weights(self) -> None:
         """Bring up to date what follows from the weights, if a subclass keeps such things."""

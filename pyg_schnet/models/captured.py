@@ -15,8 +15,9 @@ from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
-from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives
+from pyg_schnet.models.potential import Potential, derivatives
 from pyg_schnet.models.skin_pairs import Moving, SkinPairs, edges_and_stale, fill, moving, new_pairs, places_for, search
+from pyg_schnet.models.structures import Structures
 
 
 class _Session(NamedTuple):
@@ -211,9 +212,8 @@ def _step(
     num_atoms = pairs.reference.size(0)
     edges, stale = edges_and_stale(pairs, atoms, model.cutoff, skin)
     with torch.enable_grad():
-        structures = atoms.z, atoms.pos, atoms.batch, batch_size + 1
-        point = evaluate_on(model, *structures, edges, atoms.cell, differentiable=False, first_only=True)
-        out = first_derivatives(point, stress, virials, differentiable=False)
+        structures = Structures(atoms.z, atoms.pos, atoms.batch, batch_size + 1, cell=atoms.cell, edges=edges)
+        out = derivatives(model, structures, stress, virials)
     sizes = {"energy": batch_size, "forces": num_atoms, "stress": batch_size, "virials": num_atoms}
     return {name: value[: sizes[name]] for name, value in out.items()} | {"stale": stale}
 

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_schnet.files import replacing
-from pyg_schnet.graph import Edges, check_structures, neighbor_pairs, within_cutoff
+from pyg_schnet.graph import Edges, neighbor_pairs, within_cutoff
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.checkpoint import FILE, content_of
 from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.elements import TrainingSet, check_elements, common_elements, unfamiliar
-from pyg_schnet.models.inputs import check_volume, given_inputs
+from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.models.loading import load_model
-from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives, usable
+from pyg_schnet.models.potential import Potential, derivatives
+from pyg_schnet.models.structures import Structures
 from pyg_schnet.ops import edge_vectors
 
 
@@ -216,10 +217,10 @@ class Committee(nn.Module):
         Raises:
             TypeError, ValueError: As :meth:`~pyg_schnet.models.AtomisticModel.forward`.
         """
-        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
-        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
-        graphs = self.edges(z, pos, batch, batch_size, **given)
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
+        graphs = self.edges_of(given)
+        z, pos, (batch, batch_size) = given.z, given.pos, given.structure_of_atoms
         strange = unfamiliar(self, z, batch, batch_size)
         every = []
         for member, edges in zip(self, graphs, strict=True):
@@ -251,10 +252,10 @@ class Committee(nn.Module):
         Raises:
             ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
         """
-        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        z, pos, batch_size, given = given_inputs(z, pos, self.cutoff, batch_size, given)
-        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
-        graphs = self.edges(z, pos, batch, batch_size, **given)
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
+        graphs = self.edges_of(given)
+        z, pos, (batch, batch_size) = given.z, given.pos, given.structure_of_atoms
         strange = unfamiliar(self, z, batch, batch_size)
         shares = [member.shares_on(z, edges) for member, edges in zip(self, graphs, strict=True)]
         found = mean_and_spread(torch.stack(shares))
@@ -285,6 +286,19 @@ class Committee(nn.Module):
             graph = edge_index, edge_shift, cell, pbc
             found = {cutoff: member.edges(z, pos, batch, batch_size, *graph) for cutoff, member in cutoffs.items()}
         return [found[member.cutoff] for member in self]
+
+    def edges_of(self, structures: Structures) -> list[Edges]:
+        """The same of structures, which are checked before.
+
+        Args:
+            structures: The structures.
+
+        Returns:
+            The edges within the cutoff of each member.
+        """
+        given = structures.check()
+        graph = given.edge_index, given.edge_shift, given.cell, given.pbc
+        return self.edges(given.z, given.pos, *given.structure_of_atoms, *graph)
 
 
 class CommitteePotential(nn.Module):
@@ -375,23 +389,21 @@ class CommitteePotential(nn.Module):
             return not_compiled(self, data, pos, batch, **graph, **rest)
         stress = self.stress if stress is None else stress
         virials = self.virials if virials is None else virials
-        reader = Potential(self.model.widest)  # whose graph must reach furthest
-        z, pos, batch_size, given = reader._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        given = Structures.of(data, pos, self.model.cutoff, batch_size, batch=batch, **graph)
         if self.strict:
-            check_elements(self.model, z, True, given["batch"])
+            check_elements(self.model, given.z, True, given.batch)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            z, pos, given = usable(z), usable(pos), {name: usable(tensor) for name, tensor in given.items()}
-            batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
-            graphs = self.model.edges(z, pos, batch, batch_size, **given)
-            cell = given["cell"]
+            given = given.usable()
+            graphs = self.model.edges_of(given)
             if stress:
-                check_volume(cell)
-            every = []
-            for member, edges in zip(self.model, graphs, strict=True):
-                point = evaluate_on(member, z, pos, batch, batch_size, edges, cell, differentiable, first_only=True)
-                every.append(first_derivatives(point, stress, virials, differentiable))
-            return means_and_spreads(every, unfamiliar(self.model, z, batch, batch_size), batch)
+                check_volume(given.cell)
+            how = {"stress": stress, "virials": virials, "differentiable": differentiable}
+            pairs = zip(self.model, graphs, strict=True)
+            every = [derivatives(member, given.with_edges(edges), **how) for member, edges in pairs]
+            strange = unfamiliar(self.model, given.z, *given.structure_of_atoms)
+            return means_and_spreads(every, strange, given.batch)
 
 
 def means_and_spreads(every: list[dict[str, Tensor]], strange: Tensor | None, batch: Tensor) -> dict[str, Tensor]:

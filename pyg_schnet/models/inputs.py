@@ -3,11 +3,8 @@
 Values are looked at only where that is free, see :func:`pyg_schnet.graph.may_inspect`.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
@@ -164,70 +161,4 @@ def check_volume(cell: Tensor | None, needed: Tensor | None = None) -> None:
         raise ValueError(
             "stress is dE/dstrain per volume and needs a complete cell, expected three finite, linearly independent "
             f"lattice vectors for each structure, got {cell[structure].tolist()} for structure {structure}; {remedy}"
-        )
-
-
-def tensors_of(data: Data, cutoff: float) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
-    """What a model takes, from a ``Data`` or ``Batch``.
-
-    Its ``edge_index`` is taken only beside an ``edge_shift``: elsewhere it usually holds chemical bonds.
-
-    Args:
-        data: Structures with ``z`` and ``pos``.
-        cutoff: That of the model, in Angstrom.
-
-    Returns:
-        Atomic numbers [N], positions [N, 3], number of structures (``None`` for a single one) and the optional tensors
-        ``batch``, ``edge_index``, ``edge_shift``, ``cell`` and ``pbc``.
-
-    Raises:
-        ValueError: If a tensor is missing or the graph was made with a smaller cutoff.
-    """
-    for name in ("z", "pos"):
-        if not isinstance(data.get(name), Tensor):
-            raise ValueError(f"`data` must have `z` [N] and `pos` [N, 3]; `{name}` is missing")
-    optional = {name: data.get(name) for name in ("batch", "edge_shift", "cell", "pbc")}
-    optional["edge_index"] = data.get("edge_index") if optional["edge_shift"] is not None else None
-    if optional["edge_index"] is not None:
-        _check_reach(data.get("edge_cutoff"), cutoff)
-    batch_size = data.num_graphs if isinstance(data, Batch) else None
-    return data.z, data.pos, batch_size, optional
-
-
-def given_inputs(
-    data: Any, pos: Any, cutoff: float, batch_size: int | None, given: dict[str, Tensor | None]
-) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
-    """What a model takes, from either way to call it.
-
-    Args:
-        data: A ``Data`` or ``Batch``, or the atomic numbers [N].
-        pos: Positions [N, 3]; ``None`` beside a ``Data``.
-        cutoff: That of the model, in Angstrom.
-        batch_size: Number of structures, if it is given.
-        given: The optional tensors ``batch``, ``edge_index``, ``edge_shift``, ``cell`` and ``pbc``.
-
-    Returns:
-        What :func:`tensors_of` returns.
-
-    Raises:
-        TypeError: If neither or both are given.
-        ValueError: If something is missing in the ``Data``.
-    """
-    if not isinstance(data, Data):
-        if isinstance(data, (list, tuple)) and data and all(isinstance(one, Data) for one in data):
-            raise TypeError("`data` is a list of Data; pass them as one batch: Batch.from_data_list(data)")
-        if pos is None:
-            raise TypeError("`pos` is missing: pass a Data object or the tensors z and pos")
-        return data, pos, batch_size, given
-    if pos is not None or batch_size is not None or any(value is not None for value in given.values()):
-        raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
-    return tensors_of(data, cutoff)
-
-
-def _check_reach(edge_cutoff: Tensor | None, cutoff: float) -> None:
-    """Refuse a graph that ends before the model does; on a GPU the values are not looked at."""
-    if edge_cutoff is not None and may_inspect(edge_cutoff) and float(edge_cutoff.min()) < cutoff * (1 - 1e-6):
-        raise ValueError(
-            f"the graph was built with a cutoff of {float(edge_cutoff.min()):g} Angstrom, the model needs {cutoff:g}; "
-            f"build it with RadiusGraph({cutoff:g})"
         )

@@ -1,17 +1,21 @@
 """A potential: energy, forces, virials, stress and second derivatives of a model of energies."""
 
-from typing import Any, NamedTuple
+import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_schnet.graph import Edges, check_structures, may_inspect
+from pyg_schnet.fast.shortcut import shortcut
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.compiled import as_it_was_written, not_compiled
 from pyg_schnet.models.elements import check_elements
-from pyg_schnet.models.inputs import check_volume, given_inputs
-from pyg_schnet.ops import edge_vectors, forces_from_edges, gradient, stress_from_virials, virials_from_edges
+from pyg_schnet.models.hessian import check_vector, hessian_vector, hessians
+from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.models.structures import Structures, usable
+from pyg_schnet.ops import first_derivatives, gradient
 
 
 class Potential(nn.Module):
@@ -111,18 +115,12 @@ class Potential(nn.Module):
             return not_compiled(self, data, pos, batch, **graph, **rest)
         stress = self.stress if stress is None else stress
         virials = self.virials if virials is None else virials
-        inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
-        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
-        differentiable = self.model.training and torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.enable_grad():
-            if not (differentiable or stress or virials) and _is_open(*inputs[1:]):
-                found = self.model.energies_and_forces(*inputs[:2], inputs[3]["batch"], inputs[2])
-                if found is not None:
-                    return {"energy": found[0], "forces": found[1]}
-            point = self._evaluate(*inputs, differentiable, first_only=True)
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        with self._point(data, pos, batch, batch_size, graph) as (structures, differentiable):
             if stress:
-                check_volume(point.cell)
-            return first_derivatives(point, stress, virials, differentiable)
+                structures.find_edges(self.model)  # whatever else is wrong is said first
+                check_volume(structures.cell)
+            return derivatives(self.model, structures, stress, virials, differentiable)
 
     def hessian(
         self,
@@ -161,13 +159,11 @@ class Potential(nn.Module):
             TypeError: If an argument is of the wrong kind.
             ValueError: If an argument has the wrong shape or impossible values.
         """
-        inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
-        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
-        differentiable = self.model.training and torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.enable_grad():
-            point = self._evaluate(*inputs, differentiable)
-            slope = gradient(point.energy, point.edge_vec, create_graph=True)
-            return _hessians(point, slope, differentiable)
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        with self._point(data, pos, batch, batch_size, graph) as (structures, differentiable):
+            return hessians(
+                *energy_on(as_it_was_written(self.model), structures, differentiable), structures, differentiable
+            )
 
     def hessian_vector_product(
         self,
@@ -204,154 +200,70 @@ class Potential(nn.Module):
             TypeError: If an argument is of the wrong kind.
             ValueError: If an argument has the wrong shape or impossible values.
         """
-        inputs = self._inputs(data, pos, batch, edge_index, edge_shift, cell, pbc, batch_size)
-        check_elements(self.model, inputs[0], self.strict, inputs[3]["batch"])
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
+        with self._point(data, pos, batch, batch_size, graph) as (structures, differentiable):
+            energy, edge_vec = energy_on(as_it_was_written(self.model), structures, differentiable)
+            check_vector(vector, structures.batch.size(0), edge_vec.dtype)
+            return hessian_vector(energy, edge_vec, structures, usable(vector), differentiable)
+
+    @contextlib.contextmanager
+    def _point(
+        self, data: Any, pos: Any, batch: Any, batch_size: int | None, graph: dict[str, Tensor | None]
+    ) -> Iterator[tuple[Structures, bool]]:
+        """Structures whose energies can be differentiated inside, and whether derivatives are to be so again."""
+        structures = Structures.of(data, pos, self.model.cutoff, batch_size, batch=batch, **graph)
+        check_elements(self.model, structures.z, self.strict, structures.batch)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            point = self._evaluate(*inputs, differentiable)
-            _check_vector(vector, point.batch.size(0), point.edge_vec.dtype)
-            slope = gradient(point.energy, point.edge_vec, create_graph=True)
-            return _product(point, slope, usable(vector), differentiable)
-
-    def _inputs(
-        self,
-        data: Data | Tensor,
-        pos: Tensor | None,
-        batch: Tensor | None,
-        edge_index: Tensor | None,
-        edge_shift: Tensor | None,
-        cell: Tensor | None,
-        pbc: Tensor | None,
-        batch_size: int | None,
-    ) -> tuple[Tensor, Tensor, int | None, dict[str, Tensor | None]]:
-        """Atomic numbers, positions, number of structures and the optional tensors, from either way to call."""
-        given = {"batch": batch, "edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        return given_inputs(data, pos, self.model.cutoff, batch_size, given)
-
-    def _evaluate(
-        self,
-        z: Tensor,
-        pos: Tensor,
-        batch_size: int | None,
-        given: dict[str, Tensor | None],
-        differentiable: bool,
-        first_only: bool = False,
-    ) -> "Point":
-        z, pos = usable(z), usable(pos)
-        given = {name: usable(tensor) for name, tensor in given.items()}
-        batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
-        edges: Edges = self.model.edges(z, pos, batch, batch_size, **given)
-        return evaluate_on(self.model, z, pos, batch, batch_size, edges, given["cell"], differentiable, first_only)
+            yield structures.usable(), differentiable
 
 
-class Point(NamedTuple):
-    """Energies [B], and the vectors [P, 3] and atoms [2, P] of the pairs that they were computed from.
-
-    ``slope`` [P, 3] is known only where energies come with their derivatives.
-    """
-
-    energy: Tensor
-    edge_vec: Tensor
-    pair_index: Tensor
-    batch: Tensor
-    batch_size: int
-    cell: Tensor | None
-    slope: Tensor | None = None
-
-
-def evaluate_on(
+def derivatives(
     model: AtomisticModel,
-    z: Tensor,
-    pos: Tensor,
-    batch: Tensor,
-    batch_size: int,
-    edges: Edges,
-    cell: Tensor | None,
-    differentiable: bool,
-    first_only: bool = False,
-) -> Point:
-    """Energies on edges that are known already, ready to be differentiated.
+    structures: Structures,
+    stress: bool = False,
+    virials: bool = False,
+    differentiable: bool = False,
+) -> dict[str, Tensor]:
+    """Energies of structures and their first derivatives.
 
     Args:
         model: A model of energies.
-        z: Atomic numbers [N].
-        pos: Positions in Angstrom [N, 3].
-        batch: Structure of each atom [N].
-        batch_size: Number of structures B.
-        edges: Edges within the cutoff of the model.
-        cell: Lattice vectors [B, 3, 3].
-        differentiable: Whether derivatives are to be differentiable again.
-        first_only: Whether :func:`first_derivatives` is all that is asked for, which some models have at once.
-
-    Returns:
-        Energies, and what they are differentiated by.
-    """
-    if differentiable or not first_only:
-        model = as_it_was_written(model)
-    found = model.energies_and_slopes(z, batch, batch_size, edges, differentiable) if first_only else None
-    if found is not None:
-        energy = model.total(found[0], z, batch, batch_size).squeeze(-1)
-        return Point(energy, edges.edge_vec.detach(), edges.pair_index, batch, batch_size, cell, found[1])
-    if not (differentiable and edges.edge_vec.requires_grad):  # nobody differentiates through positions or cell
-        edges = edges._replace(edge_vec=edges.edge_vec.detach().requires_grad_())
-    residual = model.predict(z, pos, batch, batch_size, edges)  # [B, 1]
-    energy = model.total(residual, z, batch, batch_size).squeeze(-1)  # [B]
-    return Point(energy, edges.edge_vec, edges.pair_index, batch, batch_size, cell)
-
-
-def first_derivatives(point: Point, stress: bool, virials: bool, differentiable: bool) -> dict[str, Tensor]:
-    """What :meth:`Potential.forward` returns; the cell is already checked.
-
-    Args:
-        point: What :func:`evaluate_on` returned.
+        structures: The structures.
         stress: Whether to return the stress, if there is a cell.
-        virials: Whether to return the virials.
-        differentiable: Whether all is to be differentiable again.
+        virials: Whether to return the virials of the atoms.
+        differentiable: Whether derivatives are to be differentiable again.
 
     Returns:
-        ``energy``, ``forces`` and, if asked for, ``virials`` and ``stress``.
+        What :meth:`Potential.forward` returns.
     """
-    num_atoms = point.batch.size(0)
-    slope = point.slope  # [P, 3]
-    if slope is None:
-        slope = gradient(point.energy, point.edge_vec, create_graph=differentiable)
-    out = {"energy": point.energy, "forces": forces_from_edges(slope, point.pair_index, num_atoms)}
-    if stress or virials:
-        w = virials_from_edges(slope, point.edge_vec, point.pair_index, num_atoms)
-        if virials:
-            out["virials"] = w
-        if stress and point.cell is not None:
-            out["stress"] = stress_from_virials(w, point.cell, point.batch)
+    model = as_it_was_written(model) if differentiable else model
+    if (found := shortcut(model, structures, differentiable, stress, virials)) is not None:
+        return found
+    energy, edge_vec = energy_on(model, structures, differentiable)
+    slope = gradient(energy, edge_vec, create_graph=differentiable)  # [P, 3]
+    graph = edge_vec, structures.find_edges(model).pair_index, structures.batch, structures.cell
+    out = first_derivatives(energy, slope, *graph, stress=stress, virials=virials)
     return out if differentiable else {name: value.detach() for name, value in out.items()}
 
 
-def _product(point: Point, slope: Tensor, vector: Tensor, differentiable: bool) -> Tensor:
-    """The Hessian times a vector [N, 3], by way of the displacements of the pairs."""
-    moved = edge_vectors(vector, point.pair_index)  # [P, 3]
-    change = gradient(slope, point.edge_vec, moved, create_graph=differentiable, retain_graph=True)
-    return -forces_from_edges(change, point.pair_index, point.batch.size(0))
+def energy_on(model: AtomisticModel, structures: Structures, differentiable: bool) -> tuple[Tensor, Tensor]:
+    """Energies of structures, and the vectors of pairs by which they can be differentiated.
 
+    Args:
+        model: A model of energies.
+        structures: The structures.
+        differentiable: Whether derivatives are to be differentiable again.
 
-def _hessians(point: Point, slope: Tensor, differentiable: bool) -> list[Tensor]:
-    batch, num_atoms = point.batch, point.batch.size(0)
-    count = torch.bincount(batch, minlength=point.batch_size)  # [B]
-    number = torch.arange(num_atoms, device=batch.device) - (count.cumsum(0) - count)[batch]  # within its structure
-    sizes = count.tolist()
-    # all matrices one behind the other; `row` is where that of a coordinate begins
-    length = 3 * count
-    start = (length * length).cumsum(0) - length * length
-    axes = torch.arange(3, device=batch.device)
-    row = start[batch].unsqueeze(1) + (3 * number.unsqueeze(1) + axes) * length[batch].unsqueeze(1)  # [N, 3]
-    flat = slope.new_zeros(sum(9 * size * size for size in sizes))
-    for atom in range(max(sizes, default=0)):
-        larger = (count[batch] > atom).nonzero().squeeze(1)
-        for axis in range(3):
-            vector = slope.new_zeros(num_atoms, 3)
-            vector[number == atom, axis] = 1.0
-            column = _product(point, slope, vector, differentiable)
-            flat[row[larger] + 3 * atom + axis] = column[larger]
-    parts = flat.split([9 * size * size for size in sizes])
-    return [part.view(size, 3, size, 3) for part, size in zip(parts, sizes, strict=True)]
+    Returns:
+        Energies [B] float64 and vectors [P, 3].
+    """
+    edges = structures.find_edges(model)
+    if not (differentiable and edges.edge_vec.requires_grad):  # nobody differentiates through positions or cell
+        edges = edges._replace(edge_vec=edges.edge_vec.detach().requires_grad_())
+    batch, batch_size = structures.structure_of_atoms
+    residual = model.predict(structures.z, structures.pos, batch, batch_size, edges)  # [B, 1]
+    return model.total(residual, structures.z, batch, batch_size).squeeze(-1), edges.edge_vec
 
 
 def _check_model(model: Any) -> None:
@@ -379,38 +291,3 @@ def _check_model(model: Any) -> None:
             f"`model` must predict an energy, got one with readout={model.config['readout']!r}, another property; "
             "expected readout='add'"
         )
-
-
-def _check_vector(vector: Any, num_atoms: int, dtype: torch.dtype) -> None:
-    if not isinstance(vector, Tensor) or vector.dtype != dtype:
-        kind = vector.dtype if isinstance(vector, Tensor) else type(vector).__name__
-        raise TypeError(f"`vector` must be a {dtype} tensor [N, 3] like `pos`, got {kind}")
-    if vector.shape != (num_atoms, 3):
-        raise ValueError(f"`vector` must have shape [{num_atoms}, 3] like `pos`, got {list(vector.shape)}")
-
-
-def _is_open(pos: Any, batch_size: int | None, given: dict[str, Tensor | None]) -> bool:
-    """Whether structures surely have no periodic axes, all is as it should be, and edges are still to be found."""
-    cell, pbc = given["cell"], given["pbc"]
-    if given["edge_index"] is not None or given["edge_shift"] is not None:
-        return False
-    if cell is None and pbc is None:
-        return True
-    if not isinstance(pos, Tensor) or not isinstance(cell, Tensor) or not isinstance(pbc, Tensor):
-        return False
-    if not (pbc.shape == (1, 3) and pbc.dtype == torch.bool and (given["batch"] is None or batch_size == 1)):
-        return False
-    fits = cell.shape == (1, 3, 3) and cell.dtype == pos.dtype and cell.device == pos.device
-    return fits and may_inspect(pbc) and not pbc.any()
-
-
-def usable(tensor: Any) -> Any:
-    """The tensor itself, or a copy that autograd may use if it was made in inference mode.
-
-    Args:
-        tensor: A tensor or ``None``.
-
-    Returns:
-        The same values.
-    """
-    return tensor.clone() if isinstance(tensor, Tensor) and tensor.is_inference() else tensor

@@ -3,10 +3,9 @@
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_schnet.graph import check_structures
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.elements import check_elements
-from pyg_schnet.models.inputs import tensors_of
+from pyg_schnet.models.structures import Structures
 
 
 def properties(model: AtomisticModel, data: Data, strict: bool = False) -> Tensor:
@@ -35,8 +34,8 @@ def properties(model: AtomisticModel, data: Data, strict: bool = False) -> Tenso
         >>> properties(SchNet.preset("jcp2018"), water).dtype
         torch.float64
     """
-    z, pos, batch_size, given = tensors_of(data, model.cutoff)
-    check_elements(model, z, strict, given["batch"])
-    batch, batch_size = check_structures(pos, given.pop("batch"), batch_size)
-    edges = model.edges(z, pos, batch, batch_size, **given)
-    return model.total(model.predict(z, pos, batch, batch_size, edges), z, batch, batch_size)
+    given = Structures.of_data(data, model.cutoff)
+    check_elements(model, given.z, strict, given.batch)
+    edges = given.find_edges(model)
+    atoms = given.z, given.pos, *given.structure_of_atoms
+    return model.total(model.predict(*atoms, edges), given.z, *given.structure_of_atoms)

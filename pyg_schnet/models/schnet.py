@@ -6,10 +6,7 @@ from typing import Any, NoReturn, Self
 
 from torch import Tensor, nn
 
-from pyg_schnet.fast.frozen_molecules import frozen_molecules
-from pyg_schnet.fast.frozen_pass import frozen_pass
 from pyg_schnet.fast.tabulated import TabulatedFilters
-from pyg_schnet.fast.training_pass import training_pass
 from pyg_schnet.graph import Edges
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
 from pyg_schnet.models.presets import Presets, preset_arguments
@@ -197,30 +194,6 @@ class SchNet(TabulatedFilters, AtomisticModel):
     def blocks(self) -> list[Any]:
         """The interaction block of each step: one for all if they are shared."""
         return [self.interactions[step % len(self.interactions)] for step in range(self.num_interactions)]
-
-    def energies_and_slopes(
-        self, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool = False
-    ) -> tuple[Tensor, Tensor] | None:
-        """Those of small structures by a frozen model, or by one with tables that are made anew.
-
-        See :mod:`pyg_schnet.fast.frozen_pass` and :mod:`pyg_schnet.fast.training_pass`.
-        """
-        if not self._is_plain():
-            return None
-        if not self.frozen:
-            return training_pass(self, z, batch, batch_size, edges, differentiable)
-        return None if differentiable else frozen_pass(self, z, batch, batch_size, edges)
-
-    def energies_and_forces(self, z: Any, pos: Any, batch: Any, batch_size: int | None) -> tuple[Tensor, Tensor] | None:
-        """Those of small molecules by a frozen model, see :mod:`pyg_schnet.fast.frozen_molecules`."""
-        return frozen_molecules(self, z, pos, batch, batch_size) if self.frozen and self._is_plain() else None
-
-    def _is_plain(self) -> bool:
-        """Whether nobody has put a method of his own in the place of one that short cuts leave out."""
-        names, kind = ("check_input", "edges", "represent", "tables", "predict", "total"), type(self)
-        if kind is not SchNet and any(getattr(kind, name) is not getattr(SchNet, name) for name in names):
-            return False
-        return not any(name in self.__dict__ for name in names)
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> Self:

@@ -5,6 +5,7 @@ from pyg_schnet.ops.cfconv import cfconv
 from pyg_schnet.ops.cutoff import cosine_cutoff, mollifier_cutoff, polynomial_cutoff
 from pyg_schnet.ops.derivatives import (
     cell_volume,
+    first_derivatives,
     forces_from_edges,
     forces_from_energy,
     gradient,
@@ -20,6 +21,7 @@ __all__ = [
     "cfconv",
     "cosine_cutoff",
     "edge_vectors",
+    "first_derivatives",
     "forces_from_edges",
     "forces_from_energy",
     "gaussian_basis",

@@ -152,6 +152,49 @@ def stress_from_virials(virials: Tensor, cell: Tensor, batch: Tensor) -> Tensor:
     return torch.where(spanned, stress, torch.nan)
 
 
+def first_derivatives(
+    energy: Tensor,
+    slope: Tensor,
+    edge_vec: Tensor,
+    edge_index: Tensor,
+    batch: Tensor,
+    cell: Tensor | None = None,
+    *,
+    stress: bool = False,
+    virials: bool = False,
+) -> dict[str, Tensor]:
+    """Forces, virials and stress from the derivatives of the energy with respect to the vectors of edges.
+
+    Args:
+        energy: Energies [B].
+        slope: Derivatives of their sum with respect to the vectors [E, 3].
+        edge_vec: Vectors from target to source in Angstrom [E, 3].
+        edge_index: Row 0 the source j, row 1 the target i [2, E].
+        batch: Structure of each atom [N].
+        cell: Lattice vectors as rows in Angstrom [B, 3, 3].
+        stress: Whether to return the stress, if there is a cell.
+        virials: Whether to return the virials of the atoms.
+
+    Returns:
+        ``energy``, ``forces`` and, if asked for, ``virials`` and ``stress``.
+
+    Example:
+        >>> edge_vec, edge_index = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1], [0]])
+        >>> spring = torch.tensor([2.0]), 4.0 * edge_vec, edge_vec, edge_index, torch.tensor([0, 0])  # 2 r^2
+        >>> first_derivatives(*spring)["forces"]
+        tensor([[ 4.,  0.,  0.],
+                [-4., -0., -0.]])
+    """
+    out = {"energy": energy, "forces": forces_from_edges(slope, edge_index, batch.size(0))}
+    if stress or virials:
+        w = virials_from_edges(slope, edge_vec, edge_index, batch.size(0))
+        if virials:
+            out["virials"] = w
+        if stress and cell is not None:
+            out["stress"] = stress_from_virials(w, cell, batch)
+    return out
+
+
 def cell_volume(cell: Tensor) -> Tensor:
     r"""Volumes of cells, right-handed or left-handed.
 

@@ -11,13 +11,14 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from pyg_schnet.fast.frozen_pass import SMALL
+from pyg_schnet.fast.groups import MAX_ATOMS
 from pyg_schnet.graph import Edges, VerletList
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential
 from pyg_schnet.models.committee import means_and_spreads
 from pyg_schnet.models.elements import unfamiliar
-from pyg_schnet.models.potential import evaluate_on, first_derivatives
+from pyg_schnet.models.potential import derivatives
+from pyg_schnet.models.structures import Structures
 
 #: How much farther than the cutoff pairs are kept, in Angstrom: crystals at room temperature are then searched once in
 #: tens of steps, for a third more pairs of a cutoff of 5 Angstrom.
@@ -72,7 +73,7 @@ class SteppedPotential:
         Raises:
             ValueError: If positions or cell are impossible.
         """
-        if self.neighbors is not None and len(z) > 0 and (len(z) > SMALL or pbc.any()) and not self._is_resting():
+        if self.neighbors is not None and len(z) > 0 and (len(z) > MAX_ATOMS or pbc.any()) and not self._is_resting():
             return self._listed(z, positions, cell, pbc, stress, virials)
         pos, periodic = self.tensors(positions, cell, pbc)
         if self._singles and not (periodic or stress or virials) and self._strange(z) is None:
@@ -115,8 +116,8 @@ class SteppedPotential:
             for member in self._members:
                 near = vector.square().sum(1) < member.cutoff**2 if len(self._members) > 1 else None
                 edges = _edges(pair_index, edge_vec, near)
-                point = evaluate_on(member, z, pos.to(self.dtype), batch, 1, edges, shape, False, first_only=True)
-                every.append(first_derivatives(point, stress, virials, differentiable=False))
+                structures = Structures(z, pos.to(self.dtype), batch, 1, cell=shape, edges=edges)
+                every.append(derivatives(member, structures, stress, virials))
         return every[0] if isinstance(self.potential, Potential) else self._of_committee(z, every)
 
     def _of_committee(self, z: Tensor, every: list[dict[str, Tensor]]) -> dict[str, Tensor]:

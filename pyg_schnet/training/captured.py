@@ -11,7 +11,8 @@ from torch_geometric.data import Data
 
 from pyg_schnet.fast.cuda_graph import Addresses, Replay
 from pyg_schnet.models.captured import recordable
-from pyg_schnet.models.potential import evaluate_on, first_derivatives
+from pyg_schnet.models.potential import derivatives, energy_on
+from pyg_schnet.models.structures import Structures
 from pyg_schnet.training.capturable import Capturable
 from pyg_schnet.training.padding import Padded, padded
 from pyg_schnet.training.potential_task import PotentialTask
@@ -134,10 +135,11 @@ def _step(task: PotentialTask, optimizer: Optimizer, batch: Padded) -> Tensor:
     optimizer.zero_grad(set_to_none=True)
     with torch.enable_grad():
         atoms = batch.z, batch.pos, batch.batch, batch.energy.size(0)
-        point = evaluate_on(task.model, *atoms, batch.edges, batch.cell, differentiable=True)
-        out = {"energy": point.energy}
+        structures = Structures(*atoms, cell=batch.cell, edges=batch.edges)
         if task.hparams["forces"]:
-            out = first_derivatives(point, False, batch.stress is not None, differentiable=True)
+            out = derivatives(task.model, structures, virials=batch.stress is not None, differentiable=True)
+        else:
+            out = {"energy": energy_on(task.model, structures, differentiable=True)[0]}
         loss = task.loss_of(out, batch.labels) * batch.share
     loss.backward()
     optimizer.step()

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_schnet.fast.padding import ghost_ends, ghosts_for, room_for, with_ghosts
-from pyg_schnet.graph import Edges, check_structures
-from pyg_schnet.models.inputs import tensors_of
+from pyg_schnet.graph import Edges
+from pyg_schnet.models.structures import Structures
 from pyg_schnet.training.potential_task import Labels, PotentialTask
 from pyg_schnet.training.weights import Weights
 
@@ -137,11 +137,11 @@ def padded(task: PotentialTask, data: Data, known: Iterable[Sizes] = ()) -> Padd
         ValueError: If something is missing or has the wrong shape.
     """
     labels, learnt = task.labels(data), task.hparams["forces"]
-    z, pos, batch_size, given = tensors_of(data, task.model.cutoff)
-    batch, structures = check_structures(pos, given.pop("batch"), batch_size)
+    given = Structures.of_data(data, task.model.cutoff)
+    z, pos, (batch, structures) = given.z, given.pos, given.check().structure_of_atoms
     if learnt and labels.forces.shape != pos.shape:
         raise ValueError(f"`forces` of the data must have shape {list(pos.shape)}, got {list(labels.forces.shape)}")
-    edges = task.model.edges(z, pos, batch, structures, **given)
+    edges = given.find_edges(task.model)
     atoms, nan = pos.size(0), float("nan")
     sizes = sizes_for(Sizes(edges.edge_vec.size(0), atoms, structures), known)
     return Padded(

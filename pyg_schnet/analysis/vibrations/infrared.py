@@ -12,7 +12,7 @@ from pyg_schnet.analysis.vibrations.single import single_structure
 from pyg_schnet.models import Committee
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.exact import exact_copy
-from pyg_schnet.models.potential import usable
+from pyg_schnet.models.structures import usable
 from pyg_schnet.nn.moments import DipoleMoment
 from pyg_schnet.units import DALTON, DEBYE, ELECTRONVOLT
 

@@ -1,10 +1,10 @@
-"""Energies and slopes of a SchNet with tabulated filters in one go, to be trained on: the twin of a few hundred steps.
+"""Energies of small structures and their slopes in one compiled call, and all gradients of weights in a second.
 
 A step of training on energies and forces goes forwards, backwards to the forces, and through both once more for the
 gradients of the weights. For a batch of small structures autograd takes as long for its records as the sums do, and
-threads wait for each other at every step. Here both are one compiled call each, as in
-:mod:`pyg_schnet.fast.frozen_pass`: structures are done a few at a time, and threads share them. Between the calls,
-features stay on tape. Gradients of tables go on to the filter networks by autograd.
+threads wait for each other at every step. Here both are one compiled call each: structures are done in groups, and
+threads share them. Between the calls, features stay in memory. Gradients of tables go on to the filter networks by
+autograd. Inference is the first call, with nothing kept.
 
 Sums over structures are done in parts whose number does not depend on the threads, so neither do the results.
 """
@@ -19,66 +19,110 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from pyg_schnet.compat import phase
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.bspline import FilterTable
 from pyg_schnet.fast.convolution import to_nodes
-from pyg_schnet.fast.frozen_pass import Some, both_ways, energies_of, factors_of, few_at_a_time, products_of, suits
-from pyg_schnet.fast.weights import alike, plan_of, with_knots
-from pyg_schnet.graph import Edges
+from pyg_schnet.fast.groups import (
+    MAX_ATOMS,
+    StructureGroups,
+    energies_of,
+    factors_of,
+    forward_and_backward,
+    group_structures,
+    products_of,
+)
+from pyg_schnet.fast.spline import LOOPED
+from pyg_schnet.fast.weights import LocatedWeights, alike, locate, with_knots
+from pyg_schnet.graph import Edges, may_inspect
 from pyg_schnet.ops import gradient, shifted_softplus
 
 #: Sums over structures that may be done at the same time, and how many numbers loops take at a time.
 PARTS, ALIGNED = 16, 16
 
 
-def training_pass(
+def energies_and_slopes(
     model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool
 ) -> tuple[Tensor, Tensor] | None:
     """Energies without their references, and slopes, of small structures.
 
     Args:
-        model: A SchNet that is not frozen.
+        model: A SchNet.
         z: Atomic numbers [N].
         batch: Structure of each atom [N].
         batch_size: Number of structures B.
         edges: The edges.
-        differentiable: Whether weights are to have gradients.
+        differentiable: True if weights are to have gradients; a frozen model has none.
 
     Returns:
         Energies [B, 1] float64, and the derivatives of their sum with respect to ``edges.edge_vec`` [P, 3], both
         differentiable with respect to the weights, any number of times; ``None`` unless filters come from tables, the
-        model has the papers' layers, one target, a sum or mean over atoms and a normalisation that does not depend on
-        distances, if any, on a CPU with the compiled loops, structures are small, and nobody differentiates through
-        their positions.
+        model has the papers' layers, one target and a sum or mean over atoms, on a CPU with the compiled loops,
+        structures are small, and nobody differentiates through their positions. Weights have gradients only if a
+        normalisation, if any, does not depend on distances.
     """
-    if model.filters == "exact" or (differentiable and edges.edge_vec.requires_grad):
+    if not _suits(model, batch, edges):
         return None
-    if not suits(model, batch, edges):
-        return None
-    distance = edges.edge_vec.detach().norm(dim=1)
-    plan = plan_of(model) if model.wants_tables(distance) else None
-    some = None if plan is None else few_at_a_time(model, plan, batch, edges)
-    if plan is None or some is None:
+    vec = edges.edge_vec.detach()
+    distance = vec.norm(dim=1)
+    located = locate(model) if model.frozen or model.wants_tables(distance) else None
+    groups = None if located is None else group_structures(model, located, batch, edges)
+    if located is None or groups is None:
         return None
     conv = model.interactions[0].conv
     with torch.enable_grad():
         norm = conv.normalize(edges.edge_index, distance.requires_grad_(), edges.edge_pair, batch.numel())
+    if not model.frozen:
+        if norm is not None and norm.requires_grad:
+            return None
+        known = distance.detach(), located, groups, norm
+        return _with_new_tables(model, z, batch, batch_size, edges, known, differentiable)
+    with torch.no_grad(), phase("pass forwards"):
+        x, slope = model.embedding(z), torch.empty_like(vec)
+        contributions, of_norm = forward_and_backward(located.network, groups, x, norm, slope)
     if norm is not None and norm.requires_grad:
-        return None
+        radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
+        slope += (radial / distance.detach()).unsqueeze(1) * vec
+    return energies_of(contributions, batch, batch_size), slope
+
+
+def _with_new_tables(
+    model: Any,
+    z: Tensor,
+    batch: Tensor,
+    batch_size: int,
+    edges: Edges,
+    known: tuple[Tensor, LocatedWeights, StructureGroups, Tensor | None],
+    differentiable: bool,
+) -> tuple[Tensor, Tensor] | None:
+    """By tables that are made for the batch; ``None`` where they cannot be made."""
+    distance, located, groups, norm = known
     with torch.set_grad_enabled(differentiable):
-        tables = model.new_tables(distance.detach())
+        tables = model.new_tables(distance)
         if tables is None:
             return None
-        *blocks, output = plan.weights
+        *blocks, output = located.weights
         of_blocks = ([*block, table.coefficients] for block, table in zip(blocks, tables, strict=True))
         inputs = [model.embedding(z), *(weight for block in of_blocks for weight in block), *output]
         shapes, (_, start, spacing) = [tensor.shape for tensor in inputs], tables[0]
-        what = Given(model, edges, batch, batch_size, norm, plan, some, start, spacing, shapes)
-        energy, slope = _Pass.apply(what, *inputs)
+        what = PassInputs(model, edges, batch, batch_size, norm, located, groups, start, spacing, shapes)
+        energy, slope = _EnergiesAndSlopes.apply(what, *inputs)
     return energy, slope
 
 
-class Given(NamedTuple):
+def _suits(model: Any, batch: Tensor, edges: Edges) -> bool:
+    """True if structures are small, and all are ordinary numbers on a CPU."""
+    vec = edges.edge_vec
+    if not may_inspect(vec) or not may_inspect(batch) or convolution.cpu_loops() is None:
+        return False
+    if vec.dtype not in LOOPED or vec.dtype != model.embedding.weight.dtype:
+        return False
+    if type(vec) is not Tensor or torch.is_autocast_enabled("cpu"):
+        return False
+    return batch.numel() <= MAX_ATOMS or int(np.bincount(batch.numpy()).max()) <= MAX_ATOMS
+
+
+class PassInputs(NamedTuple):
     """What a pass needs beside the weights."""
 
     model: Any
@@ -86,8 +130,8 @@ class Given(NamedTuple):
     batch: Tensor
     batch_size: int
     norm: Tensor | None
-    plan: Any
-    some: Some
+    located: LocatedWeights
+    groups: StructureGroups
     start: float
     spacing: float
     shapes: list[torch.Size]
@@ -97,8 +141,8 @@ class Given(NamedTuple):
         return [tensor.shape for tensor in inputs] == self.shapes and alike(inputs)
 
     def network(self, weights: tuple[Tensor, ...]) -> Any:
-        """The network as loops see it, with weights of the shapes that the plan has seen, to be kept where they are."""
-        network, own = self.plan.network, len(weights) // 6
+        """The network as loops see it, with weights of the shapes that were located, to be kept where they are."""
+        network, own = self.located.network, len(weights) // 6
         places = np.array([weight.data_ptr() for weight in weights])
         repeated = places[:-4].reshape(own, 6)[np.arange(len(network.blocks)) % own]
         located = network._replace(blocks=repeated, output=places[-4:].copy())
@@ -109,16 +153,18 @@ class Given(NamedTuple):
         return FilterTable(coefficients, self.start, self.spacing)
 
 
-class _Pass(torch.autograd.Function):
+class _EnergiesAndSlopes(torch.autograd.Function):
     """From first features, weights and tables to energies and slopes."""
 
     @staticmethod
-    def forward(ctx: Any, what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, what: PassInputs, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         network, slope = what.network(weights), torch.empty_like(what.edges.edge_vec)
-        tape = _Tape.of(what, network, x) if any(ctx.needs_input_grad) else None
-        contributions, _ = both_ways(network, what.some, x, what.norm, slope, None if tape is None else tape.group)
+        saved = _Saved.of(what, network, x) if any(ctx.needs_input_grad) else None
+        with phase("pass forwards"):
+            kept = None if saved is None else saved.group
+            contributions, _ = forward_and_backward(network, what.groups, x, what.norm, slope, kept)
         ctx.what = what
-        ctx.save_for_backward(None if tape is None else tape.memory, x, *weights)
+        ctx.save_for_backward(None if saved is None else saved.memory, x, *weights)
         return energies_of(contributions, what.batch, what.batch_size), slope
 
     @staticmethod
@@ -128,14 +174,15 @@ class _Pass(torch.autograd.Function):
             raise RuntimeError("weights have been replaced since energies and forces were computed; compute them anew")
         if torch.is_grad_enabled():  # gradients are to be differentiated again
             wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
-            results = _twin(what, *inputs)
+            results = _reference(what, *inputs)
             found = iter(torch.autograd.grad(results, wanted, (of_energy, of_slope), create_graph=True))
             return None, *(next(found) if need else None for need in needed)
-        slopes = _gradients(what, memory, tuple(inputs), of_energy, of_slope)
+        with phase("pass backwards"):
+            slopes = _gradients(what, memory, tuple(inputs), of_energy, of_slope)
         return None, *(slope if need else None for slope, need in zip(slopes, needed, strict=True))
 
 
-class _Tape(NamedTuple):
+class _Saved(NamedTuple):
     """What the way back needs: memory for all groups, numbers of each atom, blocks, features and filters, loops."""
 
     memory: Tensor
@@ -144,13 +191,13 @@ class _Tape(NamedTuple):
     loops: Any
 
     @classmethod
-    def of(cls, what: Given, network: Any, like: Tensor, memory: Tensor | None = None) -> "_Tape":
+    def of(cls, what: PassInputs, network: Any, like: Tensor, memory: Tensor | None = None) -> "_Saved":
         """New memory, or that which is given."""
         size, width = map(_up, network.sizes[:2])
         loops = importlib.import_module("pyg_schnet.fast.cpu.saved")
         numbers = loops.numbers_kept(len(network.blocks), size, width)
         if memory is None:
-            memory = like.new_empty((len(like) + ALIGNED * what.some.number) * numbers)
+            memory = like.new_empty((len(like) + ALIGNED * what.groups.number) * numbers)
         return cls(memory, numbers, (len(network.blocks), size, width), loops)
 
     def group(self, number: int, first: int, end: int) -> Any:
@@ -166,23 +213,23 @@ def _up(size: int) -> int:
 
 
 def _gradients(
-    what: Given, memory: Tensor, inputs: tuple[Tensor, ...], of_energy: Tensor, of_slope: Tensor
+    what: PassInputs, memory: Tensor, inputs: tuple[Tensor, ...], of_energy: Tensor, of_slope: Tensor
 ) -> list[Tensor]:
     """Gradients with respect to first features, weights and tables."""
     x, *weights = inputs
-    cpu, some, network = convolution.cpu_loops(), what.some, what.network(tuple(weights))
+    cpu, groups, network = convolution.cpu_loops(), what.groups, what.network(tuple(weights))
     loops = importlib.import_module("pyg_schnet.fast.cpu.second_order")
     shapes = [tuple(map(_up, weight.shape)) for weight in weights]
     begins = np.cumsum([0, *map(math.prod, shapes)])
     of_blocks, of_output = begins[:-5].reshape(-1, 6), begins[-5:-1]
     places = of_blocks[np.arange(len(network.blocks)) % len(of_blocks)], of_output
-    number = min(PARTS, some.number)
-    parts = np.arange(number + 1) * some.number // number
+    number = min(PARTS, groups.number)
+    parts = np.arange(number + 1) * groups.number // number
     of_x, sums = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(number, int(begins[-1]))
     of_energies, of_slopes, of_features = of_energy[:, 0][what.batch].numpy(), cpu.flat(of_slope), cpu.flat(of_x)
     arrays, tape, norms, size = (
         sums.numpy(),
-        _Tape.of(what, network, x, memory),
+        _Saved.of(what, network, x, memory),
         factors_of(what.norm, of_features),
         x.size(1),
     )
@@ -191,19 +238,19 @@ def _gradients(
         for part in range(begin, end):
             arrays[part].fill(0)
             for group in range(parts[part], parts[part + 1]):
-                a, b, mine = some.group(group)
-                given = of_features[a * size : b * size], of_energies[a:b], some.shares[a:b], norms[a:b]
-                rest = some.pairs, mine, a, tape.group(group, a, b), some.symmetric
+                a, b, mine = groups.group(group)
+                given = of_features[a * size : b * size], of_energies[a:b], groups.shares[a:b], norms[a:b]
+                rest = groups.pairs, mine, a, tape.group(group, a, b), groups.symmetric
                 loops.gradients_of_loss(arrays[part], given, of_slopes, network, places, *rest)
 
-    cpu.share_out(work, number, 1, 4 * products_of(network) * some.number // number)
+    cpu.share_out(work, number, 1, 4 * products_of(network) * groups.number // number)
     found = sums.sum(0).split([math.prod(shape) for shape in shapes])
     wide = (slopes.view(shape) for slopes, shape in zip(found, shapes, strict=True))
     return [of_x, *(one[tuple(map(slice, weight.shape))] for one, weight in zip(wide, weights, strict=True))]
 
 
-def _twin(what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The same by operations that autograd differentiates as often as it is asked to."""
+def _reference(what: PassInputs, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The same network by operations that autograd differentiates as often as it is asked to."""
     model, (_, edge_vec, edge_pair, pair_index) = what.model, what.edges
     activate = functools.partial(
         shifted_softplus, shift=model.output.act.shift, linear_from=model.output.act.linear_from
@@ -216,6 +263,6 @@ def _twin(what: Given, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         h = to_nodes(linear(x, w1), what.table(c), distance, pair_index, len(x), factor, symmetric=both)
         x = x + linear(activate(linear(h if what.norm is None else h * what.norm, w2, b2)), w3, b3)
     w1, b1, w2, b2 = weights[-4:]
-    contributions = linear(activate(linear(x, w1, b1)), w2, b2)[:, 0].double() * torch.from_numpy(what.some.shares)
+    contributions = linear(activate(linear(x, w1, b1)), w2, b2)[:, 0].double() * torch.from_numpy(what.groups.shares)
     energy = contributions.new_zeros(what.batch_size).index_add(0, what.batch, contributions)
     return energy.unsqueeze(1), gradient(energy, vec, create_graph=True)

@@ -1,0 +1,65 @@
+"""The one door to all that is faster than the readable network, asked once for energies and their derivatives.
+
+Each answer is what the network itself gives, to the accuracy of its tables; where something is unusual there is none,
+and the network is asked. :func:`~pyg_schnet.fast.exactly` turns all of it off, :func:`~pyg_schnet.fast.recorded` tells
+which way was taken.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from pyg_schnet.fast import ways
+from pyg_schnet.fast.molecules import energies_and_forces
+from pyg_schnet.fast.one_pass import energies_and_slopes
+from pyg_schnet.fast.tabulated import TabulatedFilters
+from pyg_schnet.ops import first_derivatives
+
+#: Methods of a model that are bypassed.
+_BYPASSED = ("check_input", "edges", "represent", "tables", "predict", "total")
+
+
+def shortcut(
+    model: Any, structures: Any, differentiable: bool = False, stress: bool = False, virials: bool = False
+) -> dict[str, Tensor] | None:
+    """Energies and first derivatives of structures, if there is a faster way to them.
+
+    Args:
+        model: A model of energies.
+        structures: The structures, :class:`~pyg_schnet.models.structures.Structures`; afterwards they know their edges
+            unless nobody needed them.
+        differentiable: True if the results are to be differentiable with respect to the weights.
+        stress: Whether to return the stress, if there is a cell.
+        virials: Whether to return the virials of the atoms.
+
+    Returns:
+        What :class:`~pyg_schnet.Potential` returns; ``None`` for the usual way.
+    """
+    if not ways.enabled() or not _is_plain(model):
+        return None
+    if differentiable if model.frozen else model.filters == "exact":
+        return None
+    if model.frozen and not (stress or virials) and (whole := energies_and_forces(model, structures)) is not None:
+        ways.note("molecules")
+        return {"energy": whole[0], "forces": whole[1]}
+    edges = structures.find_edges(model)
+    atoms: tuple[Tensor, Tensor, int] = (structures.z, *structures.structure_of_atoms)
+    unusual = differentiable and edges.edge_vec.requires_grad  # somebody differentiates through positions or cell
+    found = None if unusual else energies_and_slopes(model, *atoms, edges, differentiable)
+    if found is None:
+        return None
+    ways.note("pass")
+    energy = model.total(found[0], *atoms).squeeze(-1)
+    graph = edges.edge_vec.detach(), edges.pair_index, structures.batch, structures.cell
+    out = first_derivatives(energy, found[1], *graph, stress=stress, virials=virials)
+    return out if differentiable else {name: value.detach() for name, value in out.items()}
+
+
+def _is_plain(model: Any) -> bool:
+    """True for the network that passes stand for, if no bypassed method is overridden."""
+    network, kind = TabulatedFilters.network, type(model)
+    if network is None or not isinstance(model, network):
+        return False
+    if kind is not network and any(getattr(kind, name) is not getattr(network, name) for name in _BYPASSED):
+        return False
+    return not any(name in model.__dict__ for name in _BYPASSED)
