@@ -4,7 +4,7 @@ from pyg_schnet.fast.bspline import FilterTable, evaluate
 from pyg_schnet.fast.convolution import to_edges, to_nodes, to_table
 from pyg_schnet.fast.knots import knot_spacing
 from pyg_schnet.fast.spline import filter_table, interpolate
-from pyg_schnet.fast.ways import exactly, recorded
+from pyg_schnet.fast.ways import exactly, recorded, without
 
 __all__ = [
     "FilterTable",
@@ -17,4 +17,5 @@ __all__ = [
     "to_edges",
     "to_nodes",
     "to_table",
+    "without",
 ]

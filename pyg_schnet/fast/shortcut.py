@@ -1,8 +1,8 @@
 """The one door to all that is faster than the readable network, asked once for energies and their derivatives.
 
 Each answer is what the network itself gives, to the accuracy of its tables; where something is unusual there is none,
-and the network is asked. :func:`~pyg_schnet.fast.exactly` turns all of it off, :func:`~pyg_schnet.fast.recorded` tells
-which way was taken.
+and the network is asked. :func:`pyg_schnet.fast.exactly` turns all of it off, :func:`pyg_schnet.fast.without` a part,
+and :func:`pyg_schnet.fast.recorded` tells which way was taken.
 """
 
 from typing import Any
@@ -35,13 +35,16 @@ def shortcut(
     Returns:
         What :class:`~pyg_schnet.Potential` returns; ``None`` for the usual way.
     """
-    if not ways.enabled() or not _is_plain(model):
+    if not _is_plain(model):
         return None
     if differentiable if model.frozen else model.filters == "exact":
         return None
-    if model.frozen and not (stress or virials) and (whole := energies_and_forces(model, structures)) is not None:
+    forces_only = model.frozen and not (stress or virials) and ways.enabled("molecules")
+    if forces_only and (whole := energies_and_forces(model, structures)) is not None:
         ways.note("molecules")
         return {"energy": whole[0], "forces": whole[1]}
+    if not ways.enabled("pass"):
+        return None
     edges = structures.find_edges(model)
     atoms: tuple[Tensor, Tensor, int] = (structures.z, *structures.structure_of_atoms)
     unusual = differentiable and edges.edge_vec.requires_grad  # somebody differentiates through positions or cell

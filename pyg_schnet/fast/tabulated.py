@@ -147,10 +147,9 @@ class TabulatedFilters(nn.Module):
 
     def tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """The tables to read filters from, frozen ones or those of this batch; ``None`` to evaluate the networks."""
-        if not ways.enabled():
-            return None
         if self.filter_tables is not None:
-            return frozen_tables(self.filter_tables, self.cutoff) if self._may_be_read() else None
+            read = ways.enabled("frozen tables") and self._may_be_read()
+            return frozen_tables(self.filter_tables, self.cutoff) if read else None
         return self.new_tables(edge_weight) if self.wants_tables(edge_weight) else None
 
     def wants_tables(self, edge_weight: Tensor) -> bool:
@@ -162,8 +161,10 @@ class TabulatedFilters(nn.Module):
         Returns:
             True if so.
         """
-        if self._filters != "auto":
-            return self._filters == "table" and self._may_be_read()
+        if self._filters == "exact" or not ways.enabled("tables"):
+            return False
+        if self._filters == "table":
+            return self._may_be_read()
         seen = not torch.compiler.is_compiling() and not values_unseen()
         return seen and worth_a_table(edge_weight, self._spacing) and may_stand_in(self, unasked=True)
 

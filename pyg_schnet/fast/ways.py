@@ -1,4 +1,4 @@
-"""Which way a computation takes: a switch that turns all short ways off, and a record of those that were taken.
+"""Which way a computation takes: short ways can be turned off, and those that were taken be recorded.
 
 When a result looks wrong, compute it again without: if it stays as it is, speed has nothing to do with it.
 """
@@ -11,23 +11,55 @@ from collections.abc import Iterator
 import torch
 
 _state = threading.local()
-#: Environment variable that turns short ways off for a whole process when it is ``0``.
+#: Short ways, see :func:`recorded`.
+WAYS = ("molecules", "pass", "frozen tables", "tables")
+#: Environment variable that turns all of them off for a whole process when it is ``0``.
 VARIABLE = "PYG_SCHNET_FAST"
 
 
-def enabled() -> bool:
-    """True unless short ways are turned off, for a block of code or for the process."""
+def enabled(way: str) -> bool:
+    """True unless a short way is turned off, for a block of code or for the process."""
     if torch.compiler.is_compiling():
         return True
-    enabled: bool = getattr(_state, "enabled", True)
-    return enabled and os.environ.get(VARIABLE) != "0"
+    return way not in getattr(_state, "off", ()) and os.environ.get(VARIABLE) != "0"
 
 
 @contextlib.contextmanager
-def exactly() -> Iterator[None]:
+def without(*names: str) -> Iterator[None]:
+    """Inside, such short ways are not taken in this thread; what comes next is.
+
+    Args:
+        *names: One or several of :data:`WAYS`.
+
+    Raises:
+        ValueError: If there is no such way.
+
+    Example:
+        >>> import torch
+        >>> from pyg_schnet import Potential, SchNet
+        >>> potential = Potential(SchNet(16, 16, 1).freeze())
+        >>> with without("molecules", "pass"), recorded() as ways:
+        ...     out = potential(torch.tensor([8, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0]]))
+        >>> ways
+        ['frozen tables']
+    """
+    if unknown := set(names) - set(WAYS):
+        raise ValueError(f"short ways are {', '.join(map(repr, WAYS))}, got {', '.join(map(repr, sorted(unknown)))}")
+    before = getattr(_state, "off", frozenset())
+    _state.off = before | set(names)
+    try:
+        yield
+    finally:
+        _state.off = before
+
+
+def exactly() -> contextlib.AbstractContextManager[None]:
     """Inside, everything is computed by the readable network, in this thread: no tables, no compiled passes.
 
     Frozen models evaluate their filter networks, too. Results are the same to the accuracy of the tables.
+
+    Returns:
+        A context.
 
     Example:
         >>> import torch
@@ -40,12 +72,7 @@ def exactly() -> Iterator[None]:
         >>> bool((out["energy"] - plain["energy"]).abs() < 1e-5)
         True
     """
-    before = getattr(_state, "enabled", True)
-    _state.enabled = False
-    try:
-        yield
-    finally:
-        _state.enabled = before
+    return without(*WAYS)
 
 
 @contextlib.contextmanager
