@@ -65,8 +65,15 @@ class TabulatedFilters(nn.Module):
 
     Args:
         *arguments: Those of :class:`~pyg_schnet.models.AtomisticModel`.
-        filters: ``"exact"``, ``"table"`` or ``"auto"``, see :class:`~pyg_schnet.SchNet`.
-        knot_spacing: Distance between knots in Angstrom; ``None`` for what the basis needs.
+        filters: How filters are evaluated, no part of the architecture: ``model.filters`` may be set at any time.
+            ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
+            from which the pairs read them (1e-6 of the energies, also in training on forces); ``"auto"``: from a table
+            where that is faster, for float32 on a CPU with the extra ``fast``, else exact. For inference :meth:`freeze`
+            the tables. In ``torch.compile`` and in recorded steps, ``"table"`` makes tables of all distances, and
+            ``"auto"`` is exact.
+        knot_spacing: Distance between the knots of tables in Angstrom; errors of energies grow with its sixth, of
+            forces with its fifth power. ``None`` for a tenth of the width of the Gaussians, see
+            :func:`~pyg_schnet.fast.knot_spacing`.
         **options: Those of :class:`~pyg_schnet.models.AtomisticModel`.
 
     Raises:

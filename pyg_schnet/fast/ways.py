@@ -45,7 +45,7 @@ def without(*names: str) -> Iterator[None]:
     """
     if unknown := set(names) - set(WAYS):
         raise ValueError(f"short ways are {', '.join(map(repr, WAYS))}, got {', '.join(map(repr, sorted(unknown)))}")
-    before = getattr(_state, "off", frozenset())
+    before: frozenset[str] = getattr(_state, "off", frozenset())
     _state.off = before | set(names)
     try:
         yield

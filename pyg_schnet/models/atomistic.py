@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_schnet.graph import Edges, may_inspect
+from pyg_schnet.models.arguments import unusual
 from pyg_schnet.models.compiled import forget_foreign_methods, without_compiled_methods
 from pyg_schnet.models.edges import find_edges, given_edges
 from pyg_schnet.models.elements import TrainingSet, check_elements
@@ -356,8 +357,8 @@ class AtomisticModel(nn.Module):
         return residual.double() + self.reference.of_structures(z, batch, batch_size)
 
     def extra_repr(self) -> str:
-        """The arguments, for printing."""
-        return ", ".join(f"{name}={value!r}" for name, value in self.config.items())
+        """The arguments that differ from their defaults, for printing."""
+        return ", ".join(f"{name}={value!r}" for name, value in unusual(self, self.config).items())
 
     def _check_open(self, pbc: Tensor | None, edge_shift: Tensor | None) -> None:
         if not getattr(self.readout, "channels", None):

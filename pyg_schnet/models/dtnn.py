@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyg_schnet.graph import Edges
+from pyg_schnet.models.arguments import architecture, common
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
 from pyg_schnet.nn import TensorLayer
 from pyg_schnet.nn.basis import radial_basis
@@ -81,34 +82,10 @@ class DTNN(AtomisticModel):
         readout_options: dict[str, Any] | None = None,
         max_z: int = 118,
     ) -> None:
-        config: dict[str, Any] = {
-            "hidden_channels": hidden_channels,
-            "num_factors": num_factors,
-            "num_interactions": num_interactions,
-            "num_gaussians": num_gaussians,
-            "cutoff": check_positive("cutoff", cutoff),
-            "readout": readout,
-            "out_channels": out_channels,
-            "gamma": gamma,
-            "cutoff_function": cutoff_function,
-            "zero_output": zero_output,
-            "readout_options": readout_options,
-            "max_z": max_z,
-        }
-        super().__init__(
-            hidden_channels,
-            cutoff,
-            config,
-            readout=readout,
-            readout_options=readout_options,
-            out_channels=out_channels,
-            act="tanh",
-            zero_output=zero_output,
-            mean=mean,
-            std=std,
-            atomref=atomref,
-            max_z=max_z,
-        )
+        config = architecture(DTNN, locals())
+        config["cutoff"] = check_positive("cutoff", cutoff)
+        labels: dict[str, Any] = {"mean": mean, "std": std, "atomref": atomref}
+        super().__init__(**common(config), config=config, act="tanh", **labels)
         check_sizes(num_factors=num_factors, num_interactions=num_interactions, num_gaussians=num_gaussians)
         self.num_interactions = num_interactions
         self.basis = radial_basis("gaussian", self.cutoff, num_gaussians, gamma)

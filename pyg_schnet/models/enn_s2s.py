@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_schnet.graph import Edges
+from pyg_schnet.models.arguments import architecture, common
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.basis import GaussianSmearing
@@ -105,36 +106,10 @@ class EnnS2S(AtomisticModel):
     ) -> None:
         if readout == "set2set" and readout_options is None:
             readout_options = {"processing_steps": PROCESSING_STEPS}
-        config: dict[str, Any] = {
-            "hidden_channels": hidden_channels,
-            "edge_channels": edge_channels,
-            "num_interactions": num_interactions,
-            "num_gaussians": num_gaussians,
-            "cutoff": check_positive("cutoff", cutoff),
-            "readout": readout,
-            "out_channels": out_channels,
-            "edge_layers": edge_layers,
-            "gamma": gamma,
-            "cutoff_function": cutoff_function,
-            "act": act,
-            "zero_output": zero_output,
-            "readout_options": readout_options,
-            "max_z": max_z,
-        }
-        super().__init__(
-            hidden_channels,
-            cutoff,
-            config,
-            readout=readout,
-            readout_options=readout_options,
-            out_channels=out_channels,
-            act=act,
-            zero_output=zero_output,
-            mean=mean,
-            std=std,
-            atomref=atomref,
-            max_z=max_z,
-        )
+        config = architecture(EnnS2S, locals())
+        config["cutoff"] = check_positive("cutoff", cutoff)
+        labels: dict[str, Any] = {"mean": mean, "std": std, "atomref": atomref}
+        super().__init__(**common(config), config=config, act=act, **labels)
         check_sizes(edge_channels=edge_channels, num_interactions=num_interactions, edge_layers=edge_layers)
         if gamma is not None and not num_gaussians:
             raise ValueError(f"`gamma` is the width of Gaussians, but `num_gaussians` is 0; leave it out, got {gamma}")

@@ -1,16 +1,16 @@
 """SchNet, top to bottom as in the paper."""
 
-import inspect
-from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.graph import Edges
+from pyg_schnet.models.arguments import architecture, common
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
 from pyg_schnet.models.presets import Presets, preset_arguments
-from pyg_schnet.models.spellings import check_spellings, pretrained_name
+from pyg_schnet.models.published import Published
+from pyg_schnet.models.spellings import check_spellings
 from pyg_schnet.nn import InteractionBlock
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.basis import radial_basis
@@ -19,7 +19,7 @@ from pyg_schnet.nn.cutoff import cutoff_function as make_cutoff
 from pyg_schnet.nn.reference import PerTarget
 
 
-class SchNet(TabulatedFilters, AtomisticModel):
+class SchNet(TabulatedFilters, Published, AtomisticModel):
     r"""SchNet: properties of molecules and materials from continuous-filter convolutions.
 
     Schütt et al., J. Chem. Phys. 148, 241722 (2018), section II and figure 1:
@@ -59,15 +59,9 @@ class SchNet(TabulatedFilters, AtomisticModel):
             crystals, ``"smooth"`` (see :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None``.
         shared_interactions: Whether all interaction blocks have the same weights.
         zero_output: Whether the last layer starts at zero, as in the authors' code.
-        filters: How filters are evaluated, no part of the architecture: ``model.filters`` may be set at any time.
-            ``"exact"``: filter networks are evaluated for every pair; ``"table"``: at the knots of a smooth table,
-            from which the pairs read them (1e-6 of the energies, also in training on forces); ``"auto"``: from a table
-            where that is faster, for float32 on a CPU with the extra ``fast``, else exact. For inference :meth:`freeze`
-            the tables. In ``torch.compile`` and in recorded steps, ``"table"`` makes tables of all distances, and
-            ``"auto"`` is exact.
-        knot_spacing: Distance between the knots of tables in Angstrom; errors of energies grow with its sixth, of
-            forces with its fifth power. ``None`` for a tenth of the width of the Gaussians, see
-            :func:`~pyg_schnet.fast.knot_spacing`.
+        filters: How filters are evaluated, ``"exact"``, ``"table"`` or ``"auto"``, see
+            :class:`~pyg_schnet.fast.tabulated.TabulatedFilters`; no part of the architecture.
+        knot_spacing: Likewise.
         readout_options: Arguments of the readout, for example ``{"processing_steps": 3}`` of ``"set2set"``.
         max_z: Largest atomic number.
         **spellings: Arguments of PyG's SchNet that mean the same here: ``interaction_graph`` (exact, of this cutoff),
@@ -114,45 +108,18 @@ class SchNet(TabulatedFilters, AtomisticModel):
         max_z: int = 118,
         **spellings: Any,
     ) -> None:
-        if spellings:
-            check_spellings(spellings, list(inspect.signature(SchNet).parameters)[:-1], cutoff)
-        config: dict[str, Any] = {
-            "hidden_channels": hidden_channels,
-            "num_filters": num_filters,
-            "num_interactions": num_interactions,
-            "num_gaussians": num_gaussians,
-            "cutoff": check_positive("cutoff", cutoff),
-            "readout": readout,
-            "out_channels": out_channels,
-            "basis": basis,
-            "trainable_basis": trainable_basis,
-            "gamma": gamma,
-            "cutoff_function": cutoff_function,
-            "activate_last": activate_last,
-            "act": act,
-            "output_act": output_act,
-            "normalization": normalization,
-            "shared_interactions": shared_interactions,
-            "zero_output": zero_output,
-            "readout_options": readout_options,
-            "max_z": max_z,
-        }
+        check_spellings(spellings, SchNet, cutoff)
+        config = architecture(SchNet, locals())
+        config["cutoff"] = check_positive("cutoff", cutoff)
         ssp = activation(act)
         if output_act is not None:
             activation(output_act, "output_act")
+        labels: dict[str, Any] = {"mean": mean, "std": std, "atomref": atomref}
         super().__init__(
-            hidden_channels,
-            cutoff,
-            config,
-            readout=readout,
-            readout_options=readout_options,
-            out_channels=out_channels,
+            **common(config),
+            config=config,
             act=act if output_act is None else output_act,
-            zero_output=zero_output,
-            mean=mean,
-            std=std,
-            atomref=atomref,
-            max_z=max_z,
+            **labels,
             filters=filters,
             knot_spacing=knot_spacing,
         )
@@ -227,51 +194,3 @@ class SchNet(TabulatedFilters, AtomisticModel):
             20.0
         """
         return Presets.all()
-
-    @staticmethod
-    def from_tensorflow(path: str | Path, **arguments: Any) -> "SchNet":
-        """A network of the authors' TensorFlow code, see :func:`~pyg_schnet.models.convert.from_tensorflow`.
-
-        Args:
-            path: Its folder, the prefix of a checkpoint, or an ``npz`` file with its variables.
-            **arguments: As in :func:`~pyg_schnet.models.convert.from_tensorflow`, for example ``energy_unit="eV"``.
-
-        Returns:
-            The model in float64 and evaluation mode, energies in the network's own unit: kcal/mol for C20.
-        """
-        from pyg_schnet.models.convert import from_tensorflow  # noqa: PLC0415, it imports this file
-
-        return from_tensorflow(path, **arguments)
-
-    @staticmethod
-    def from_qm9_pretrained(root: str | Path, dataset: Any, target: int) -> NoReturn:
-        """PyG's way to a published model, which here is :meth:`from_pretrained`.
-
-        Args:
-            root: Where PyG would keep the archive.
-            dataset: QM9.
-            target: Number of the property.
-
-        Raises:
-            NotImplementedError: Always, with what to write instead.
-        """
-        name = pretrained_name(target)
-        raise NotImplementedError(
-            f"write SchNet.from_pretrained({name!r}, root={str(root)!r}) for the model; it comes without PyG's splits "
-            "of the dataset, take those of pyg_schnet.datasets"
-        )
-
-    @staticmethod
-    def from_pretrained(name: str, **arguments: Any) -> "SchNet":
-        """A published, trained model, see :func:`~pyg_schnet.models.convert.from_pretrained`.
-
-        Args:
-            name: ``"c20-energy"``, ``"c20-force"``, or a property of QM9 such as ``"qm9-U0"``.
-            **arguments: As in :func:`~pyg_schnet.models.convert.from_pretrained`, for example ``source="models"``.
-
-        Returns:
-            The model in evaluation mode.
-        """
-        from pyg_schnet.models.convert import from_pretrained  # noqa: PLC0415, it imports this file
-
-        return from_pretrained(name, **arguments)

@@ -1,6 +1,7 @@
 """How PyG's SchNet spells things: taken where it means the same here, else one sentence says what to write instead."""
 
-from collections.abc import Collection, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 #: Targets of QM9 in PyG's order, by the names of :func:`~pyg_schnet.models.convert.from_pretrained`.
@@ -23,26 +24,27 @@ _REFUSED = {
 }
 
 
-def check_spellings(spellings: Mapping[str, Any], known: Iterable[str], cutoff: float) -> None:
+def check_spellings(spellings: Mapping[str, Any], model: Callable[..., Any], cutoff: float) -> None:
     """Take arguments of PyG's SchNet that change nothing, refuse all others.
 
     Args:
         spellings: Arguments that our SchNet does not have.
-        known: Those it has.
+        model: Our SchNet, whose signature says which it has.
         cutoff: Cutoff distance in Angstrom.
 
     Raises:
         TypeError: If one means something else here, or nothing.
 
     Example:
-        >>> check_spellings({"dipole": False, "interaction_graph": None, "max_num_neighbors": None}, (), 5.0)
-        >>> check_spellings({"max_num_neighbors": 32}, (), 5.0)  # doctest: +ELLIPSIS
+        >>> check_spellings({"dipole": False, "interaction_graph": None, "max_num_neighbors": None}, dict, 5.0)
+        >>> check_spellings({"max_num_neighbors": 32}, dict, 5.0)  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
         TypeError: `max_num_neighbors` is 32, but every neighbour within the cutoff counts, none is left ...
     """
     for name, value in spellings.items():
         if name not in _REFUSED:
+            known = list(inspect.signature(model).parameters)[:-1]
             raise TypeError(f"SchNet has no argument {name!r}; expected one of {', '.join(known)}")
         if value is not None and value is not False and not _is_ours(value, cutoff):
             raise TypeError(_REFUSED[name].format(value=value, kind=type(value).__name__))
