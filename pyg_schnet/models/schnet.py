@@ -188,7 +188,8 @@ class SchNet(TabulatedModel):
         Returns:
             Features [N, hidden_channels].
         """
-        edge_index, edge_weight, edge_pair = edges.edge_index, edges.edge_weight, edges.edge_pair
+        edge_index, edge_pair = edges.edge_index, edges.edge_pair
+        edge_weight = edges.edge_vec.norm(dim=-1)  # [P]; torch 2.8 compiles no properties of named tuples
         tables = self.tables(edge_weight)
         if tables is not None:
             return self._represent_by_tables(z, edges, edge_weight, tables)
