@@ -46,7 +46,7 @@ def structure(height: float, tilt: float) -> HeteroData:
         start = torch.tensor([[0 if kind == "surface" else first] for kind in (relation[0], relation[2])])
         data[relation].edge_index = graph.edge_index[:, chosen] - start
         data[relation].edge_weight = distance[chosen]
-    data.y = torch.tensor([atoms.get_potential_energy()])
+    data.y = torch.tensor([atoms.get_potential_energy()], dtype=torch.float32)
     return data
 
 

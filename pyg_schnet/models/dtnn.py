@@ -108,7 +108,7 @@ class DTNN(AtomisticModel):
         Returns:
             Coefficients [N, hidden_channels].
         """
-        edge_weight = edges.edge_weight
+        edge_weight = edges.edge_vec.norm(dim=-1)  # [P]
         w = self.interaction.filters(edge_weight, self.basis(edge_weight), edges.edge_pair)  # [E, K], of all passes
         x = self.embedding(z)  # [N, F]
         for _ in range(self.num_interactions):

@@ -131,7 +131,7 @@ class EnnS2S(AtomisticModel):
         Returns:
             Features [N, hidden_channels].
         """
-        edge_weight = edges.edge_weight
+        edge_weight = edges.edge_vec.norm(dim=-1)  # [P]
         edge_attr = DISTANCE_SCALE * edge_weight.unsqueeze(-1)  # [P, 1]
         if self.basis is not None:
             edge_attr = torch.cat([edge_attr, self.basis(edge_weight)], dim=-1)  # [P, 1 + G]

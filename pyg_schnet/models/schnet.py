@@ -151,7 +151,8 @@ class SchNet(TabulatedFilters, Published, AtomisticModel):
         Returns:
             Features [N, hidden_channels].
         """
-        edge_index, edge_weight, edge_pair = edges.edge_index, edges.edge_weight, edges.edge_pair
+        edge_index, edge_pair = edges.edge_index, edges.edge_pair
+        edge_weight = edges.edge_vec.norm(dim=-1)  # [P]
         x = self.embedding(z)  # [N, F]  equation (1)
         for interaction, edge_attr in zip(self.blocks, self.expanded(edges, edge_weight), strict=True):
             x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)

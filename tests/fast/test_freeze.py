@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 
@@ -140,7 +141,7 @@ def test_files_and_copies(water: Any, make_model: MakeModel, tmp_path: Path) -> 
 def test_tables_in_a_file_are_read_not_made(water: Any, make_model: MakeModel, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save(make_model().freeze(), path)
-    header, tensors = read_header(path), load_file(path)
+    header, tensors = read_header(path), load_tensors(path.read_bytes())
 
     def write(tables: Tensor) -> None:
         tensors["filter_tables"] = tables

@@ -49,14 +49,14 @@ def rewrite_header(path: Path, **changes: Any) -> None:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() | {name: json.dumps(value) for name, value in changes.items()}
     metadata = {name: value for name, value in metadata.items() if value != "null"}
-    safetensors.torch.save_file(safetensors.torch.load_file(path), path, metadata=metadata)
+    safetensors.torch.save_file(safetensors.torch.load(path.read_bytes()), path, metadata=metadata)
 
 
 def forge_header(path: Path, **changes: Any) -> None:
     """Another header with the checksum that belongs to it, as another program or a later version might write it."""
     rewrite_header(path, **changes)
     header = {name: value for name, value in read_header(path).items() if name != "sha256"}
-    rewrite_header(path, sha256=checksum(header, safetensors.torch.load_file(path)))
+    rewrite_header(path, sha256=checksum(header, safetensors.torch.load(path.read_bytes())))
 
 
 def checksum(covered: Any, tensors: dict[str, Tensor]) -> str:
@@ -99,7 +99,7 @@ def test_header_tells_what_the_model_is(model: SchNet, path: Path) -> None:
     versions = {"pyg_schnet": pyg_schnet, "torch": torch, "torch_geometric": torch_geometric}
     assert {name: header[name] for name in versions} == {name: module.__version__ for name, module in versions.items()}
     covered = {name: value for name, value in header.items() if name != "sha256"}
-    assert header["sha256"] == checksum(covered, safetensors.torch.load_file(path))
+    assert header["sha256"] == checksum(covered, safetensors.torch.load(path.read_bytes()))
 
 
 def test_facts_cannot_replace_the_architecture(model: SchNet, path: Path) -> None:
@@ -281,15 +281,18 @@ def test_a_header_nested_without_end_is_refused(path: Path) -> None:
 
 def forge_tensor(path: Path, name: str, value: Tensor | None) -> None:
     """Another tensor, or none, with the checksum that belongs to it."""
-    tensors, header = safetensors.torch.load_file(path), read_header(path)
+    tensors, header = safetensors.torch.load(path.read_bytes()), read_header(path)
     tensors.pop(name, None)
     if value is not None:
         tensors[name] = value
     covered = {key: entry for key, entry in header.items() if key != "sha256"}
     metadata = {key: json.dumps(entry) for key, entry in (covered | {"sha256": "later"}).items()}
-    safetensors.torch.save_file(tensors, path, metadata=metadata)
+    try:
+        safetensors.torch.save_file(tensors, path, metadata=metadata)
+    except KeyError as error:  # of the kind of numbers; older versions have no complex ones
+        pytest.skip(f"this version of safetensors does not write {error}")
     digest = hashlib.sha256(json.dumps(covered, sort_keys=True).encode())
-    for key, tensor in sorted(safetensors.torch.load_file(path).items()):
+    for key, tensor in sorted(safetensors.torch.load(path.read_bytes()).items()):
         raw = tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
         digest.update(f"{key} {tensor.dtype} {list(tensor.shape)}".encode() + raw)
     metadata["sha256"] = json.dumps(digest.hexdigest())

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ase.data
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -172,7 +174,38 @@ def test_dipole_with_a_scale_and_references_that_do_not_count(molecules: Any, ch
     ours = from_pyg(theirs)
     check_same(ours, theirs, tuple(molecules))
     check_same(to_pyg(ours), theirs, tuple(molecules))
-    assert torch.equal(from_pyg(make_pyg(dipole=True).state_dict()).readout.masses, theirs.atomic_mass)
+    assert torch.equal(from_pyg(make_pyg(dipole=True).state_dict()).readout.masses, theirs.atomic_mass.float())
+
+
+def test_masses_of_ase_stay_what_they_are() -> None:
+    """PyG's masses are in the memory of ASE's, which all calculations of a process share."""
+    before = ase.data.atomic_masses.copy()
+    theirs = make_pyg(dipole=True).double()
+    state = {name: value.clone() for name, value in theirs.state_dict().items()}
+    state["atomic_mass"] *= 2
+    ours = from_pyg(state)
+    back = to_pyg(ours)
+    np.testing.assert_array_equal(ase.data.atomic_masses, before)
+    for masses in (ours.readout.masses, back.atomic_mass):
+        assert masses.tolist() == (2 * before).tolist()
+    back.load_state_dict(state | {"atomic_mass": 3 * state["atomic_mass"]})
+    np.testing.assert_array_equal(ase.data.atomic_masses, before)
+
+
+@every_dtype
+def test_references_that_were_trained_are_read_from_a_state_dict(dtype: torch.dtype) -> None:
+    """Beside those before training, which PyG keeps in the memory of what it was given."""
+    theirs = make_pyg(**OPTIONS["atomref"]).to(dtype)
+    with torch.no_grad():
+        theirs.atomref.weight += 1
+    state = {name: value.clone() for name, value in theirs.state_dict().items()}
+    ours = from_pyg(state)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(state[name], value)
+    assert torch.equal(ours.reference.atomref, theirs.atomref.weight.double())
+    back = to_pyg(ours)
+    back.initial_atomref.zero_()
+    assert torch.equal(ours.reference.atomref, theirs.atomref.weight.double())
 
 
 def test_neutral_dipole_is_not_that_of_pyg() -> None:

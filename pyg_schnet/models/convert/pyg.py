@@ -197,11 +197,11 @@ def to_pyg(model: SchNet) -> PyGSchNet:
         dipole=dipole,
         mean=None if dipole else float(reference.mean),
         std=None if dipole else float(reference.std),
-        atomref=reference.atomref if reference.atomref.any() else None,
+        atomref=reference.atomref.clone() if reference.atomref.any() else None,  # PyG keeps what it is given
     )
     if dipole:
         theirs.scale = float(reference.std)
-        theirs.atomic_mass.copy_(torch.tensor(config["readout_options"]["masses"]))
+        theirs.atomic_mass = torch.tensor(config["readout_options"]["masses"], dtype=torch.float64)  # no longer ASE's
     theirs.to(model.embedding.weight)
     if theirs.atomref is not None:  # its digits would be lost in the float32 of its making
         for table in (theirs.atomref.weight.data, theirs.initial_atomref):
@@ -254,6 +254,7 @@ def _from_state(state: Mapping[str, Tensor], readout: str, mean: float | None, s
     offset = need(state, _REST["basis.offset"], _WHAT)
     blocks = len({name.split(".")[1] for name in state if name.startswith("interactions.")})
     filters = need_matrix(state, "interactions.0.mlp.0.weight", _WHAT).size(0) if blocks else 1
+    atomref = state.get("atomref.weight")
     model = PyGSchNet(
         embedding.size(1),
         filters,
@@ -264,8 +265,10 @@ def _from_state(state: Mapping[str, Tensor], readout: str, mean: float | None, s
         dipole="atomic_mass" in state,
         mean=mean,
         std=std,
-        atomref=state.get("atomref.weight"),
+        atomref=None if atomref is None else atomref.clone(),  # PyG keeps what it is given
     )
+    if model.dipole:  # the table of ASE itself until here, into which the weights would be written
+        model.atomic_mass = model.atomic_mass.clone()
     try:
         model.to(embedding).load_state_dict(dict(state))
     except RuntimeError as error:
