@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet.convert import to_pyg
 from pyg_schnet.datasets import from_smiles
 from pyg_schnet.models import CapturedPotential
-from pyg_schnet.models.convert import to_pyg
 from pyg_schnet.ops import gradient
 from pyg_schnet.training import CapturedTraining, PotentialTask
 

@@ -5,12 +5,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from pyg_schnet.models.convert.download import cache_folder, check_sha256, download, first_with, mirror_of
-from pyg_schnet.models.convert.inert import Record, part_of, read_torch, state_of
-from pyg_schnet.models.convert.schnetpack import build, normal
-from pyg_schnet.models.convert.schnetpack_module import facts_of
-from pyg_schnet.models.convert.tensorflow import from_tensorflow
-from pyg_schnet.models.convert.weights import rescale, to_unit
+from pyg_schnet.convert.safe_pickle import Record, part_of, read_torch, state_of
+from pyg_schnet.convert.schnetpack import build, normal
+from pyg_schnet.convert.schnetpack_module import facts_of
+from pyg_schnet.convert.tensorflow import from_tensorflow
+from pyg_schnet.convert.weights import rescale, to_unit
+from pyg_schnet.files.download import NotDownloadedError, OtherFileError, RemoteFile, digest, download
+from pyg_schnet.files.source import MIRROR_VARIABLE, cache_folder, first_with, mirror_of
+from pyg_schnet.models.published import C20, QM9
 from pyg_schnet.models.schnet import SchNet
 from pyg_schnet.units import BOHR, DEBYE
 
@@ -31,25 +33,9 @@ C20_FILES = {
         "validation/best_model.data-00000-of-00001": "4e5894af4c920430cfebbc50516281f045a288bdb56207b9dde22bdda0ee56ba",
     },
 }
-C20 = {"c20-energy": "energy_model", "c20-force": "force_model"}
 
 QM9_URL = "http://www.quantum-machine.org/datasets/trained_schnet_models.zip"
 _QM9_FOLDER = "trained_schnet_models"
-#: Folder of each QM9 model in the archive.
-QM9 = {
-    "qm9-mu": "qm9_dipole_moment",
-    "qm9-alpha": "qm9_isotropic_polarizability",
-    "qm9-homo": "qm9_homo",
-    "qm9-lumo": "qm9_lumo",
-    "qm9-gap": "qm9_gap",
-    "qm9-r2": "qm9_electronic_spatial_extent",
-    "qm9-zpve": "qm9_zpve",
-    "qm9-U0": "qm9_energy_U0",
-    "qm9-U": "qm9_energy_U",
-    "qm9-H": "qm9_enthalpy_H",
-    "qm9-G": "qm9_free_energy",
-    "qm9-Cv": "qm9_heat_capacity",
-}
 #: From the units of the archive to those of QM9, for the properties that are no energies.
 _QM9_UNITS = {"qm9-mu": 1 / DEBYE, "qm9-alpha": BOHR**-3, "qm9-r2": BOHR**-2, "qm9-Cv": 1.0}
 
@@ -110,14 +96,37 @@ def _c20_folder(name: str, root: str | Path | None, source: str | Path | None) -
             for file, sha256 in files.items():
                 if not (folder / file).is_file():
                     raise FileNotFoundError(f"{folder} lacks {file}; expected {', '.join(files)}")
-                check_sha256(folder / file, sha256)
+                _check_sha256(folder / file, sha256)
             return folder
         if source is not None:
             raise FileNotFoundError(f"`source` {mirror} has no {kind}/{first}; expected the authors' folder models/c20")
     folder = cache_folder(root) / "c20" / kind
     for file, sha256 in files.items():
-        download(f"{C20_URL}/{kind}/{file}", folder / file, sha256)
+        _download(f"{C20_URL}/{kind}/{file}", folder / file, sha256)
     return folder
+
+
+def _check_sha256(path: Path, sha256: str) -> None:
+    """Check that a file is the published one."""
+    found = digest(path, "sha256")
+    if found != sha256:
+        raise ValueError(f"{path} is not the published file: expected sha256 {sha256}, got {found}; fetch it again")
+
+
+def _download(url: str, path: Path, sha256: str | None) -> None:
+    """Put a published file in place, unless it is already there."""
+    if sha256 is not None and path.is_file() and digest(path, "sha256") != sha256:
+        path.unlink()
+    try:
+        download(RemoteFile(path.name, (url,), sha256), path.parent)
+    except NotDownloadedError as error:
+        reason = error.reasons[url]
+        if sha256 is not None and isinstance(reason, OtherFileError):
+            raise ValueError(f"{url} did not give the published file with sha256 {sha256}; try again later") from None
+        raise OSError(
+            f"could not download {path.name} ({reason}); fetch {url} by hand and pass its folder as `source`, or name "
+            f"a folder that holds it in the environment variable {MIRROR_VARIABLE}"
+        ) from None
 
 
 def _qm9_record(name: str, root: str | Path | None, source: str | Path | None) -> Any:
@@ -137,7 +146,7 @@ def _qm9_record(name: str, root: str | Path | None, source: str | Path | None) -
         if source is not None:
             raise FileNotFoundError(f"`source` {mirror} has neither {_QM9_FOLDER}.zip nor {_QM9_FOLDER}/{member}")
     archive = cache_folder(root) / f"{_QM9_FOLDER}.zip"
-    download(QM9_URL, archive, None)
+    _download(QM9_URL, archive, None)
     return _from_archive(archive, member)
 
 

@@ -17,10 +17,10 @@ from torch_geometric.nn.aggr import (
 )
 from torch_geometric.nn.models import SchNet as PyGSchNet
 
+from pyg_schnet.convert.safe_pickle import Record, name_of, part_of, read_torch, state_of
+from pyg_schnet.convert.weights import fill, need, need_matrix
 from pyg_schnet.graph import radius_graph
 from pyg_schnet.models.contents import check_values
-from pyg_schnet.models.convert.inert import Record, name_of, part_of, read_torch, state_of
-from pyg_schnet.models.convert.weights import fill, need, need_matrix
 from pyg_schnet.models.schnet import SchNet
 from pyg_schnet.nn import Reference
 from pyg_schnet.ops import edge_vectors

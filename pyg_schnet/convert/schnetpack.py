@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet.models.convert.inert import Record, part_of, read_torch, state_of
-from pyg_schnet.models.convert.schnetpack_module import facts_of
-from pyg_schnet.models.convert.weights import check_arguments, fill, need, need_matrix, refuse_rest, to_unit
+from pyg_schnet.convert.safe_pickle import Record, part_of, read_torch, state_of
+from pyg_schnet.convert.schnetpack_module import facts_of
+from pyg_schnet.convert.weights import check_arguments, fill, need, need_matrix, refuse_rest, to_unit
 from pyg_schnet.models.schnet import SchNet
 
 #: Arguments that a state dict does not tell.
@@ -99,7 +99,7 @@ def from_schnetpack(
         FileNotFoundError: If there is no such file.
 
     Example:
-        >>> from pyg_schnet.models.convert import to_schnetpack
+        >>> from pyg_schnet.convert import to_schnetpack
         >>> state = to_schnetpack(SchNet.preset("schnetpack", num_interactions=2))
         >>> from_schnetpack(dict(state)).config["output_act"]
         'silu'

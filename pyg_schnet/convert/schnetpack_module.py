@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pyg_schnet.models.convert.inert import name_of, part_of
+from pyg_schnet.convert.safe_pickle import name_of, part_of
 
 _ACTIVATIONS = {
     "shifted_softplus": "ssp-schnetpack",

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_schnet.models.convert.bundle import read_bundle
-from pyg_schnet.models.convert.inert import read_namespace
-from pyg_schnet.models.convert.weights import check_arguments, fill, need, need_matrix, to_unit
+from pyg_schnet.convert.safe_pickle import read_namespace
+from pyg_schnet.convert.tensorflow_checkpoint import read_bundle
+from pyg_schnet.convert.weights import check_arguments, fill, need, need_matrix, to_unit
 from pyg_schnet.models.schnet import SchNet
 
 #: Arguments that may be given.

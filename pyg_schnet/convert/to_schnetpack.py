@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_schnet.models.convert.schnetpack import VERSION_2
+from pyg_schnet.convert.schnetpack import VERSION_2
 from pyg_schnet.models.schnet import SchNet
 
 _ACTIVATIONS = {
@@ -27,7 +27,7 @@ class SchNetPackState(OrderedDict[str, Tensor]):
     Attributes:
         arguments: The model as a configuration of Hydra, as SchNetPack's own are:
             ``hydra.utils.instantiate(state.arguments)`` builds it, its ``load_state_dict(state)`` fills it.
-        facts: Arguments of SchNet that the names do not tell, for :func:`~pyg_schnet.models.convert.from_schnetpack`.
+        facts: Arguments of SchNet that the names do not tell, for :func:`~pyg_schnet.convert.from_schnetpack`.
     """
 
     arguments: dict[str, Any]

@@ -18,8 +18,8 @@ from pyg_schnet.datasets.isolation import isolated_or_impossible
 from pyg_schnet.datasets.json_stream import head_and_elements, member
 from pyg_schnet.datasets.materials_project_query import ABOUT, query
 from pyg_schnet.datasets.rounding import rounded_positions
-from pyg_schnet.datasets.source import RemoteFile
 from pyg_schnet.datasets.splits import Split
+from pyg_schnet.files.source import RemoteFile
 
 _FIGSHARE = 15087992
 #: The frozen snapshots; the first is the nearest public one to the set of the SchNet paper (69,640 crystals).

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 
@@ -13,8 +14,10 @@ import urllib3
 from filelock import FileLock
 from tqdm import tqdm
 
-from pyg_schnet.datasets.source import MIRROR_VARIABLE, RemoteFile, writing
+from pyg_schnet.files.whole import writing
 
+#: Environment variable that names a folder with raw files, searched before anything is downloaded.
+MIRROR_VARIABLE = "PYG_SCHNET_DATA"
 #: Seconds to wait for a connection, and for the next bytes.
 TIMEOUT = (20.0, 60.0)
 #: Attempts in a row at one address that bring no new bytes, and attempts at all.
@@ -25,12 +28,51 @@ PAUSE = 1.0
 CHUNK = 1 << 16
 
 
+@dataclass(frozen=True)
+class RemoteFile:
+    """A raw file and where it can be had.
+
+    Attributes:
+        name: Name of the file, in mirrors and in the folder of downloads.
+        urls: Addresses, tried in order; none for a bundled file.
+        sha256: Checksum of the whole file, ``None`` if it is not known.
+        size: Size in bytes, ``None`` if it is not known.
+        bundled: Path of a file that comes with the package or belongs to the user; nothing is searched then.
+        md5: Another checksum of the whole file, ``None`` if it is not known.
+        alternatives: Other paths inside a mirror that do as well, for example of a file unpacked from the archive.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    sha256: str | None = None
+    size: int | None = None
+    bundled: Path | None = None
+    md5: str | None = None
+    alternatives: tuple[str, ...] = ()
+
+
 class RefusedError(OSError):
     """An address that answers, but not with the file: no further attempt there."""
 
 
+class OtherFileError(RefusedError):
+    """An address that gives something else than the file."""
+
+
 class TransferError(OSError):
     """A transfer that ended too early: what has arrived is kept, and another attempt goes on from there."""
+
+
+class NotDownloadedError(OSError):
+    """No address gave the file.
+
+    Attributes:
+        reasons: What went wrong at each address.
+    """
+
+    def __init__(self, message: str, reasons: dict[str, OSError]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
 
 
 def download(file: RemoteFile, folder: Path) -> Path:
@@ -48,7 +90,8 @@ def download(file: RemoteFile, folder: Path) -> Path:
         The path of the file.
 
     Raises:
-        OSError: If no address gives the file, or it cannot be written.
+        NotDownloadedError: If no address gives the file.
+        OSError: If it cannot be written.
     """
     destination, part = folder / file.name, folder / f"{file.name}.part"
     with writing(folder, f"the download goes on from {part.name}"):
@@ -56,22 +99,23 @@ def download(file: RemoteFile, folder: Path) -> Path:
         with FileLock(folder / ".download.lock"):  # another process may fetch it at this moment
             if destination.is_file():
                 return destination
-            reasons = []
+            reasons: dict[str, OSError] = {}
             for url in file.urls:
                 try:
                     _fetch(file, url, part)
                 except (RefusedError, TransferError) as error:
-                    reasons.append(f"{url}: {error}")
+                    reasons[url] = error
                     continue
                 if file.sha256 is None:
-                    _record(destination).write_text(f"{_digest(part, 'sha256')}  {file.name}\n")
+                    _record(destination).write_text(f"{digest(part, 'sha256')}  {file.name}\n")
                 part.replace(destination)
                 _note(part).unlink(missing_ok=True)
                 return destination
-    raise OSError(
-        f"could not download {file.name} ({'; '.join(reasons) or 'no address is known'}); fetch it by hand and put it "
-        f"into {folder}, or pass `source=<file>`, or name a folder that holds it in the environment variable "
-        f"{MIRROR_VARIABLE}"
+    why = "; ".join(f"{url}: {error}" for url, error in reasons.items()) or "no address is known"
+    raise NotDownloadedError(
+        f"could not download {file.name} ({why}); fetch it by hand and put it into {folder}, or pass `source=<file>`, "
+        f"or name a folder that holds it in the environment variable {MIRROR_VARIABLE}",
+        reasons,
     )
 
 
@@ -121,7 +165,7 @@ def _fetch(file: RemoteFile, url: str, part: Path) -> None:
             return
         part.unlink()
         if before == 0:  # not pieced together, so another attempt would bring the same
-            raise RefusedError(f"the file {wrong}")
+            raise OtherFileError(f"the file {wrong}")
     raise RefusedError("no attempt brought the whole file")
 
 
@@ -156,14 +200,14 @@ def _receive(file: RemoteFile, url: str, response: requests.Response, part: Path
     length = response.headers.get("Content-Length")
     total = have + int(length) if length is not None and length.isdigit() else file.size
     if file.size is not None and total != file.size:
-        raise RefusedError(f"expected {file.size} bytes, the server offers {total}")
+        raise OtherFileError(f"expected {file.size} bytes, the server offers {total}")
     chunks = iter(lambda: response.raw.read(CHUNK, decode_content=False), b"")
     first = next(chunks, b"")
     if have == 0:
         if not first:
-            raise RefusedError("the server sends nothing")
+            raise OtherFileError("the server sends nothing")
         if first.lstrip()[:1] == b"<":  # none of the formats read here begins so
-            raise RefusedError("the server sends a web page instead of the file")
+            raise OtherFileError("the server sends a web page instead of the file")
         _note(part).write_text(f"{url}\n{_version(response)}\n")
     bar = tqdm(desc=file.name, total=total, initial=have, unit="B", unit_scale=True, leave=False)
     with bar, part.open("ab" if have else "wb") as out:
@@ -211,7 +255,7 @@ def _what_is_wrong(file: RemoteFile, path: Path, sha256: str | None) -> str:
         return f"has {_size(path)} bytes, expected {file.size}"
     for kind, expected in (("sha256", sha256), ("md5", file.md5 if sha256 is None else None)):
         if expected is not None:
-            actual = _digest(path, kind)
+            actual = digest(path, kind)
             if actual != expected:
                 return f"has the {kind} {actual}, expected {expected}"
     return ""
@@ -221,6 +265,15 @@ def _size(path: Path) -> int:
     return os.stat(path).st_size if path.is_file() else 0
 
 
-def _digest(path: Path, kind: str) -> str:
+def digest(path: Path, kind: str) -> str:
+    """Checksum of a file.
+
+    Args:
+        path: The file.
+        kind: Kind of the checksum, ``"sha256"`` or ``"md5"``.
+
+    Returns:
+        Hexadecimal digits.
+    """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()

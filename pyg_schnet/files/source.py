@@ -1,37 +1,24 @@
-"""Where raw files come from: the package itself, a local mirror, or the internet."""
+"""Where files come from: the package itself, a local mirror, the cache, or the internet."""
 
-import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
-#: Environment variable that names a folder with raw files, searched before anything is downloaded.
-MIRROR_VARIABLE = "PYG_SCHNET_DATA"
+import platformdirs
 
+from pyg_schnet.files.download import MIRROR_VARIABLE, RemoteFile, check_again, download
+from pyg_schnet.files.whole import writing
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A raw file and where it can be had.
-
-    Attributes:
-        name: Name of the file, in mirrors and in the folder of downloads.
-        urls: Addresses, tried in order; none for a bundled file.
-        sha256: Checksum of the whole file, ``None`` if it is not known.
-        size: Size in bytes, ``None`` if it is not known.
-        bundled: Path of a file that comes with the package or belongs to the user; nothing is searched then.
-        md5: Another checksum of the whole file, ``None`` if it is not known.
-        alternatives: Other paths inside a mirror that do as well, for example of a file unpacked from the archive.
-    """
-
-    name: str
-    urls: tuple[str, ...] = ()
-    sha256: str | None = None
-    size: int | None = None
-    bundled: Path | None = None
-    md5: str | None = None
-    alternatives: tuple[str, ...] = ()
+__all__ = [
+    "MIRROR_VARIABLE",
+    "RemoteFile",
+    "cache_folder",
+    "find_in_mirror",
+    "first_with",
+    "mirror_of",
+    "provide",
+    "writing",
+]
 
 
 def find_in_mirror(
@@ -88,8 +75,6 @@ def provide(file: RemoteFile, folder: Path, source: str | Path | None, subfolder
         ValueError: If a file downloaded before is not what it was.
         OSError: If no address gave it, with the way to place it by hand.
     """
-    from pyg_schnet.datasets.download import check_again, download  # noqa: PLC0415  it needs the classes above
-
     if file.bundled is not None:
         return file.bundled
     local = find_in_mirror(file.name, source, subfolder, file.alternatives)
@@ -102,33 +87,47 @@ def provide(file: RemoteFile, folder: Path, source: str | Path | None, subfolder
     return download(file, folder)
 
 
-@contextmanager
-def writing(folder: Path, remedy: str = "nothing half-written is left behind") -> Iterator[None]:
-    """Say in one sentence why nothing can be written.
+def mirror_of(source: str | Path | None) -> Path | None:
+    """The local mirror to look into.
 
     Args:
-        folder: Where it is written.
-        remedy: What to know about what was written so far.
+        source: A file or folder; ``None`` for the folder that the environment variable ``PYG_SCHNET_DATA`` names.
+
+    Returns:
+        The file or folder, ``None`` if there is no mirror.
 
     Raises:
-        OSError: With the error number of the cause.
-
-    Example:
-        >>> with writing(Path("data")):
-        ...     raise OSError(errno.ENOSPC, "No space left on device")
-        Traceback (most recent call last):
-            ...
-        OSError: [Errno 28] no space left in data; free some and run again, nothing half-written is left behind
+        FileNotFoundError: If ``source`` does not exist.
     """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            message = f"no space left in {folder}; free some and run again, {remedy}"
-        elif error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-            message = f"{folder} cannot be written to; make it writable or choose another `root`"
-        elif error.errno in {errno.ENOTDIR, errno.EEXIST}:
-            message = f"{folder} cannot be a folder because a file is in its way; choose another `root`"
-        else:
-            raise
-        raise OSError(error.errno, message) from None
+    if source is None:
+        named = os.environ.get(MIRROR_VARIABLE)
+        return Path(named).expanduser() if named else None
+    mirror = Path(source).expanduser()
+    if not mirror.exists():
+        raise FileNotFoundError(f"there is no `source` {mirror}")
+    return mirror
+
+
+def first_with(folders: Iterable[Path], filename: str) -> Path | None:
+    """The first folder that holds a file.
+
+    Args:
+        folders: Folders in the order of preference.
+        filename: Path of the file inside.
+
+    Returns:
+        The folder, or ``None`` if none holds it.
+    """
+    return next((folder for folder in folders if (folder / filename).is_file()), None)
+
+
+def cache_folder(root: str | Path | None) -> Path:
+    """Where downloads are kept that belong to no dataset.
+
+    Args:
+        root: A folder of the user's choice, ``None`` for the cache of the system.
+
+    Returns:
+        The folder.
+    """
+    return Path(platformdirs.user_cache_dir("pyg_schnet") if root is None else root).expanduser()

@@ -73,6 +73,38 @@ def replacing(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(folder: Path, remedy: str = "nothing half-written is left behind") -> Iterator[None]:
+    """Say in one sentence why nothing can be written.
+
+    Args:
+        folder: Where it is written.
+        remedy: What to know about what was written so far.
+
+    Raises:
+        OSError: With the error number of the cause.
+
+    Example:
+        >>> with writing(Path("data")):
+        ...     raise OSError(errno.ENOSPC, "No space left on device")
+        Traceback (most recent call last):
+            ...
+        OSError: [Errno 28] no space left in data; free some and run again, nothing half-written is left behind
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            message = f"no space left in {folder}; free some and run again, {remedy}"
+        elif error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            message = f"{folder} cannot be written to; make it writable or choose another `root`"
+        elif error.errno in {errno.ENOTDIR, errno.EEXIST}:
+            message = f"{folder} cannot be a folder because a file is in its way; choose another `root`"
+        else:
+            raise
+        raise OSError(error.errno, message) from None
+
+
 def _mode_of(target: Path, part: Path) -> int:
     """Permissions of the file to be replaced, or those that a new one gets here."""
     try:

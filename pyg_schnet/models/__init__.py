@@ -1,5 +1,6 @@
 """Models: SchNet and what is made of it."""
 
+from pyg_schnet import former_names
 from pyg_schnet.models.accuracy import TableAccuracy, table_accuracy
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.captured import CapturedPotential
@@ -28,3 +29,5 @@ __all__ = [
     "save",
     "table_accuracy",
 ]
+
+former_names.attach(__name__)

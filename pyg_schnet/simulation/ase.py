@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, Potential, SchNet, load
 from pyg_schnet.models.captured import recordable
-from pyg_schnet.models.convert.pretrained import C20, QM9
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.models.published import PUBLISHED
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.simulation.place import Place
 from pyg_schnet.simulation.spreads import SPREADS, keep_in_extxyz
@@ -28,9 +28,6 @@ try:
     from ase.stress import full_3x3_to_voigt_6_stress
 except ImportError as error:
     raise ImportError('the calculator needs ASE; install it with pip install "pyg_schnet[md]"') from error
-
-#: Names of published models.
-PUBLISHED = (*C20, *QM9)
 
 __all__ = ["SPREADS", "SchNetCalculator", "atoms_to_data", "data_to_atoms"]
 

@@ -1,5 +1,6 @@
 """Published models: C20 from mirror and download, QM9 from files of the archive's structure written here."""
 
+import io
 import shutil
 import sys
 import types
@@ -9,15 +10,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pooch
 import pytest
 import requests
 import torch
+import urllib3
 from torch import Tensor, nn
 from torch_geometric.nn.models import SchNet as PyGSchNet
 
 from pyg_schnet import SchNet
-from pyg_schnet.models.convert import InteractionGraph, from_pretrained, from_tensorflow, pretrained
+from pyg_schnet.convert import InteractionGraph, from_pretrained, from_tensorflow, pretrained
+from pyg_schnet.files import download
 
 # --- C20 ---
 
@@ -34,13 +36,17 @@ def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     """What is at each address; nothing else can be reached, and there is no mirror."""
     files: dict[str, bytes] = {}
 
-    def fetch(_self: Any, url: str, output_file: Any, *_args: Any, **_named: Any) -> None:
+    def get(url: str, **_: Any) -> requests.Response:
         if url not in files:
             raise requests.exceptions.ConnectionError("there is no network")
-        Path(output_file).write_bytes(files[url])
+        response = requests.Response()
+        response.status_code = 200
+        response.raw = urllib3.HTTPResponse(io.BytesIO(files[url]), preload_content=False)
+        return response
 
     monkeypatch.delenv("PYG_SCHNET_DATA", raising=False)
-    monkeypatch.setattr(pooch.downloaders.HTTPDownloader, "__call__", fetch)
+    monkeypatch.setattr(requests, "get", get)
+    monkeypatch.setattr(download, "PAUSE", 0.0)
     return files
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.models import SchNet as PyGSchNet
 
 from pyg_schnet import SchNet
-from pyg_schnet.models.convert import InteractionGraph, from_pyg, to_pyg
+from pyg_schnet.convert import InteractionGraph, from_pyg, to_pyg
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},

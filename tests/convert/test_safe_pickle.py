@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import nn
 
-from pyg_schnet.models.convert import from_pretrained, from_schnetpack
-from pyg_schnet.models.convert.inert import InertUnpickler, Record, name_of, part_of, read_torch, state_of
+from pyg_schnet.convert import from_pretrained, from_schnetpack
+from pyg_schnet.convert.safe_pickle import InertUnpickler, Record, name_of, part_of, read_torch, state_of
 
 both_formats = pytest.mark.parametrize("legacy", [True, False], ids=["legacy", "zip"])
 

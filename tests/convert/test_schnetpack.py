@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_schnet import Potential, SchNet, load, save
-from pyg_schnet.models.convert import SchNetPackState, from_schnetpack, to_schnetpack
+from pyg_schnet.convert import SchNetPackState, from_schnetpack, to_schnetpack
 
 SIZES = {"hidden_channels": 10, "num_filters": 7, "num_interactions": 2, "num_gaussians": 16, "cutoff": 4.0}
 OPTIONS: dict[str, dict[str, Any]] = {

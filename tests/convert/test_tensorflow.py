@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pyg_schnet import Potential, SchNet, load, save
-from pyg_schnet.models.convert import from_tensorflow
-from pyg_schnet.models.convert.bundle import _masked_crc32c, read_bundle
+from pyg_schnet.convert import from_tensorflow
+from pyg_schnet.convert.tensorflow_checkpoint import _masked_crc32c, read_bundle
 
 # --- the networks of the paper ---
 

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pyg_schnet.datasets import download as module
-from pyg_schnet.datasets.download import check_again, download
-from pyg_schnet.datasets.source import RemoteFile, provide, writing
+from pyg_schnet.files import download as module
+from pyg_schnet.files.download import check_again, download
+from pyg_schnet.files.source import RemoteFile, provide, writing
 
 CONTENT = random.Random(0).randbytes(400_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
