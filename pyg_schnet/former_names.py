@@ -15,8 +15,12 @@ from typing import Any
 
 #: Former module: where it is now. ``""`` stands for a folder that is no more, some of whose modules are in this table.
 MODULES: dict[str, str] = {
+    "pyg_schnet.command.outcome": "pyg_schnet.command.results",
     "pyg_schnet.datasets.download": "pyg_schnet.files.download",
+    "pyg_schnet.datasets.frames": "pyg_schnet.datasets.collate",
+    "pyg_schnet.datasets.isolation": "pyg_schnet.datasets.unphysical",
     "pyg_schnet.datasets.source": "pyg_schnet.files.source",
+    "pyg_schnet.models.captured": "pyg_schnet.simulation.recorded",
     "pyg_schnet.models.convert": "pyg_schnet.convert",
     "pyg_schnet.models.convert.bundle": "pyg_schnet.convert.tensorflow_checkpoint",
     "pyg_schnet.models.convert.download": "pyg_schnet.files.download",
@@ -28,10 +32,26 @@ MODULES: dict[str, str] = {
     "pyg_schnet.models.convert.tensorflow": "pyg_schnet.convert.tensorflow",
     "pyg_schnet.models.convert.to_schnetpack": "pyg_schnet.convert.to_schnetpack",
     "pyg_schnet.models.convert.weights": "pyg_schnet.convert.weights",
+    "pyg_schnet.models.skin_pairs": "pyg_schnet.simulation.recorded_pairs",
+    "pyg_schnet.simulation.place": "pyg_schnet.simulation.near_origin",
+    "pyg_schnet.training.capturable": "pyg_schnet.training.recordable",
+    "pyg_schnet.training.captured": "pyg_schnet.training.recorded",
+    "pyg_schnet.training.ending": "pyg_schnet.training.end_of_run",
+    "pyg_schnet.training.guard": "pyg_schnet.training.nonfinite",
+    "pyg_schnet.training.protocol": "pyg_schnet.training.task",
 }
 
-#: Former name in a package, in ``package.name``: its module now, and its name there.
-OBJECTS: dict[str, tuple[str, str]] = {}
+#: Former ``package.name`` or ``module.name`` of a class or function: its module now, and its name there.
+OBJECTS: dict[str, tuple[str, str]] = {
+    "pyg_schnet.models.CapturedPotential": ("pyg_schnet.simulation.recorded", "RecordedPotential"),
+    "pyg_schnet.models.captured.CapturedPotential": ("pyg_schnet.simulation.recorded", "RecordedPotential"),
+    "pyg_schnet.models.skin_pairs.Moving": ("pyg_schnet.simulation.recorded_pairs", "MovingAtoms"),
+    "pyg_schnet.simulation.place.Place": ("pyg_schnet.simulation.near_origin", "NearOrigin"),
+    "pyg_schnet.training.CapturedTraining": ("pyg_schnet.training.recorded", "RecordedTraining"),
+    "pyg_schnet.training.capturable.Capturable": ("pyg_schnet.training.recordable", "RecordableOptimizer"),
+    "pyg_schnet.training.captured.CapturedTraining": ("pyg_schnet.training.recorded", "RecordedTraining"),
+    "pyg_schnet.training.guard.Place": ("pyg_schnet.training.nonfinite", "RunPosition"),
+}
 
 
 class _Loader(Loader):
@@ -49,17 +69,29 @@ class _Loader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give a former package its modules; else nothing is left to execute."""
+        """Give it what it had before: a former package its modules, a former module the names in it."""
         if not self.new:
             attach(module.__name__)
             return
         former, module.__spec__ = module.__spec__, self.own  # the import system has put the former name there
+        inside = f"{former.name if former is not None else ''}."
         for old, new in MODULES.items():
-            package, _, name = old.rpartition(".")
-            if former is not None and package == former.name:  # at once: later, an attribute of this name would be lost
+            if _parent(old) == inside:  # now, as the import system would put it over a function of the same name
                 sys.modules[old] = importlib.import_module(new)
-                if not hasattr(module, name):
-                    setattr(module, name, sys.modules[old])
+                _set_default(module, old, sys.modules[old])
+        for old, (where, name) in OBJECTS.items():
+            if _parent(old) == inside:
+                _set_default(module, old, getattr(importlib.import_module(where), name))
+
+
+def _parent(name: str) -> str:
+    """Package or module of a full name, with the dot."""
+    return name[: name.rindex(".") + 1]
+
+
+def _set_default(module: ModuleType, full: str, value: Any) -> None:
+    """Give a module what a full name ends with, unless it has something of this name."""
+    vars(module).setdefault(full.rsplit(".", 1)[1], value)
 
 
 class _Finder(MetaPathFinder):

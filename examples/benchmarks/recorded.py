@@ -1,8 +1,8 @@
 """Step after step of one small molecule, and of training on small batches: recorded steps against ordinary ones.
 
-    OMP_NUM_THREADS=1 python examples/benchmarks/captured.py
-    python examples/benchmarks/captured.py --device cuda --json results/captured.json
-    python examples/benchmarks/captured.py --quick                         # small networks, few steps
+    OMP_NUM_THREADS=1 python examples/benchmarks/recorded.py
+    python examples/benchmarks/recorded.py --device cuda --json results/recorded.json
+    python examples/benchmarks/recorded.py --quick                         # small networks, few steps
 
 On a GPU recorded steps are CUDA graphs; on a CPU the same function of fixed shape is called instead, so there the
 figures tell what fixed shapes and the skin list cost or save, nothing more. Dynamics: energies and forces of aspirin,
@@ -29,9 +29,9 @@ from torch_geometric.data import Batch, Data
 from pyg_schnet import Potential, SchNet, radius_graph
 from pyg_schnet.convert import to_pyg
 from pyg_schnet.datasets import from_smiles
-from pyg_schnet.models import CapturedPotential
 from pyg_schnet.ops import gradient
-from pyg_schnet.training import CapturedTraining, PotentialTask
+from pyg_schnet.simulation import RecordedPotential
+from pyg_schnet.training import PotentialTask, RecordedTraining
 
 ASPIRIN, ETHANOL = "CC(=O)Oc1ccccc1C(=O)O", "CCO"
 #: Largest differences, relative to the norms, with which times are given: those of float32 and of tables.
@@ -79,7 +79,7 @@ def dynamics(options: argparse.Namespace) -> dict[str, Any]:
         model = model_of(options.quick, options.device).eval()
         potential = Potential(model.freeze() if kind == "frozen" else model)
         ways[kind] = lambda pos, potential=potential: potential(data.z, pos)
-        ways[f"{kind}, recorded"] = CapturedPotential(model, data.z)
+        ways[f"{kind}, recorded"] = RecordedPotential(model, data.z)
     walk = 0.01 * torch.randn(options.steps, *data.pos.shape, generator=torch.Generator().manual_seed(0))
     walk = data.pos + walk.cumsum(0).to(options.device)
     found = {name: [step(pos) for pos in walk[:6]] for name, step in ways.items()}  # warm-up, too
@@ -110,7 +110,7 @@ def training(name: str, smiles: str, options: argparse.Namespace) -> dict[str, A
             task.model.filters, task.log = filters, lambda *_, **__: None
         first, second = (torch.optim.Adam(task.parameters(), lr=1e-4, fused=True) for task in tasks)
         ways[filters] = ordinary(tasks[0], first)
-        ways[f"{filters}, recorded"] = CapturedTraining(tasks[1], second)
+        ways[f"{filters}, recorded"] = RecordedTraining(tasks[1], second)
     losses = {way: [float(step(batch)) for batch in batches * 2] for way, step in ways.items()}  # warm-up, too
     off = {way: abs(found[-1] / losses["exact"][-1] - 1) for way, found in losses.items()}
     return measured(f"training on {options.count} times {name}", ways, batches, options, off)

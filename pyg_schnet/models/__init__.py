@@ -3,7 +3,6 @@
 from pyg_schnet import former_names
 from pyg_schnet.models.accuracy import TableAccuracy, table_accuracy
 from pyg_schnet.models.atomistic import AtomisticModel
-from pyg_schnet.models.captured import CapturedPotential
 from pyg_schnet.models.checkpoint import read_header, save
 from pyg_schnet.models.committee import Committee, CommitteePotential
 from pyg_schnet.models.dtnn import DTNN
@@ -16,7 +15,6 @@ from pyg_schnet.models.schnet import SchNet
 __all__ = [
     "DTNN",
     "AtomisticModel",
-    "CapturedPotential",
     "Committee",
     "CommitteePotential",
     "EnnS2S",

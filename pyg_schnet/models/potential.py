@@ -415,3 +415,24 @@ def usable(tensor: Any) -> Any:
         The same values.
     """
     return tensor.clone() if isinstance(tensor, Tensor) and tensor.is_inference() else tensor
+
+
+def recordable(model: Any) -> AtomisticModel:
+    """The model of energies whose steps can be recorded.
+
+    Args:
+        model: A model or its potential.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError: If it is no :class:`~pyg_schnet.models.AtomisticModel`.
+        ValueError: If it predicts something else than one energy, or looks at values.
+    """
+    own: Any = model.model if isinstance(model, Potential) else Potential(model).model
+    if not own.recordable:
+        raise ValueError(
+            f"{type(own).__name__} cannot be recorded: it looks at values of its input; use the ordinary Potential"
+        )
+    return own

@@ -6,14 +6,14 @@ from numpy import ndarray
 from pyg_schnet.graph.centre import NEAR, centred
 
 
-class Place:
+class NearOrigin:
     """Brings structures near the origin, each in the same way as the one before if it still serves.
 
     :func:`~pyg_schnet.graph.centre.centred` decides anew for each structure, so that atoms may jump by whole lattice
     vectors between two steps. Nothing depends on that but lists of pairs in which such a jump counts as a move.
 
     Example:
-        >>> place, far = Place(), np.array([[99.0, 0.0, 0.0], [101.5, 0.0, 0.0]])
+        >>> place, far = NearOrigin(), np.array([[99.0, 0.0, 0.0], [101.5, 0.0, 0.0]])
         >>> place(far, np.zeros((3, 3)), np.zeros(3, dtype=bool))[:, 0].tolist()
         [-1.0, 1.5]
         >>> place(far + 0.75, np.zeros((3, 3)), np.zeros(3, dtype=bool))[:, 0].tolist()

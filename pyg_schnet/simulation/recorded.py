@@ -10,32 +10,40 @@ from torch import Tensor, nn
 
 from pyg_schnet.graph import check_structures
 from pyg_schnet.graph.lattice import lattice_of
-from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.ghosts import ghosts_for
 from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
-from pyg_schnet.models.potential import Potential, evaluate_on, first_derivatives
+from pyg_schnet.models.potential import evaluate_on, first_derivatives, recordable
 from pyg_schnet.models.replay import Addresses, Replay
-from pyg_schnet.models.skin_pairs import Moving, SkinPairs, edges_and_stale, fill, moving, new_pairs, places_for, search
+from pyg_schnet.simulation.recorded_pairs import (
+    MovingAtoms,
+    SkinPairs,
+    edges_and_stale,
+    empty_pairs,
+    fill_pairs,
+    moving_atoms,
+    places_for,
+    search_pairs,
+)
 
 
 class _Session(NamedTuple):
     """What steps of one shape share: tensors that stay where they are, and what is made of them."""
 
-    atoms: Moving
+    atoms: MovingAtoms
     pairs: SkinPairs
     replay: Replay[dict[str, Tensor]]
     weights: Addresses
 
 
-class CapturedPotential:
+class RecordedPotential:
     r"""Energies and forces of moving atoms, as :class:`~pyg_schnet.Potential` gives them, in steps of fixed shape.
 
     Small systems are bound by the time in which kernels are launched. On a GPU, everything from positions to forces is
     therefore recorded once as a CUDA graph and then played again, which is a single launch. Pairs within cutoff + skin
     are kept in a fixed number of places; which of them are closer than the cutoff, and whether atoms have moved or the
-    cell has changed so far that pairs may be missing (see :mod:`pyg_schnet.models.skin_pairs`), is found out on the
-    device within the step. The host reads this one flag; if it is set, pairs are searched again and the step is
+    cell has changed so far that pairs may be missing (see :mod:`pyg_schnet.simulation.recorded_pairs`), is found out on
+    the device within the step. The host reads this one flag; if it is set, pairs are searched again and the step is
     repeated, so results are always exact. An atom that is wrapped into the cell has moved. If there are too few places,
     there are more from then on, and a new recording. On a CPU the same function is called instead.
 
@@ -68,7 +76,7 @@ class CapturedPotential:
     Example:
         >>> from pyg_schnet import SchNet
         >>> z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-        >>> potential = CapturedPotential(SchNet.preset("jcp2018").freeze(), z)
+        >>> potential = RecordedPotential(SchNet.preset("jcp2018").freeze(), z)
         >>> for step in range(3):
         ...     out = potential(pos + 0.01 * step)
         >>> out["energy"].shape, out["forces"].shape, potential.rebuilds
@@ -159,12 +167,12 @@ class CapturedPotential:
     def _searched(self, pos: Tensor, cell: Tensor | None) -> dict[str, Tensor]:
         """A step after a new search."""
         structures = self._batch, self._batch_size, cell, self._pbc
-        index, shift = search(pos, *structures, self.model.cutoff + self.skin)
+        index, shift = search_pairs(pos, *structures, self.model.cutoff + self.skin)
         self.rebuilds += 1
         session = self._session
         if session is None or self.places < index.size(1):
             self._session = session = self._started(pos, cell, index.size(1))
-        fill(session.pairs, session.atoms, index, shift)
+        fill_pairs(session.pairs, session.atoms, index, shift)
         out = _own(session.replay())
         del out["stale"]
         return out
@@ -172,8 +180,8 @@ class CapturedPotential:
     def _started(self, pos: Tensor, cell: Tensor | None, pairs: int) -> _Session:
         """Tensors for so many pairs, and what will be recorded of them."""
         places = places_for(pairs)
-        atoms = moving(self._z, self._batch, self._batch_size, pos, cell, self._pbc, ghosts_for(places))
-        held = new_pairs(atoms, pos.size(0), places)
+        atoms = moving_atoms(self._z, self._batch, self._batch_size, pos, cell, self._pbc, ghosts_for(places))
+        held = empty_pairs(atoms, pos.size(0), places)
         self.recordings += 1
         step = partial(_step, self.model, atoms, held, self._batch_size, self.skin, self.stress, self.virials)
         return _Session(atoms, held, Replay(step, pos.device), Addresses(self.model))
@@ -187,13 +195,13 @@ class CapturedPotential:
         if pos.shape != self._like.shape:
             raise ValueError(
                 f"`pos` must have shape {list(self._like.shape)}, a row for each atom of `z`, got {list(pos.shape)}; "
-                "other atoms need a CapturedPotential of their own"
+                "other atoms need a RecordedPotential of their own"
             )
         weight = self.model.embedding.weight
         if not pos.device == weight.device == self._like.device or weight.dtype != self._like.dtype:
             raise ValueError(
                 f"`pos` is on {pos.device}, the model is {weight.dtype} on {weight.device} and was {self._like.dtype} "
-                f"on {self._like.device}; make a new CapturedPotential after moving the model, and move `pos` to it"
+                f"on {self._like.device}; make a new RecordedPotential after moving the model, and move `pos` to it"
             )
         check_atoms(self._z, pos, self.model.embedding)
         check_cell(cell, pos)
@@ -205,7 +213,7 @@ class CapturedPotential:
 
 
 def _step(
-    model: Any, atoms: Moving, pairs: SkinPairs, batch_size: int, skin: float, stress: bool, virials: bool
+    model: Any, atoms: MovingAtoms, pairs: SkinPairs, batch_size: int, skin: float, stress: bool, virials: bool
 ) -> dict[str, Tensor]:
     """From positions to results; all that happens here may be recorded."""
     num_atoms = pairs.reference.size(0)
@@ -216,27 +224,6 @@ def _step(
         out = first_derivatives(point, stress, virials, differentiable=False)
     sizes = {"energy": batch_size, "forces": num_atoms, "stress": batch_size, "virials": num_atoms}
     return {name: value[: sizes[name]] for name, value in out.items()} | {"stale": stale}
-
-
-def recordable(model: Any) -> AtomisticModel:
-    """The model of energies whose steps can be recorded.
-
-    Args:
-        model: A model or its potential.
-
-    Returns:
-        The model.
-
-    Raises:
-        TypeError: If it is no :class:`~pyg_schnet.models.AtomisticModel`.
-        ValueError: If it predicts something else than one energy, or looks at values.
-    """
-    own: Any = model.model if isinstance(model, Potential) else Potential(model).model
-    if not own.recordable:
-        raise ValueError(
-            f"{type(own).__name__} cannot be recorded: it looks at values of its input; use the ordinary Potential"
-        )
-    return own
 
 
 def _own(out: dict[str, Tensor]) -> dict[str, Tensor]:

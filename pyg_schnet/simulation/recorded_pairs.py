@@ -25,10 +25,10 @@ from pyg_schnet.models.ghosts import ghost_ends, ghosts_for, room_for, with_ghos
 from pyg_schnet.ops import edge_vectors
 
 #: Pairs are searched up to a distance that much larger than cutoff + skin, so that rounding never loses one.
-MARGIN = 1 + 1e-9
+SEARCH_MARGIN = 1 + 1e-9
 
 
-class Moving(NamedTuple):
+class MovingAtoms(NamedTuple):
     """Structures whose atoms move, with G ghosts in a structure behind them; all stay where they are in memory.
 
     Attributes:
@@ -75,7 +75,7 @@ class SkinPairs(NamedTuple):
     inverse: Tensor | None
 
 
-def moving(
+def moving_atoms(
     z: Tensor,
     batch: Tensor,
     batch_size: int,
@@ -83,7 +83,7 @@ def moving(
     cell: Tensor | None,
     pbc: Tensor | None,
     ghosts: int,
-) -> Moving:
+) -> MovingAtoms:
     """Copies of structures, with ghosts.
 
     Args:
@@ -102,7 +102,7 @@ def moving(
         cell = torch.cat([cell.detach(), torch.eye(3, dtype=cell.dtype, device=cell.device).unsqueeze(0)])
     if pbc is not None:
         pbc = torch.cat([pbc.to(pos.device), torch.zeros(1, 3, dtype=torch.bool, device=pos.device)])
-    return Moving(
+    return MovingAtoms(
         torch.cat([z, z.new_ones(ghosts)]),
         torch.cat([batch, batch.new_full((ghosts,), batch_size)]),
         torch.cat([pos.detach(), pos.new_zeros(ghosts, 3)]),
@@ -116,7 +116,7 @@ def places_for(pairs: int) -> int:
     return room_for(pairs + pairs // 8)
 
 
-def search(
+def search_pairs(
     pos: Tensor, batch: Tensor, batch_size: int, cell: Tensor | None, pbc: Tensor | None, reach: float
 ) -> tuple[Tensor, Tensor]:
     """All pairs of atoms; arguments are already checked by themselves.
@@ -136,11 +136,11 @@ def search(
         ValueError: If a position is not finite, two atoms are at the same place or a lattice spans no volume.
     """
     check_finite(pos)
-    _, index, shift, _ = neighbor_pairs(pos.double(), reach * MARGIN, batch, batch_size, cell, pbc)
+    _, index, shift, _ = neighbor_pairs(pos.double(), reach * SEARCH_MARGIN, batch, batch_size, cell, pbc)
     return index, shift
 
 
-def new_pairs(atoms: Moving, num_atoms: int, places: int) -> SkinPairs:
+def empty_pairs(atoms: MovingAtoms, num_atoms: int, places: int) -> SkinPairs:
     """Places for pairs, none of which is taken.
 
     Args:
@@ -165,7 +165,7 @@ def new_pairs(atoms: Moving, num_atoms: int, places: int) -> SkinPairs:
     )
 
 
-def fill(pairs: SkinPairs, atoms: Moving, index: Tensor, shift: Tensor) -> None:
+def fill_pairs(pairs: SkinPairs, atoms: MovingAtoms, index: Tensor, shift: Tensor) -> None:
     """Put pairs in their places, and remember where atoms are.
 
     Args:
@@ -189,7 +189,7 @@ def fill(pairs: SkinPairs, atoms: Moving, index: Tensor, shift: Tensor) -> None:
             pairs.inverse.copy_(full.inverse)
 
 
-def edges_and_stale(pairs: SkinPairs, atoms: Moving, cutoff: float, skin: float) -> tuple[Edges, Tensor]:
+def edges_and_stale(pairs: SkinPairs, atoms: MovingAtoms, cutoff: float, skin: float) -> tuple[Edges, Tensor]:
     """The edges within the cutoff, and whether pairs must be searched again before these count.
 
     They must if atoms have moved, or cells have changed, too far, and if two atoms are at the same place, for the
@@ -212,7 +212,7 @@ def edges_and_stale(pairs: SkinPairs, atoms: Moving, cutoff: float, skin: float)
     return edges, ~near.all() | (edges.edge_weight < SAME_PLACE).any()
 
 
-def _slack(pairs: SkinPairs, atoms: Moving, lattice: Tensor | None, cutoff: float, skin: float) -> Tensor:
+def _slack(pairs: SkinPairs, atoms: MovingAtoms, lattice: Tensor | None, cutoff: float, skin: float) -> Tensor:
     """How much of the skin is left for each atom, in Angstrom [N] float64."""
     num_atoms = pairs.reference.size(0)
     displacement = atoms.pos[:num_atoms].double() - pairs.reference  # [N, 3]
@@ -220,4 +220,4 @@ def _slack(pairs: SkinPairs, atoms: Moving, lattice: Tensor | None, cutoff: floa
         return skin - 2 * displacement.norm(dim=1)
     strain = (pairs.inverse @ (lattice.double() - pairs.lattice)).index_select(0, atoms.batch[:num_atoms])  # [N, 3, 3]
     displacement = displacement - (pairs.reference.unsqueeze(2) * strain).sum(1)
-    return skin - 2 * displacement.norm(dim=1) - (cutoff + skin) * MARGIN * strain.flatten(1).norm(dim=1)
+    return skin - 2 * displacement.norm(dim=1) - (cutoff + skin) * SEARCH_MARGIN * strain.flatten(1).norm(dim=1)

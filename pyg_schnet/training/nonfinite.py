@@ -18,7 +18,7 @@ _NAMED = 32
 _MEMORY_IS_USED_UP = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
-class Place(NamedTuple):
+class RunPosition(NamedTuple):
     """Where a run stands: the step it works on, counted from 1, the epoch and the mini-batches of it."""
 
     step: int
@@ -38,32 +38,32 @@ class NonFiniteGuard(Callback):
 
     def __init__(self) -> None:
         self._losses: list[Tensor] = []
-        self._places: list[Place] = []
-        self._place: Place | None = None  # none outside of training steps
+        self._positions: list[RunPosition] = []
+        self._position: RunPosition | None = None  # none outside of training steps
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Note where the run stands."""
-        self._place = Place(trainer.global_step + 1, trainer.current_epoch, range(batch_idx, batch_idx + 1))
+        self._position = RunPosition(trainer.global_step + 1, trainer.current_epoch, range(batch_idx, batch_idx + 1))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
         """Look at the gradient, on a CPU only."""
         gradients = [one.grad for one in pl_module.parameters() if one.grad is not None]
-        if pl_module.device.type != "cpu" or not gradients or self._place is None:
+        if pl_module.device.type != "cpu" or not gradients or self._position is None:
             return
         if not torch.stack(norms(gradients)).isfinite().all():
-            last = self._place.batches[0]
+            last = self._position.batches[0]
             first = last - last % trainer.accumulate_grad_batches  # any of them may be to blame
-            self._report(trainer, "gradient", self._place._replace(batches=range(first, last + 1)))
+            self._report(trainer, "gradient", self._position._replace(batches=range(first, last + 1)))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Gather the loss of the step."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        if loss is None or self._place is None:  # Lightning's word for a step that was left out
+        if loss is None or self._position is None:  # Lightning's word for a step that was left out
             return
         self._losses.append(loss.detach())
-        self._places.append(self._place)
+        self._positions.append(self._position)
         if loss.device.type == "cpu" or len(self._losses) >= LOOK_EVERY:
             self._look(trainer)
 
@@ -74,7 +74,7 @@ class NonFiniteGuard(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look before anything is stored."""
         self._look(trainer)
-        self._place = None
+        self._position = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the loss of the validation, before it is stored."""
@@ -94,10 +94,10 @@ class NonFiniteGuard(Callback):
         Returns:
             One sentence that names the batch and its size.
         """
-        if self._place is None:
+        if self._position is None:
             where = f"after step {trainer.global_step}, in a validation or at the start"
         else:
-            where = f"at step {self._place.step}, with {_named(trainer, self._place)}"
+            where = f"at step {self._position.step}, with {_named(trainer, self._position)}"
         return (
             f"out of memory {where}; take a smaller batch (`batch_size`), accumulate gradients "
             f"(`accumulate_grad_batches`) or take more devices{_way_back(trainer)}"
@@ -106,19 +106,19 @@ class NonFiniteGuard(Callback):
     def _look(self, trainer: Trainer) -> None:
         if not self._losses:
             return
-        losses, places = torch.stack(self._losses), self._places
-        self._losses, self._places = [], []
+        losses, positions = torch.stack(self._losses), self._positions
+        self._losses, self._positions = [], []
         bad = (~losses.isfinite()).long()
         if trainer.world_size > 1:  # a loss is that of a share of the batch
             bad = trainer.strategy.reduce(bad, reduce_op="max")
         if bad.any():
-            self._report(trainer, "loss", places[int(bad.argmax())])
+            self._report(trainer, "loss", positions[int(bad.argmax())])
 
     @staticmethod
-    def _report(trainer: Trainer, what: str, place: Place) -> None:
+    def _report(trainer: Trainer, what: str, position: RunPosition) -> None:
         raise FloatingPointError(
-            f"the {what} is not finite at step {place.step}, of {_named(trainer, place)}; look at these structures and "
-            f"labels, or lower the learning rate or clip gradients{_way_back(trainer)}"
+            f"the {what} is not finite at step {position.step}, of {_named(trainer, position)}; look at these structures "
+            f"and labels, or lower the learning rate or clip gradients{_way_back(trainer)}"
         )
 
 
@@ -140,11 +140,11 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_IS_USED_UP)
 
 
-def _named(trainer: Trainer, place: Place) -> str:
+def _named(trainer: Trainer, position: RunPosition) -> str:
     data = getattr(trainer, "datamodule", None)
     if data is None or not hasattr(data, "examples_of"):
-        return f"batch {', '.join(map(str, place.batches))} of epoch {place.epoch}"
-    examples = torch.cat([data.examples_of(place.epoch, batch) for batch in place.batches])
+        return f"batch {', '.join(map(str, position.batches))} of epoch {position.epoch}"
+    examples = torch.cat([data.examples_of(position.epoch, batch) for batch in position.batches])
     atoms = [data.dataset[int(example)].num_nodes for example in examples[:_NAMED]]
     more = f" and {len(examples) - _NAMED} more" if len(examples) > _NAMED else ""
     listed = ", ".join(map(str, examples[:_NAMED].tolist()))

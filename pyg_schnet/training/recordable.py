@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-class Capturable:
+class RecordableOptimizer:
     """Keeps counters and learning rates of an optimizer where recordings read them.
 
     On a GPU the optimizer is made capturable, and its counters and learning rates become tensors on the device.

@@ -9,12 +9,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch_geometric.data import Data
 
-from pyg_schnet.models.captured import recordable
-from pyg_schnet.models.potential import evaluate_on, first_derivatives
+from pyg_schnet.models.potential import evaluate_on, first_derivatives, recordable
 from pyg_schnet.models.replay import Addresses, Replay
-from pyg_schnet.training.capturable import Capturable
 from pyg_schnet.training.padding import Padded, padded
 from pyg_schnet.training.potential_task import PotentialTask
+from pyg_schnet.training.recordable import RecordableOptimizer
 
 
 class _Bucket(NamedTuple):
@@ -25,7 +24,7 @@ class _Bucket(NamedTuple):
     weights: Addresses
 
 
-class CapturedTraining:
+class RecordedTraining:
     r"""Steps of training on energies and forces in few shapes, as one launch each on a GPU.
 
     A mini-batch is filled up with atoms, pairs and structures that change nothing, to at most a quarter more: loss,
@@ -59,7 +58,7 @@ class CapturedTraining:
         >>> from torch_geometric.data import Batch
         >>> from pyg_schnet import SchNet
         >>> task = PotentialTask(SchNet(16, 16, 2, 20, cutoff=5.0))
-        >>> step = CapturedTraining(task, torch.optim.Adam(task.parameters(), lr=1e-3))
+        >>> step = RecordedTraining(task, torch.optim.Adam(task.parameters(), lr=1e-3))
         >>> water = Data(
         ...     z=torch.tensor([8, 1, 1]),
         ...     pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]),
@@ -80,7 +79,7 @@ class CapturedTraining:
         self.task, self.optimizer, self.max_shapes = task, optimizer, max_shapes
         self.recordings = 0
         self._buckets: OrderedDict[tuple[object, ...], _Bucket] = OrderedDict()
-        self._capturable = Capturable(optimizer, self.model.embedding.weight.device)
+        self._recordable = RecordableOptimizer(optimizer, self.model.embedding.weight.device)
 
     def __call__(self, data: Data) -> Tensor:
         """One step of training.
@@ -105,12 +104,12 @@ class CapturedTraining:
                 if held is not None and new is not None:
                     held.copy_(new)
         loss = bucket.replay().clone()
-        self._capturable.remember()
+        self._recordable.remember()
         return loss
 
     def _bucket(self, batch: Padded) -> _Bucket:
         """What is kept of the shape of a batch."""
-        if not self._capturable.prepare():
+        if not self._recordable.prepare():
             self._buckets.clear()
         bucket = self._buckets.pop(batch.shape, None)
         if bucket is not None and bucket.replay.recorded and not bucket.weights.hold():

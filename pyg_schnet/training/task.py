@@ -12,7 +12,7 @@ from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
 from pyg_schnet.models.elements import seen_by
-from pyg_schnet.training.ending import elapsed_part
+from pyg_schnet.training.end_of_run import elapsed_part
 from pyg_schnet.training.layers import check_layers, check_model, make_ready, parameter_groups
 from pyg_schnet.training.overview import Overview, overview
 from pyg_schnet.training.references import check_elements, check_rule, set_references

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from pyg_schnet import Potential, SchNet, radius_graph
 from pyg_schnet.graph import unseen
-from pyg_schnet.models import DTNN, CapturedPotential, EnnS2S
-from pyg_schnet.models.captured import _step
+from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.models.ghosts import ghosts_for, room_for
+from pyg_schnet.simulation import RecordedPotential
+from pyg_schnet.simulation.recorded import _step
 
 MakeModel = Callable[..., SchNet]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -64,11 +65,11 @@ def test_random_walk_of_several_molecules(
     if frozen:
         model.freeze()
     z, pos, batch = atoms(dtype)
-    captured, potential = CapturedPotential(model, z, batch, skin=0.6, virials=True), Potential(model, virials=True)
+    recorded, potential = RecordedPotential(model, z, batch, skin=0.6, virials=True), Potential(model, virials=True)
     for _ in range(200):
         pos = pos + 0.03 * torch.randn(pos.shape, dtype=dtype)
-        same(captured(pos), potential(z, pos, batch))
-    assert 5 < captured.rebuilds < 60
+        same(recorded(pos), potential(z, pos, batch))
+    assert 5 < recorded.rebuilds < 60
 
 
 @pytest.mark.parametrize("variant", ["none", "cosine", "counted neighbours"])
@@ -79,15 +80,15 @@ def test_crystals_whose_cells_change(make_model: MakeModel, variant: str, frozen
         model.freeze()
     z, pos, periodic = crystal(torch.float64)
     batch, cell = torch.arange(3).repeat_interleave(3), periodic["cell"]
-    captured = CapturedPotential(model, z, batch, **periodic, stress=True, virials=True)
+    recorded = RecordedPotential(model, z, batch, **periodic, stress=True, virials=True)
     potential = Potential(model, stress=True, virials=True)
     for step in range(60):
         pos = pos + 0.02 * torch.randn(9, 3, dtype=torch.float64)
         changes = step % 4 == 0
         if changes:
             cell = cell + 0.02 * torch.randn(3, 3, 3, dtype=torch.float64)
-        same(captured(pos, cell if changes else None), potential(z, pos, batch, cell=cell, pbc=periodic["pbc"]))
-    assert 3 < captured.rebuilds < 15
+        same(recorded(pos, cell if changes else None), potential(z, pos, batch, cell=cell, pbc=periodic["pbc"]))
+    assert 3 < recorded.rebuilds < 15
 
 
 @given(st.integers(0, 10**6), st.floats(0.0, 0.06), st.floats(0.0, 0.3))
@@ -97,18 +98,18 @@ def test_strained_cells_are_searched_when_it_is_due(seed: int, strain: float, st
     z, pos, periodic = crystal(torch.float64)
     batch, cell, pbc = torch.arange(3).repeat_interleave(3), periodic["cell"], periodic["pbc"]
     model = SchNet(4, 3, 1, 5, cutoff=2.5, cutoff_function=None).double()
-    captured = CapturedPotential(model, z, batch, **periodic, skin=0.5)
-    captured(pos)
+    recorded = RecordedPotential(model, z, batch, **periodic, skin=0.5)
+    recorded(pos)
     random = torch.rand(3, 3, dtype=torch.float64, generator=generator)
     change = torch.eye(3).repeat(3, 1, 1).double()
     change[0] += strain / 3 * (2 * random - 1)  # of the first structure; its norm is at most the parameter
     u = torch.nn.functional.normalize(torch.randn(9, 3, dtype=torch.float64, generator=generator)) * step
     pos, cell = (pos.unsqueeze(1) @ change[batch]).squeeze(1) + u, cell @ change
-    same(captured(pos, cell), Potential(model)(z, pos, batch, cell=cell, pbc=pbc))
+    same(recorded(pos, cell), Potential(model)(z, pos, batch, cell=cell, pbc=pbc))
     if 2 * step + 3.0 * strain < 0.499:
-        assert captured.rebuilds == 1
+        assert recorded.rebuilds == 1
     if step > 0.2501:
-        assert captured.rebuilds == 2
+        assert recorded.rebuilds == 2
 
 
 def test_a_crystal_that_is_strained_as_a_whole(make_model: MakeModel) -> None:
@@ -116,11 +117,11 @@ def test_a_crystal_that_is_strained_as_a_whole(make_model: MakeModel) -> None:
     z, pos, periodic = crystal(torch.float64)
     first = {name: value[:1] for name, value in periodic.items()}
     pos = pos[:3] + 5 * first["cell"][0, 0]
-    captured, rebuilds = CapturedPotential(make_model(cutoff=3.0), z[:3], **first, skin=0.5), []
+    recorded, rebuilds = RecordedPotential(make_model(cutoff=3.0), z[:3], **first, skin=0.5), []
     for scale in (1.0, 1.02, 0.98, 1.05, 1.1, 1.0):  # 3.5 Angstrom times the norm: 0.3 for 5 %, 0.6 for 10 %
-        out = captured(scale * pos, scale * first["cell"])
-        same(out, Potential(captured.model)(z[:3], scale * pos, cell=scale * first["cell"], pbc=first["pbc"]))
-        rebuilds.append(captured.rebuilds)
+        out = recorded(scale * pos, scale * first["cell"])
+        same(out, Potential(recorded.model)(z[:3], scale * pos, cell=scale * first["cell"], pbc=first["pbc"]))
+        rebuilds.append(recorded.rebuilds)
     assert rebuilds == [1, 1, 1, 1, 2, 3]
 
 
@@ -129,17 +130,17 @@ def test_open_axes_may_have_no_vector(make_model: MakeModel) -> None:
     z, pos, periodic = crystal(torch.float64)
     cell, pbc = periodic["cell"][1:2].clone(), periodic["pbc"][1:2]
     cell[0, 2] = torch.nan
-    captured = CapturedPotential(make_model(cutoff=3.1), z[:3], cell=cell, pbc=pbc)
+    recorded = RecordedPotential(make_model(cutoff=3.1), z[:3], cell=cell, pbc=pbc)
     for step in range(3):
-        same(captured(pos[:3] + 0.01 * step, cell), Potential(captured.model)(z[:3], pos[:3], cell=cell, pbc=pbc))
-    assert captured.rebuilds == 1
+        same(recorded(pos[:3] + 0.01 * step, cell), Potential(recorded.model)(z[:3], pos[:3], cell=cell, pbc=pbc))
+    assert recorded.rebuilds == 1
 
 
 def test_tables_are_those_of_all_distances(make_model: MakeModel) -> None:
     """Not those of a batch, at which nobody may look; both are as exact as their spacing makes them."""
     model = make_model(filters="table")
     z, pos, batch = atoms(torch.float64)
-    out, table, exact = CapturedPotential(model, z, batch)(pos), *(Potential(model) for _ in range(2))
+    out, table, exact = RecordedPotential(model, z, batch)(pos), *(Potential(model) for _ in range(2))
     expected = table(z, pos, batch)
     model.filters = "exact"
     network = exact(z, pos, batch)
@@ -155,9 +156,9 @@ def test_other_models_and_readouts(scramble: Callable[[nn.Module], nn.Module], k
     options = {} if kind is DTNN else {"readout": "set2set", "num_filters": 4, "num_interactions": 1}
     model: Any = scramble(kind(hidden_channels=8, cutoff=3.0, **options).double())
     z, pos, batch = atoms(torch.float64)
-    captured = CapturedPotential(Potential(model), z, batch)
+    recorded = RecordedPotential(Potential(model), z, batch)
     for step in range(4):
-        same(captured(pos * (1 + 0.05 * step)), Potential(model)(z, pos * (1 + 0.05 * step), batch))
+        same(recorded(pos * (1 + 0.05 * step)), Potential(model)(z, pos * (1 + 0.05 * step), batch))
 
 
 def displacements() -> Any:
@@ -172,14 +173,14 @@ def test_search_exactly_when_it_is_due(walk: list[Any], skin: float) -> None:
     model = SchNet(4, 3, 1, 5, cutoff=2.0, cutoff_function=None).double()
     start = torch.tensor([[0.0, 0, 0], [1.9, 0, 0], [0, 2.6, 0], [1.5, 1.5, 1.5]], dtype=torch.float64)
     z = torch.tensor([1, 6, 7, 8])
-    captured, reference, searches = CapturedPotential(model, z, skin=skin), None, 0
+    recorded, reference, searches = RecordedPotential(model, z, skin=skin), None, 0
     for displacement in walk:
         pos = start + torch.tensor(displacement, dtype=torch.float64)
         if reference is None or bool((2 * (pos - reference).norm(dim=1) > skin).any()):
             reference, searches = pos, searches + 1
-        same(captured(pos), Potential(model)(z, pos))
-        assert captured.rebuilds == searches
-        session = captured._session
+        same(recorded(pos), Potential(model)(z, pos))
+        assert recorded.rebuilds == searches
+        session = recorded._session
         assert session is not None
         listed = set(map(tuple, session.pairs.pair_index[:, session.pairs.there].T.tolist()))
         needed = set(map(tuple, radius_graph(pos, 2.0).edge_index.T.tolist()))
@@ -191,13 +192,13 @@ def test_the_cutoff_to_the_last_bit(make_model: MakeModel, dtype: torch.dtype) -
     """A pair at the cutoff has no influence, not even on numbers of neighbours; one just below it has."""
     model = make_model(cutoff=3.0, cutoff_function=None, normalization="mean").to(dtype)
     z, at = torch.tensor([1, 6, 8]), torch.tensor(3.0, dtype=dtype)
-    captured, potential, energies = CapturedPotential(model, z), Potential(model), []
+    recorded, potential, energies = RecordedPotential(model, z), Potential(model), []
     for distance in (at, torch.nextafter(at, at - 1), torch.nextafter(at, at + 1)):
         pos = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 0, float(distance)]], dtype=dtype)
-        out = captured(pos)
+        out = recorded(pos)
         same(out, potential(z, pos))
         energies.append(float(out["energy"]))
-    assert captured.rebuilds == 1
+    assert recorded.rebuilds == 1
     assert energies[0] == energies[2]
     assert abs(energies[1] - energies[0]) > 1e-3
 
@@ -205,12 +206,12 @@ def test_the_cutoff_to_the_last_bit(make_model: MakeModel, dtype: torch.dtype) -
 def test_wrapped_atoms_count_as_moved(make_model: MakeModel) -> None:
     z, pos, periodic = crystal(torch.float64)
     first = {name: value[:1] for name, value in periodic.items()}
-    captured, potential = CapturedPotential(make_model(cutoff=3.0), z[:3], **first), None
-    potential = Potential(captured.model)
-    captured(pos[:3])
+    recorded, potential = RecordedPotential(make_model(cutoff=3.0), z[:3], **first), None
+    potential = Potential(recorded.model)
+    recorded(pos[:3])
     wrapped = pos[:3] + torch.tensor([[0.0], [1.0], [0.0]]) * first["cell"][0, 1]
-    same(captured(wrapped), potential(z[:3], wrapped, **first))
-    assert captured.rebuilds == 2
+    same(recorded(wrapped), potential(z[:3], wrapped, **first))
+    assert recorded.rebuilds == 2
 
 
 def test_places_grow_and_stay(make_model: MakeModel) -> None:
@@ -218,34 +219,34 @@ def test_places_grow_and_stay(make_model: MakeModel) -> None:
     model = make_model(cutoff=2.0)
     grid = torch.cartesian_prod(*[torch.arange(3.0, dtype=torch.float64)] * 3)
     z = torch.ones(27, dtype=torch.long)
-    captured, places = CapturedPotential(model, z, skin=0.2), []
+    recorded, places = RecordedPotential(model, z, skin=0.2), []
     for spacing in (3.0, 1.8, 1.0, 2.5):
-        same(captured(spacing * grid), Potential(model)(z, spacing * grid))
-        places.append(captured.places)
+        same(recorded(spacing * grid), Potential(model)(z, spacing * grid))
+        places.append(recorded.places)
     assert places[0] == 8
     assert places[0] < places[1] < places[2] == places[3]
-    assert (captured.rebuilds, captured.recordings) == (4, 3)
+    assert (recorded.rebuilds, recorded.recordings) == (4, 3)
 
 
 def test_recordings_of_more_places(make_model: MakeModel, stage: Any) -> None:
     grid = torch.cartesian_prod(*[torch.arange(3.0, dtype=torch.float64)] * 3)
     z = torch.ones(27, dtype=torch.long)
-    captured = CapturedPotential(make_model(cutoff=2.0), z, skin=0.2)
+    recorded = RecordedPotential(make_model(cutoff=2.0), z, skin=0.2)
     for spacing in (3.0, 1.8, 1.0, 2.5, 1.8):
         for step in range(5):
             pos = spacing * grid + 0.01 * step
-            same(captured(pos), Potential(captured.model)(z, pos))
-    assert captured.rebuilds == 5
-    assert len(stage.tapes) == captured.recordings == 3
+            same(recorded(pos), Potential(recorded.model)(z, pos))
+    assert recorded.rebuilds == 5
+    assert len(stage.tapes) == recorded.recordings == 3
     assert stage.tapes[-1].played >= 12
 
 
 def test_empty_places_have_no_effect_whatever_is_in_them(make_model: MakeModel) -> None:
     model = make_model(cutoff=3.0, cutoff_function=None, normalization="mean")
     z, pos, batch = atoms(torch.float64)
-    captured = CapturedPotential(model, z, batch, virials=True)
-    expected = captured(pos)
-    session = captured._session
+    recorded = RecordedPotential(model, z, batch, virials=True)
+    expected = recorded(pos)
+    session = recorded._session
     assert session is not None
     pairs, empty = session.pairs, ~session.pairs.there
     assert empty.any()
@@ -254,8 +255,8 @@ def test_empty_places_have_no_effect_whatever_is_in_them(make_model: MakeModel) 
     for poison in (0, 3):  # a pair of an atom with itself, and one within the cutoff
         pairs.pair_index[:, empty] = torch.tensor([[poison], [2]])
         pairs.pair_shift[empty] = torch.iinfo(torch.long).max
-        out = captured(pos)
-        assert captured.rebuilds == 1
+        out = recorded(pos)
+        assert recorded.rebuilds == 1
         for name, value in expected.items():
             assert torch.equal(out[name], value)
 
@@ -267,11 +268,11 @@ def test_many_empty_places_stay_finite() -> None:
         for parameter in model.parameters():
             parameter.normal_()
     z, pos = torch.ones(400, dtype=torch.long), torch.rand(400, 3) * 8
-    captured = CapturedPotential(model, z)
-    captured(pos)
+    recorded = RecordedPotential(model, z)
+    recorded(pos)
     spread = 100 * pos  # thousands of places, all empty
-    out = captured(spread)
-    assert captured.places > 4000
+    out = recorded(spread)
+    assert recorded.places > 4000
     same(out, Potential(model)(z, spread))
 
 
@@ -280,57 +281,57 @@ def test_results_are_the_callers_own(make_model: MakeModel) -> None:
     model = make_model()
     z, pos, periodic = crystal(torch.float64)
     batch, cell = torch.arange(3).repeat_interleave(3), periodic["cell"].clone()
-    captured = CapturedPotential(model, z, batch, cell, periodic["pbc"])
+    recorded = RecordedPotential(model, z, batch, cell, periodic["pbc"])
     with torch.inference_mode():
-        first = captured(pos)
+        first = recorded(pos)
     kept = {name: value.clone() for name, value in first.items()}
     z.fill_(1), cell.zero_(), batch.zero_()
-    second = captured(pos.clone().requires_grad_())
+    second = recorded(pos.clone().requires_grad_())
     same(second, kept)
     same(first, kept)
     assert not any(value.requires_grad for value in second.values())
-    captured.reset()
-    assert captured.places == 0
-    same(captured(pos), kept)
+    recorded.reset()
+    assert recorded.places == 0
+    same(recorded(pos), kept)
 
 
 def test_a_copy_has_tensors_of_its_own(make_model: MakeModel) -> None:
     z, pos, batch = atoms(torch.float64)
-    captured = CapturedPotential(make_model(cutoff=3.0), z, batch)
-    captured(pos)
-    copied = copy.deepcopy(captured)
-    same(copied(0.98 * pos), Potential(captured.model)(z, 0.98 * pos, batch))
-    same(captured(pos), Potential(captured.model)(z, pos, batch))
-    assert copied.model is not captured.model
+    recorded = RecordedPotential(make_model(cutoff=3.0), z, batch)
+    recorded(pos)
+    copied = copy.deepcopy(recorded)
+    same(copied(0.98 * pos), Potential(recorded.model)(z, 0.98 * pos, batch))
+    same(recorded(pos), Potential(recorded.model)(z, pos, batch))
+    assert copied.model is not recorded.model
 
 
 def test_new_weights_are_seen(make_model: MakeModel, scramble: Callable[[nn.Module], nn.Module]) -> None:
     model = make_model()
     z, pos, batch = atoms(torch.float64)
-    captured = CapturedPotential(model, z, batch)
+    recorded = RecordedPotential(model, z, batch)
     for change in (scramble, lambda model: model.freeze(), lambda model: model.unfreeze(), scramble):
-        captured(pos)
+        recorded(pos)
         change(model)
-        same(captured(pos), Potential(model)(z, pos, batch))
+        same(recorded(pos), Potential(model)(z, pos, batch))
 
 
 def test_recorded_steps(make_model: MakeModel, stage: Any, scramble: Callable[[nn.Module], nn.Module]) -> None:
     """Three steps, a recording, replays; searches and new weights keep the recording, new layers do not."""
     model = make_model(cutoff=3.0, cutoff_function=None)
     z, pos, batch = atoms(torch.float64)
-    captured, potential = CapturedPotential(model, z, batch), Potential(model)
+    recorded, potential = RecordedPotential(model, z, batch), Potential(model)
     for step in range(30):
         pos = pos + 0.03 * torch.randn(pos.shape, dtype=torch.float64)
         if step == 15:
             scramble(model)
-        same(captured(pos), potential(z, pos, batch))
-    assert captured.rebuilds > 3
-    assert len(stage.tapes) == captured.recordings == 1
+        same(recorded(pos), potential(z, pos, batch))
+    assert recorded.rebuilds > 3
+    assert len(stage.tapes) == recorded.recordings == 1
     assert stage.tapes[0].constants == 0
     model.interactions[0] = make_model().interactions[1]
     for _ in range(5):
-        same(captured(pos), potential(z, pos, batch))
-    assert len(stage.tapes) == captured.recordings == 2
+        same(recorded(pos), potential(z, pos, batch))
+    assert len(stage.tapes) == recorded.recordings == 2
 
 
 @pytest.mark.parametrize("variant", ["tables", "frozen", "crystal", "counted", "DTNN"])
@@ -345,13 +346,13 @@ def test_recorded_steps_of_other_models(make_model: MakeModel, stage: Any, varia
     periodic = periodic if variant == "crystal" else {}
     batch = torch.arange(3).repeat_interleave(3)
     arguments: dict[str, Any] = {"stress": bool(periodic), "virials": True}
-    captured = CapturedPotential(model, z, batch, **periodic, **arguments)
-    plain = CapturedPotential(model, z, batch, **periodic, **arguments)
+    recorded = RecordedPotential(model, z, batch, **periodic, **arguments)
+    plain = RecordedPotential(model, z, batch, **periodic, **arguments)
     for step in range(12):
         pos = pos + 0.03 * torch.randn(pos.shape, dtype=torch.float64)
         if step == 6 and periodic:
             periodic["cell"] = periodic["cell"] * 1.01
-        out = captured(pos, periodic.get("cell"))
+        out = recorded(pos, periodic.get("cell"))
         plain.reset()  # never recorded
         same(out, plain(pos, periodic.get("cell")))
         if variant != "tables":
@@ -367,9 +368,9 @@ def test_recorded_steps_of_other_models(make_model: MakeModel, stage: Any, varia
 def test_everything_is_on_the_device_of_the_model(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """On one without values, where nobody can look at them and no tensor of a CPU may take part."""
     z, pos, periodic = crystal(torch.float32)
-    captured = CapturedPotential(model, z, torch.arange(3).repeat_interleave(3), **periodic)
-    captured(pos)
-    session = captured._session
+    recorded = RecordedPotential(model, z, torch.arange(3).repeat_interleave(3), **periodic)
+    recorded(pos)
+    session = recorded._session
     assert session is not None
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # does not know this device
     tensors = (type(part)(*(one.to("meta") for one in part)) for part in (session.atoms, session.pairs))
@@ -412,14 +413,14 @@ BAD_START: list[tuple[dict[str, Any], type[Exception], str]] = [
 @pytest.mark.parametrize(("arguments", "kind", "message"), BAD_START)
 def test_bad_structures(arguments: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
-        CapturedPotential(**({"model": SchNet(4, 4, 1, 5, cutoff=2.0), "z": Z} | arguments))
+        RecordedPotential(**({"model": SchNet(4, 4, 1, 5, cutoff=2.0), "z": Z} | arguments))
 
 
 BAD_STEP: list[tuple[tuple[Any, ...], type[Exception], str]] = [
     ((POS.tolist(),), TypeError, "`pos` must be a tensor"),
     ((POS[:1],), ValueError, r"`pos` must have shape \[2, 3\], a row for each atom of `z`, got \[1, 3\]"),
     ((POS.double(),), TypeError, "`pos` is torch.float64, the model torch.float32"),
-    ((POS.to("meta"),), ValueError, "make a new CapturedPotential after moving the model"),
+    ((POS.to("meta"),), ValueError, "make a new RecordedPotential after moving the model"),
     ((POS * 0,), ValueError, "are at the same place"),
     ((POS + torch.nan,), ValueError, "`pos` must be finite"),
     ((POS, 2 * BOX["cell"][0]), ValueError, r"`cell` must have shape \[1, 3, 3\], got \[3, 3\]"),
@@ -432,24 +433,24 @@ BAD_STEP: list[tuple[tuple[Any, ...], type[Exception], str]] = [
 @pytest.mark.parametrize(("arguments", "kind", "message"), BAD_STEP)
 def test_bad_steps_and_a_good_one_afterwards(arguments: Any, kind: type[Exception], message: str) -> None:
     model = SchNet(4, 4, 1, 5, cutoff=2.0)
-    captured = CapturedPotential(model, Z, **BOX)
+    recorded = RecordedPotential(model, Z, **BOX)
     for _ in range(2):  # before the first search and after it
         with pytest.raises(kind, match=message):
-            captured(*arguments)
-        same(captured(POS), Potential(model)(Z, POS, **BOX))
+            recorded(*arguments)
+        same(recorded(POS), Potential(model)(Z, POS, **BOX))
 
 
 def test_no_cell_may_come_later() -> None:
     with pytest.raises(ValueError, match="`cell` must have none, as in the constructor"):
-        CapturedPotential(SchNet(4, 4, 1, 5), Z)(POS, BOX["cell"])
+        RecordedPotential(SchNet(4, 4, 1, 5), Z)(POS, BOX["cell"])
 
 
 def test_atoms_that_meet_between_two_searches(make_model: MakeModel) -> None:
     """Within the skin: no search is due, but the step sees it."""
-    captured = CapturedPotential(make_model(), Z, skin=3.0)
-    captured(POS.double())
+    recorded = RecordedPotential(make_model(), Z, skin=3.0)
+    recorded(POS.double())
     with pytest.raises(ValueError, match="atoms 0 and 1 are at the same place"):
-        captured(0 * POS.double())
+        recorded(0 * POS.double())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -460,10 +461,10 @@ def test_on_a_gpu(make_model: MakeModel, variant: str, frozen: bool) -> None:
     if frozen:
         model.freeze()
     z, pos, batch = (tensor.cuda() for tensor in atoms(torch.float64))
-    captured, potential = CapturedPotential(model, z, batch, virials=True), Potential(model, virials=True)
+    recorded, potential = RecordedPotential(model, z, batch, virials=True), Potential(model, virials=True)
     for _ in range(100):
         pos = pos + 0.03 * torch.randn_like(pos)
-        same(captured(pos), potential(z, pos, batch))
-    assert captured._session is not None
-    assert captured._session.replay.recorded
-    assert captured.rebuilds > 3
+        same(recorded(pos), potential(z, pos, batch))
+    assert recorded._session is not None
+    assert recorded._session.replay.recorded
+    assert recorded.rebuilds > 3

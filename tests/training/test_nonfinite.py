@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from pyg_schnet import SchNet
 from pyg_schnet.datasets import MD17, random_split
 from pyg_schnet.training import PotentialTask, SplitDataModule, fit, read_checkpoint
-from pyg_schnet.training.guard import LOOK_EVERY, NonFiniteGuard, out_of_memory
+from pyg_schnet.training.nonfinite import LOOK_EVERY, NonFiniteGuard, out_of_memory
 
 
 @pytest.fixture(scope="module")

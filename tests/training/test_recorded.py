@@ -14,10 +14,10 @@ from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import unseen
 from pyg_schnet.models import DTNN, EnnS2S
-from pyg_schnet.training import CapturedTraining, PotentialTask, PropertyTask
-from pyg_schnet.training.capturable import Capturable
-from pyg_schnet.training.captured import _step
+from pyg_schnet.training import PotentialTask, PropertyTask, RecordedTraining
 from pyg_schnet.training.padding import Padded, Sizes, padded, sizes_for
+from pyg_schnet.training.recordable import RecordableOptimizer
+from pyg_schnet.training.recorded import _step
 from pyg_schnet.transforms import RadiusGraph
 
 MakeModel = Callable[..., Any]
@@ -82,33 +82,33 @@ SIZES = [[3, 7, 4], [3, 8, 4], [12, 1, 9], [3, 7, 4], [5], [2, 2, 2, 2, 2, 9], [
 def test_several_steps_are_those_of_the_ordinary_task(make_model: MakeModel, variant: str) -> None:
     # round-off of 1e-16 becomes 1e-12 of the weights because Adam divides small gradients by their size
     one, other = twins(make_model(cutoff=3.0, std=2.0, mean=-1.0, **VARIANTS[variant]), rho=0.1)
-    captured, step = CapturedTraining(one, adam(one)), ordinary(other, adam(other))
+    recorded, step = RecordedTraining(one, adam(one)), ordinary(other, adam(other))
     for batch in batches(SIZES):
-        assert captured(batch).item() == pytest.approx(step(batch).item(), rel=1e-11)
+        assert recorded(batch).item() == pytest.approx(step(batch).item(), rel=1e-11)
         same_weights(one, other, 1e-10)
-    assert captured.recordings < len(SIZES)
+    assert recorded.recordings < len(SIZES)
 
 
 @pytest.mark.parametrize("options", [{"rho": 0.0}, {"forces": False}, {"rho_stress": 30.0}], ids=str)
 def test_other_losses(make_model: MakeModel, options: dict[str, Any]) -> None:
     one, other = twins(make_model(cutoff=2.5), **options)
-    captured, step = CapturedTraining(one, adam(one)), ordinary(other, adam(other))
+    recorded, step = RecordedTraining(one, adam(one)), ordinary(other, adam(other))
     for crystal in (True, False, True):
         for batch in batches([[4, 3], [5, 3, 3]], crystal=crystal):
-            assert captured(batch).item() == pytest.approx(step(batch).item(), rel=1e-11)
+            assert recorded(batch).item() == pytest.approx(step(batch).item(), rel=1e-11)
             same_weights(one, other, 1e-10)
 
 
 def test_in_float32_with_graphs_made_before(make_model: MakeModel) -> None:
     """Edges that are given have no pairs; energies stay float64."""
     one, other = twins(make_model(cutoff=3.0).float())
-    captured, step = CapturedTraining(one, torch.optim.SGD(one.parameters(), lr=1e-3)), None
+    recorded, step = RecordedTraining(one, torch.optim.SGD(one.parameters(), lr=1e-3)), None
     step = ordinary(other, torch.optim.SGD(other.parameters(), lr=1e-3))
     graph = RadiusGraph(3.0)
     for sizes in SIZES:
         batch = Batch.from_data_list([graph(structure(atoms, torch.float32)) for atoms in sizes])
         assert padded(one, batch).edge_pair is None
-        assert captured(batch).item() == pytest.approx(step(batch).item(), rel=1e-5)
+        assert recorded(batch).item() == pytest.approx(step(batch).item(), rel=1e-5)
         same_weights(one, other, 1e-5)
 
 
@@ -116,31 +116,31 @@ def test_tables_are_those_of_all_distances(make_model: MakeModel) -> None:
     """Not those of a batch, so gradients agree to the accuracy of tables."""
     one, other = twins(make_model(cutoff=3.0, filters="table"))
     batch = batches([[6, 7, 8]])[0]
-    CapturedTraining(one, torch.optim.SGD(one.parameters(), lr=0.0))(batch)
+    RecordedTraining(one, torch.optim.SGD(one.parameters(), lr=0.0))(batch)
     ordinary(other, torch.optim.SGD(other.parameters(), lr=0.0))(batch)
     same_weights(one, other, 1e-4)
 
 
 def test_another_model(scramble: Callable[[nn.Module], nn.Module]) -> None:
     one, other = twins(scramble(DTNN(8, cutoff=3.0).double()))
-    captured, step = CapturedTraining(one, adam(one)), ordinary(other, adam(other))
+    recorded, step = RecordedTraining(one, adam(one)), ordinary(other, adam(other))
     for batch in batches(SIZES[:3]):
-        assert captured(batch).item() == pytest.approx(step(batch).item(), rel=1e-11)
+        assert recorded(batch).item() == pytest.approx(step(batch).item(), rel=1e-11)
         same_weights(one, other, 1e-10)
 
 
 def test_labels_that_are_not_known(make_model: MakeModel) -> None:
     one, other = twins(make_model(cutoff=3.0))
-    captured, step, batch = CapturedTraining(one, adam(one)), ordinary(other, adam(other)), batches([[3, 4]])[0]
+    recorded, step, batch = RecordedTraining(one, adam(one)), ordinary(other, adam(other)), batches([[3, 4]])[0]
     batch.energy[1], batch.forces[2] = torch.nan, torch.nan
-    assert captured(batch).item() == pytest.approx(step(batch).item(), rel=1e-11)
+    assert recorded(batch).item() == pytest.approx(step(batch).item(), rel=1e-11)
     same_weights(one, other, 1e-10)
 
 
 def test_what_fills_up_has_no_effect_whatever_it_is(make_model: MakeModel) -> None:
     task = PotentialTask(make_model(cutoff=3.0, cutoff_function=None, normalization="mean"))
-    captured, batch = CapturedTraining(task, torch.optim.SGD(task.parameters(), lr=0.0)), batches([[3, 7, 4]])[0]
-    expected, gradients = captured(batch), [one.grad for one in task.parameters()]
+    recorded, batch = RecordedTraining(task, torch.optim.SGD(task.parameters(), lr=0.0)), batches([[3, 7, 4]])[0]
+    expected, gradients = recorded(batch), [one.grad for one in task.parameters()]
     filled = padded(task, batch)
     atoms, pairs = batch.num_nodes, len(task.model.edges(batch.z, batch.pos, batch.batch, 3).edge_vec)
     assert filled.z.numel() > atoms + 1
@@ -149,7 +149,7 @@ def test_what_fills_up_has_no_effect_whatever_it_is(make_model: MakeModel) -> No
     filled.pair_index[:, pairs:] = atoms
     both = len(filled.edge_vec)
     filled.edge_index[:, pairs:both], filled.edge_index[:, both + pairs :] = atoms + 1, atoms
-    assert torch.equal(_step(task, captured.optimizer, filled), expected)
+    assert torch.equal(_step(task, recorded.optimizer, filled), expected)
     for parameter, gradient in zip(task.parameters(), gradients, strict=True):
         if gradient is not None:
             torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-14)
@@ -157,17 +157,17 @@ def test_what_fills_up_has_no_effect_whatever_it_is(make_model: MakeModel) -> No
 
 def test_shapes_are_kept_and_forgotten(make_model: MakeModel) -> None:
     task = PotentialTask(make_model(cutoff=2.0))
-    captured = CapturedTraining(task, adam(task), max_shapes=2)
+    recorded = RecordedTraining(task, adam(task), max_shapes=2)
     small, other, large = batches([[3, 4], [4, 3], [40, 40]])
     for batch, recordings in ((small, 1), (other, 1), (large, 2), (small, 2)):
-        captured(batch)
-        assert captured.recordings == recordings
-    captured(batches([[200]])[0])  # the large one is forgotten, it was used before the small one
-    captured(small)
-    assert captured.recordings == 3
-    captured(large)
-    assert captured.recordings == 4
-    assert len(captured._buckets) == 2
+        recorded(batch)
+        assert recorded.recordings == recordings
+    recorded(batches([[200]])[0])  # the large one is forgotten, it was used before the small one
+    recorded(small)
+    assert recorded.recordings == 3
+    recorded(large)
+    assert recorded.recordings == 4
+    assert len(recorded._buckets) == 2
 
 
 number = st.integers(0, 5000)
@@ -212,9 +212,9 @@ def test_recorded_steps(make_model: MakeModel, stage: Any, variant: str) -> None
     """Two shapes in turns: each is recorded once, and every step counts exactly once."""
     options = {"filters": "table"} if variant == "tables" else VARIANTS.get(variant, {})
     one, other = twins(make_model(cutoff=2.5, **options), rho_stress=10.0 if variant == "stress" else 0.0)
-    captured, step = CapturedTraining(one, adam(one)), ordinary(other, adam(other))
+    recorded, step = RecordedTraining(one, adam(one)), ordinary(other, adam(other))
     if variant == "tables":
-        plain, plain_adam = CapturedTraining(other, adam(other)), None
+        plain, plain_adam = RecordedTraining(other, adam(other)), None
         del plain_adam
 
         def step(batch: Data) -> Tensor:
@@ -226,25 +226,25 @@ def test_recorded_steps(make_model: MakeModel, stage: Any, variant: str) -> None
         for batch in shapes:
             batch.forces = torch.randn_like(batch.forces)
             batch.pos = batch.pos + 1e-3 * torch.randn_like(batch.pos)
-            assert captured(batch).item() == pytest.approx(step(batch).item(), rel=1e-9)
+            assert recorded(batch).item() == pytest.approx(step(batch).item(), rel=1e-9)
     for left, right in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
-    assert len(stage.tapes) == captured.recordings == 2
-    assert sum(tape.played for tape in stage.tapes) == 12 - 3 * captured.recordings
+    assert len(stage.tapes) == recorded.recordings == 2
+    assert sum(tape.played for tape in stage.tapes) == 12 - 3 * recorded.recordings
     assert not any(tape.constants for tape in stage.tapes) or variant == "tables"
     one.model.interactions[0] = copy.deepcopy(one.model.interactions[0])
-    captured(batch)
-    assert len(captured._buckets) == 1  # recordings of the old layer are gone
+    recorded(batch)
+    assert len(recorded._buckets) == 1  # recordings of the old layer are gone
 
 
 def test_a_copy_trains_its_own_weights(make_model: MakeModel) -> None:
     task, (batch,) = PotentialTask(make_model(cutoff=3.0)), batches([[3, 7]])
-    captured = CapturedTraining(task, adam(task))
-    captured(batch)
-    copied = copy.deepcopy(captured)
+    recorded = RecordedTraining(task, adam(task))
+    recorded(batch)
+    copied = copy.deepcopy(recorded)
     before, expected = [one.clone() for one in task.parameters()], copied(batch)
     assert all(map(torch.equal, before, task.parameters()))
-    assert torch.equal(captured(batch), expected)
+    assert torch.equal(recorded(batch), expected)
     same_weights(task, copied.task, 0.0)
 
 
@@ -268,14 +268,14 @@ def test_another_state_of_the_optimizer(make_model: MakeModel, stage: Any) -> No
     """A run that goes back to an earlier state of weights and optimizer takes the same steps again."""
     task, (batch,) = PotentialTask(make_model(cutoff=3.0)), batches([[3, 7]])
     optimizer = adam(task)
-    captured = CapturedTraining(task, optimizer)
+    recorded = RecordedTraining(task, optimizer)
     for _ in range(5):
-        captured(batch)
+        recorded(batch)
     weights, state = copy.deepcopy(task.state_dict()), copy.deepcopy(optimizer.state_dict())
-    first = [captured(batch).item() for _ in range(6)]
+    first = [recorded(batch).item() for _ in range(6)]
     task.load_state_dict(weights)  # in place
     optimizer.load_state_dict(state)  # not
-    assert [captured(batch).item() for _ in range(6)] == pytest.approx(first, rel=1e-11)
+    assert [recorded(batch).item() for _ in range(6)] == pytest.approx(first, rel=1e-11)
     assert len(stage.tapes) == 2
 
 
@@ -292,39 +292,39 @@ def test_optimizers_for_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     parameter.sum().backward()
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5**step)
     optimizer.step()
-    capturable = Capturable(optimizer, device)
+    recordable = RecordableOptimizer(optimizer, device)
     (group,) = optimizer.param_groups
     rate = group["lr"]
     assert group["capturable"]
     assert torch.is_tensor(optimizer.state[parameter]["step"])
     schedule.step()
     assert float(rate) == pytest.approx(5e-4)
-    capturable.remember()
+    recordable.remember()
     group["lr"] = 0.25
-    assert capturable.prepare()
+    assert recordable.prepare()
     assert group["lr"] is rate
     assert float(rate) == 0.25
     optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    assert not capturable.prepare()
+    assert not recordable.prepare()
     assert optimizer.param_groups[0]["lr"] is rate
     with pytest.raises(ValueError, match="SGD cannot be recorded on a GPU; expected an optimizer with the argument"):
-        Capturable(torch.optim.SGD([parameter], lr=0.1), device)
+        RecordableOptimizer(torch.optim.SGD([parameter], lr=0.1), device)
 
 
 def test_bad_input(make_model: MakeModel) -> None:
     task = PotentialTask(make_model())
     optimizer, (batch,) = adam(task), batches([[3, 4]])
     with pytest.raises(TypeError, match="`task` must be a PotentialTask, got PropertyTask"):
-        CapturedTraining(PropertyTask(task.model, "energy"), optimizer)  # type: ignore[arg-type]
+        RecordedTraining(PropertyTask(task.model, "energy"), optimizer)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="EnnS2S cannot be recorded"):
-        CapturedTraining(PotentialTask(EnnS2S()), optimizer)
+        RecordedTraining(PotentialTask(EnnS2S()), optimizer)
     with pytest.raises(ValueError, match="`max_shapes` must be an integer of at least 1, got 0"):
-        CapturedTraining(task, optimizer, max_shapes=0)
-    captured = CapturedTraining(task, optimizer)
+        RecordedTraining(task, optimizer, max_shapes=0)
+    recorded = RecordedTraining(task, optimizer)
     with pytest.raises(ValueError, match="`data` must be on the device of the model, cpu, got meta; move it"):
-        captured(batch.clone().to("meta"))
+        recorded(batch.clone().to("meta"))
     with pytest.raises(TypeError, match="`pos` is torch.float32, the model torch.float64"):
-        captured(batches([[3]], dtype=torch.float32)[0])
+        recorded(batches([[3]], dtype=torch.float32)[0])
     for name, value, message in (
         ("forces", batch.forces[:-1], r"`forces` of the data must have shape \[7, 3\], got \[6, 3\]"),
         ("forces", None, "the data have no `forces` to learn"),
@@ -334,8 +334,8 @@ def test_bad_input(make_model: MakeModel) -> None:
         bad = batch.clone()
         bad[name] = value
         with pytest.raises(ValueError, match=message):
-            captured(bad)
-    assert captured(batch).isfinite()
+            recorded(bad)
+    assert recorded(batch).isfinite()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -343,12 +343,12 @@ def test_bad_input(make_model: MakeModel) -> None:
 def test_on_a_gpu(make_model: MakeModel, variant: str) -> None:
     options = {"filters": "table"} if variant == "tables" else VARIANTS[variant]
     one, other = (task.cuda() for task in twins(make_model(cutoff=3.0, **options)))
-    captured, step = CapturedTraining(one, adam(one)), ordinary(other, adam(other))
+    recorded, step = RecordedTraining(one, adam(one)), ordinary(other, adam(other))
     limit = 1e-4 if variant == "tables" else 1e-8  # sums of atomic additions come in any order
     for _ in range(6):
         for batch in batches([[3, 7, 4], [30, 20]]):
             moved = batch.cuda()
-            assert captured(moved).item() == pytest.approx(step(moved).item(), rel=limit)
+            assert recorded(moved).item() == pytest.approx(step(moved).item(), rel=limit)
     for left, right in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=limit)
-    assert all(bucket.replay.recorded for bucket in captured._buckets.values())
+    assert all(bucket.replay.recorded for bucket in recorded._buckets.values())
