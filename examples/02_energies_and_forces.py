@@ -13,7 +13,7 @@ import torch
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet
-from pyg_schnet.models.convert import to_pyg
+from pyg_schnet.convert import to_pyg
 
 WATER = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0.12], [0, 0.76, -0.48], [0, -0.76, -0.48]]))
 METHANE = Data(

@@ -1,15 +1,16 @@
 """SchNet as a PyTorch Geometric extension.
 
 The layers compose with any PyG model; :class:`SchNet` is put together from them, :class:`Potential` gives its energies
-and forces. Data are in ``pyg_schnet.datasets``, training in ``pyg_schnet.training``, dynamics in
-``pyg_schnet.simulation``; these rooms are imported when they are first asked for.
+and forces. Data are in ``pyg_schnet.datasets``, weights from and to other packages in ``pyg_schnet.convert``, training
+in ``pyg_schnet.training``, dynamics in ``pyg_schnet.simulation``; these rooms are imported when they are first asked
+for.
 """
 
 import importlib
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pyg_schnet import batching
+from pyg_schnet import batching, former_names
 from pyg_schnet.graph import Graph, radius_graph
 from pyg_schnet.models import Potential, SchNet, load, save
 from pyg_schnet.nn import (
@@ -22,11 +23,12 @@ from pyg_schnet.nn import (
 )
 from pyg_schnet.transforms import whole
 
+former_names.install()
 batching.install()
 whole.install()
 
 if TYPE_CHECKING:
-    from pyg_schnet import analysis, datasets, simulation, training, transforms  # noqa: F401
+    from pyg_schnet import analysis, convert, datasets, simulation, training, transforms  # noqa: F401
 
 __version__ = "0.1.0"
 
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 #: Rooms that are imported when they are first asked for, with the package that they need.
-_ROOMS = {"analysis": "", "datasets": "", "simulation": "", "training": "lightning", "transforms": ""}
+_ROOMS = {"analysis": "", "convert": "", "datasets": "", "simulation": "", "training": "lightning", "transforms": ""}
 
 
 def __getattr__(name: str) -> Any:

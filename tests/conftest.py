@@ -265,7 +265,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream(name="main"))
     monkeypatch.setattr(convolution, "_looped", lambda _: None)  # a tape does not see compiled loops
-    for module in ("pyg_schnet.models.captured", "pyg_schnet.training.captured"):
+    for module in ("pyg_schnet.simulation.recorded", "pyg_schnet.training.recorded"):
         with contextlib.suppress(ImportError):
             imported = importlib.import_module(module)
             monkeypatch.setattr(imported, "Replay", lambda step, _: Replay(step, torch.device("cuda")))

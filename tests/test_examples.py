@@ -149,7 +149,7 @@ def torch_steps(checkpoint):
 def test_recorded_steps_are_measured(tmp_path):
     """The benchmark runs on a CPU, and its ways agree: it gives no times otherwise."""
     pytest.importorskip("rdkit")
-    run("benchmarks/captured.py", "--quick", "--json", "figures.json", cwd=tmp_path)
+    run("benchmarks/recorded.py", "--quick", "--json", "figures.json", cwd=tmp_path)
     rows = json.loads((tmp_path / "figures.json").read_text())["cases"]
     assert [len(row["seconds"]) for row in rows] == [5, 4, 4]
     assert all(difference < 1e-4 for row in rows for difference in row["difference"].values())

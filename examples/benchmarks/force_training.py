@@ -18,7 +18,7 @@ disagree. Crystals are perovskites of 20 atoms, periodic in three directions, wi
 sums as readout and no normalization, which PyG does not have.
 
 There is no compiled PyG here: what torch.compile makes cannot be differentiated twice, as training on forces needs.
-Steps that are recorded as CUDA graphs are measured by ``captured.py``.
+Steps that are recorded as CUDA graphs are measured by ``recorded.py``.
 
 PyG's Gaussians far from a distance are denormal numbers, with which processors compute some ten times slower; ours are
 zero. ``--flush`` tells the processor to take denormal numbers as zero, which helps PyG only. GPUs do not mind them.

@@ -15,7 +15,7 @@ take turns, the median of each counts. Memory is the peak beyond what was held b
 process of its own (Linux), on a GPU of the tensors. Errors are norms of differences relative to norms of the exact
 model in float64, energies and forces; no times are given where results disagree. Of boxes of more than 5000 atoms the
 reference is the frozen model in float64, for lack of memory. One molecule on a GPU is bound by launches; steps that are
-recorded as CUDA graphs are measured by ``captured.py``.
+recorded as CUDA graphs are measured by ``recorded.py``.
 
 PyG's Gaussians far from a distance are denormal numbers, with which processors compute some ten times slower; ours are
 zero. All times are thus given a second time with such numbers taken as zero by the processor, which helps PyG only.

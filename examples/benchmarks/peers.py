@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import ShiftedSoftplus
 
 from pyg_schnet import SchNet
-from pyg_schnet.models.convert import to_pyg, to_schnetpack
+from pyg_schnet.convert import to_pyg, to_schnetpack
 from pyg_schnet.ops import edge_vectors
 
 

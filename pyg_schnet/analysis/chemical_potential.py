@@ -116,7 +116,7 @@ class _Structure:
         if not isinstance(model, AtomisticModel):
             raise TypeError(
                 "`model` must be a SchNet, a DTNN or another AtomisticModel, to have features of the probe, "
-                f"got {type(model).__name__}; pyg_schnet.models.convert takes networks of PyG and SchNetPack over"
+                f"got {type(model).__name__}; pyg_schnet.convert takes networks of PyG and SchNetPack over"
             )
         if not isinstance(data, Data):
             raise TypeError(f"`data` must be a Data with `z` and `pos`, got {type(data).__name__}")

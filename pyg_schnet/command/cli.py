@@ -12,8 +12,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from pyg_schnet.command.data import structures, with_absolute_paths
 from pyg_schnet.command.messages import plain
-from pyg_schnet.command.outcome import facts_of_training, holds_trained, load_trained, write_report
 from pyg_schnet.command.predict import predict_file, predict_part
+from pyg_schnet.command.results import facts_of_training, holds_trained, load_trained, write_report
 from pyg_schnet.files import replacing
 from pyg_schnet.models import load, save
 from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, TrainingTask

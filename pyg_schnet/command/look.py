@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_schnet.models import SchNet, load
-from pyg_schnet.models.convert.pretrained import C20, QM9
+from pyg_schnet.models.published import PUBLISHED
 
 
 def look(
@@ -46,7 +46,7 @@ def look(
 
 
 def _model(name: str, device: str) -> Any:
-    if name in (*C20, *QM9) and not Path(name).exists():
+    if name in PUBLISHED and not Path(name).exists():
         return SchNet.from_pretrained(name).to(device)
     return load(name, device)
 

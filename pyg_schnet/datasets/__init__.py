@@ -1,5 +1,6 @@
 """Datasets, ready for PyG."""
 
+from pyg_schnet import former_names
 from pyg_schnet.datasets.iso17 import ISO17
 from pyg_schnet.datasets.loader import StructureLoader
 from pyg_schnet.datasets.materials_project import MaterialsProject
@@ -27,3 +28,5 @@ __all__ = [
     "random_split",
     "save_split",
 ]
+
+former_names.attach(__name__)

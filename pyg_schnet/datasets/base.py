@@ -19,9 +19,9 @@ from torch_geometric.data.data import BaseData
 from pyg_schnet.batching import completed
 from pyg_schnet.datasets.fingerprint import checksum
 from pyg_schnet.datasets.sequence import cut_out
-from pyg_schnet.datasets.source import RemoteFile, provide, writing
 from pyg_schnet.datasets.summary import one_line, summary
 from pyg_schnet.files import replacing
+from pyg_schnet.files.source import RemoteFile, provide, writing
 
 #: Version of what is stored; files of another one are made again.
 FORMAT = 2

@@ -15,8 +15,8 @@ from torch_geometric.data import Data
 from pyg_schnet.datasets.ase_db import Molecules, is_sqlite, read_molecules
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.bundled import bundled_path
-from pyg_schnet.datasets.source import RemoteFile
 from pyg_schnet.datasets.splits import Split
+from pyg_schnet.files.source import RemoteFile
 
 ARCHIVE = "iso17.tar.gz"
 #: The parts, and how many structures each has upstream.

@@ -14,12 +14,12 @@ from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.datasets.cif import read_cif
 from pyg_schnet.datasets.crystal import Crystal, PartialOccupancyError, from_dict
-from pyg_schnet.datasets.isolation import isolated_or_impossible
 from pyg_schnet.datasets.json_stream import head_and_elements, member
 from pyg_schnet.datasets.materials_project_query import ABOUT, query
 from pyg_schnet.datasets.rounding import rounded_positions
-from pyg_schnet.datasets.source import RemoteFile
 from pyg_schnet.datasets.splits import Split
+from pyg_schnet.datasets.unphysical import isolated_or_impossible
+from pyg_schnet.files.source import RemoteFile
 
 _FIGSHARE = 15087992
 #: The frozen snapshots; the first is the nearest public one to the set of the SchNet paper (69,640 crystals).

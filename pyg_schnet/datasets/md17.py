@@ -17,7 +17,7 @@ from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.datasets.rmd17 import MOLECULES, archive, read_revised, tables_beside
 from pyg_schnet.datasets.rounding import rounded_positions
 from pyg_schnet.datasets.sgdml_npz import read_npz
-from pyg_schnet.datasets.source import RemoteFile
+from pyg_schnet.files.source import RemoteFile
 from pyg_schnet.units import conversion
 
 #: Folders of the files of MD17 and MD22.

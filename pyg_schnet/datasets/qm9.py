@@ -21,7 +21,7 @@ from pyg_schnet.datasets.qm9_records import (
     read_uncharacterized,
 )
 from pyg_schnet.datasets.rounding import rounded_positions
-from pyg_schnet.datasets.source import RemoteFile
+from pyg_schnet.files.source import RemoteFile
 from pyg_schnet.units import HARTREE
 
 ARCHIVE, UNCHARACTERIZED, ATOMREF = "dsgdb9nsd.xyz.tar.bz2", "uncharacterized.txt", "atomref.txt"

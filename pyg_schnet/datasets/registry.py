@@ -8,7 +8,7 @@ from typing import Any
 
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.datasets.md17 import CATALOGUE
-from pyg_schnet.datasets.source import MIRROR_VARIABLE
+from pyg_schnet.files.source import MIRROR_VARIABLE
 
 
 @dataclass(frozen=True)

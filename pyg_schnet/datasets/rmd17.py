@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pyg_schnet.datasets.sgdml_npz import check_frames, read_arrays
-from pyg_schnet.datasets.source import RemoteFile
+from pyg_schnet.files.source import RemoteFile
 
 #: The molecules by their names in the archive.
 MOLECULES = (

@@ -11,11 +11,11 @@ from torch_geometric.data import Data
 
 from pyg_schnet.datasets.ase_files import Read, is_bare, read_structures
 from pyg_schnet.datasets.base import Collated, StructureDataset
+from pyg_schnet.datasets.collate import Frame, Frames
 from pyg_schnet.datasets.crystal import OCCUPANCY_TOLERANCE
 from pyg_schnet.datasets.fields import Field
-from pyg_schnet.datasets.frames import Frame, Frames
-from pyg_schnet.datasets.source import RemoteFile
 from pyg_schnet.datasets.summary import USERS_OWN
+from pyg_schnet.files.source import RemoteFile
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.units import STRESS, conversion
 

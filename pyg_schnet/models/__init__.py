@@ -1,9 +1,9 @@
 """Models: SchNet and what is made of it."""
 
+from pyg_schnet import former_names
 from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models.accuracy import TableAccuracy, table_accuracy
 from pyg_schnet.models.atomistic import AtomisticModel
-from pyg_schnet.models.captured import CapturedPotential
 from pyg_schnet.models.checkpoint import read_header, save
 from pyg_schnet.models.committee import Committee, CommitteePotential
 from pyg_schnet.models.dtnn import DTNN
@@ -18,7 +18,6 @@ TabulatedFilters.network = SchNet
 __all__ = [
     "DTNN",
     "AtomisticModel",
-    "CapturedPotential",
     "Committee",
     "CommitteePotential",
     "EnnS2S",
@@ -31,3 +30,5 @@ __all__ = [
     "save",
     "table_accuracy",
 ]
+
+former_names.attach(__name__)

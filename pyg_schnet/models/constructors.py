@@ -14,16 +14,16 @@ class Published:
 
     @staticmethod
     def from_tensorflow(path: str | Path, **arguments: Any) -> "SchNet":
-        """A network of the authors' TensorFlow code, see :func:`~pyg_schnet.models.convert.from_tensorflow`.
+        """A network of the authors' TensorFlow code, see :func:`~pyg_schnet.convert.from_tensorflow`.
 
         Args:
             path: Its folder, the prefix of a checkpoint, or an ``npz`` file with its variables.
-            **arguments: As in :func:`~pyg_schnet.models.convert.from_tensorflow`, for example ``energy_unit="eV"``.
+            **arguments: As in :func:`~pyg_schnet.convert.from_tensorflow`, for example ``energy_unit="eV"``.
 
         Returns:
             The model in float64 and evaluation mode, energies in the network's own unit: kcal/mol for C20.
         """
-        from pyg_schnet.models.convert import from_tensorflow  # noqa: PLC0415, it imports this file
+        from pyg_schnet.convert import from_tensorflow  # noqa: PLC0415, it imports this file
 
         return from_tensorflow(path, **arguments)
 
@@ -47,15 +47,15 @@ class Published:
 
     @staticmethod
     def from_pretrained(name: str, **arguments: Any) -> "SchNet":
-        """A published, trained model, see :func:`~pyg_schnet.models.convert.from_pretrained`.
+        """A published, trained model, see :func:`~pyg_schnet.convert.from_pretrained`.
 
         Args:
             name: ``"c20-energy"``, ``"c20-force"``, or a property of QM9 such as ``"qm9-U0"``.
-            **arguments: As in :func:`~pyg_schnet.models.convert.from_pretrained`, for example ``source="models"``.
+            **arguments: As in :func:`~pyg_schnet.convert.from_pretrained`, for example ``source="models"``.
 
         Returns:
             The model in evaluation mode.
         """
-        from pyg_schnet.models.convert import from_pretrained  # noqa: PLC0415, it imports this file
+        from pyg_schnet.convert import from_pretrained  # noqa: PLC0415, it imports this file
 
         return from_pretrained(name, **arguments)

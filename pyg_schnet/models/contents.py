@@ -72,9 +72,7 @@ def read_entries(file: BinaryIO, path: Path) -> tuple[dict[str, Any], bytes]:
             raise LookupError
         header = {name: json.loads(value) for name, value in metadata.items()}
     except LookupError:
-        raise ValueError(
-            f"{path} was not written by pyg_schnet.save; convert it first (pyg_schnet.models.convert)"
-        ) from None
+        raise ValueError(f"{path} was not written by pyg_schnet.save; convert it first (pyg_schnet.convert)") from None
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not a readable model file ({error}); write or fetch it again") from None
     version = header.get("format_version")

@@ -144,7 +144,7 @@ def _architecture(name: Any, config: dict[str, Any], file: Path) -> str:
 
 def _what_is(content: Any) -> str:
     """What a file of ``torch.save`` holds instead of a model, and what to do with it."""
-    convert = "pyg_schnet.models.convert"
+    convert = "pyg_schnet.convert"
     if content is None:
         return (
             "it was pickled and names classes, which are not imported; if it is a model of PyG or SchNetPack, read it "

@@ -8,8 +8,8 @@ from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.graph import Edges
 from pyg_schnet.models.arguments import architecture, common
 from pyg_schnet.models.atomistic import AtomisticModel, check_sizes
-from pyg_schnet.models.presets import Presets, preset_arguments
 from pyg_schnet.models.constructors import Published
+from pyg_schnet.models.presets import Presets, preset_arguments
 from pyg_schnet.models.spellings import check_spellings
 from pyg_schnet.nn import InteractionBlock
 from pyg_schnet.nn.activation import activation

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-#: Targets of QM9 in PyG's order, by the names of :func:`~pyg_schnet.models.convert.from_pretrained`.
+#: Targets of QM9 in PyG's order, by the names of :func:`~pyg_schnet.convert.from_pretrained`.
 QM9_TARGETS = ("mu", "alpha", "homo", "lumo", "gap", "r2", "zpve", "U0", "U", "H", "G", "Cv")
 #: A tensor of the state dict of PyG's SchNet and of SchNetPack's, and what converts it.
 _FOREIGN = {"distance_expansion.offset": ("PyG's SchNet", "from_pyg")}
@@ -63,7 +63,7 @@ def check_state(state: Collection[str]) -> None:
         if name in state:
             raise ValueError(
                 f"this is the state dict of {owner}, whose weights have other names; convert it: "
-                f"model = pyg_schnet.models.convert.{function}(state)"
+                f"model = pyg_schnet.convert.{function}(state)"
             )
 
 

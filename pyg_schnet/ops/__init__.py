@@ -1,5 +1,6 @@
 """Pure functions of tensors: activation, cutoff, basis, convolution, derivatives."""
 
+from pyg_schnet import former_names
 from pyg_schnet.ops.activation import shifted_softplus
 from pyg_schnet.ops.cfconv import cfconv
 from pyg_schnet.ops.cutoff import cosine_cutoff, mollifier_cutoff, polynomial_cutoff
@@ -32,3 +33,5 @@ __all__ = [
     "stress_from_virials",
     "virials_from_edges",
 ]
+
+former_names.attach(__name__)

@@ -1,16 +1,26 @@
-"""Dynamics with a trained model; its names are imported when they are asked for, as they need ASE (extra ``md``)."""
+"""Dynamics with a trained model; its names are imported when they are asked for, as most need ASE (extra ``md``)."""
 
 import importlib
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from pyg_schnet import former_names
+
 if TYPE_CHECKING:
     from pyg_schnet.simulation.ase import SchNetCalculator
+    from pyg_schnet.simulation.recorded import RecordedPotential
     from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
 
-__all__ = ["SchNetCalculator", "atoms_to_data", "data_to_atoms"]
+__all__ = ["RecordedPotential", "SchNetCalculator", "atoms_to_data", "data_to_atoms"]
 
-_HOMES = {"SchNetCalculator": "ase", "atoms_to_data": "structures", "data_to_atoms": "structures"}
+_HOMES = {
+    "RecordedPotential": "recorded",
+    "SchNetCalculator": "ase",
+    "atoms_to_data": "structures",
+    "data_to_atoms": "structures",
+}
+#: What is of use without ASE.
+_WITHOUT_ASE = ("RecordedPotential",)
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +30,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *(_HOMES if find_spec("ase") is not None else ())})
+    return sorted({*globals(), *(_HOMES if find_spec("ase") is not None else _WITHOUT_ASE)})
+
+
+former_names.attach(__name__)

@@ -8,14 +8,15 @@ import torch
 from numpy import ndarray
 from torch import Tensor, nn
 
-from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, Potential, SchNet, load
-from pyg_schnet.models.captured import recordable
-from pyg_schnet.models.convert.pretrained import C20, QM9
+from pyg_schnet.models import Committee, CommitteePotential, Potential, SchNet, load
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.models.inputs import check_volume
+from pyg_schnet.models.recordable import recordable
+from pyg_schnet.models.published import PUBLISHED
 from pyg_schnet.simulation.freezing import frozen_copy
-from pyg_schnet.simulation.place import Place
+from pyg_schnet.simulation.near_origin import NearOrigin
+from pyg_schnet.simulation.recorded import RecordedPotential
 from pyg_schnet.simulation.spreads import SPREADS, keep_in_extxyz
 from pyg_schnet.simulation.stepping import SteppedPotential
 from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
@@ -28,9 +29,6 @@ try:
     from ase.stress import full_3x3_to_voigt_6_stress
 except ImportError as error:
     raise ImportError('the calculator needs ASE; install it with pip install "pyg_schnet[md]"') from error
-
-#: Names of published models.
-PUBLISHED = (*C20, *QM9)
 
 __all__ = ["SPREADS", "SchNetCalculator", "atoms_to_data", "data_to_atoms"]
 
@@ -67,8 +65,8 @@ class SchNetCalculator(Calculator):
             half precision.
         energy_unit: Unit of the model's energies, from which they are converted to eV; ``None`` for what the model or
             its file says (``model.units``), eV if they say nothing.
-        captured: Whether steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small
-            systems in dynamics, see :class:`~pyg_schnet.models.CapturedPotential`.
+        recorded: Whether steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small
+            systems in dynamics, see :class:`~pyg_schnet.simulation.RecordedPotential`.
         frozen: Whether filters are read from tables, see :meth:`~pyg_schnet.SchNet.freeze`; ``None`` for: in float32 on
             a CPU, if the model has filters and steps are not recorded, and if the model is frozen already. In float64
             filters are evaluated, exact to all digits, unless this is true: tables have relative errors of some 1e-10
@@ -105,11 +103,12 @@ class SchNetCalculator(Calculator):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         energy_unit: str | None = None,
-        captured: bool = False,
+        recorded: bool = False,
         frozen: bool | None = None,
         strict: bool = False,
         **kwargs: Any,
     ) -> None:
+        recorded = kwargs.pop("captured", recorded)  # the name it had before
         for argument in kwargs.keys() - {"atoms", "label", "directory", "restart"}:
             raise TypeError(f"SchNetCalculator has no argument {argument!r}; expected device, dtype or energy_unit")
         if dtype not in {None, torch.float32, torch.float64}:
@@ -123,8 +122,8 @@ class SchNetCalculator(Calculator):
         if unit not in ENERGY:
             raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
         self.energy_unit, self.unit_factor = unit, ENERGY[unit]
-        if captured:
-            _check_captured(potential)
+        if recorded:
+            _check_recordable(potential)
             frozen = getattr(bare, "frozen", None) if frozen is None else frozen  # recorded steps are as the model is
         self.potential = _potential_of(frozen_copy(potential.model, device, dtype, frozen)).eval()
         self._has_energies = bare.config["readout"] in {"add", "sum"}
@@ -134,10 +133,10 @@ class SchNetCalculator(Calculator):
         keep_in_extxyz()
         self._stepped = SteppedPotential(self.potential)
         self.device, self.dtype = self._stepped.device, self._stepped.dtype
-        self.captured, self.strict = captured, strict
+        self.recorded, self.strict = recorded, strict
         self._z: tuple[bytes, Tensor] = b"", torch.empty(0, dtype=torch.long)
-        self._place = Place()
-        self._steps: tuple[tuple[Any, ...], CapturedPotential] | None = None
+        self._place = NearOrigin()
+        self._steps: tuple[tuple[Any, ...], RecordedPotential] | None = None
 
     def calculate(
         self,
@@ -224,8 +223,8 @@ class SchNetCalculator(Calculator):
         """Results of one evaluation, in the units of ASE."""
         spanned = _spans_volume(structure)
         # virials cost next to nothing beside the forces, a second evaluation when ASE asks for the stress does
-        if self.captured:
-            out = self._captured(structure, z, spanned)
+        if self.recorded:
+            out = self._recorded(structure, z, spanned)
         else:
             place = structure.positions, structure.cell.array, structure.pbc
             out = self._stepped(z, *place, stress=spanned, virials=spanned)
@@ -244,7 +243,7 @@ class SchNetCalculator(Calculator):
                 results["stress_std"] = full_3x3_to_voigt_6_stress(out["stress_std"][0].cpu().numpy())
         return results
 
-    def _captured(self, structure: Any, z: Tensor, spanned: bool) -> dict[str, Tensor]:
+    def _recorded(self, structure: Any, z: Tensor, spanned: bool) -> dict[str, Tensor]:
         """A step of the same atoms as last time, or the first one of others."""
         cell, pbc = structure.cell.array, structure.pbc
         pos = torch.tensor(self._place(structure.positions, cell, pbc), dtype=self.dtype, device=self.device)
@@ -255,7 +254,7 @@ class SchNetCalculator(Calculator):
         same = structure.numbers.tobytes(), pbc.tobytes(), spanned
         if self._steps is None or self._steps[0] != same:
             model = self.potential.model
-            self._steps = same, CapturedPotential(model, z, **periodic, stress=spanned, virials=spanned)
+            self._steps = same, RecordedPotential(model, z, **periodic, stress=spanned, virials=spanned)
         return self._steps[1](pos, periodic.get("cell"))
 
     def _energies(self, structure: Any, z: Tensor) -> dict[str, ndarray]:
@@ -301,9 +300,9 @@ def _potential_of(model: Any) -> Potential | CommitteePotential:
     return CommitteePotential(model) if isinstance(model, Committee) else Potential(model)
 
 
-def _check_captured(potential: Potential | CommitteePotential) -> None:
+def _check_recordable(potential: Potential | CommitteePotential) -> None:
     if isinstance(potential, CommitteePotential):
-        raise ValueError("the steps of a committee cannot be recorded; leave out captured=True or pass one model")
+        raise ValueError("the steps of a committee cannot be recorded; leave out recorded=True or pass one model")
     recordable(potential)
 
 

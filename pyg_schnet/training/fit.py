@@ -5,8 +5,8 @@ from typing import Any
 
 from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.options import minutes
-from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.result import FitResult
+from pyg_schnet.training.task import TrainingTask
 from pyg_schnet.training.trainer import RunTrainer
 
 

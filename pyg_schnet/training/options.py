@@ -18,8 +18,8 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning_utilities.core.imports import RequirementCache
 
-from pyg_schnet.training.ending import BestCheckpoint, LastCheckpoint, Patience
-from pyg_schnet.training.guard import NonFiniteGuard
+from pyg_schnet.training.end_of_run import BestCheckpoint, LastCheckpoint, Patience
+from pyg_schnet.training.nonfinite import NonFiniteGuard
 from pyg_schnet.training.progress import StepProgress
 from pyg_schnet.training.say import say
 from pyg_schnet.training.storing import WholeCheckpoints

@@ -16,9 +16,9 @@ from pyg_schnet.ops import stress_from_virials
 from pyg_schnet.training.casting import in_dtype_of
 from pyg_schnet.training.loss import LossName, check_loss, energy_forces_loss, known_stress, scalar_loss
 from pyg_schnet.training.overview import Overview, overview
-from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.references import ReferenceRule
 from pyg_schnet.training.schedule import ScheduleName
+from pyg_schnet.training.task import TrainingTask
 from pyg_schnet.training.weights import Weights, weights_of
 from pyg_schnet.units import conversion
 

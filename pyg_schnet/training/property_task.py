@@ -12,9 +12,9 @@ from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel, properties
 from pyg_schnet.training.casting import in_dtype_of
 from pyg_schnet.training.loss import LossName, check_loss, scalar_loss
-from pyg_schnet.training.protocol import TrainingTask
 from pyg_schnet.training.references import ReferenceRule
 from pyg_schnet.training.schedule import ScheduleName
+from pyg_schnet.training.task import TrainingTask
 from pyg_schnet.training.weights import weights_of
 
 

@@ -13,7 +13,7 @@ from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.models import properties, save
 from pyg_schnet.models.checkpoint import check_layers
 from pyg_schnet.training.casting import in_dtype_of
-from pyg_schnet.training.ending import BestCheckpoint, LastStep
+from pyg_schnet.training.end_of_run import BestCheckpoint, LastStep
 
 
 @dataclass(frozen=True)

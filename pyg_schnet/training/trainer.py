@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import Logger
 from pyg_schnet.models import read_header
 from pyg_schnet.training import options
 from pyg_schnet.training.data import SplitDataModule
-from pyg_schnet.training.ending import LastCheckpoint, LastStep, stopping_on_interrupt
-from pyg_schnet.training.guard import NonFiniteGuard, out_of_memory
+from pyg_schnet.training.end_of_run import LastCheckpoint, LastStep, stopping_on_interrupt
+from pyg_schnet.training.nonfinite import NonFiniteGuard, out_of_memory
 from pyg_schnet.training.result import FitResult, finish
 from pyg_schnet.training.say import say
 from pyg_schnet.training.storing import last_state, only_run_in, previous

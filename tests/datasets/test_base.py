@@ -16,7 +16,7 @@ from torch_geometric.loader import DataLoader
 
 from pyg_schnet.datasets import StructureLoader, base
 from pyg_schnet.datasets.base import StructureDataset
-from pyg_schnet.datasets.source import RemoteFile
+from pyg_schnet.files.source import RemoteFile
 
 
 class Numbers(StructureDataset):

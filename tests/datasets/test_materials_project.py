@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch_geometric.loader import DataLoader
 
-from pyg_schnet.datasets import MaterialsProject, isolation, json_stream, materials_project
+from pyg_schnet.datasets import MaterialsProject, json_stream, materials_project, unphysical
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.datasets.crystal import Crystal
-from pyg_schnet.datasets.isolation import isolated_or_impossible
+from pyg_schnet.datasets.unphysical import isolated_or_impossible
 
 EVERYTHING = {"energy_range": None, "isolation_cutoff": None}
 
@@ -141,7 +141,7 @@ def test_isolated_atoms_by_brute_force(cutoff):
         )
         nearest = np.sort(distance, axis=1)[:, 1]  # behind the atom itself
         volume = abs(np.linalg.det(crystal.cell)) / len(crystal.numbers)
-        if nearest.min() < isolation.SAME_PLACE or volume < isolation.LEAST_VOLUME:
+        if nearest.min() < unphysical.SAME_PLACE or volume < unphysical.LEAST_VOLUME:
             assert number in impossible
         else:
             assert (number in isolated) == bool((nearest >= cutoff).any())

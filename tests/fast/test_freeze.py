@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 
 from pyg_schnet import Potential, SchNet, load, save
+from pyg_schnet.convert import from_pyg, to_pyg
 from pyg_schnet.fast import convolution
 from pyg_schnet.models import read_header
 from pyg_schnet.models.contents import checksum
-from pyg_schnet.models.convert import from_pyg, to_pyg
 from pyg_schnet.nn import FilterNetwork
 
 MakeModel = Callable[..., SchNet]

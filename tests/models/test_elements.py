@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, load, save
-from pyg_schnet.models import CapturedPotential, Committee, CommitteePotential, properties, read_header
+from pyg_schnet.models import Committee, CommitteePotential, properties, read_header
 from pyg_schnet.models.elements import (
     TrainingSet,
     UnknownCompositionWarning,
@@ -19,6 +19,7 @@ from pyg_schnet.models.elements import (
     check_elements,
     seen_by,
 )
+from pyg_schnet.simulation import RecordedPotential
 
 WATER, METHANE, AMMONIA = [8, 1, 1], [6, 1, 1, 1, 1], [7, 1, 1, 1]
 #: Molecules of H, C and O, of several compositions.
@@ -97,7 +98,7 @@ def test_strict_refuses_each_time() -> None:
     with pytest.raises(ValueError, match=r"element N \(7\), element F \(9\)"):
         properties(model, structure([9, 7, 1]), strict=True)
     with pytest.raises(ValueError, match="never on element N"):
-        CapturedPotential(model, torch.tensor(AMMONIA), strict=True)
+        RecordedPotential(model, torch.tensor(AMMONIA), strict=True)
     potential(structure(WATER))
 
 

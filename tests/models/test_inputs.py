@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pyg_schnet import Potential, SchNet
-from pyg_schnet.models import DTNN, CapturedPotential, Committee, CommitteePotential, EnnS2S
+from pyg_schnet.models import DTNN, Committee, CommitteePotential, EnnS2S
+from pyg_schnet.simulation import RecordedPotential
 
 KINDS: dict[str, Callable[[SchNet], SchNet]] = {
     "exact": lambda model: model,
@@ -28,7 +29,7 @@ WAYS: dict[str, Callable[[SchNet, Tensor, Tensor], Any]] = {
     ),
     "hessian": lambda model, z, pos: Potential(model).hessian(z, pos),
     "given graph": lambda model, z, pos: Potential(model)(z, pos, edge_index=torch.tensor([[1, 0, 2], [0, 1, 1]])),
-    "captured": lambda model, z, pos: CapturedPotential(model, z)(pos),
+    "recorded": lambda model, z, pos: RecordedPotential(model, z)(pos),
     "committee": lambda model, z, pos: Committee([model, model])(z, pos),
     "nested committee": lambda model, z, pos: CommitteePotential(
         Committee([model, SchNet(8, 8, 1, 8, 9.0, max_z=200)])
@@ -57,7 +58,7 @@ def test_atomic_numbers(kind: str, number: str) -> None:
     values, dtype, error, message = NUMBERS[number]
     model, z = small(kind), torch.tensor(values).to(dtype)
     for way, call in WAYS.items():
-        if kind == "compiled" and way == "captured":
+        if kind == "compiled" and way == "recorded":
             continue  # it computes with ghosts in shapes of its own
         with pytest.raises(error, match=re.escape(message)):
             call(model, z, POS)

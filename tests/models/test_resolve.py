@@ -10,8 +10,8 @@ from torch_geometric.nn.models import SchNet as PyGSchNet
 
 import pyg_schnet
 from pyg_schnet import SchNet, load, save
+from pyg_schnet.convert import to_schnetpack
 from pyg_schnet.models import DTNN, Committee, EnnS2S, read_header
-from pyg_schnet.models.convert import to_schnetpack
 from pyg_schnet.models.elements import TrainingSet
 
 
@@ -123,9 +123,9 @@ def foreign(kind: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "sentence"),
     [
-        ("PyG state", r"a state dict of PyG's SchNet; read it with pyg_schnet\.models\.convert\.from_pyg"),
+        ("PyG state", r"a state dict of PyG's SchNet; read it with pyg_schnet\.convert\.from_pyg"),
         ("PyG model", r"names classes, which are not imported; if it is a model of PyG or SchNetPack, read it with"),
-        ("SchNetPack state", r"a model of SchNetPack; read it with pyg_schnet\.models\.convert\.from_schnetpack"),
+        ("SchNetPack state", r"a model of SchNetPack; read it with pyg_schnet\.convert\.from_schnetpack"),
         ("our state", r"a state dict, which does not tell the architecture; build the model"),
         ("list", r"it holds list; expected a file of pyg_schnet\.save"),
         ("other checkpoint", r"it holds none of our models, but layer\.weight"),

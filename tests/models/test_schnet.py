@@ -14,7 +14,7 @@ from torch_geometric.nn.models import SchNet as PyGSchNet
 from torch_geometric.nn.models.schnet import ShiftedSoftplus as PyGShiftedSoftplus
 
 from pyg_schnet import Potential, SchNet, radius_graph
-from pyg_schnet.models.convert import InteractionGraph, from_pyg
+from pyg_schnet.convert import InteractionGraph, from_pyg
 from pyg_schnet.models.presets import PRESETS
 from pyg_schnet.nn import CosineCutoff, NoCutoff
 

@@ -10,9 +10,9 @@ from torch_geometric.nn.models import SchNet as PyGSchNet
 from torch_geometric.nn.models.schnet import RadiusInteractionGraph
 
 from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet.convert import from_pyg
+from pyg_schnet.convert.pyg import InteractionGraph
 from pyg_schnet.models import DTNN, Committee, EnnS2S
-from pyg_schnet.models.convert import from_pyg
-from pyg_schnet.models.convert.pyg import InteractionGraph
 from pyg_schnet.transforms import RadiusGraph
 
 

@@ -182,9 +182,9 @@ def test_energy_is_conserved(model):
     assert np.ptp(energies) < 0.1 * np.ptp([0, atoms.get_kinetic_energy()])
 
 
-def test_captured_dynamics(model):
+def test_recorded_dynamics(model):
     """Molecule, crystal, crystal with another cell, molecule: the same results, searched anew only where it is due."""
-    captured, ordinary = (SchNetCalculator(model, dtype=torch.float64, captured=yes) for yes in (True, False))
+    recorded, ordinary = (SchNetCalculator(model, dtype=torch.float64, recorded=yes) for yes in (True, False))
     crystal, other = bulk("Fe") * (2, 1, 1), bulk("Fe") * (2, 1, 1)
     other.set_cell(1.02 * other.cell.array, scale_atoms=True)
     slab = fcc111("Cu", (1, 1, 2), vacuum=5.0)
@@ -193,28 +193,28 @@ def test_captured_dynamics(model):
             atoms.rattle(0.01, seed=step)
             for name in ("energy", "forces", "stress") if atoms.cell.rank == 3 else ("energy", "forces"):
                 expected = ordinary.get_property(name, atoms)
-                np.testing.assert_allclose(captured.get_property(name, atoms), expected, rtol=1e-10, atol=1e-12)
-    assert captured._steps[1].rebuilds == 1
+                np.testing.assert_allclose(recorded.get_property(name, atoms), expected, rtol=1e-10, atol=1e-12)
+    assert recorded._steps[1].rebuilds == 1
 
 
-def test_captured_steps_follow_periodic_axes():
+def test_recorded_steps_follow_periodic_axes():
     """Of one cell: the axes alone say that it is another structure."""
     torch.manual_seed(0)
     model = SchNet(8, 8, 2, 20, cutoff=4.0).double()
-    captured, ordinary = SchNetCalculator(model, captured=True), SchNetCalculator(model)
+    recorded, ordinary = SchNetCalculator(model, recorded=True), SchNetCalculator(model)
     atoms, seen = bulk("Cu") * (2, 2, 2), set()
     for pbc in (True, (True, True, False), (True, False, False), False, (False, False, True), True):
         atoms.pbc = pbc
         energy = ordinary.get_potential_energy(atoms)
-        assert captured.get_potential_energy(atoms) == pytest.approx(energy, rel=1e-12)
-        np.testing.assert_allclose(captured.get_forces(atoms), ordinary.get_forces(atoms), rtol=1e-9, atol=1e-12)
+        assert recorded.get_potential_energy(atoms) == pytest.approx(energy, rel=1e-12)
+        np.testing.assert_allclose(recorded.get_forces(atoms), ordinary.get_forces(atoms), rtol=1e-9, atol=1e-12)
         seen.add(round(energy, 9))
     assert len(seen) == 4
 
 
-def test_captured_dynamics_conserve_energy(model):
+def test_recorded_dynamics_conserve_energy(model):
     atoms = molecule("CH3CH2OH")
-    atoms.calc = SchNetCalculator(model.freeze(), dtype=torch.float64, captured=True)
+    atoms.calc = SchNetCalculator(model.freeze(), dtype=torch.float64, recorded=True)
     thermalize_momenta(atoms, temperature_K=50, rng=np.random.default_rng(0))
     dynamics, energies = VelocityVerlet(atoms, 0.25 * units.fs), []
     for _ in range(100):
@@ -224,11 +224,11 @@ def test_captured_dynamics_conserve_energy(model):
     assert atoms.calc._steps[1].rebuilds < 20
 
 
-def test_what_cannot_be_captured(committee):
-    with pytest.raises(ValueError, match="the steps of a committee cannot be recorded; leave out captured=True"):
-        SchNetCalculator(committee, captured=True)
+def test_what_cannot_be_recorded(committee):
+    with pytest.raises(ValueError, match="the steps of a committee cannot be recorded; leave out recorded=True"):
+        SchNetCalculator(committee, recorded=True)
     with pytest.raises(ValueError, match="EnnS2S cannot be recorded"):
-        SchNetCalculator(EnnS2S(), captured=True)
+        SchNetCalculator(EnnS2S(), recorded=True)
 
 
 def test_single_atom(model):

@@ -1,0 +1,240 @@
+"""A potential for step after step of the same atoms, which a GPU plays as one recording."""
+
+import math
+import numbers
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyg_schnet.fast.cuda_graph import Addresses, Replay
+from pyg_schnet.fast.padding import ghosts_for
+from pyg_schnet.graph import check_structures
+from pyg_schnet.graph.lattice import lattice_of
+from pyg_schnet.models.elements import check_elements
+from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
+from pyg_schnet.models.potential import derivatives
+from pyg_schnet.models.recordable import recordable
+from pyg_schnet.models.structures import Structures
+from pyg_schnet.simulation.recorded_pairs import (
+    MovingAtoms,
+    SkinPairs,
+    edges_and_stale,
+    empty_pairs,
+    fill_pairs,
+    moving_atoms,
+    places_for,
+    search_pairs,
+)
+
+
+class _Session(NamedTuple):
+    """What steps of one shape share: tensors that stay where they are, and what is made of them."""
+
+    atoms: MovingAtoms
+    pairs: SkinPairs
+    replay: Replay[dict[str, Tensor]]
+    weights: Addresses
+
+
+class RecordedPotential:
+    r"""Energies and forces of moving atoms, as :class:`~pyg_schnet.Potential` gives them, in steps of fixed shape.
+
+    Small systems are bound by the time in which kernels are launched. On a GPU, everything from positions to forces is
+    therefore recorded once as a CUDA graph and then played again, which is a single launch. Pairs within cutoff + skin
+    are kept in a fixed number of places; which of them are closer than the cutoff, and whether atoms have moved or the
+    cell has changed so far that pairs may be missing (see :mod:`pyg_schnet.simulation.recorded_pairs`), is found out on
+    the device within the step. The host reads this one flag; if it is set, pairs are searched again and the step is
+    repeated, so results are always exact. An atom that is wrapped into the cell has moved. If there are too few places,
+    there are more from then on, and a new recording. On a CPU the same function is called instead.
+
+    Values of weights are read at every step. If layers, parameters or frozen tables are replaced, a GPU plays one step
+    in vain and makes a new recording; options of the model that are no tensors are those of the recording, call
+    :meth:`reset` after changing them. Results cannot be differentiated. ``filters="table"`` makes tables of all
+    distances, as in a compiler, and ``"auto"`` is exact; best is a frozen model.
+
+    Args:
+        model: A model of energies, such as a SchNet or DTNN, or its :class:`~pyg_schnet.Potential`.
+        z: Atomic numbers [N].
+        batch: Structure of each atom [N]; ``None`` for one structure.
+        cell: Lattice vectors as rows in Angstrom [B, 3, 3].
+        pbc: Periodic axes [B, 3].
+        batch_size: Number of structures, needed only if the last ones may be empty.
+        skin: How much farther pairs are kept, in Angstrom; large ones are searched more rarely and cost more between.
+        stress: Whether to return the stress; needs a complete cell.
+        virials: Whether to return the virials of the atoms.
+        strict: Whether to refuse elements that the model was never trained on, see
+            :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
+
+    Attributes:
+        rebuilds: How often pairs have been searched.
+        recordings: How many recordings (on a CPU: shapes) have been needed.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If shapes or values do not fit, or the model cannot be recorded.
+
+    Example:
+        >>> from pyg_schnet import SchNet
+        >>> z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+        >>> potential = RecordedPotential(SchNet.preset("jcp2018").freeze(), z)
+        >>> for step in range(3):
+        ...     out = potential(pos + 0.01 * step)
+        >>> out["energy"].shape, out["forces"].shape, potential.rebuilds
+        (torch.Size([1]), torch.Size([3, 3]), 1)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        z: Tensor,
+        batch: Tensor | None = None,
+        cell: Tensor | None = None,
+        pbc: Tensor | None = None,
+        *,
+        batch_size: int | None = None,
+        skin: float = 0.5,
+        stress: bool = False,
+        virials: bool = False,
+        strict: bool = False,
+    ) -> None:
+        self.model: Any = recordable(model)
+        self.skin, self.stress, self.virials = _checked_skin(skin), stress, virials
+        if not isinstance(z, Tensor):
+            raise TypeError(f"`z` must be a tensor of atomic numbers [N], got {type(z).__name__}")
+        weight = self.model.embedding.weight
+        at_rest = torch.zeros(z.numel(), 3, dtype=weight.dtype, device=weight.device)
+        check_atoms(z, at_rest, self.model.embedding)  # where it is: on the CPU values are seen
+        check_cell(cell, at_rest)
+        self._z, self._like = z.detach().to(weight.device, copy=True), at_rest
+        batch, self._batch_size = check_structures(at_rest, batch, batch_size)
+        lattice_of(cell, pbc, self._batch_size, weight.device)
+        if stress:
+            check_volume(cell)
+        check_elements(self.model, z, strict, batch)
+        self._batch = batch.to(weight.device, copy=True)
+        own = (None if one is None else one.detach().to(weight.device, copy=True) for one in (cell, pbc))
+        self._cell, self._pbc = own
+        self.rebuilds, self.recordings = 0, 0
+        self._session: _Session | None = None
+
+    def __call__(self, pos: Tensor, cell: Tensor | None = None) -> dict[str, Tensor]:
+        """One step.
+
+        Args:
+            pos: Positions in Angstrom [N, 3], on the device and in the dtype of the model.
+            cell: New lattice vectors [B, 3, 3]; ``None`` for the latest.
+
+        Returns:
+            ``energy`` in eV [B] float64, ``forces`` in eV/Angstrom [N, 3] and, if asked for, ``stress`` in
+            eV/Angstrom^3 [B, 3, 3] and ``virials`` in eV [N, 3, 3], as :meth:`pyg_schnet.Potential.forward` gives them,
+            in tensors of their own.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If shapes or values do not fit, or two atoms are at the same place.
+        """
+        self._check(pos, cell)
+        self.model.follow_weights()
+        with torch.inference_mode(False), torch.no_grad():
+            cell = self._cell if cell is None else cell.detach().to(pos.device, copy=True)
+            out = self._played(pos, cell) or self._searched(pos, cell)
+            self._cell = cell
+            return out
+
+    def reset(self) -> None:
+        """Forget pairs and recording; the next step makes new ones."""
+        self._session = None
+
+    @property
+    def places(self) -> int:
+        """Number of places for pairs; 0 before the first step."""
+        return 0 if self._session is None else self._session.pairs.there.numel()
+
+    def _played(self, pos: Tensor, cell: Tensor | None) -> dict[str, Tensor] | None:
+        """A step with the pairs there are; ``None`` if that is not enough."""
+        session = self._session
+        if session is None:
+            return None
+        session.atoms.pos[: pos.size(0)].copy_(pos)
+        if session.atoms.cell is not None and cell is not None:
+            session.atoms.cell[:-1].copy_(cell)
+        out = _own(session.replay())
+        if session.replay.recorded and not session.weights.hold():  # looked up while the device computes
+            self._session = None
+            return None
+        return None if bool(out.pop("stale")) else out  # here alone the host waits
+
+    def _searched(self, pos: Tensor, cell: Tensor | None) -> dict[str, Tensor]:
+        """A step after a new search."""
+        structures = self._batch, self._batch_size, cell, self._pbc
+        index, shift = search_pairs(pos, *structures, self.model.cutoff + self.skin)
+        self.rebuilds += 1
+        session = self._session
+        if session is None or self.places < index.size(1):
+            self._session = session = self._started(pos, cell, index.size(1))
+        fill_pairs(session.pairs, session.atoms, index, shift)
+        out = _own(session.replay())
+        del out["stale"]
+        return out
+
+    def _started(self, pos: Tensor, cell: Tensor | None, pairs: int) -> _Session:
+        """Tensors for so many pairs, and what will be recorded of them."""
+        places = places_for(pairs)
+        atoms = moving_atoms(self._z, self._batch, self._batch_size, pos, cell, self._pbc, ghosts_for(places))
+        held = empty_pairs(atoms, pos.size(0), places)
+        self.recordings += 1
+        step = partial(_step, self.model, atoms, held, self._batch_size, self.skin, self.stress, self.virials)
+        return _Session(atoms, held, Replay(step, pos.device), Addresses(self.model))
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy makes recordings of its own
+        return self.__dict__ | {"_session": None}
+
+    def _check(self, pos: Tensor, cell: Tensor | None) -> None:
+        if not isinstance(pos, Tensor):
+            raise TypeError(f"`pos` must be a tensor [N, 3] in Angstrom, got {type(pos).__name__}")
+        if pos.shape != self._like.shape:
+            raise ValueError(
+                f"`pos` must have shape {list(self._like.shape)}, a row for each atom of `z`, got {list(pos.shape)}; "
+                "other atoms need a RecordedPotential of their own"
+            )
+        weight = self.model.embedding.weight
+        if not pos.device == weight.device == self._like.device or weight.dtype != self._like.dtype:
+            raise ValueError(
+                f"`pos` is on {pos.device}, the model is {weight.dtype} on {weight.device} and was {self._like.dtype} "
+                f"on {self._like.device}; make a new RecordedPotential after moving the model, and move `pos` to it"
+            )
+        check_atoms(self._z, pos, self.model.embedding)
+        check_cell(cell, pos)
+        if cell is not None and (self._cell is None or cell.shape != self._cell.shape):
+            expected = "none, as in the constructor" if self._cell is None else f"shape {list(self._cell.shape)}"
+            raise ValueError(f"`cell` must have {expected}, got {list(cell.shape)}")
+        if cell is not None and self.stress:
+            check_volume(cell)
+
+
+def _step(
+    model: Any, atoms: MovingAtoms, pairs: SkinPairs, batch_size: int, skin: float, stress: bool, virials: bool
+) -> dict[str, Tensor]:
+    """From positions to results; all that happens here may be recorded."""
+    num_atoms = pairs.reference.size(0)
+    edges, stale = edges_and_stale(pairs, atoms, model.cutoff, skin)
+    with torch.enable_grad():
+        structures = Structures(atoms.z, atoms.pos, atoms.batch, batch_size + 1, cell=atoms.cell, edges=edges)
+        out = derivatives(model, structures, stress, virials)
+    sizes = {"energy": batch_size, "forces": num_atoms, "stress": batch_size, "virials": num_atoms}
+    return {name: value[: sizes[name]] for name, value in out.items()} | {"stale": stale}
+
+
+def _own(out: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, which the next step does not overwrite."""
+    return {name: value.clone() for name, value in out.items()}
+
+
+def _checked_skin(skin: float) -> float:
+    if isinstance(skin, bool) or not isinstance(skin, numbers.Real):
+        raise TypeError(f"`skin` must be a number in Angstrom, got {type(skin).__name__}")
+    if not 0 <= skin < math.inf:
+        raise ValueError(f"`skin` must be finite and not negative, got {skin}; 0.3 to 1 Angstrom are usual")
+    return float(skin)
