@@ -17,6 +17,7 @@ from torch import Tensor
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.weights import LocatedWeights
 from pyg_schnet.graph import Edges
+from pyg_schnet.threads import share_out
 
 #: Atoms of a structure above which torch's dense layers, which use all threads, save more than a pass.
 MAX_ATOMS = 256
@@ -95,7 +96,7 @@ def forward_and_backward(
             left = None if kept is None else kept(group, a, b)
             loops.pass_both_ways(given, slopes, network, groups.pairs, mine, a, left, groups.symmetric)
 
-    cpu.share_out(work, groups.number, 1, products_of(network))
+    share_out(work, groups.number, 1, products_of(network))
     return contributions, of_norm
 
 

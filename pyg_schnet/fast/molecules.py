@@ -19,6 +19,7 @@ from pyg_schnet.fast.weights import locate
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.compiled import pairs_of_few
 from pyg_schnet.nn import Reference
+from pyg_schnet.threads import share_out
 
 
 def energies_and_forces(model: Any, structures: Any) -> tuple[Tensor, Tensor] | None:
@@ -51,7 +52,7 @@ def energies_and_forces(model: Any, structures: Any) -> tuple[Tensor, Tensor] | 
     energy, forces = np.zeros(batch_size), torch.zeros_like(pos, requires_grad=False).numpy()
     what = energy, forces, numbers, pos.detach().numpy(), structure, network, pairs, shares_of(model, structure)
     number, products = len(groups[0]) - 1, products_of(network)
-    convolution.cpu_loops().share_out(lambda *part: loops.molecules_both_ways(*what, groups, part), number, 1, products)
+    share_out(lambda *part: loops.molecules_both_ways(*what, groups, part), number, 1, products)
     energy += _references_of(model, numbers, structure, batch_size)
     return torch.from_numpy(energy), torch.from_numpy(forces)
 

@@ -36,6 +36,7 @@ from pyg_schnet.fast.spline import LOOPED
 from pyg_schnet.fast.weights import LocatedWeights, alike, locate, with_knots
 from pyg_schnet.graph import Edges, may_inspect
 from pyg_schnet.ops import gradient, shifted_softplus
+from pyg_schnet.threads import share_out
 
 #: Sums over structures that may be done at the same time, and how many numbers loops take at a time.
 PARTS, ALIGNED = 16, 16
@@ -243,7 +244,7 @@ def _gradients(
                 rest = groups.pairs, mine, a, tape.group(group, a, b), groups.symmetric
                 loops.gradients_of_loss(arrays[part], given, of_slopes, network, places, *rest)
 
-    cpu.share_out(work, number, 1, 4 * products_of(network) * groups.number // number)
+    share_out(work, number, 1, 4 * products_of(network) * groups.number // number)
     found = sums.sum(0).split([math.prod(shape) for shape in shapes])
     wide = (slopes.view(shape) for slopes, shape in zip(found, shapes, strict=True))
     return [of_x, *(one[tuple(map(slice, weight.shape))] for one, weight in zip(wide, weights, strict=True))]

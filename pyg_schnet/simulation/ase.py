@@ -12,8 +12,8 @@ from pyg_schnet.models import Committee, CommitteePotential, Potential, SchNet, 
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.models.inputs import check_volume
-from pyg_schnet.models.recordable import recordable
 from pyg_schnet.models.published import PUBLISHED
+from pyg_schnet.models.recordable import recordable
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.simulation.near_origin import NearOrigin
 from pyg_schnet.simulation.recorded import RecordedPotential

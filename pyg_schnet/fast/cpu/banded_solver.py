@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyg_schnet.compiling import CONTRACT, compiled, inlined
 from pyg_schnet.fast.bspline import DEGREE, SUPPORT
-from pyg_schnet.fast.cpu.convolution import flat
+from pyg_schnet.fast.cpu.arrays import flat
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.vectors import LANES, Lanes, load, pointer, splat, store
 from pyg_schnet.fast.spline import system_rows

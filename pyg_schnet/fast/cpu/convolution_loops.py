@@ -21,8 +21,8 @@ from pyg_schnet.fast.cpu.vectors import LANES, load, splat, store, total
 
 #: Edges whose splines are computed at a time, and features that are summed at a time beside other gradients.
 PIECE, SEGMENT = 256, 64
-Edges = tuple[ndarray, ndarray, ndarray, ndarray]
-Place = tuple[float, float, int]
+EdgeArrays = tuple[ndarray, ndarray, ndarray, ndarray]
+KnotPlace = tuple[float, float, int]
 Features = tuple[int, int, int]
 #: Sixteen numbers, and six times so many; in Python they are nothing.
 Lanes = Any
@@ -31,7 +31,7 @@ _LANES = np.uintp(LANES)
 
 
 @inlined()
-def find(u: ndarray, row: ndarray, d: ndarray, begin: int, count: int, place: Place) -> None:
+def find(u: ndarray, row: ndarray, d: ndarray, begin: int, count: int, place: KnotPlace) -> None:
     """First row of some edges, and their position between two knots."""
     start, inverse, last = place
     for n in range(np.uintp(count)):
@@ -99,8 +99,8 @@ def add_to_nodes(
     y: ndarray,
     x: ndarray,
     c: ndarray,
-    edges: Edges,
-    place: Place,
+    edges: EdgeArrays,
+    place: KnotPlace,
     pieces: ndarray,
     features: Features,
     symmetric: bool,
@@ -131,8 +131,8 @@ def write_edges(
     g: ndarray,
     x: ndarray,
     c: ndarray,
-    edges: Edges,
-    place: Place,
+    edges: EdgeArrays,
+    place: KnotPlace,
     pieces: ndarray,
     size: int,
     limits: tuple[int, int],
@@ -183,8 +183,8 @@ def add_to_table(
     c: ndarray,
     g: ndarray,
     x: ndarray,
-    edges: Edges,
-    place: Place,
+    edges: EdgeArrays,
+    place: KnotPlace,
     pieces: ndarray,
     features: Features,
     symmetric: bool,
@@ -216,8 +216,8 @@ def add_all(
     g: ndarray,
     x: ndarray,
     c: ndarray,
-    edges: Edges,
-    place: Place,
+    edges: EdgeArrays,
+    place: KnotPlace,
     pieces: tuple[ndarray, ndarray],
     features: Features,
     symmetric: bool,

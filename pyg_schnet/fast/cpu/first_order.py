@@ -19,11 +19,10 @@ from numpy import ndarray
 from pyg_schnet.compiling import CONTRACT, compiled, inlined
 from pyg_schnet.fast.bspline import SUPPORT
 from pyg_schnet.fast.cpu.blocks import Last, Layers, Pairs, block_backward, block_forward, output_both_ways
-from pyg_schnet.fast.cpu.convolution_loops import Place, find, splines
+from pyg_schnet.fast.cpu.convolution_loops import KnotPlace, find, splines
 from pyg_schnet.fast.cpu.cutoff import write_cutoff
-from pyg_schnet.fast.cpu.dense import turn
+from pyg_schnet.fast.cpu.dense import ROWS, turn
 from pyg_schnet.fast.cpu.saved import Kept, copy, scratch, up
-from pyg_schnet.fast.cpu.tiles import ROWS
 from pyg_schnet.fast.cpu.vectors import LANES
 
 
@@ -47,7 +46,7 @@ class Network(NamedTuple):
     sizes: tuple[int, int, int, int]
     activation: tuple[float, float]
     cutoff: tuple[int, float, int]
-    table: tuple[Place, ndarray, ndarray]
+    table: tuple[KnotPlace, ndarray, ndarray]
 
 
 def _typed(context: Any, address: Any) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyg_schnet.fast.bspline import SUPPORT, pieces_of
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
-from pyg_schnet.fast.gpu.edge_order import Grid, by_interval, by_node, check, places
+from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, check, places
 
 #: Whether the kernels can run.
 INSTALLED = gpu_loops.INSTALLED
@@ -173,10 +173,10 @@ def gradients(
 # Sizes and splines.
 
 
-def _grid(start: float, spacing: float, c: Tensor) -> Grid:
+def _grid(start: float, spacing: float, c: Tensor) -> KnotGrid:
     if c.size(0) < SUPPORT:
         raise ValueError(f"a table of quintic splines has at least {SUPPORT} rows, got {c.size(0)}")
-    return Grid(float(start), float(spacing), c.size(0))
+    return KnotGrid(float(start), float(spacing), c.size(0))
 
 
 def _tile(tile: Tile, x: Tensor) -> tuple[Tile, int]:

@@ -23,7 +23,7 @@ from pyg_schnet.fast.bspline import SUPPORT
 MOST = 32
 
 
-class Grid(NamedTuple):
+class KnotGrid(NamedTuple):
     """Knots: the first in Angstrom, the distance between two in Angstrom, the number of coefficients."""
 
     start: float
@@ -46,7 +46,7 @@ class Sorted(NamedTuple):
     other: Tensor
 
 
-def places(d: Tensor, grid: Grid) -> Places:
+def places(d: Tensor, grid: KnotGrid) -> Places:
     """Where distances lie between the knots."""
     return _kept(d, ("places", grid), (), lambda: _places(d, grid))
 
@@ -57,7 +57,7 @@ def by_node(d: Tensor, target: Tensor, source: Tensor, targets: int, sources: in
     return _kept(d, name, (target, source), lambda: _by_node(target, source, targets, sources, symmetric))
 
 
-def by_interval(d: Tensor, grid: Grid) -> Sorted:
+def by_interval(d: Tensor, grid: KnotGrid) -> Sorted:
     """The edges with distances between each two knots; those beyond the ends count to the outermost intervals."""
     return _kept(d, ("intervals", grid), (), lambda: _group(places(d, grid).row, None, grid.size - SUPPORT + 1))
 
@@ -67,7 +67,7 @@ def check(d: Tensor, target: Tensor, source: Tensor, targets: int, sources: int)
     _kept(d, ("check", targets, sources), (target, source), lambda: _check(target, source, targets, sources))
 
 
-def _places(d: Tensor, grid: Grid) -> Places:
+def _places(d: Tensor, grid: KnotGrid) -> Places:
     v = d.detach().double().sub(grid.start).mul(1.0 / grid.spacing)
     row = v.nan_to_num().floor().clamp(0, grid.size - SUPPORT)
     return Places(row.int(), (v - row).to(d.dtype))

@@ -11,9 +11,9 @@ from torch import Tensor
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.bspline import spline_weights
 from pyg_schnet.fast.gpu import edge_order as gpu_layout
-from pyg_schnet.fast.gpu.edge_order import Grid, by_interval, by_node, check, forgetting, places
+from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, check, forgetting, places
 
-GRID = Grid(0.9, 0.4, 9)
+GRID = KnotGrid(0.9, 0.4, 9)
 E, N = 20, 5
 
 
@@ -65,7 +65,7 @@ def test_places_are_those_of_splines() -> None:
 def test_float32_distances_keep_their_digits() -> None:
     """In float32 arithmetic the place would be off by 1e-5 of an interval."""
     d = 9.0 + torch.rand(1000)
-    grid = Grid(0.1, 0.02, 600)
+    grid = KnotGrid(0.1, 0.02, 600)
     row, place = places(d, grid)
     expected = (d.double() - grid.start) / grid.spacing - row
     assert float((place - expected).abs().max()) < 1e-7
