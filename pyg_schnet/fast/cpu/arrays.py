@@ -8,7 +8,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from pyg_schnet.fast.bspline import SUPPORT, pieces_of
-from pyg_schnet.fast.cpu.convolution_loops import KnotPlace, first_stray
+from pyg_schnet.fast.cpu.convolution_loops import EdgeArrays, KnotPlace, first_stray
 from pyg_schnet.fast.cpu.vectors import LANES
 
 
