@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,40 @@ def share_out(function: Callable[[int, int], None], number: int, grain: int, wid
         return
     pieces = -(-number // grain)
     limits = [min(number, pieces * k // threads * grain) for k in range(threads + 1)]
-    ranges, failures = iter(list(itertools.pairwise(limits))), list[BaseException]()
+    _run(lambda limit: function(*limit), list(itertools.pairwise(limits)), threads)
+
+
+def each(function: Callable[[Any], Any], items: Sequence[Any], threads: int) -> list[Any]:
+    """Results of a function for all items, in their order.
+
+    Args:
+        function: Takes an item, and lets other threads work meanwhile.
+        items: The items, which threads take one after the other.
+        threads: How many threads.
+
+    Returns:
+        The results.
+    """
+    if threads <= 1 or len(items) <= 1 or getattr(_thread, "busy", False):
+        return [function(item) for item in items]
+    results: list[Any] = [None] * len(items)
+
+    def work(numbered: tuple[int, Any]) -> None:
+        results[numbered[0]] = function(numbered[1])
+
+    _run(work, list(enumerate(items)), min(threads, len(items)))
+    return results
+
+
+def _run(function: Callable[[Any], None], items: Sequence[Any], threads: int) -> None:
+    """Call a function for all items in so many threads; what it raises first is raised here."""
+    waiting, failures = iter(items), list[BaseException]()
 
     def work(_: Any = None) -> None:
         _thread.busy = True
         try:
-            for limit in _taken(ranges):
-                function(*limit)
+            for item in _taken(waiting):
+                function(item)
         except BaseException as failure:
             failures.append(failure)
         finally:
@@ -67,10 +94,10 @@ def share_out(function: Callable[[int, int], None], number: int, grain: int, wid
         raise failures[0]
 
 
-def _taken(ranges: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """One range after the other until there are none: each goes to one thread, because Python runs one at a time."""
-    while (limit := next(ranges, None)) is not None:
-        yield limit
+def _taken(items: Iterator[Any]) -> Iterator[Any]:
+    """One item after the other until there are none: each goes to one thread, because Python runs one at a time."""
+    while (item := next(items, None)) is not None:
+        yield item
 
 
 @functools.cache

@@ -6,8 +6,6 @@ the atoms are cut, changes nothing of the result.
 
 import importlib
 import itertools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch import Tensor
 from pyg_schnet.graph.edges import Graph, same_place
 from pyg_schnet.graph.lattice import Lattice
 from pyg_schnet.graph.search import MARGIN, candidate_pairs
+from pyg_schnet.threads import each
 
 #: Atoms of the largest structure up to which all pairs are looked at, if all structures are open.
 FEW = 512
@@ -104,7 +103,7 @@ def _graph(pos: Tensor, cutoff: float, atoms: tuple[Any, ...], threads: int) -> 
         room = np.empty(NEIGHBORS * int(start[end] - start[begin]), np.int64)
         return loops.find_neighbors(*atoms, begin, end, cutoff, cutoff * MARGIN, degree.numpy(), room)
 
-    found = dict(zip(pieces, _each(search, pieces, threads), strict=True))
+    found = dict(zip(pieces, each(search, pieces, threads), strict=True))
     for _, one, other in found.values():
         if one >= 0:
             raise ValueError(same_place(min(one, other), max(one, other), pos))
@@ -116,11 +115,9 @@ def _graph(pos: Tensor, cutoff: float, atoms: tuple[Any, ...], threads: int) -> 
     def write(piece: tuple[int, int]) -> None:
         loops.write_edges(*atoms, *piece, found.pop(piece)[0], rows, edge_index, edge_shift)
 
-    _each(write, pieces, threads)
+    each(write, pieces, threads)
     limits = itertools.pairwise(num_atoms * k // threads for k in range(threads + 1))
-    matched = _each(
-        lambda part: loops.match_edges(atoms[0], *part, rows, edge_index[0], reverse), list(limits), threads
-    )
+    matched = each(lambda part: loops.match_edges(atoms[0], *part, rows, edge_index[0], reverse), list(limits), threads)
     if not all(matched):
         return None
     return Graph(torch.from_numpy(edge_index), torch.from_numpy(edge_shift), rowptr, torch.from_numpy(reverse))
@@ -142,11 +139,3 @@ def _tensors(pos: Tensor, batch: Tensor, batch_size: int, lattice: Lattice | Non
         return pos, batch, pointer, lattice.cell, lattice.inverse, lattice.height, lattice.pbc
     cell = torch.eye(3, dtype=pos.dtype).repeat(batch_size, 1, 1)
     return pos, batch, pointer, cell, cell, cell.new_ones(batch_size, 3), torch.zeros(batch_size, 3, dtype=torch.bool)
-
-
-def _each(function: Callable[[Any], Any], items: Any, threads: int) -> list[Any]:
-    """Results of a function for all items, in their order."""
-    if threads == 1 or len(items) == 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, items))

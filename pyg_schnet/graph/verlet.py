@@ -20,10 +20,8 @@ from pyg_schnet.graph.edges import (
 )
 from pyg_schnet.graph.lattice import Lattice, lattice_of
 from pyg_schnet.graph.neighbors import check_cutoff
+from pyg_schnet.graph.skin import SEARCH_MARGIN, skin_left
 from pyg_schnet.graph.structure import check_finite, check_sorted, check_structures
-
-#: Pairs are kept up to a distance that much larger than cutoff + skin, so that rounding never loses one.
-MARGIN = 1 + 1e-9
 
 
 @dataclass(frozen=True)
@@ -242,8 +240,8 @@ class VerletList:
     ) -> _Held:
         """Search those structures that need it; arguments are of the same kinds as before."""
         exact = pos.detach().double()
-        jump, displacement = _displacement(held, exact)  # [N, 3], [N] squared
-        moved = ~(displacement <= (self.skin / 2) ** 2)  # NaN too, which the checks below name
+        jump, displacement = _displacement(held, exact)  # [N, 3], [N, 3]
+        moved = ~(skin_left(displacement, self.skin) >= 0)  # NaN too, which the checks below name
         changed = _changed(held, *_own(held.lattice, cell, pbc, pos.device)[1:])  # [B]
         other = moved.new_zeros(()) if batch is None else (batch != held.batch).any()
         flags = torch.stack([other, moved.any(), changed.any(), (jump != held.jump).any()])
@@ -288,7 +286,7 @@ class VerletList:
         )
 
     def _search(self, exact: Tensor, batch: Tensor, batch_size: int, lattice: Lattice | None) -> Graph:
-        reach = (self.cutoff + self.skin) * MARGIN
+        reach = (self.cutoff + self.skin) * SEARCH_MARGIN
         found = find("auto", exact, reach, batch, batch_size, lattice)
         return found if isinstance(found, Graph) else both_directions(*found, exact.size(0))
 
@@ -324,15 +322,15 @@ def _changed(held: _Held, cell: Tensor | None, pbc: Tensor | None) -> Tensor:
 
 
 def _displacement(held: _Held, exact: Tensor) -> tuple[Tensor, Tensor]:
-    """Cells by which each atom was wrapped since its structure was built [N, 3], and its squared displacement [N]."""
+    """Cells by which each atom was wrapped since its structure was built, and its displacement, both [N, 3]."""
     displacement = exact - held.reference
     if held.lattice is None:
-        return held.jump, displacement.square().sum(dim=1)
+        return held.jump, displacement
     lattice, batch = held.lattice, held.batch
     turns = torch.einsum("nk,nkl->nl", displacement, lattice.inverse[batch]).round()
     turns = torch.where(lattice.pbc[batch], turns, 0.0)
     displacement = displacement - torch.einsum("nk,nkl->nl", turns, lattice.cell[batch])
-    return turns.long(), displacement.square().sum(dim=1)
+    return turns.long(), displacement
 
 
 def _jumped(held: _Held, jump: Tensor) -> _Held:

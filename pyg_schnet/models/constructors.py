@@ -1,19 +1,15 @@
 """Ways to models that somebody has trained and published."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from pyg_schnet.models.spellings import pretrained_name
-
-if TYPE_CHECKING:
-    from pyg_schnet.models.schnet import SchNet
-
 
 class Published:
     """Constructors of :class:`~pyg_schnet.SchNet` with published weights."""
 
     @staticmethod
-    def from_tensorflow(path: str | Path, **arguments: Any) -> "SchNet":
+    def from_tensorflow(path: str | Path, **arguments: Any) -> Any:
         """A network of the authors' TensorFlow code, see :func:`~pyg_schnet.convert.from_tensorflow`.
 
         Args:
@@ -23,7 +19,7 @@ class Published:
         Returns:
             The model in float64 and evaluation mode, energies in the network's own unit: kcal/mol for C20.
         """
-        from pyg_schnet.convert import from_tensorflow  # noqa: PLC0415, it imports this file
+        from pyg_schnet.convert import from_tensorflow  # noqa: PLC0415, it imports models
 
         return from_tensorflow(path, **arguments)
 
@@ -46,7 +42,7 @@ class Published:
         )
 
     @staticmethod
-    def from_pretrained(name: str, **arguments: Any) -> "SchNet":
+    def from_pretrained(name: str, **arguments: Any) -> Any:
         """A published, trained model, see :func:`~pyg_schnet.convert.from_pretrained`.
 
         Args:
@@ -56,6 +52,6 @@ class Published:
         Returns:
             The model in evaluation mode.
         """
-        from pyg_schnet.convert import from_pretrained  # noqa: PLC0415, it imports this file
+        from pyg_schnet.convert import from_pretrained  # noqa: PLC0415, it imports models
 
         return from_pretrained(name, **arguments)

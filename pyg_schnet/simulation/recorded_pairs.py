@@ -1,15 +1,4 @@
-r"""Pairs of moving atoms in places of fixed number, and on their device the answer whether they are still all there.
-
-All pairs within :math:`R = r_c + r_{skin}` of where atoms were, :math:`r^0`, with lattice vectors :math:`L^0`, are
-kept. Since then the cell was strained, and atoms moved beside:
-
-.. math:: L = L^0 (1 + \varepsilon), \quad r_i = r_i^0 (1 + \varepsilon) + u_i \quad\Rightarrow\quad
-    d_{ij} \ge d_{ij}^0 (1 - \|\varepsilon\|) - |u_i| - |u_j|
-
-so no other pair is closer than the cutoff as long as :math:`2 |u_i| + R\, \|\varepsilon\| \le r_{skin}` for all atoms
-of a structure, with the Frobenius norm of the strain. This is Verlet's rule, Phys. Rev. 159, 98 (1967), for cells that
-change.
-"""
+"""Pairs of moving atoms in places of fixed number, and on their device the answer whether they are still all there."""
 
 from typing import NamedTuple
 
@@ -20,11 +9,9 @@ from pyg_schnet.fast.padding import ghost_ends, ghosts_for, room_for, with_ghost
 from pyg_schnet.graph import Edges, neighbor_pairs, within_cutoff
 from pyg_schnet.graph.edges import SAME_PLACE
 from pyg_schnet.graph.lattice import lattice_of
+from pyg_schnet.graph.skin import SEARCH_MARGIN, skin_left
 from pyg_schnet.graph.structure import check_finite
 from pyg_schnet.ops import edge_vectors
-
-#: Pairs are searched up to a distance that much larger than cutoff + skin, so that rounding never loses one.
-SEARCH_MARGIN = 1 + 1e-9
 
 
 class MovingAtoms(NamedTuple):
@@ -216,7 +203,7 @@ def _slack(pairs: SkinPairs, atoms: MovingAtoms, lattice: Tensor | None, cutoff:
     num_atoms = pairs.reference.size(0)
     displacement = atoms.pos[:num_atoms].double() - pairs.reference  # [N, 3]
     if lattice is None or pairs.lattice is None or pairs.inverse is None:
-        return skin - 2 * displacement.norm(dim=1)
+        return skin_left(displacement, skin)
     strain = (pairs.inverse @ (lattice.double() - pairs.lattice)).index_select(0, atoms.batch[:num_atoms])  # [N, 3, 3]
     displacement = displacement - (pairs.reference.unsqueeze(2) * strain).sum(1)
-    return skin - 2 * displacement.norm(dim=1) - (cutoff + skin) * SEARCH_MARGIN * strain.flatten(1).norm(dim=1)
+    return skin_left(displacement, skin, cutoff + skin, strain)

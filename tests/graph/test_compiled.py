@@ -196,7 +196,7 @@ def test_without_a_folder_to_write_to() -> None:
 
     names: dict[str, Callable[[int], int]] = {}
     exec("def double(x):\n    return 2 * x", names)
-    double = numba_bins.compiled(names["double"])
+    double = numba_bins.compiled()(names["double"])
     assert double(21) == 42
     assert type(double._cache).__name__ == "NullCache"
     assert type(numba_bins.make_grid._cache).__name__ == "FunctionCache"
