@@ -117,8 +117,8 @@ class NonFiniteGuard(Callback):
     @staticmethod
     def _report(trainer: Trainer, what: str, position: RunPosition) -> None:
         raise FloatingPointError(
-            f"the {what} is not finite at step {position.step}, of {_named(trainer, position)}; look at these structures "
-            f"and labels, or lower the learning rate or clip gradients{_way_back(trainer)}"
+            f"the {what} is not finite at step {position.step}, of {_named(trainer, position)}; look at these "
+            f"structures and labels, or lower the learning rate or clip gradients{_way_back(trainer)}"
         )
 
 
