@@ -73,6 +73,7 @@ def error_summary(predictions: Predictions, energy_unit: str = "kcal/mol") -> di
         ``energy_mae``, ``energy_rmse``, ``forces_mae`` and ``forces_rmse``.
 
     Example:
+        >>> import numpy as np
         >>> one, zero = np.ones(1), np.zeros((1, 3))
         >>> error_summary(Predictions(one, one - 1, zero, zero), "meV")["energy_mae"]
         1000.0
