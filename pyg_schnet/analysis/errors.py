@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from pyg_schnet.analysis.error_figures import draw_parity
-from pyg_schnet.analysis.evaluate import Structures, evaluation_mode, label_like, potential_outputs
+from pyg_schnet.analysis.evaluate import Structures, evaluation_mode, joined, potential_pairs
 from pyg_schnet.analysis.figure import new_figure, save_figure
-from pyg_schnet.analysis.target_errors import TargetErrors
+from pyg_schnet.analysis.target_errors import TargetErrors, mae_and_rmse
 from pyg_schnet.models import AtomisticModel
 from pyg_schnet.units import conversion
 
@@ -47,17 +46,16 @@ def predict(model: AtomisticModel, dataset: Structures, batch_size: int = 100, p
     Raises:
         ValueError: If the dataset is empty or has no energies or forces.
     """
-    parts: dict[str, list[torch.Tensor]] = {"energy": [], "energy_target": [], "forces": [], "forces_target": []}
+    pairs: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {"energy": [], "forces": []}
     with evaluation_mode(model):
-        for batch, out in potential_outputs(model, dataset, batch_size, progress):
-            for name in ("energy", "forces"):
-                if name not in out:
+        for _, found in potential_pairs(model, dataset, batch_size, progress):
+            for name, known in pairs.items():
+                if name not in found:
                     raise ValueError(
                         f"the structures have no `{name}` to compare with; see `evaluate` for other targets"
                     )
-                parts[name].append(out[name])
-                parts[f"{name}_target"].append(label_like(batch, name, out[name]))
-    return Predictions(**{name: torch.cat(tensors).numpy() for name, tensors in parts.items()})
+                known.append(found[name])
+    return Predictions(*joined(pairs["energy"]), *joined(pairs["forces"]))
 
 
 def error_summary(predictions: Predictions, energy_unit: str = "kcal/mol") -> dict[str, float]:
@@ -75,16 +73,16 @@ def error_summary(predictions: Predictions, energy_unit: str = "kcal/mol") -> di
         ``energy_mae``, ``energy_rmse``, ``forces_mae`` and ``forces_rmse``.
 
     Example:
+        >>> import numpy as np
         >>> one, zero = np.ones(1), np.zeros((1, 3))
         >>> error_summary(Predictions(one, one - 1, zero, zero), "meV")["energy_mae"]
         1000.0
     """
     factor = conversion("eV", energy_unit)
-    summary = {}
+    summary: dict[str, float] = {}
     for name in ("energy", "forces"):
         error = (getattr(predictions, name) - getattr(predictions, f"{name}_target")) * factor
-        summary[f"{name}_mae"] = float(np.abs(error).mean())
-        summary[f"{name}_rmse"] = float(np.sqrt(np.square(error).mean()))
+        summary |= {f"{name}_{kind}": value for kind, value in mae_and_rmse(error).items()}
     return summary
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 from torch_geometric.data import Data, Dataset
@@ -89,17 +90,17 @@ def _potential_errors(
 ) -> list[TargetErrors]:
     pairs: dict[str, list[tuple[Tensor, Tensor]]] = {}
     about, factor = _About(), conversion(target_unit(model.units).removesuffix("/atom") or "eV", "eV")
-    for batch, out in potential_outputs(model, dataset, batch_size, progress):
+    for batch, found in potential_pairs(model, dataset, batch_size, progress):
         about.add(batch, factor * _references(model, batch))
-        for name, predicted in out.items():
-            pairs.setdefault(name, []).append((predicted, label_like(batch, name, predicted)))
+        for name, pair in found.items():
+            pairs.setdefault(name, []).append(pair)
     known = [name for name in pairs if any(not bool(true.isnan().all()) for _, true in pairs[name])]
     units = getattr(dataset, "units", {})
     errors = []
     for name in known or pairs:
         unit = POTENTIAL_UNITS[name]
         more = about.of_structures(0) if name == "energy" else about.of_rows(name)
-        errors.append(_joined(name, unit, pairs[name], **more).converted(units.get(name, unit)))
+        errors.append(TargetErrors(name, unit, *joined(pairs[name]), **more).converted(units.get(name, unit)))
     return errors
 
 
@@ -118,7 +119,7 @@ def _property_errors(
             predicted = y[:, column] * _factor(model, target)
             pairs[target.name].append((predicted, target.values(batch).double()))
     return [
-        _joined(target.name, target.unit, pairs[target.name], **about.of_structures(column))
+        TargetErrors(target.name, target.unit, *joined(pairs[target.name]), **about.of_structures(column))
         for column, target in enumerate(found)
     ]
 
@@ -160,10 +161,10 @@ def _references(model: AtomisticModel, batch: Data) -> Tensor:
     return values.cpu().double().expand(batch.num_graphs, -1)
 
 
-def potential_outputs(
+def potential_pairs(
     model: AtomisticModel, dataset: Structures, batch_size: int, progress: bool
-) -> Iterator[tuple[Data, dict[str, Tensor]]]:
-    """Batches of a dataset, each with what a potential says of it.
+) -> Iterator[tuple[Data, dict[str, tuple[Tensor, Tensor]]]]:
+    """Batches of a dataset, each with what a potential says of it and what is true.
 
     Args:
         model: A model of energies, in the unit it knows itself (``model.units``) or in eV; in evaluation mode.
@@ -172,11 +173,11 @@ def potential_outputs(
         progress: Whether to show a progress bar.
 
     Yields:
-        The batch on the CPU and, of the labels it has (for ``stress``: if any is known), predicted ``energy`` [B] in
-        eV, ``forces`` [N, 3] in eV/Angstrom and ``stress`` [B, 3, 3] in eV/Angstrom^3, all float64 on the CPU.
+        The batch on the CPU and, of the labels it has (for ``stress``: if any is known), predicted and true ``energy``
+        [B] in eV, ``forces`` [N, 3] in eV/Angstrom and ``stress`` [B, 3, 3] in eV/Angstrom^3, all float64 on the CPU.
 
     Raises:
-        ValueError: If the dataset is empty or has none of these labels.
+        ValueError: If the dataset is empty or has none of these labels, or one has another shape.
     """
     potential = Potential(model)
     factor = conversion(target_unit(model.units).removesuffix("/atom") or "eV", "eV")
@@ -193,7 +194,8 @@ def potential_outputs(
             names.append("stress")
             check_volume(batch.get("cell"), known)
             out["stress"] = stress_from_virials(out["virials"], moved.cell, moved.batch)
-        yield batch, {name: factor * out[name].detach().cpu().double() for name in names}
+        predicted = {name: factor * out[name].detach().cpu().double() for name in names}
+        yield batch, {name: (value, _label_like(batch, name, value)) for name, value in predicted.items()}
 
 
 def _batches(
@@ -240,20 +242,8 @@ def _check_columns(y: Tensor, names: Sequence[str]) -> None:
         )
 
 
-def label_like(batch: Data, name: str, predicted: Tensor) -> Tensor:
-    """True values of a target in float64, checked to fit what is predicted.
-
-    Args:
-        batch: Structures with the target.
-        name: The target.
-        predicted: What is predicted of them.
-
-    Returns:
-        True values in the shape of ``predicted``.
-
-    Raises:
-        ValueError: If they have another shape.
-    """
+def _label_like(batch: Data, name: str, predicted: Tensor) -> Tensor:
+    """True values of a target in float64, in the shape of what is predicted of them."""
     label = batch[name].double()
     if name == "energy" and label.numel() == predicted.numel():  # [B, 1] is meant as well
         label = label.flatten()
@@ -275,9 +265,17 @@ def _known_stress(batch: Data) -> Tensor | None:
     return known if bool(known.any()) else None
 
 
-def _joined(name: str, unit: str, pairs: list[tuple[Tensor, Tensor]], **about: Any) -> TargetErrors:
+def joined(pairs: list[tuple[Tensor, Tensor]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Predicted and true values of all batches.
+
+    Args:
+        pairs: Those of each batch.
+
+    Returns:
+        Predicted and true values.
+    """
     predicted, true = (torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
-    return TargetErrors(name, unit, predicted, true, **about)
+    return predicted, true
 
 
 def _factor(model: AtomisticModel, target: Target) -> float:

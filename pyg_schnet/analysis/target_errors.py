@@ -91,16 +91,18 @@ class TargetErrors:
         alone = {}
         if self.references is not None:
             alone["mae_of_references"] = float(np.abs(self.references - true).mean())
-        return {
-            "mae": float(absolute.mean()),
-            "rmse": float(np.sqrt(np.square(errors).mean())),
-            "max": float(absolute.max()),
-            "median": float(np.median(absolute)),
-            "bias": float(errors.mean()),
-            "std": float(errors.std()),
-            "mae_of_mean": float(np.abs(true - true.mean()).mean()),
-            "count": errors.size,
-        } | alone
+        return (
+            mae_and_rmse(errors)
+            | {
+                "max": float(absolute.max()),
+                "median": float(np.median(absolute)),
+                "bias": float(errors.mean()),
+                "std": float(errors.std()),
+                "mae_of_mean": float(np.abs(true - true.mean()).mean()),
+                "count": errors.size,
+            }
+            | alone
+        )
 
     def converted(self, unit: str) -> "TargetErrors":
         """The same in another unit.
@@ -152,6 +154,24 @@ class TargetErrors:
         fields = ("predicted", "true", "atoms", "references", "groups")
         rows: dict[str, Any] = {name: getattr(self, name)[chosen] for name in fields if getattr(self, name) is not None}
         return replace(self, left_out=0, **rows)
+
+
+def mae_and_rmse(errors: NDArray[np.float64]) -> dict[str, float]:
+    r"""Mean absolute error and root mean squared error, components counted one by one.
+
+    .. math:: \mathrm{MAE} = \langle |e| \rangle, \quad \mathrm{RMSE} = \langle e^2 \rangle^{1/2}
+
+    Args:
+        errors: Predicted less true values, of any shape.
+
+    Returns:
+        ``mae`` and ``rmse``.
+
+    Example:
+        >>> mae_and_rmse(np.array([3.0, -4.0]))
+        {'mae': 3.5, 'rmse': 3.5355339059327378}
+    """
+    return {"mae": float(np.abs(errors).mean()), "rmse": float(np.sqrt(np.square(errors).mean()))}
 
 
 def unit_factor(source: str, target: str) -> float:

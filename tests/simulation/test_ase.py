@@ -224,6 +224,12 @@ def test_recorded_dynamics_conserve_energy(model):
     assert atoms.calc._steps[1].rebuilds < 20
 
 
+def test_the_former_spelling_of_recorded():
+    model = SchNet(4, 4, 1, 5, cutoff=2.0)
+    assert SchNetCalculator(model, captured=True).recorded
+    assert not SchNetCalculator(model, captured=False).recorded
+
+
 def test_what_cannot_be_recorded(committee):
     with pytest.raises(ValueError, match="the steps of a committee cannot be recorded; leave out recorded=True"):
         SchNetCalculator(committee, recorded=True)
