@@ -10,7 +10,7 @@ import pytest
 
 import pyg_schnet
 
-LEFT = "units = files = compiling = compat = batching < ops = graph < nn < models = transforms = datasets"
+LEFT = "sizes < units = files = compiling = compat = batching < ops = graph < nn < models = transforms = datasets"
 LAW = f"{LEFT} < training = simulation = analysis < command < __main__"
 LEVEL = {room: level for level, rooms in enumerate(LAW.split(" < ")) for room in rooms.split(" = ")}
 ROOT = Path(pyg_schnet.__file__).parent

@@ -13,6 +13,7 @@ from pyg_schnet import Potential, SchNet
 from pyg_schnet.fast import convolution, frozen_molecules
 from pyg_schnet.models import schnet as room
 from pyg_schnet.nn import ShiftedSoftplus
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 MakeModel = Callable[..., SchNet]
@@ -82,7 +83,7 @@ def test_threads_change_nothing(make_model: MakeModel, taken: list[bool], monkey
     potential = Potential(make_model().float().freeze())
     inputs = molecules(torch.float32, 40, 70, 30, 2, 96, 120, 7, 50)
     expected = potential(*inputs)
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for name, value in potential(*inputs).items():

@@ -14,6 +14,7 @@ from pyg_schnet.fast import convolution, frozen_pass
 from pyg_schnet.models import Committee, CommitteePotential
 from pyg_schnet.models import schnet as room
 from pyg_schnet.nn import ShiftedSoftplus
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 MakeModel = Callable[..., SchNet]
@@ -118,7 +119,7 @@ def test_many_structures(
     expected = without_pass(monkeypatch, lambda: potential(z, pos, batch, **graph))
     for name, value in expected.items():
         torch.testing.assert_close(result[name], value, rtol=0, atol=1e-12 * float(value.abs().max()))
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for name, value in potential(z, pos, batch, **graph).items():

@@ -11,6 +11,7 @@ from pyg_schnet import Potential, SchNet, radius_graph
 from pyg_schnet.fast import convolution, frozen_pass, training_pass
 from pyg_schnet.models import Committee, CommitteePotential
 from pyg_schnet.models import schnet as room
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 MakeModel = Callable[..., SchNet]
@@ -117,7 +118,7 @@ def test_equal_to_the_ordinary_network(
 
 
 #: Atoms of structures: of all sizes, alone and some together; and more groups than sums are done in parts.
-SIZES = {
+STRUCTURES = {
     "many sizes": [3, 20, 0, 1, 60, 30, 97, 5, 96, 120, 2, 40, 41, 15, 1],
     "as many groups as parts": [96] * 16,
     "more": [50] * 37,
@@ -125,21 +126,21 @@ SIZES = {
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("sizes", STRUCTURES)
 def test_many_structures(
     sizes: str, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the ordinary network; to the last bit whichever threads do them."""
     model = make_model(cutoff=3.0, filters="table").train()
-    batch = torch.arange(len(SIZES[sizes])).repeat_interleave(torch.tensor(SIZES[sizes]))
+    batch = torch.arange(len(STRUCTURES[sizes])).repeat_interleave(torch.tensor(STRUCTURES[sizes]))
     z, pos = torch.randint(1, 10, (len(batch),)), 4.0 * torch.randn(len(batch), 3, dtype=torch.float64)
 
     def call() -> dict[str, Tensor]:
-        return results(model, lambda: Potential(model)(z, pos, batch, batch_size=len(SIZES[sizes])))
+        return results(model, lambda: Potential(model)(z, pos, batch, batch_size=len(STRUCTURES[sizes])))
 
     result = call()
     assert_same(result, without_pass(monkeypatch, call), 1e-11)
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert all(torch.equal(value, result[name]) for name, value in call().items())

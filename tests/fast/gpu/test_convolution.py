@@ -13,6 +13,7 @@ from pyg_schnet.fast import convolution
 from pyg_schnet.fast.gpu import convolution as gpu
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
 from pyg_schnet.fast.gpu import edge_order as gpu_layout
+from pyg_schnet.sizes import SIZES
 
 NATIVE = torch.cuda.is_available()
 triton = pytest.importorskip(
@@ -199,7 +200,7 @@ def test_poisoned_memory_and_the_same_bits_again(name: str, monkeypatch: pytest.
 
 def test_shares_of_crowded_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments("table", edges=40)
-    monkeypatch.setattr(gpu, "SHARE", 4)
+    monkeypatch.setattr(SIZES, "edges_per_program", 4)
     close(gpu.table(*given), twin("table", given))
 
 
