@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-#: The fewest products of edges and features for which another thread pays, measured in steps of training.
-PRODUCTS_PER_THREAD = 1 << 20
+from pyg_schnet.sizes import SIZES
+
 #: The process whose threads OpenMP knows. One that is forked from it has none of them, which OpenMP does not notice.
 _HOME = os.getpid()
 _thread = threading.local()
@@ -36,7 +36,7 @@ def share_out(function: Callable[[int, int], None], number: int, grain: int, wid
         grain: Items that belong together.
         width: Products of each item.
     """
-    threads = min(torch.get_num_threads(), number * width // PRODUCTS_PER_THREAD, -(-number // grain))
+    threads = min(torch.get_num_threads(), number * width // SIZES.products_per_thread, -(-number // grain))
     if threads <= 1 or getattr(_thread, "busy", False):
         function(0, number)
         return

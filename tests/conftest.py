@@ -20,8 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch_geometric.data import Data
 
-from pyg_schnet import SchNet
-from pyg_schnet.fast import convolution
+from pyg_schnet import SchNet, fast
 from pyg_schnet.fast.cuda_graph import Replay
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
@@ -120,6 +119,38 @@ def rotation() -> Tensor:
     """A random proper rotation [3, 3] float64."""
     q, _ = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)))
     return q * torch.linalg.det(q)
+
+
+@pytest.fixture
+def ways() -> Iterator[list[str]]:
+    """Ways that the test's computations take, one by one, see :func:`pyg_schnet.fast.recorded`."""
+    with fast.recorded() as ways:
+        yield ways
+
+
+@pytest.fixture
+def without_pass() -> Callable[[Callable[[], Any]], Any]:
+    """Function that calls another one, and sees to it that compiled passes are not taken there, nor recorded."""
+
+    def without_pass(call: Callable[[], Any]) -> Any:
+        with fast.without("molecules", "pass"), fast.recorded() as ways:
+            result = call()
+        assert ways
+        assert not {"molecules", "pass"} & set(ways)
+        return result
+
+    return without_pass
+
+
+@pytest.fixture
+def three_structures() -> Callable[[torch.dtype], tuple[Tensor, Tensor, Tensor]]:
+    """Function that makes atomic numbers, positions and structures of eleven atoms; the second structure is empty."""
+
+    def three_structures(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        z = torch.tensor([1, 6, 7, 8]).repeat(3)[:11]
+        return z, 2.5 * torch.randn(11, 3, dtype=dtype), torch.tensor([0] * 5 + [2] * 6)
+
+    return three_structures
 
 
 class Rounding(TorchDispatchMode):
@@ -238,7 +269,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """Steps are recorded and played on the CPU as they would be on a GPU."""
     stage = Stage()
 
@@ -264,9 +295,9 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     for name, stand_in in (("Stream", Stream), ("stream", on), ("CUDAGraph", Tape), ("graph", graph)):
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream(name="main"))
-    monkeypatch.setattr(convolution, "_looped", lambda _: None)  # a tape does not see compiled loops
     for module in ("pyg_schnet.simulation.recorded", "pyg_schnet.training.recorded"):
         with contextlib.suppress(ImportError):
             imported = importlib.import_module(module)
             monkeypatch.setattr(imported, "Replay", lambda step, _: Replay(step, torch.device("cuda")))
-    return stage
+    with fast.without("compiled loops"):  # which a tape does not see
+        yield stage

@@ -9,6 +9,8 @@ import time
 import pytest
 import torch
 
+from pyg_schnet.sizes import SIZES
+
 pytest.importorskip("numba")
 threads = importlib.import_module("pyg_schnet.threads")
 FORK = """
@@ -89,7 +91,7 @@ def test_errors_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_little_work_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     done: list[tuple[int, int]] = []
-    threads.share_out(lambda *limits: done.append(limits), 4, 1, threads.PRODUCTS_PER_THREAD // 8)
+    threads.share_out(lambda *limits: done.append(limits), 4, 1, SIZES.products_per_thread // 8)
     assert done == [(0, 4)]
 
 

@@ -32,9 +32,11 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.compiling import loops_of
+from pyg_schnet.fast import ways
 from pyg_schnet.fast.bspline import FilterTable
 from pyg_schnet.fast.convolution_reference import edges_reference, nodes_reference, table_reference
 from pyg_schnet.fast.gpu.edge_order import forgetting
+from pyg_schnet.fast.plain import is_plain
 
 
 def to_nodes(
@@ -177,25 +179,37 @@ def _check(x: Tensor, other: Tensor, distance: Tensor, weight: Tensor | None, ed
 # The operations, as compilers see them: compiled loops if there are any for the tensors, else the twin.
 
 
-@functools.cache
 def cpu_loops() -> Any:
-    """The compiled loops of :mod:`pyg_schnet.fast.cpu.convolution`, or ``None`` without a Numba that works."""
+    """The compiled loops of :mod:`pyg_schnet.fast.cpu.convolution`, to be asked for before a way is chosen.
+
+    Returns:
+        The module; ``None`` without a Numba that works, and where compiled loops are turned off.
+    """
+    return installed_cpu_loops() if ways.loops_enabled() else None
+
+
+@functools.cache
+def installed_cpu_loops() -> Any:
+    """The same whatever is turned off, for a way that has been chosen, and for its way back."""
     return loops_of("pyg_schnet.fast.cpu.convolution")
 
 
+def gpu_loops() -> Any:
+    """Those of GPUs; ``None`` without a Triton that works, and where compiled loops are turned off."""
+    return _installed_gpu_loops() if ways.loops_enabled() else None
+
+
 @functools.cache
-def _gpu_loops() -> Any:
-    """Those of GPUs, or ``None`` without a Triton that works."""
+def _installed_gpu_loops() -> Any:
     gpu = loops_of("pyg_schnet.fast.gpu.convolution", "triton")
     return gpu if gpu is not None and gpu.INSTALLED else None
 
 
 def _looped(kind: Tensor) -> Any:
     """The compiled loops for such tensors, if any: none for those without values, with which compilers trace."""
-    if type(kind) not in (Tensor, torch.nn.Parameter) or kind.dtype not in (torch.float32, torch.float64):
-        return None
-    loops = {"cpu": cpu_loops, "cuda": _gpu_loops}.get(kind.device.type)
-    return None if loops is None else loops()
+    if is_plain(kind, weight=True):
+        return cpu_loops()
+    return gpu_loops() if is_plain(kind, weight=True, device="cuda") else None
 
 
 def _run(name: str, twin: Callable[..., Tensor], kind: Tensor, arguments: tuple[Any, ...]) -> Tensor:

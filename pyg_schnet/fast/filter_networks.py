@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyg_schnet.compat import has_global_hooks
-from pyg_schnet.fast.spline import LOOPED, interpolate, looped
+from pyg_schnet.fast.plain import LOOPED
+from pyg_schnet.fast.spline import interpolate, looped
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.nn import FilterNetwork, GaussianSmearing, ShiftedSoftplus
 from pyg_schnet.ops import gaussian_basis, shifted_softplus

@@ -17,12 +17,8 @@ from torch import Tensor
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.weights import LocatedWeights
 from pyg_schnet.graph import Edges
+from pyg_schnet.sizes import SIZES
 from pyg_schnet.threads import share_out
-
-#: Atoms of a structure above which torch's dense layers, which use all threads, save more than a pass.
-MAX_ATOMS = 256
-#: Atoms of a group, if structures are smaller: what is kept of them fits the caches of current processors.
-ATOMS_PER_GROUP = 96
 
 
 class StructureGroups(NamedTuple):
@@ -54,9 +50,10 @@ class StructureGroups(NamedTuple):
 
 def group_structures(model: Any, located: LocatedWeights, batch: Tensor, edges: Edges) -> StructureGroups | None:
     """Groups of structures; ``None`` if a pair belongs to two of them."""
-    cpu, structures, vec, atoms = convolution.cpu_loops(), batch.numpy(), edges.edge_vec.detach(), batch.numel()
+    cpu, structures, vec = convolution.installed_cpu_loops(), batch.numpy(), edges.edge_vec.detach()
+    atoms = batch.numel()
     _, _, target, source = cpu.edges_of(vec[:, 0], None, edges.pair_index[1], edges.pair_index[0], atoms, atoms)
-    groups = located.loops.groups_of(structures, target, source, ATOMS_PER_GROUP)
+    groups = located.loops.groups_of(structures, target, source, SIZES.atoms_per_group)
     if len(groups[0]) < 2:
         return None
     pairs, symmetric = (cpu.flat(vec), target, source), edges.edge_pair is not None
@@ -84,7 +81,7 @@ def forward_and_backward(
     Returns:
         Contributions of the atoms [N] float64, and derivatives with respect to the normalisation [N], empty without.
     """
-    cpu, loops = convolution.cpu_loops(), importlib.import_module("pyg_schnet.fast.cpu.first_order")
+    cpu, loops = convolution.installed_cpu_loops(), importlib.import_module("pyg_schnet.fast.cpu.first_order")
     contributions, features, slopes, size = np.empty(len(x)), cpu.flat(x), cpu.flat(slope), x.size(1)
     norms = factors_of(norm, features)
     of_norm = np.zeros_like(norms)
@@ -102,7 +99,7 @@ def forward_and_backward(
 
 def factors_of(norm: Tensor | None, like: ndarray) -> ndarray:
     """Factor of each atom as loops take them [N]; empty for ones."""
-    factors: ndarray = like[:0] if norm is None else convolution.cpu_loops().flat(norm)
+    factors: ndarray = like[:0] if norm is None else convolution.installed_cpu_loops().flat(norm)
     return factors
 
 
@@ -114,7 +111,7 @@ def energies_of(contributions: ndarray, batch: Tensor, batch_size: int) -> Tenso
 def products_of(network: Any) -> int:
     """What a group of atoms costs, in products of a convolution."""
     size, width, *_ = network.sizes
-    return int(ATOMS_PER_GROUP * len(network.blocks) * size * width) // 2
+    return int(SIZES.atoms_per_group * len(network.blocks) * size * width) // 2
 
 
 def shares_of(model: Any, structures: ndarray) -> ndarray:

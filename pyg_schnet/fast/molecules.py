@@ -13,12 +13,13 @@ from numpy import ndarray
 from torch import Tensor
 
 from pyg_schnet.fast import convolution
-from pyg_schnet.fast.groups import ATOMS_PER_GROUP, MAX_ATOMS, products_of, shares_of
-from pyg_schnet.fast.spline import LOOPED
+from pyg_schnet.fast.groups import products_of, shares_of
+from pyg_schnet.fast.plain import is_plain
 from pyg_schnet.fast.weights import locate
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.graph.compiled import pairs_of_few
 from pyg_schnet.nn import Reference
+from pyg_schnet.sizes import SIZES
 from pyg_schnet.threads import share_out
 
 
@@ -44,11 +45,11 @@ def energies_and_forces(model: Any, structures: Any) -> tuple[Tensor, Tensor] | 
     elif batch_size is None:
         batch_size = int(batch[-1]) + 1
     numbers, structure = z.numpy(), batch.numpy()
-    pairs = pairs_of_few(pos, model.cutoff, batch, batch_size, MAX_ATOMS)
+    pairs = pairs_of_few(pos, model.cutoff, batch, batch_size, SIZES.max_atoms)
     if pairs is None or not pairs.size or numbers.min() < 1 or numbers.max() >= located.network.embedding[1]:
         return None
     loops, network = located.loops, located.network
-    groups = loops.groups_of(structure, pairs[0], pairs[1], ATOMS_PER_GROUP)
+    groups = loops.groups_of(structure, pairs[0], pairs[1], SIZES.atoms_per_group)
     energy, forces = np.zeros(batch_size), torch.zeros_like(pos, requires_grad=False).numpy()
     what = energy, forces, numbers, pos.detach().numpy(), structure, network, pairs, shares_of(model, structure)
     number, products = len(groups[0]) - 1, products_of(network)
@@ -85,10 +86,9 @@ def _is_open(structures: Any) -> bool:
 
 def _is_usual(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) -> bool:
     """True for plain tensors of matching kinds and shapes on the CPU; values are looked at later."""
-    if type(pos) is not Tensor or type(z) is not Tensor or not may_inspect(pos) or not may_inspect(z):
+    if not is_plain(pos) or type(z) is not Tensor or not may_inspect(pos) or not may_inspect(z):
         return False
-    kinds = pos.dtype in LOOPED and pos.dtype == model.filter_tables.dtype and z.dtype == torch.long
-    if not kinds or convolution.cpu_loops() is None:
+    if pos.dtype != model.filter_tables.dtype or z.dtype != torch.long or convolution.cpu_loops() is None:
         return False
     if (
         pos.dim() != 2

@@ -24,7 +24,6 @@ from pyg_schnet.fast import convolution
 from pyg_schnet.fast.bspline import FilterTable
 from pyg_schnet.fast.convolution import to_nodes
 from pyg_schnet.fast.groups import (
-    MAX_ATOMS,
     StructureGroups,
     energies_of,
     factors_of,
@@ -32,10 +31,11 @@ from pyg_schnet.fast.groups import (
     group_structures,
     products_of,
 )
-from pyg_schnet.fast.spline import LOOPED
+from pyg_schnet.fast.plain import is_plain
 from pyg_schnet.fast.weights import LocatedWeights, alike, locate, with_knots
 from pyg_schnet.graph import Edges, may_inspect
 from pyg_schnet.ops import gradient, shifted_softplus
+from pyg_schnet.sizes import SIZES
 from pyg_schnet.threads import share_out
 
 #: Sums over structures that may be done at the same time, and how many numbers loops take at a time.
@@ -114,13 +114,11 @@ def _with_new_tables(
 def _suits(model: Any, batch: Tensor, edges: Edges) -> bool:
     """True if structures are small, and all are ordinary numbers on a CPU."""
     vec = edges.edge_vec
-    if not may_inspect(vec) or not may_inspect(batch) or convolution.cpu_loops() is None:
+    if not is_plain(vec) or not may_inspect(vec) or not may_inspect(batch) or convolution.cpu_loops() is None:
         return False
-    if vec.dtype not in LOOPED or vec.dtype != model.embedding.weight.dtype:
+    if vec.dtype != model.embedding.weight.dtype or torch.is_autocast_enabled("cpu"):
         return False
-    if type(vec) is not Tensor or torch.is_autocast_enabled("cpu"):
-        return False
-    return batch.numel() <= MAX_ATOMS or int(np.bincount(batch.numpy()).max()) <= MAX_ATOMS
+    return batch.numel() <= SIZES.max_atoms or int(np.bincount(batch.numpy()).max()) <= SIZES.max_atoms
 
 
 class PassInputs(NamedTuple):
@@ -218,7 +216,7 @@ def _gradients(
 ) -> list[Tensor]:
     """Gradients with respect to first features, weights and tables."""
     x, *weights = inputs
-    cpu, groups, network = convolution.cpu_loops(), what.groups, what.network(tuple(weights))
+    cpu, groups, network = convolution.installed_cpu_loops(), what.groups, what.network(tuple(weights))
     loops = importlib.import_module("pyg_schnet.fast.cpu.second_order")
     shapes = [tuple(map(_up, weight.shape)) for weight in weights]
     begins = np.cumsum([0, *map(math.prod, shapes)])

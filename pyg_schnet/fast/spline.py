@@ -8,13 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_schnet.compat import in_transform, is_batched
 from pyg_schnet.compiling import loops_of
+from pyg_schnet.fast import ways
 from pyg_schnet.fast.bspline import PIECES, SUPPORT, FilterTable
 from pyg_schnet.fast.knots import knots_of
-
-#: Kinds of coefficients that compiled loops write, and of gradients that they read.
-LOOPED = (torch.float32, torch.float64)
+from pyg_schnet.fast.plain import LOOPED, has_numbers, is_plain
 
 
 def filter_table(
@@ -120,9 +118,17 @@ def system_rows(number: int) -> list[list[float]]:
     return rows
 
 
-@functools.cache
 def spline_loops() -> Any:
-    """The compiled loops of :mod:`pyg_schnet.fast.cpu.banded_solver`, or ``None`` without a Numba that works."""
+    """The compiled loops of :mod:`pyg_schnet.fast.cpu.banded_solver`.
+
+    Returns:
+        The module; ``None`` without a Numba that works, and where compiled loops are turned off.
+    """
+    return _installed_loops() if ways.loops_enabled() else None
+
+
+@functools.cache
+def _installed_loops() -> Any:
     return loops_of("pyg_schnet.fast.cpu.banded_solver")
 
 
@@ -135,14 +141,9 @@ def looped(values: Tensor) -> Any:
     Returns:
         None for those without values, with which compilers trace, for those inside of ``torch.func`` and for those with
         forward derivatives, of which loops know nothing; for others than plain float32 and float64 on a CPU; and
-        without Numba.
+        without Numba, or where compiled loops are turned off.
     """
-    plain = type(values) in (Tensor, torch.nn.Parameter) and values.dtype in LOOPED and values.device.type == "cpu"
-    if not plain or torch.compiler.is_compiling() or in_transform():
-        return None
-    if is_batched(values):  # gradients of many at once
-        return None
-    return spline_loops() if torch.autograd.forward_ad.unpack_dual(values).tangent is None else None
+    return spline_loops() if is_plain(values, weight=True) and has_numbers(values) else None
 
 
 def _solved(x: Tensor, transposed: bool, dtype: torch.dtype) -> Tensor:

@@ -10,23 +10,40 @@ from collections.abc import Iterator
 
 import torch
 
-_state = threading.local()
-#: Short ways, see :func:`recorded`.
-WAYS = ("molecules", "pass", "frozen tables", "tables")
+#: Short ways, see :func:`recorded`, and the loops by which sums, splines and passes are computed on CPUs and GPUs.
+WAYS = ("molecules", "pass", "frozen tables", "tables", "compiled loops")
 #: Environment variable that turns all of them off for a whole process when it is ``0``.
 VARIABLE = "PYG_SCHNET_FAST"
+
+
+class _State(threading.local):
+    """What is turned off in a thread, and where it writes down which ways it takes."""
+
+    off: frozenset[str] = frozenset()
+    taken: list[str] | None = None
+
+
+_state = _State()
 
 
 def enabled(way: str) -> bool:
     """True unless a short way is turned off, for a block of code or for the process."""
     if torch.compiler.is_compiling():
         return True
-    return way not in getattr(_state, "off", ()) and os.environ.get(VARIABLE) != "0"
+    return way not in _state.off and os.environ.get(VARIABLE) != "0"
+
+
+def loops_enabled() -> bool:
+    """True unless compiled loops are turned off for a block of code; asked for each operation, so it asks no more."""
+    return "compiled loops" not in _state.off
 
 
 @contextlib.contextmanager
 def without(*names: str) -> Iterator[None]:
     """Inside, such short ways are not taken in this thread; what comes next is.
+
+    Without compiled loops there are no passes either, and all is computed by operations of torch, as on machines that
+    have no Numba. A gradient that is asked for later, outside, may use them.
 
     Args:
         *names: One or several of :data:`WAYS`.
@@ -45,7 +62,7 @@ def without(*names: str) -> Iterator[None]:
     """
     if unknown := set(names) - set(WAYS):
         raise ValueError(f"short ways are {', '.join(map(repr, WAYS))}, got {', '.join(map(repr, sorted(unknown)))}")
-    before: frozenset[str] = getattr(_state, "off", frozenset())
+    before = _state.off
     _state.off = before | set(names)
     try:
         yield
@@ -93,15 +110,16 @@ def recorded() -> Iterator[list[str]]:
         >>> ways
         ['networks']
     """
-    before, _state.taken = getattr(_state, "taken", None), list[str]()
+    before, taken = _state.taken, list[str]()
+    _state.taken = taken
     try:
-        yield _state.taken
+        yield taken
     finally:
         _state.taken = before
 
 
 def note(way: str) -> None:
     """Write a way down, if somebody wants to know."""
-    taken = None if torch.compiler.is_compiling() else getattr(_state, "taken", None)
+    taken = None if torch.compiler.is_compiling() else _state.taken
     if taken is not None:
         taken.append(way)

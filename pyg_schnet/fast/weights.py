@@ -14,9 +14,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from torch import Tensor, nn
 
-from pyg_schnet.compat import is_transformed
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.bspline import FilterTable
+from pyg_schnet.fast.plain import is_plain
 from pyg_schnet.fast.tables import frozen_tables
 from pyg_schnet.fast.unchanged import Callees, Entry, Origin
 from pyg_schnet.nn import (
@@ -154,15 +154,15 @@ def with_tables(network: Any, tables: list[FilterTable]) -> Any:
 def with_knots(network: Any, table: FilterTable) -> Any:
     """The network with the knots of its tables, which are those of this one."""
     (rows, _), start, spacing = table.coefficients.shape, *table[1:]
-    cpu, (size, width, _, half) = convolution.cpu_loops(), network.sizes
+    cpu, (size, width, _, half) = convolution.installed_cpu_loops(), network.sizes
     knots = cpu.place_of(start, spacing, rows), cpu.pieces_at(0, spacing), cpu.pieces_at(1, spacing)
     return network._replace(sizes=(size, width, rows, half), table=knots)
 
 
 def alike(tensors: list[Tensor]) -> bool:
     """Whether all are plain, in one piece and of the kind of the first, in the memory of the CPU."""
-    plain = all(type(one) in (Tensor, nn.Parameter) and not is_transformed(one) for one in tensors)
-    return plain and all(one.is_contiguous() and one.is_cpu and one.dtype == tensors[0].dtype for one in tensors)
+    plain = all(is_plain(one, weight=True) for one in tensors)
+    return plain and all(one.is_contiguous() and one.dtype == tensors[0].dtype for one in tensors)
 
 
 def _held(model: Any, blocks: list[Any]) -> Iterator[Entry]:

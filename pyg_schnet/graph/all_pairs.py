@@ -3,9 +3,6 @@
 import torch
 from torch import Tensor
 
-#: Largest number of pairs that are examined one by one (some 100 MB); beyond it linked cells take over.
-MOST_PAIRS = 1 << 20
-
 
 def num_pairs(batch: Tensor, batch_size: int) -> int:
     """Number of pairs of atoms of the same structure.

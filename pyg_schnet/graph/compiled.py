@@ -16,14 +16,9 @@ from torch import Tensor
 from pyg_schnet.graph.edges import Graph, same_place
 from pyg_schnet.graph.lattice import Lattice
 from pyg_schnet.graph.search import MARGIN, candidate_pairs
+from pyg_schnet.sizes import SIZES
 from pyg_schnet.threads import each
 
-#: Atoms of the largest structure up to which all pairs are looked at, if all structures are open.
-FEW = 512
-#: Atoms that are searched at a time, and the fewest for which another thread pays.
-ATOMS_PER_PIECE, ATOMS_PER_THREAD = 1 << 16, 1 << 11
-#: Neighbours of an atom for which room is reserved.
-NEIGHBORS = 72
 #: Numbers and images of neighbours share the bits of a positive int64; images also need room in lists.
 BITS, IMAGE_BITS = 63, 24
 
@@ -46,7 +41,8 @@ def compiled_graph(
     Raises:
         ValueError: If two atoms are at the same place.
     """
-    if lattice is None and (pos.size(0) <= FEW or int(torch.bincount(batch).max()) <= FEW):
+    few = SIZES.all_pairs_up_to
+    if lattice is None and (pos.size(0) <= few or int(torch.bincount(batch).max()) <= few):
         return _of_few(pos, cutoff, batch)
     loops = importlib.import_module("pyg_schnet.graph.numba_bins")
     structures = loops.Structures(*(value.contiguous().numpy() for value in _tensors(pos, batch, batch_size, lattice)))
@@ -58,7 +54,7 @@ def compiled_graph(
         return candidate_pairs(pos, cutoff, batch, batch_size, lattice)
     bins = loops.sort_into_bins(structures, grid, fractional, wrap)
     del fractional
-    threads = max(1, min(torch.get_num_threads(), pos.size(0) // ATOMS_PER_THREAD))
+    threads = max(1, min(torch.get_num_threads(), pos.size(0) // SIZES.atoms_per_thread))
     graph = _graph(pos, cutoff, (structures, grid, bins, wrap), threads)
     return candidate_pairs(pos, cutoff, batch, batch_size, lattice) if graph is None else graph
 
@@ -100,7 +96,7 @@ def _graph(pos: Tensor, cutoff: float, atoms: tuple[Any, ...], threads: int) -> 
 
     def search(piece: tuple[int, int]) -> Any:
         begin, end = piece
-        room = np.empty(NEIGHBORS * int(start[end] - start[begin]), np.int64)
+        room = np.empty(SIZES.neighbors_per_atom * int(start[end] - start[begin]), np.int64)
         return loops.find_neighbors(*atoms, begin, end, cutoff, cutoff * MARGIN, degree.numpy(), room)
 
     found = dict(zip(pieces, each(search, pieces, threads), strict=True))
@@ -126,7 +122,7 @@ def _graph(pos: Tensor, cutoff: float, atoms: tuple[Any, ...], threads: int) -> 
 def _pieces(start: ndarray, threads: int) -> list[tuple[int, int]]:
     """Ranges of bins with about equally many atoms, from the first atom of each bin on and the number of atoms."""
     atoms = int(start[-1])
-    number = max(-(-atoms // ATOMS_PER_PIECE), 4 * threads if threads > 1 else 1)
+    number = max(-(-atoms // SIZES.atoms_per_piece), 4 * threads if threads > 1 else 1)
     inner = start.searchsorted([atoms * k // number for k in range(1, number)])
     return list(itertools.pairwise(np.unique([0, *inner, len(start) - 1]).tolist()))
 

@@ -10,9 +10,7 @@ from torch import Tensor
 from pyg_schnet.graph.edges import SAME_PLACE_SQUARED, Graph, same_place
 from pyg_schnet.graph.lattice import Lattice
 from pyg_schnet.graph.search import candidate_pairs
-
-#: Atoms above which the matrix costs more than it saves.
-FEW = 512
+from pyg_schnet.sizes import SIZES
 
 
 def matrix_graph(
@@ -28,7 +26,8 @@ def matrix_graph(
         lattice: ``None``: all structures are open.
 
     Returns:
-        The graph; of more atoms than :data:`FEW` the result of :func:`pyg_schnet.graph.search.candidate_pairs`.
+        The graph; of more atoms than ``SIZES.matrix_up_to`` the result of
+        :func:`pyg_schnet.graph.search.candidate_pairs`.
 
     Raises:
         ValueError: If two atoms are at the same place.
@@ -40,7 +39,7 @@ def matrix_graph(
                 [0, 1]])
     """
     atoms = pos.size(0)
-    if atoms > FEW:
+    if atoms > SIZES.matrix_up_to:
         return candidate_pairs(pos, cutoff, batch, batch_size, lattice)
     x, y, z = pos.numpy().T[:, None, :] - pos.numpy().T[:, :, None]  # [N, N] from target i, the row, to source j
     squared = x * x + y * y + z * z

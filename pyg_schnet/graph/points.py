@@ -9,9 +9,8 @@ from torch import Tensor
 from pyg_schnet.graph.edges import squared_norm
 from pyg_schnet.graph.lattice import Lattice, lattice_of
 from pyg_schnet.graph.reduction import in_old_vectors, reduced
+from pyg_schnet.sizes import SIZES
 
-#: Pairs of a point and an image that are looked at together, which bounds the memory.
-PAIRS_AT_ONCE = 1 << 21
 #: Candidates may be that much farther apart than the cutoff; the exact test comes afterwards.
 SLACK = 1 + 1e-6
 #: Points of which neighbours are counted to estimate those of all.
@@ -89,7 +88,7 @@ class Surroundings:
         return torch.cat(atom), torch.cat(point), torch.cat(shift)
 
     def _pieces(self, count: int) -> Iterator[tuple[int, int]]:
-        size = max(1, PAIRS_AT_ONCE // max(1, self.atom.size(0)))
+        size = max(1, SIZES.pairs_at_once // max(1, self.atom.size(0)))
         for start in range(0, max(1, count), size):
             yield start, min(count, start + size)
 

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_schnet.graph.all_pairs import MOST_PAIRS, all_pairs, num_pairs
+from pyg_schnet.graph.all_pairs import all_pairs, num_pairs
 from pyg_schnet.graph.lattice import Lattice
+from pyg_schnet.sizes import SIZES
 
-#: Rows (atom, neighbouring bin) and pairs examined at a time, which bounds the memory of a search.
-ROWS_PER_CHUNK = 1 << 19
-PAIRS_PER_CHUNK = 1 << 22
 #: Candidates may be that much farther apart than the cutoff; the exact test comes afterwards.
 MARGIN = 1 + 1e-6
 
@@ -72,7 +70,7 @@ def candidate_pairs(
     """
     reach = cutoff * MARGIN
     limit = reach * reach
-    if lattice is None and num_pairs(batch, batch_size) <= MOST_PAIRS:
+    if lattice is None and num_pairs(batch, batch_size) <= SIZES.most_pairs:
         return all_pairs(pos, limit, batch, batch_size)
     bins = _sort_into_bins(pos, reach, batch, batch_size, lattice)
     found = [_close(bins, rows, limit, lattice) for chunk in _rows(bins, lattice) for rows in _split(chunk)]
@@ -150,7 +148,7 @@ def _rows(bins: _Bins, lattice: Lattice | None) -> Iterator[_Rows]:
     span = 2 * bins.reach + 1  # [B, 3]
     size = span.prod(dim=1)
     rows = ((size + 1) // 2)[bins.structure]  # [N] offsets from the centre on
-    for start, stop in _pieces(rows, ROWS_PER_CHUNK):
+    for start, stop in _pieces(rows, SIZES.rows_per_chunk):
         count = rows[start:stop]
         atom = torch.arange(start, stop, device=rows.device).repeat_interleave(count)
         before = (count.cumsum(0) - count).repeat_interleave(count)
@@ -185,7 +183,7 @@ def _selected(rows: _Rows, index: Tensor) -> _Rows:
 
 def _split(rows: _Rows) -> Iterator[_Rows]:
     """Cut rows into pieces of a bounded number of pairs."""
-    for start, stop in _pieces(rows[2], PAIRS_PER_CHUNK):
+    for start, stop in _pieces(rows[2], SIZES.pairs_per_chunk):
         atom, first, count, image = (values[start:stop] for values in rows)
         yield atom, first, count, image
 

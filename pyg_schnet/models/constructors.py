@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 from pyg_schnet.models.spellings import pretrained_name
 
+
 class Published:
     """Constructors of :class:`~pyg_schnet.SchNet` with published weights."""
 

@@ -11,7 +11,6 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from pyg_schnet.fast.groups import MAX_ATOMS
 from pyg_schnet.graph import Edges, VerletList
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential
@@ -19,6 +18,7 @@ from pyg_schnet.models.committee import means_and_spreads
 from pyg_schnet.models.elements import unfamiliar
 from pyg_schnet.models.potential import derivatives
 from pyg_schnet.models.structures import Structures
+from pyg_schnet.sizes import SIZES
 
 #: How much farther than the cutoff pairs are kept, in Angstrom: crystals at room temperature are then searched once in
 #: tens of steps, for a third more pairs of a cutoff of 5 Angstrom.
@@ -73,7 +73,8 @@ class SteppedPotential:
         Raises:
             ValueError: If positions or cell are impossible.
         """
-        if self.neighbors is not None and len(z) > 0 and (len(z) > MAX_ATOMS or pbc.any()) and not self._is_resting():
+        lists = self.neighbors is not None and len(z) > 0 and (len(z) > SIZES.max_atoms or pbc.any())
+        if lists and not self._is_resting():
             return self._listed(z, positions, cell, pbc, stress, virials)
         pos, periodic = self.tensors(positions, cell, pbc)
         if self._singles and not (periodic or stress or virials) and self._strange(z) is None:

@@ -1,7 +1,8 @@
 """The convolution against double loops, finite differences, identities, and SchNet with exact filters."""
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyg_schnet import Potential, SchNet
-from pyg_schnet.fast import convolution
+from pyg_schnet import Potential, SchNet, fast
 from pyg_schnet.fast.bspline import FilterTable, evaluate, spline_weights
 from pyg_schnet.fast.convolution import to_edges, to_nodes, to_table
 from pyg_schnet.fast.knots import knot_spacing
@@ -53,13 +53,19 @@ class Case:
         }
 
 
-@pytest.fixture(params=["loops", "twins"])
-def _ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With compiled loops and, as on machines without Numba, without."""
-    if request.param == "twins":
-        monkeypatch.setattr(convolution, "cpu_loops", lambda: None)
-    else:
+@contextlib.contextmanager
+def by(way: str) -> Iterator[None]:
+    """By compiled loops or, as on machines without Numba, by their twins."""
+    if way == "loops":
         pytest.importorskip("numba")
+    with fast.without(*["compiled loops"] * (way == "twins")):
+        yield
+
+
+@pytest.fixture(params=["loops", "twins"])
+def _ways(request: pytest.FixtureRequest) -> Iterator[None]:
+    with by(request.param):
+        yield
 
 
 @pytest.mark.usefixtures("_ways")
@@ -87,21 +93,16 @@ def test_equal_loops_over_edges(symmetric: bool, order: int) -> None:
     ("way", "order", "symmetric"),
     [("loops", order, symmetric) for order in range(4) for symmetric in (False, True)] + [("twins", 1, True)],
 )
-def test_first_and_second_derivatives(
-    name: str, way: str, order: int, symmetric: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_first_and_second_derivatives(name: str, way: str, order: int, symmetric: bool) -> None:
     """The fifth derivative jumps at the knots: distances keep away from them."""
-    if way == "twins":
-        monkeypatch.setattr(convolution, "cpu_loops", lambda: None)
-    else:
-        pytest.importorskip("numba")
     case = Case(symmetric)
     case.d = START + SPACING * (torch.randint(0, 6, (E,)) + 0.2 + 0.6 * torch.rand(E)).double()
     function, given = case.all(order)[name]
     for value in given[:-1]:
         value.requires_grad_()
-    assert torch.autograd.gradcheck(function, given)
-    assert torch.autograd.gradgradcheck(function, given)
+    with by(way):
+        assert torch.autograd.gradcheck(function, given)
+        assert torch.autograd.gradgradcheck(function, given)
 
 
 @pytest.mark.parametrize("name", ["nodes", "table"])

@@ -1,6 +1,7 @@
 """Frozen models: tables for every distance, in files and copies, never stale, and the same physics."""
 
 import copy
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_geometric.explain.algorithm.utils import clear_masks, set_masks
 
-from pyg_schnet import Potential, SchNet, load, save
+from pyg_schnet import Potential, SchNet, fast, load, save
 from pyg_schnet.convert import from_pyg, to_pyg
-from pyg_schnet.fast import convolution
 from pyg_schnet.models import read_header
 from pyg_schnet.models.contents import checksum
 from pyg_schnet.nn import FilterNetwork
@@ -95,12 +95,15 @@ def test_the_explainer_sees_messages(water: Any, make_model: MakeModel) -> None:
     assert not torch.equal(frozen(*water), exact(*water))
 
 
-def test_without_compiled_loops(water: Any, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = make_model().freeze()
-    fast = Potential(model)(*water)
-    monkeypatch.setattr(convolution, "cpu_loops", lambda: None)
-    for name, value in Potential(model)(*water).items():
-        torch.testing.assert_close(value, fast[name], rtol=1e-12, atol=1e-12)
+def test_without_compiled_loops(water: Any, make_model: MakeModel, ways: list[str]) -> None:
+    potential = Potential(make_model().freeze())
+    expected = potential(*water)
+    with fast.without("compiled loops"):
+        found = potential(*water)
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12)
+    if importlib.util.find_spec("numba") is not None:
+        assert ways == ["molecules", "frozen tables"]
 
 
 def test_atoms_without_neighbours(make_model: MakeModel) -> None:

@@ -1,22 +1,20 @@
 """Splines against polynomials, derivatives and the filter networks they stand for."""
 
 import functools
-import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
 
-from pyg_schnet import FilterNetwork
+from pyg_schnet import FilterNetwork, fast
 from pyg_schnet.fast.bspline import FilterTable, evaluate
 from pyg_schnet.fast.knots import EXTRA_KNOTS, knot_spacing
 from pyg_schnet.fast.spline import filter_table, interpolate, interpolation, system_rows
 from pyg_schnet.ops import cosine_cutoff, gaussian_basis
 
 EPS = torch.finfo(torch.float64).eps
-room = importlib.import_module("pyg_schnet.fast.filter_table")  # the package has a function of this name
 
 
 def random_table(size: int = 14, features: int = 3) -> FilterTable:
@@ -91,13 +89,12 @@ def test_gradients() -> None:
 
 
 @pytest.fixture(params=["loops", "dense"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
     """With Numba, and as if there were none."""
-    if request.param == "dense":
-        monkeypatch.setattr(room, "spline_loops", lambda: None)
-    elif room.spline_loops() is None:
-        pytest.skip("needs numba")
-    return request.param
+    if request.param == "loops":
+        pytest.importorskip("numba")
+    with fast.without(*["compiled loops"] * (request.param == "dense")):
+        yield request.param
 
 
 def system(number: int) -> Tensor:
@@ -148,12 +145,12 @@ def test_gradients_of_the_solution(number: int, columns: int, way: str) -> None:
     assert torch.autograd.gradgradcheck(interpolate, values, fast_mode=True)
 
 
-def test_loops_and_dense_agree_to_round_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_and_dense_agree_to_round_off() -> None:
     pytest.importorskip("numba")
     values = torch.randn(336, 6, 48, dtype=torch.float64).transpose(0, 1)[:, :, ::2]  # not contiguous
     ours = interpolate(values), interpolate(values, torch.float32)
-    monkeypatch.setattr(room, "spline_loops", lambda: None)
-    expected = interpolate(values)
+    with fast.without("compiled loops"):
+        expected = interpolate(values)
     assert (ours[0] - expected).abs().max() <= 1e-14 * expected.abs().max()
     assert ours[1].dtype == torch.float32
     torch.testing.assert_close(ours[1], expected.float(), rtol=1.2e-7, atol=1e-12)  # rounded at the other side

@@ -1,7 +1,7 @@
 """The network with filters from tables is the exact network to the accuracy of the tables, in all derivatives."""
 
-import importlib
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet import Potential, SchNet, load, radius_graph, save
-from pyg_schnet.fast import filter_networks as room
-from pyg_schnet.fast import tables
+from pyg_schnet import Potential, SchNet, fast, load, radius_graph, save
+from pyg_schnet.fast import filter_networks, tables
 from pyg_schnet.models import DTNN
 from pyg_schnet.models.accuracy import table_accuracy
-from pyg_schnet.nn import ShiftedSoftplus
+from pyg_schnet.nn import FilterNetwork, ShiftedSoftplus
 from pyg_schnet.training import energy_forces_loss
 
 MakeModel = Callable[..., SchNet]
@@ -194,30 +193,26 @@ def test_measured_accuracy_needs_a_schnet_and_structures(make_model: MakeModel) 
         table_accuracy(make_model(), [])
 
 
-def test_automatic_choice(molecules: Any, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_automatic_choice(molecules: Any, make_model: MakeModel, ways: list[str]) -> None:
     """A table for many pairs, networks for few; the same weights in the file."""
     model = make_model().float()
-    taken: list[int] = []
-    original = SchNet._represent_by_tables
-    monkeypatch.setattr(
-        SchNet, "_represent_by_tables", lambda self, z, *edges: taken.append(len(z)) or original(self, z, *edges)
-    )
     molecules = molecules._replace(pos=molecules.pos.float())
     model(*molecules)
-    assert (model.filters, taken) == ("auto", [])
+    assert (model.filters, ways) == ("auto", ["networks"])
     many = 40
     z, pos = molecules.z.repeat(many), molecules.pos.repeat(many, 1)
     batch = torch.cat([molecules.batch + 3 * copy for copy in range(many)])
     y = model(z, pos, batch)
-    assert taken == [16 * many]
+    assert ways == ["networks", "tables"]
     torch.testing.assert_close(y, model(*molecules).repeat(many, 1), rtol=1e-5, atol=1e-5)
     exact = model.double()(z, pos.double(), batch)  # who computes in float64 wants the digits that tables do not have
-    monkeypatch.setattr(tables.convolution, "cpu_loops", lambda: None)
-    model.float()(z, pos, batch)
-    assert taken == [16 * many]
+    assert ways[2:] == ["networks"] * 2
+    with fast.without("compiled loops"):
+        model.float()(z, pos, batch)
+    assert ways[4:] == ["networks"]
     model.filters = "table"
     assert not torch.equal(model.double()(z, pos.double(), batch), exact)
-    assert len(taken) == 2
+    assert ways[5:] == ["tables"]
 
 
 def test_without_pairs_and_in_files(make_model: MakeModel, tmp_path: Any) -> None:
@@ -255,19 +250,34 @@ def coefficients(model: SchNet, distance: Tensor) -> Tensor:
     return torch.stack([table.coefficients for table in tables])
 
 
-def go(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All blocks at once by loops, by torch, or one by one as without Numba."""
+@contextlib.contextmanager
+def go(way: str, model: SchNet) -> Iterator[None]:
+    """All blocks at once by loops, by torch, or one by one, as where somebody listens, and without Numba."""
     if way == "loops":
         pytest.importorskip("numba")
-    else:
-        monkeypatch.setattr(importlib.import_module("pyg_schnet.fast.filter_table"), "spline_loops", lambda: None)
-    if way == "dense":
-        monkeypatch.setattr(room, "_alike", lambda networks: False)
+    listening = model.interactions[0].conv.nn.register_forward_hook(lambda *_: None) if way == "dense" else None
+    with fast.without(*["compiled loops"] * (way != "loops")):
+        yield
+    if listening is not None:
+        listening.remove()
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[FilterNetwork]:
+    """Filter networks that are evaluated one by one."""
+    found, forward = list[FilterNetwork](), FilterNetwork.forward
+
+    def watched(network: FilterNetwork, value: Tensor) -> Tensor:
+        found.append(network)
+        return forward(network, value)
+
+    monkeypatch.setattr(FilterNetwork, "forward", watched)
+    return found
 
 
 @pytest.mark.parametrize("way", WAYS[:2])
 @pytest.mark.parametrize("network", NETWORKS)
-def test_all_blocks_at_once(network: str, way: str, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_blocks_at_once(network: str, way: str, make_model: MakeModel, evaluated: list[FilterNetwork]) -> None:
     """The same tables, gradients and gradients of gradients as one by one."""
     model = make_model(**NETWORKS[network], filters="table")
     for weight in model.parameters():
@@ -277,8 +287,8 @@ def test_all_blocks_at_once(network: str, way: str, make_model: MakeModel, monke
     weights += list(model.basis.parameters())
     found = []
     for other in (way, "dense"):
-        with monkeypatch.context() as patch:
-            go(other, patch)
+        evaluated.clear()
+        with go(other, model):
             table = coefficients(model, distance)
             g = torch.linspace(-1, 1, table.numel(), dtype=torch.float64).view_as(table).requires_grad_()
             slopes = torch.autograd.grad(table, weights, g, retain_graph=True)
@@ -288,13 +298,14 @@ def test_all_blocks_at_once(network: str, way: str, make_model: MakeModel, monke
             )
             frozen = tables.frozen_coefficients(model.basis, model.interactions, 5.0, table.size(2), 0.1)
             found.append([table.detach(), *slopes, *(slope.detach() for slope in twice), *second, frozen])
+        assert len(evaluated) == (2 * len(model.interactions) if other == "dense" else 0)
     for ours, expected in zip(*found, strict=True):
         assert (ours - expected).abs().max() <= 1e-13 * expected.abs().max()
 
 
 def test_gaussians_without_any_knot_are_left_out(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, original = [], room.gaussian_basis
-    monkeypatch.setattr(room, "gaussian_basis", lambda *given: seen.append(len(given[1])) or original(*given))
+    seen, expand = [], filter_networks.gaussian_basis
+    monkeypatch.setattr(filter_networks, "gaussian_basis", lambda *given: seen.append(len(given[1])) or expand(*given))
     model = make_model(**NETWORKS["papers"], filters="table")
     table = coefficients(model, torch.tensor([4.0, 6.0], dtype=torch.float64))
     assert seen[0] == pytest.approx((2.0 + 2 * 7**0.5) * 10, abs=4)  # exp(-70) at either end, and the margin
@@ -308,11 +319,13 @@ def test_gaussians_without_any_knot_are_left_out(make_model: MakeModel, monkeypa
 
 
 @pytest.mark.parametrize("change", ["hook", "bias", "layer", "activation", "global hook", "parametrization"])
-def test_networks_that_are_not_plain_go_one_by_one(change: str, make_model: MakeModel) -> None:
+def test_networks_that_are_not_plain_go_one_by_one(
+    change: str, make_model: MakeModel, evaluated: list[FilterNetwork]
+) -> None:
     model = make_model(filters="table", num_interactions=2, activate_last=True)
     network, distance = model.interactions[1].conv.nn, torch.linspace(1.0, 4.0, 50, dtype=torch.float64)
-    assert room._alike([block.conv.nn for block in model.interactions])
     before, calls = coefficients(model, distance).detach(), []
+    assert not evaluated
     handles = []
     if change == "hook":
         handles.append(network[2].register_forward_hook(lambda *given: calls.append(1)))
@@ -327,11 +340,11 @@ def test_networks_that_are_not_plain_go_one_by_one(change: str, make_model: Make
     else:
         nn.utils.parametrize.register_parametrization(network[0], "weight", nn.Identity())
     try:
-        assert not room._alike([block.conv.nn for block in model.interactions])
         after = coefficients(model, distance)
     finally:
         for handle in handles:
             handle.remove()
+    assert evaluated == [block.conv.nn for block in model.interactions]
     assert bool(calls) == ("hook" in change)
     torch.testing.assert_close(after[0], before[0], rtol=1e-13, atol=1e-13)
     if change in {"hook", "global hook", "layer", "parametrization"}:

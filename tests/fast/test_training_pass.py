@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet import Potential, SchNet, radius_graph
-from pyg_schnet.fast import convolution, frozen_pass, training_pass
+from pyg_schnet import Potential, SchNet, fast, radius_graph
 from pyg_schnet.models import Committee, CommitteePotential
-from pyg_schnet.models import schnet as room
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 MakeModel = Callable[..., SchNet]
@@ -29,37 +28,11 @@ TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-4}
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the pass was taken, call by call."""
-    taken: list[bool] = []
-
-    def watched(*arguments: Any) -> Any:
-        found = training_pass.training_pass(*arguments)
-        taken.append(found is not None)
-        return found
-
-    monkeypatch.setattr(room, "training_pass", watched)
-    return taken
-
-
-@pytest.fixture
 def poisoned() -> Iterator[None]:
     """Memory that nobody has written is NaN."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
-
-
-def without_pass(monkeypatch: pytest.MonkeyPatch, call: Callable[[], Any]) -> Any:
-    with monkeypatch.context() as patch:
-        patch.setattr(room, "training_pass", lambda *_: None)
-        return call()
-
-
-def atoms(dtype: torch.dtype, count: int = 11) -> tuple[Tensor, Tensor, Tensor]:
-    """Atomic numbers, positions and structures: three, of which the second is empty."""
-    z = torch.tensor([1, 6, 7, 8]).repeat(3)[:count]
-    return z, 2.5 * torch.randn(count, 3, dtype=dtype), torch.tensor([0] * 5 + [2] * 10)[:count]
 
 
 def loss_of(out: dict[str, Tensor]) -> Tensor:
@@ -98,11 +71,12 @@ def test_equal_to_the_ordinary_network(
     variant: str,
     dtype: torch.dtype,
     make_model: MakeModel,
-    passes: list[bool],
-    monkeypatch: pytest.MonkeyPatch,
+    three_structures: Any,
+    ways: list[str],
+    without_pass: Any,
 ) -> None:
     model = make_model(**VARIANTS[variant], filters="table").to(dtype).train()
-    z, pos, batch = atoms(dtype)
+    z, pos, batch = three_structures(dtype)
     graph: dict[str, Any] = {"batch_size": 3}
     if kind != "open":
         graph |= {"cell": 5.0 * torch.eye(3, dtype=dtype).repeat(3, 1, 1), "pbc": torch.ones(3, 3, dtype=torch.bool)}
@@ -111,13 +85,13 @@ def test_equal_to_the_ordinary_network(
         graph |= {"edge_index": found.edge_index, "edge_shift": found.edge_shift}
     potential = Potential(model, virials=True, stress=kind != "open")
     result = results(model, lambda: potential(z, pos, batch, **graph))
-    assert passes == [True]
-    expected = without_pass(monkeypatch, lambda: results(model, lambda: potential(z, pos, batch, **graph)))
+    assert ways == ["pass"]
+    expected = without_pass(lambda: results(model, lambda: potential(z, pos, batch, **graph)))
     assert_same(result, expected, TOLERANCE[dtype])
 
 
 #: Atoms of structures: of all sizes, alone and some together; and more groups than sums are done in parts.
-SIZES = {
+STRUCTURES = {
     "many sizes": [3, 20, 0, 1, 60, 30, 97, 5, 96, 120, 2, 40, 41, 15, 1],
     "as many groups as parts": [96] * 16,
     "more": [50] * 37,
@@ -125,28 +99,28 @@ SIZES = {
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("sizes", STRUCTURES)
 def test_many_structures(
-    sizes: str, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    sizes: str, make_model: MakeModel, ways: list[str], without_pass: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the ordinary network; to the last bit whichever threads do them."""
     model = make_model(cutoff=3.0, filters="table").train()
-    batch = torch.arange(len(SIZES[sizes])).repeat_interleave(torch.tensor(SIZES[sizes]))
+    batch = torch.arange(len(STRUCTURES[sizes])).repeat_interleave(torch.tensor(STRUCTURES[sizes]))
     z, pos = torch.randint(1, 10, (len(batch),)), 4.0 * torch.randn(len(batch), 3, dtype=torch.float64)
 
     def call() -> dict[str, Tensor]:
-        return results(model, lambda: Potential(model)(z, pos, batch, batch_size=len(SIZES[sizes])))
+        return results(model, lambda: Potential(model)(z, pos, batch, batch_size=len(STRUCTURES[sizes])))
 
     result = call()
-    assert_same(result, without_pass(monkeypatch, call), 1e-11)
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    assert_same(result, without_pass(call), 1e-11)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert all(torch.equal(value, result[name]) for name, value in call().items())
-    assert passes == [True] * 3
+    assert ways == ["pass"] * 3
 
 
-def test_gradients_are_those_of_the_loss(water: Any, make_model: MakeModel, passes: list[bool]) -> None:
+def test_gradients_are_those_of_the_loss(water: Any, make_model: MakeModel, ways: list[str]) -> None:
     """Finite differences of the loss along a random direction of all weights."""
     model = make_model(filters="table", cutoff_function="mollifier").train()
     potential, weights = Potential(model), list(model.parameters())
@@ -160,11 +134,11 @@ def test_gradients_are_those_of_the_loss(water: Any, make_model: MakeModel, pass
                 weight.add_(sign * step * way)
         ends.append(float(loss_of(potential(*water)).detach()))
     assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=1e-6)
-    assert all(passes)
+    assert set(ways) == {"pass"}
 
 
 def test_gradients_may_be_differentiated_again(
-    water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    water: Any, make_model: MakeModel, ways: list[str], without_pass: Any
 ) -> None:
     """As learning to learn does; and graphs that are kept give the same gradients twice."""
     model = make_model(filters="table").train()
@@ -180,12 +154,12 @@ def test_gradients_may_be_differentiated_again(
         return {str(number): slope for number, slope in enumerate(second)}
 
     result = again()
-    assert passes == [True]
-    assert_same(result, without_pass(monkeypatch, again), 1e-10)
+    assert ways == ["pass"]
+    assert_same(result, without_pass(again), 1e-10)
 
 
 def test_only_what_is_learned_has_gradients(
-    water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    water: Any, make_model: MakeModel, ways: list[str], without_pass: Any
 ) -> None:
     model = make_model(filters="table").train()
     model.interactions.requires_grad_(False)
@@ -202,14 +176,14 @@ def test_only_what_is_learned_has_gradients(
         "interactions.1.lin.bias",
         *(f"output.{name}" for name, _ in model.output.named_parameters()),
     }
-    assert_same(result, without_pass(monkeypatch, call), 1e-11)
+    assert_same(result, without_pass(call), 1e-11)
     model.requires_grad_(False)
     assert not Potential(model)(*water)["energy"].requires_grad
-    assert passes == [True, True]
+    assert ways == ["pass", "pass"]
 
 
 def test_losses_of_energies_or_of_forces_alone(
-    water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    water: Any, make_model: MakeModel, ways: list[str], without_pass: Any
 ) -> None:
     model = make_model(filters="table").train()
     for name in ("energy", "forces"):
@@ -218,10 +192,10 @@ def test_losses_of_energies_or_of_forces_alone(
             loss = Potential(model)(*water)[name].square().sum()
             return list(torch.autograd.grad(loss, list(model.parameters()), allow_unused=True))
 
-        for slope, expected in zip(call(), without_pass(monkeypatch, call), strict=True):
+        for slope, expected in zip(call(), without_pass(call), strict=True):
             assert slope is not None
             torch.testing.assert_close(slope, torch.zeros_like(slope) if expected is None else expected)
-    assert passes == [True, True]
+    assert ways == ["pass", "pass"]
 
 
 def test_weights_that_change_before_the_gradient_are_an_error(water: Any, make_model: MakeModel) -> None:
@@ -233,7 +207,7 @@ def test_weights_that_change_before_the_gradient_are_an_error(water: Any, make_m
         loss.backward()
 
 
-def test_weights_that_are_moved_before_the_gradient(water: Any, make_model: MakeModel, passes: list[bool]) -> None:
+def test_weights_that_are_moved_before_the_gradient(water: Any, make_model: MakeModel, ways: list[str]) -> None:
     """Are read where they are then, and none beyond its end."""
     model = make_model(filters="table").train()
     lin, weights = model.interactions[0].lin, list(model.parameters())
@@ -247,22 +221,20 @@ def test_weights_that_are_moved_before_the_gradient(water: Any, make_model: Make
     lin.weight.data = lin.weight.data[:-1].clone()
     with pytest.raises(RuntimeError, match="weights have been replaced"):
         torch.autograd.grad(loss, weights)
-    assert passes == [True] * 3
+    assert ways == ["pass"] * 3
 
 
 def test_evaluation_of_a_model_that_is_not_frozen(
-    water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    water: Any, make_model: MakeModel, ways: list[str], without_pass: Any
 ) -> None:
     model = make_model(filters="table").eval()
     out = Potential(model)(*water)
-    assert passes == [True]
+    assert ways == ["pass"]
     assert not any(value.requires_grad for value in out.values())
-    assert_same(out, without_pass(monkeypatch, lambda: Potential(model)(*water)), 1e-12)
+    assert_same(out, without_pass(lambda: Potential(model)(*water)), 1e-12)
 
 
-def test_every_member_of_a_committee(
-    water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_member_of_a_committee(water: Any, make_model: MakeModel, ways: list[str], without_pass: Any) -> None:
     committee = Committee([make_model(cutoff=cutoff, filters="table").train() for cutoff in (3.0, 4.0)]).train()
 
     def call() -> dict[str, Tensor]:
@@ -271,8 +243,8 @@ def test_every_member_of_a_committee(
         return {str(number): slope for number, slope in enumerate(slopes) if slope is not None and slope.any()}
 
     result = call()
-    assert passes == [True, True]
-    assert_same(result, without_pass(monkeypatch, call), 1e-11)
+    assert ways == ["pass", "pass"]
+    assert_same(result, without_pass(call), 1e-11)
 
 
 def listen(model: SchNet) -> None:
@@ -289,13 +261,13 @@ def exact(model: SchNet) -> None:
 
 @pytest.mark.parametrize("change", [listen, replace, exact], ids=lambda change: change.__name__)
 def test_changed_layers_are_left_to_the_ordinary_network(
-    change: Callable[[SchNet], None], water: Any, make_model: MakeModel, passes: list[bool]
+    change: Callable[[SchNet], None], water: Any, make_model: MakeModel, ways: list[str]
 ) -> None:
     model = make_model(filters="table").train()
     before = Potential(model)(*water)["energy"]
     change(model)
     after = Potential(model)(*water)["energy"]
-    assert passes == [True, False]
+    assert ways == ["pass", "networks" if change is exact else "tables"]
     assert not torch.equal(before, after)
 
 
@@ -312,40 +284,39 @@ def test_changed_layers_are_left_to_the_ordinary_network(
     ids=str,
 )
 def test_other_networks_are_left_to_the_ordinary_one(
-    options: dict[str, Any], water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], water: Any, make_model: MakeModel, ways: list[str], without_pass: Any
 ) -> None:
     model = make_model(**{"filters": "table", **options}).train()
     out = Potential(model)(*water)
-    assert passes == [False]
+    assert ways == ["networks" if options.get("filters") else "tables"]
     assert out["energy"].requires_grad
-    for name, value in without_pass(monkeypatch, lambda: Potential(model)(*water)).items():
+    for name, value in without_pass(lambda: Potential(model)(*water)).items():
         assert torch.equal(out[name], value)
 
 
 def test_other_derivatives_large_structures_and_transforms_are_not_passed(
-    water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    water: Any, make_model: MakeModel, ways: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(filters="table").train()
     potential, (z, pos) = Potential(model), water
     potential.hessian(z, pos)
-    assert passes == []
     moving = pos.clone().requires_grad_()
     (slope,) = torch.autograd.grad(loss_of(potential(z, moving)), moving)
     assert slope.any()
-    monkeypatch.setattr(frozen_pass, "SMALL", 2)
+    monkeypatch.setattr(SIZES, "max_atoms", 2)
     potential(z, pos)
-    monkeypatch.setattr(frozen_pass, "SMALL", 3)
+    monkeypatch.setattr(SIZES, "max_atoms", 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         potential(z, pos)
-    assert passes == [False] * 3
+    assert ways == ["tables"] * 4
 
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in potential.named_parameters()}
     loss = loss_of(torch.func.functional_call(potential, weights, (z, pos)))
     slopes = torch.autograd.grad(loss, list(weights.values()))
-    assert passes == [False] * 3 + [True]
+    assert ways == ["tables"] * 4 + ["pass"]
     expected = results(model, lambda: potential(z, pos))
     for name, slope in zip(weights, slopes, strict=True):
         torch.testing.assert_close(slope, expected[name.removeprefix("model.")], rtol=1e-12, atol=0)
-    monkeypatch.setattr(convolution, "cpu_loops", lambda: None)
-    potential(z, pos)
-    assert passes[-1] is False
+    with fast.without("compiled loops"):
+        potential(z, pos)
+    assert ways[5:] == ["pass", "tables"]

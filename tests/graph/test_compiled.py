@@ -14,6 +14,7 @@ from torch import Tensor
 from pyg_schnet import Graph, radius_graph
 from pyg_schnet.graph import VerletList, compiled
 from pyg_schnet.graph.crosscheck import KINDS, System
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 ALL = torch.ones(1, 3, dtype=torch.bool)
@@ -31,7 +32,7 @@ def in_both_ways(search: Callable[[], Graph]) -> list[Graph]:
     found = []
     for few in (0, sys.maxsize):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled, "FEW", few)
+            patch.setattr(SIZES, "all_pairs_up_to", few)
             found.append(search())
     return found
 
@@ -66,19 +67,19 @@ def test_pieces_and_threads_change_nothing(
     threads: int, atoms: int, batch: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = batch.graph("torch")
-    monkeypatch.setattr(compiled, "ATOMS_PER_PIECE", atoms)
-    monkeypatch.setattr(compiled, "ATOMS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "atoms_per_piece", atoms)
+    monkeypatch.setattr(SIZES, "atoms_per_thread", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     check_same(batch.graph("numba"), expected)
 
 
 def test_room_for_neighbors_is_made(batch: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "NEIGHBORS", 0)
+    monkeypatch.setattr(SIZES, "neighbors_per_atom", 0)
     check_same(batch.graph("numba"), batch.graph("torch"))
 
 
 def test_calls_at_the_same_time(batch: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "ATOMS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "atoms_per_thread", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     systems = [batch, gas(300, 9.0), gas(2, 3.0), batch]
     with ThreadPoolExecutor(4) as pool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyg_schnet import Graph, radius_graph
 from pyg_schnet.graph import search
+from pyg_schnet.sizes import SIZES
 
 
 def brute_force(pos: Tensor, cutoff: float, batch: Tensor) -> list[tuple[int, int]]:
@@ -91,8 +92,8 @@ def test_any_batch_in_any_chunks_equals_brute_force(
     batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
     pos = 10 * torch.rand(len(batch), 3, dtype=torch.float64, generator=generator)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "ROWS_PER_CHUNK", chunks[0])
-        patch.setattr(search, "PAIRS_PER_CHUNK", chunks[1])
+        patch.setattr(SIZES, "rows_per_chunk", chunks[0])
+        patch.setattr(SIZES, "pairs_per_chunk", chunks[1])
         graph = radius_graph(pos, cutoff, batch, backend="torch", batch_size=len(sizes))
     assert edges_of(graph) == brute_force(pos, cutoff, batch)
     check_consistent(graph, len(pos))
@@ -110,8 +111,8 @@ def test_chunks_bound_the_pairs_and_change_nothing(chunk: int, monkeypatch: pyte
         seen.append(int(rows[2].sum()))
         return close(bins, rows, *arguments)
 
-    monkeypatch.setattr(search, "MOST_PAIRS", -1)  # linked cells also for a system this small
-    monkeypatch.setattr(search, "PAIRS_PER_CHUNK", chunk)
+    monkeypatch.setattr(SIZES, "most_pairs", -1)  # linked cells also for a system this small
+    monkeypatch.setattr(SIZES, "pairs_per_chunk", chunk)
     monkeypatch.setattr(search, "_close", spy)
     graph = radius_graph(pos, 20.0, batch, backend="torch")
     for name in ("edge_index", "edge_shift", "rowptr", "reverse"):

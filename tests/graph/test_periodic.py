@@ -17,6 +17,7 @@ from torch import Tensor
 from pyg_schnet import Graph, radius_graph
 from pyg_schnet.graph import search, within_cutoff
 from pyg_schnet.ops import edge_vectors
+from pyg_schnet.sizes import SIZES
 
 ALL = (True, True, True)
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
@@ -357,7 +358,7 @@ def test_many_bins_equal_brute_force(pbc: tuple[bool, ...], size: int, monkeypat
         bins.append(sort(*arguments).number)
         return sort(*arguments)
 
-    monkeypatch.setattr(search, "MOST_PAIRS", -1)
+    monkeypatch.setattr(SIZES, "most_pairs", -1)
     monkeypatch.setattr(search, "_sort_into_bins", spy)
     cell, axes = 6 * TRICLINIC, np.array(pbc)
     pos = (3 * torch.rand(size, 3, dtype=torch.float64) - 1) @ cell[0]  # three cells wide, so wrapped or far apart
@@ -387,8 +388,8 @@ def test_chunks_change_nothing(rows: int, pairs: int, monkeypatch: pytest.Monkey
         return partners(bins, atom, *arguments)
 
     monkeypatch.setattr(search, "_partners", spy)
-    monkeypatch.setattr(search, "ROWS_PER_CHUNK", rows)
-    monkeypatch.setattr(search, "PAIRS_PER_CHUNK", pairs)
+    monkeypatch.setattr(SIZES, "rows_per_chunk", rows)
+    monkeypatch.setattr(SIZES, "pairs_per_chunk", pairs)
     assert_same(radius_graph(pos, 4.0, batch, cell, pbc, "torch"), expected)
     assert len(seen) > 1
     assert all(number <= max(rows, of_one_atom) for number, of_one_atom in seen)

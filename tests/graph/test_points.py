@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pyg_schnet.graph.points import Surroundings
+from pyg_schnet.sizes import SIZES
 
 
 def brute_force(pos, points, cutoff, cell, pbc, most=9):
@@ -51,7 +52,7 @@ def test_very_skewed_lattices():
 def test_large_sets_in_pieces(monkeypatch):
     pos, points = torch.rand(40, 3).double() * 9, torch.rand(100, 3).double() * 9
     whole = Surroundings(pos, 2.0).around(points)
-    monkeypatch.setattr("pyg_schnet.graph.points.PAIRS_AT_ONCE", 500)
+    monkeypatch.setattr(SIZES, "pairs_at_once", 500)
     for one, other in zip(whole, Surroundings(pos, 2.0).around(points), strict=True):
         assert torch.equal(one, other)
     assert Surroundings(pos, 2.0).around(points[:0])[0].numel() == 0

@@ -17,6 +17,7 @@ from torch import Tensor
 from pyg_schnet.fast.bspline import SUPPORT, pieces_of
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
 from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, check, places
+from pyg_schnet.sizes import SIZES
 
 #: Whether the kernels can run.
 INSTALLED = gpu_loops.INSTALLED
@@ -34,8 +35,6 @@ class Tile(NamedTuple):
 # GPUs' multiprocessors. 16 lanes read 16 bytes each, so that a warp reads two edges. Sizes are not chosen by timing at
 # run time: the order of sums, and thus the last bits, would change from run to run.
 NODES, EDGES, TABLE = Tile(8, 64, 4), Tile(16, 64, 4), Tile(8, 64, 4)
-#: Edges of an interval between two knots that one program sums, on average, and the most programs for an interval.
-SHARE, SPLITS = 256, 64
 
 
 def nodes(
@@ -130,7 +129,7 @@ def table(
     check(d, target, source, g.size(0), x.size(0))
     mine, (tile, slices) = by_interval(d, grid), _tile(TABLE, c)
     intervals = size - SUPPORT + 1
-    splits = min(SPLITS, -(-d.size(0) // (intervals * SHARE)))
+    splits = min(SIZES.programs_per_interval, -(-d.size(0) // (intervals * SIZES.edges_per_program)))
     parts = c.new_empty(intervals * splits, SUPPORT, x.size(1))
     ends, place = (target.contiguous(), source.contiguous()), places(d, grid).place
     arrays = parts, _features(g), _features(x), *ends, mine.pointer, mine.edge, place, _weights(s, d)

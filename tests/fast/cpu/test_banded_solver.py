@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.fast.spline import interpolation
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 loops = importlib.import_module("pyg_schnet.fast.cpu.banded_solver")
@@ -21,7 +22,7 @@ def test_result_does_not_depend_on_threads(
     """Nor on what was in memory before."""
     empty = Tensor.new_empty
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *size, **kind: empty(self, *size, **kind).fill_(math.nan))
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     x, found = torch.randn(3, 36, 50, dtype=dtype), []
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)

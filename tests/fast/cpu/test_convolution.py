@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.fast import convolution
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 cpu = importlib.import_module("pyg_schnet.fast.cpu.convolution")
@@ -135,7 +136,7 @@ def test_poisoned_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_result_does_not_depend_on_threads(name: str, features: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments(name, 30, 2000, features, torch.float32, symmetric=True)
     expected = getattr(cpu, name)(*given)
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     for threads in (2, 3, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for _ in range(3):
@@ -192,7 +193,7 @@ def test_all_gradients_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPatch)
     empty = Tensor.new_empty
     monkeypatch.setattr(Tensor, "new_empty", lambda self, *size, **kind: empty(self, *size, **kind).fill_(torch.nan))
     expected = cpu.gradients(*given)
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     for threads in (2, 3, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for result, value in zip(cpu.gradients(*given), expected, strict=True):

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_schnet import Potential, SchNet
+from pyg_schnet import Potential, SchNet, fast
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.gpu import convolution as gpu
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
 from pyg_schnet.fast.gpu import edge_order as gpu_layout
+from pyg_schnet.sizes import SIZES
 
 NATIVE = torch.cuda.is_available()
 triton = pytest.importorskip(
@@ -199,7 +200,7 @@ def test_poisoned_memory_and_the_same_bits_again(name: str, monkeypatch: pytest.
 
 def test_shares_of_crowded_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments("table", edges=40)
-    monkeypatch.setattr(gpu, "SHARE", 4)
+    monkeypatch.setattr(SIZES, "edges_per_program", 4)
     close(gpu.table(*given), twin("table", given))
 
 
@@ -244,7 +245,6 @@ def test_storage_is_for_float32() -> None:
 
 def test_schnet_is_the_exact_one(monkeypatch: pytest.MonkeyPatch, water: tuple[Tensor, Tensor]) -> None:
     """Energies, forces, and the gradients of a loss of both."""
-    monkeypatch.setattr("pyg_schnet.models.schnet.training_pass", lambda *_: None)  # the way of a CPU
     sizes = {"hidden_channels": 8, "num_filters": 6, "num_interactions": 2, "num_gaussians": 4, "cutoff": 5.0}
     exact = SchNet(**sizes).double()
     model = SchNet(**sizes, filters="table")
@@ -256,7 +256,8 @@ def test_schnet_is_the_exact_one(monkeypatch: pytest.MonkeyPatch, water: tuple[T
         kernel: Callable[..., Tensor] = getattr(gpu, name)
         monkeypatch.setattr(gpu, name, lambda *given, n=name, kernel=kernel: (calls.append(n), kernel(*given))[1])
     for one, kind, device in ((exact, torch.float64, "cpu"), (model, torch.float32, DEVICE)):
-        out = Potential(one.to(device).train())(z.to(device), pos.to(device, kind))
+        with fast.without("pass"):  # the way of a CPU
+            out = Potential(one.to(device).train())(z.to(device), pos.to(device, kind))
         loss = (out["forces"] - target.to(device, kind)).square().sum() + 0.01 * out["energy"].square().sum().to(kind)
         slopes = torch.autograd.grad(loss, list(one.parameters()), allow_unused=True)
         flat = torch.cat([slope.flatten() for slope in slopes if slope is not None])

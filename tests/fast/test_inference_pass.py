@@ -1,19 +1,18 @@
-"""A few atoms in one pass: the energies and slopes of the ordinary network, and never for what it does not know."""
+"""Frozen models in one pass: energies and slopes of the ordinary network, and never for what it does not know."""
 
 import copy
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet import Potential, SchNet, radius_graph
-from pyg_schnet.fast import convolution, frozen_pass
+from pyg_schnet import Potential, SchNet, fast, radius_graph
 from pyg_schnet.models import Committee, CommitteePotential
-from pyg_schnet.models import schnet as room
 from pyg_schnet.nn import ShiftedSoftplus
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 MakeModel = Callable[..., SchNet]
@@ -29,31 +28,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the pass was taken, call by call."""
-    taken: list[bool] = []
-
-    def watched(*arguments: Any) -> Any:
-        found = frozen_pass.frozen_pass(*arguments)
-        taken.append(found is not None)
-        return found
-
-    monkeypatch.setattr(room, "frozen_pass", watched)
-    monkeypatch.setattr(room, "frozen_molecules", lambda *_: None)  # which would not ask
-    return taken
-
-
-def without_pass(monkeypatch: pytest.MonkeyPatch, call: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    with monkeypatch.context() as patch:
-        patch.setattr(room, "frozen_pass", lambda *_: None)
-        return call()
-
-
-def atoms(dtype: torch.dtype, count: int = 11) -> tuple[Tensor, Tensor, Tensor]:
-    """Atomic numbers, positions and structures: three, of which the second is empty."""
-    z = torch.tensor([1, 6, 7, 8]).repeat(3)[:count]
-    return z, 2.5 * torch.randn(count, 3, dtype=dtype), torch.tensor([0] * 5 + [2] * 10)[:count]
+@pytest.fixture(autouse=True)
+def _not_molecules() -> Iterator[None]:
+    """Molecules have a shorter way, which others do not."""
+    with fast.without("molecules"):
+        yield
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -64,11 +43,12 @@ def test_equal_to_the_ordinary_network(
     variant: str,
     dtype: torch.dtype,
     make_model: MakeModel,
-    passes: list[bool],
-    monkeypatch: pytest.MonkeyPatch,
+    three_structures: Any,
+    ways: list[str],
+    without_pass: Any,
 ) -> None:
     model = make_model(**VARIANTS[variant]).to(dtype).freeze()
-    z, pos, batch = atoms(dtype)
+    z, pos, batch = three_structures(dtype)
     graph: dict[str, Any] = {"batch_size": 3}
     if kind != "open":
         graph |= {"cell": 5.0 * torch.eye(3, dtype=dtype).repeat(3, 1, 1), "pbc": torch.ones(3, 3, dtype=torch.bool)}
@@ -77,8 +57,8 @@ def test_equal_to_the_ordinary_network(
         graph |= {"edge_index": found.edge_index, "edge_shift": found.edge_shift}
     potential = Potential(model, virials=True, stress=kind != "open")
     result = potential(z, pos, batch, **graph)
-    assert passes == [True]
-    expected = without_pass(monkeypatch, lambda: potential(z, pos, batch, **graph))
+    assert ways == ["pass"]
+    expected = without_pass(lambda: potential(z, pos, batch, **graph))
     assert set(result) == set(expected)
     for name, value in expected.items():
         assert result[name].dtype == value.dtype
@@ -99,7 +79,12 @@ def many(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 @pytest.mark.parametrize("normalization", [None, "smooth"])
 @pytest.mark.parametrize("kind", ["open", "periodic", "edges in disorder"])
 def test_many_structures(
-    kind: str, normalization: str | None, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    normalization: str | None,
+    make_model: MakeModel,
+    ways: list[str],
+    without_pass: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the ordinary network, whichever threads do them."""
     potential = Potential(make_model(normalization=normalization, cutoff=3.0).freeze(), virials=True)
@@ -115,18 +100,18 @@ def test_many_structures(
         order = torch.randperm(found.edge_index.size(1))
         graph |= {"edge_index": found.edge_index[:, order], "edge_shift": found.edge_shift[order]}
     result = potential(z, pos, batch, **graph)
-    expected = without_pass(monkeypatch, lambda: potential(z, pos, batch, **graph))
+    expected = without_pass(lambda: potential(z, pos, batch, **graph))
     for name, value in expected.items():
         torch.testing.assert_close(result[name], value, rtol=0, atol=1e-12 * float(value.abs().max()))
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for name, value in potential(z, pos, batch, **graph).items():
             assert torch.equal(value, result[name])
-    assert passes == [True] * 3
+    assert ways == ["pass"] * 3
 
 
-def test_structures_do_not_see_their_company(make_model: MakeModel, passes: list[bool]) -> None:
+def test_structures_do_not_see_their_company(make_model: MakeModel, ways: list[str]) -> None:
     potential = Potential(make_model(cutoff=3.0).freeze())
     z, pos, batch = many(torch.float64)
     result = potential(z, pos, batch, batch_size=15)
@@ -135,7 +120,7 @@ def test_structures_do_not_see_their_company(make_model: MakeModel, passes: list
         alone = potential(z[mine], pos[mine])
         torch.testing.assert_close(alone["energy"], result["energy"][structure].unsqueeze(0), rtol=1e-13, atol=0)
         torch.testing.assert_close(alone["forces"], result["forces"][mine], rtol=0, atol=1e-13)
-    assert all(passes)
+    assert set(ways) == {"pass"}
 
 
 def test_groups() -> None:
@@ -152,32 +137,32 @@ def test_groups() -> None:
     assert groups_of(batch[:0], target[:0], source[:0], 5)[0].tolist() == [0]
 
 
-def test_forces_are_those_of_the_energy(make_model: MakeModel, passes: list[bool]) -> None:
+def test_forces_are_those_of_the_energy(three_structures: Any, make_model: MakeModel, ways: list[str]) -> None:
     """Finite differences of energies of the pass."""
     potential = Potential(make_model(cutoff_function="mollifier", normalization="smooth").freeze())
-    z, pos, batch = atoms(torch.float64)
+    z, pos, batch = three_structures(torch.float64)
     forces, step = potential(z, pos, batch)["forces"], 1e-4
     for atom, axis in ((0, 0), (4, 1), (10, 2)):
         moved = torch.zeros_like(pos)
         moved[atom, axis] = step
         ends = [potential(z, pos + sign * moved, batch)["energy"].sum() for sign in (1, -1)]
         assert forces[atom, axis].item() == pytest.approx(-float(ends[0] - ends[1]) / (2 * step), rel=1e-6, abs=1e-8)
-    assert all(passes)
+    assert set(ways) == {"pass"}
 
 
 def test_every_member_of_a_committee(
-    make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    three_structures: Any, make_model: MakeModel, ways: list[str], without_pass: Any
 ) -> None:
     committee = Committee([make_model(cutoff=cutoff).freeze() for cutoff in (3.0, 4.0)])
-    z, pos, batch = atoms(torch.float64)
+    z, pos, batch = three_structures(torch.float64)
     call = CommitteePotential(committee)
     result = call(z, pos, batch)
-    assert passes == [True, True]
-    for name, value in without_pass(monkeypatch, lambda: call(z, pos, batch)).items():
+    assert ways == ["pass", "pass"]
+    for name, value in without_pass(lambda: call(z, pos, batch)).items():
         torch.testing.assert_close(result[name], value, rtol=1e-10, atol=1e-12)
 
 
-def test_weights_that_change_are_seen(water: Any, make_model: MakeModel, passes: list[bool]) -> None:
+def test_weights_that_change_are_seen(water: Any, make_model: MakeModel, ways: list[str]) -> None:
     """Changed where they are, replaced, or loaded."""
     model, other = make_model().freeze(), make_model()
     potential = Potential(model)
@@ -192,7 +177,7 @@ def test_weights_that_change_are_seen(water: Any, make_model: MakeModel, passes:
     loaded = potential(*water)["energy"]
     torch.testing.assert_close(loaded, Potential(other.freeze())(*water)["energy"], rtol=1e-14, atol=0)
     torch.testing.assert_close(Potential(copy.deepcopy(model))(*water)["energy"], loaded, rtol=1e-14, atol=0)
-    assert all(passes)
+    assert set(ways) == {"pass"}
     end = model.interactions[0].conv.cutoff.cutoff
     for block in model.interactions:
         block.conv.cutoff.cutoff = 0.9 * end
@@ -201,7 +186,7 @@ def test_weights_that_change_are_seen(water: Any, make_model: MakeModel, passes:
     for block in model.interactions:
         block.conv.cutoff.cutoff = end
     assert torch.equal(potential(*water)["energy"], loaded)
-    assert all(passes)
+    assert set(ways) == {"pass"}
     single = Potential(model.float())(water[0], water[1].float())["energy"]
     torch.testing.assert_close(single, loaded, rtol=1e-5, atol=1e-6)
 
@@ -262,7 +247,7 @@ def another_cutoff(model: SchNet) -> None:
     ids=lambda change: change.__name__,
 )
 def test_changed_layers_are_left_to_the_ordinary_network(
-    change: Callable[[SchNet], None], water: Any, make_model: MakeModel, passes: list[bool]
+    change: Callable[[SchNet], None], water: Any, make_model: MakeModel, ways: list[str]
 ) -> None:
     model = make_model(hidden_channels=16).freeze()
     before = Potential(model)(*water)["energy"]
@@ -270,20 +255,21 @@ def test_changed_layers_are_left_to_the_ordinary_network(
     if change is explain:  # without a mask
         model.interactions[0].conv._edge_mask = torch.zeros(6, dtype=torch.float64)
     after = Potential(model)(*water)["energy"]
-    assert passes == [True, False]
+    assert ways[0] == "pass"
+    assert ways[1:] in (["frozen tables"], ["networks"])
     assert not torch.equal(before, after)
 
 
 @pytest.mark.parametrize("kind", ["shape", "dtype"])
 def test_weights_that_do_not_fit_are_an_error_not_read_beyond_their_end(
-    kind: str, water: Any, make_model: MakeModel, passes: list[bool]
+    kind: str, water: Any, make_model: MakeModel, ways: list[str]
 ) -> None:
     model = make_model(hidden_channels=16).freeze()
     lin = model.interactions[0].lin
     model.interactions[0].lin = (nn.Linear(16, 8).double() if kind == "shape" else copy.deepcopy(lin).float()).eval()
     with pytest.raises(RuntimeError, match=r"must match|same dtype|size"):
         Potential(model)(*water)
-    assert not any(passes)
+    assert "pass" not in ways
 
 
 @pytest.mark.parametrize(
@@ -292,16 +278,16 @@ def test_weights_that_do_not_fit_are_an_error_not_read_beyond_their_end(
     ids=["act", "output_act", "readout", "no interactions"],
 )
 def test_other_networks_are_left_to_the_ordinary_one(
-    options: dict[str, Any], water: Any, make_model: MakeModel, passes: list[bool]
+    options: dict[str, Any], water: Any, make_model: MakeModel, ways: list[str]
 ) -> None:
     model = make_model(**options)
     expected = Potential(model)(*water)
     for name, value in Potential(model.freeze())(*water).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
-    assert passes == [False]
+    assert ways == ["networks", "frozen tables"]
 
 
-def test_a_network_of_the_users_own_is_evaluated(water: Any, make_model: MakeModel, passes: list[bool]) -> None:
+def test_a_network_of_the_users_own_is_evaluated(water: Any, make_model: MakeModel, ways: list[str]) -> None:
     """A subclass, and a method that was replaced, by a compiled one for example."""
 
     class Doubled(SchNet):
@@ -315,24 +301,28 @@ def test_a_network_of_the_users_own_is_evaluated(water: Any, make_model: MakeMod
     torch.testing.assert_close(Potential(doubled.freeze())(*water)["energy"], expected, rtol=1e-6, atol=1e-8)
     model.freeze().represent = lambda *arguments: 2 * SchNet.represent(model, *arguments)
     torch.testing.assert_close(Potential(model)(*water)["energy"], expected, rtol=1e-6, atol=1e-8)
-    assert passes == []
+    assert ways == ["networks", "frozen tables", "frozen tables"]
 
 
 def test_derivatives_of_derivatives_and_large_structures_are_not_passed(
-    water: Any, make_model: MakeModel, passes: list[bool], monkeypatch: pytest.MonkeyPatch
+    water: Any, make_model: MakeModel, ways: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     potential = Potential(make_model().freeze())
     potential.hessian(*water)
-    assert passes == []
-    monkeypatch.setattr(frozen_pass, "SMALL", 2)
+    assert ways == ["frozen tables"]
+    monkeypatch.setattr(SIZES, "max_atoms", 2)
     potential(*water)
-    monkeypatch.setattr(frozen_pass, "SMALL", 3)
-    monkeypatch.setattr(convolution, "cpu_loops", lambda: None)
+    monkeypatch.setattr(SIZES, "max_atoms", 3)
+    with fast.without("compiled loops"):
+        potential(*water)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        potential(*water)
+    assert ways == ["frozen tables"] * 4
     potential(*water)
-    assert passes == [False, False]
+    assert ways[4:] == ["pass"]
 
 
-def test_atoms_far_apart(make_model: MakeModel, passes: list[bool]) -> None:
+def test_atoms_far_apart(make_model: MakeModel, ways: list[str]) -> None:
     out = Potential(make_model().freeze())(torch.tensor([6, 8]), 90.0 * torch.eye(3, dtype=torch.float64)[:2])
-    assert passes == [False]
+    assert ways == ["frozen tables"]
     assert not out["forces"].any()

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet import Potential, SchNet
-from pyg_schnet.fast import convolution, frozen_molecules
-from pyg_schnet.models import schnet as room
+from pyg_schnet import Potential, SchNet, fast
 from pyg_schnet.nn import ShiftedSoftplus
+from pyg_schnet.sizes import SIZES
 
 pytest.importorskip("numba")
 MakeModel = Callable[..., SchNet]
@@ -23,27 +22,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "polynomial, shared": {"cutoff_function": "polynomial", "shared_interactions": True},
     "mollifier": {"cutoff_function": "mollifier", "num_interactions": 3},
 }
-
-
-@pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Whether the short way was taken, call by call."""
-    found: list[bool] = []
-
-    def watched(*arguments: Any) -> Any:
-        result = frozen_molecules.frozen_molecules(*arguments)
-        found.append(result is not None)
-        return result
-
-    monkeypatch.setattr(room, "frozen_molecules", watched)
-    return found
-
-
-def ordinary(monkeypatch: pytest.MonkeyPatch, call: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    with monkeypatch.context() as patch:
-        patch.setattr(room, "frozen_molecules", lambda *_: None)
-        patch.setattr(room, "frozen_pass", lambda *_: None)
-        return call()
 
 
 def molecules(dtype: torch.dtype, *sizes: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,7 +43,7 @@ def compare(result: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_equal_to_the_ordinary_way(
-    variant: str, dtype: torch.dtype, make_model: MakeModel, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+    variant: str, dtype: torch.dtype, make_model: MakeModel, ways: list[str], without_pass: Any
 ) -> None:
     potential = Potential(make_model(**VARIANTS[variant]).to(dtype).freeze())
     z, pos, batch = molecules(dtype, 5, 0, 1, 14, 90, 100, 3)
@@ -74,44 +52,42 @@ def test_equal_to_the_ordinary_way(
         lambda: potential(z, pos, batch, batch_size=9),
         lambda: potential(z[:5], pos[:5]),
     ):
-        compare(call(), ordinary(monkeypatch, call))
-    assert taken == [True] * 3
+        compare(call(), without_pass(call))
+    assert ways == ["molecules"] * 3
 
 
-def test_threads_change_nothing(make_model: MakeModel, taken: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_change_nothing(make_model: MakeModel, ways: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     potential = Potential(make_model().float().freeze())
     inputs = molecules(torch.float32, 40, 70, 30, 2, 96, 120, 7, 50)
     expected = potential(*inputs)
-    monkeypatch.setattr("pyg_schnet.threads.PRODUCTS_PER_THREAD", 1)
+    monkeypatch.setattr(SIZES, "products_per_thread", 1)
     for threads in (2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         for name, value in potential(*inputs).items():
             assert torch.equal(value, expected[name])
-    assert taken == [True] * 3
+    assert ways == ["molecules"] * 3
 
 
-def test_data_with_a_cell_but_no_periodic_axes(
-    make_model: MakeModel, taken: list[bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_with_a_cell_but_no_periodic_axes(make_model: MakeModel, ways: list[str], without_pass: Any) -> None:
     """As ASE describes molecules."""
     potential = Potential(make_model().freeze())
     z, pos, _ = molecules(torch.float64, 8)
     open_cell = {"cell": torch.zeros(1, 3, 3, dtype=torch.float64), "pbc": torch.zeros(1, 3, dtype=torch.bool)}
     data = Data(z=z, pos=pos, **open_cell)
-    compare(potential(data), ordinary(monkeypatch, lambda: potential(data)))
-    assert taken == [True]
+    compare(potential(data), without_pass(lambda: potential(data)))
+    assert ways == ["molecules"]
     compare(
         potential(Batch.from_data_list([data, data])),
-        ordinary(monkeypatch, lambda: potential(z, pos))
-        | {name: torch.cat([value, value]) for name, value in ordinary(monkeypatch, lambda: potential(z, pos)).items()},
+        without_pass(lambda: potential(z, pos))
+        | {name: torch.cat([value, value]) for name, value in without_pass(lambda: potential(z, pos)).items()},
     )
     pbc = torch.tensor([[True, False, False]])
     potential(z, pos, cell=20 * torch.eye(3, dtype=torch.float64).unsqueeze(0), pbc=pbc)
     potential(z, pos, virials=True)
-    assert taken == [True]  # periodic structures and virials do not ask
+    assert ways == ["molecules", "pass", "pass", "pass"]
 
 
-def test_forces_are_those_of_the_energy(make_model: MakeModel, taken: list[bool]) -> None:
+def test_forces_are_those_of_the_energy(make_model: MakeModel, ways: list[str]) -> None:
     potential = Potential(make_model(cutoff_function="mollifier").freeze())
     z, pos, batch = molecules(torch.float64, 6, 5)
     forces, step = potential(z, pos, batch)["forces"], 1e-4
@@ -120,10 +96,10 @@ def test_forces_are_those_of_the_energy(make_model: MakeModel, taken: list[bool]
         moved[atom, axis] = step
         ends = [potential(z, pos + sign * moved, batch)["energy"].sum() for sign in (1, -1)]
         assert forces[atom, axis].item() == pytest.approx(-float(ends[0] - ends[1]) / (2 * step), rel=1e-6, abs=1e-8)
-    assert all(taken)
+    assert set(ways) == {"molecules"}
 
 
-def test_weights_and_layers_that_change_are_seen(make_model: MakeModel, taken: list[bool]) -> None:
+def test_weights_and_layers_that_change_are_seen(make_model: MakeModel, ways: list[str]) -> None:
     model = make_model(hidden_channels=16).freeze()
     z, pos, _ = molecules(torch.float64, 9)
     found = [float(Potential(model)(z, pos)["energy"])]
@@ -134,27 +110,27 @@ def test_weights_and_layers_that_change_are_seen(make_model: MakeModel, taken: l
     found.append(float(Potential(model)(z, pos)["energy"]))
     assert len(set(found)) == 3
     assert float(Potential(copy.deepcopy(model))(z, pos)["energy"]) == found[2]
-    assert taken == [True] * 4
+    assert ways == ["molecules"] * 4
     model.interactions[1].act = ShiftedSoftplus(shift=0.5)
     assert float(Potential(model)(z, pos)["energy"]) != found[2]
     model.total = lambda residual, *_: 0 * residual
     assert float(Potential(model)(z, pos)["energy"]) == 0.0
-    assert taken == [True] * 4 + [False]
+    assert ways == ["molecules"] * 4 + ["frozen tables"] * 2
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_kinds_of_numbers_that_loops_do_not_have(
-    dtype: torch.dtype, make_model: MakeModel, taken: list[bool], monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, make_model: MakeModel, ways: list[str], without_pass: Any
 ) -> None:
     model = make_model().freeze()
     z, pos, batch = molecules(torch.float64, 5, 8)
     potential = Potential(copy.deepcopy(model).to(dtype))
-    compare(potential(z, pos.to(dtype), batch), ordinary(monkeypatch, lambda: potential(z, pos.to(dtype), batch)))
+    compare(potential(z, pos.to(dtype), batch), without_pass(lambda: potential(z, pos.to(dtype), batch)))
     exact = Potential(model)(z, pos.to(dtype).double(), batch)
     given = potential(z, pos.to(dtype), batch)
     assert given["forces"].dtype == dtype
     assert (given["energy"] - exact["energy"]).abs().max() < 20 * torch.finfo(dtype).eps * exact["energy"].abs().max()
-    assert taken == [False, True, False]
+    assert ways == ["frozen tables", "molecules", "frozen tables"]
 
 
 def test_a_frozen_model_made_in_inference_mode(make_model: MakeModel) -> None:
@@ -183,27 +159,29 @@ INPUTS: dict[str, tuple[Callable[[Tensor, Tensor, Tensor], Any], str | None]] = 
 
 
 @pytest.mark.parametrize("case", INPUTS)
-def test_what_is_unusual_is_left_to_the_ordinary_way(case: str, make_model: MakeModel, taken: list[bool]) -> None:
+def test_what_is_unusual_is_left_to_the_ordinary_way(case: str, make_model: MakeModel, ways: list[str]) -> None:
     potential, (change, message) = Potential(make_model().freeze()), INPUTS[case]
     z, pos, batch, *size = change(*molecules(torch.float64, 6, 5))
     call = lambda: potential(z, pos, batch, batch_size=size[0] if size else None)  # noqa: E731
     if message is None:
         assert call()["forces"].isfinite().all()
+        assert ways in (["pass"], ["frozen tables"])
     else:
         with pytest.raises((ValueError, TypeError), match=message):
             call()
-    assert taken == [False]
+        assert ways == []
 
 
-def test_large_structures_and_machines_without_loops(
-    make_model: MakeModel, taken: list[bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_structures_and_machines_without_loops(make_model: MakeModel, ways: list[str]) -> None:
     potential = Potential(make_model(cutoff=3.0).freeze())
-    inputs = molecules(torch.float64, 5, 300)
-    potential(*inputs)
-    monkeypatch.setattr(convolution, "cpu_loops", lambda: None)
-    potential(*molecules(torch.float64, 5))
-    assert taken == [False, False]
-    potential.hessian(*molecules(torch.float64, 5))
-    with torch.inference_mode():
-        assert potential(*molecules(torch.float64, 5))["forces"].isfinite().all()
+    potential(*molecules(torch.float64, 5, 300))
+    assert ways == ["frozen tables"]
+    with fast.without("compiled loops"):
+        potential(*molecules(torch.float64, 5))
+        assert ways == ["frozen tables"] * 2
+        potential.hessian(*molecules(torch.float64, 5))
+        with torch.inference_mode():
+            assert potential(*molecules(torch.float64, 5))["forces"].isfinite().all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        potential(*molecules(torch.float64, 5))
+    assert ways == ["frozen tables"] * 5

@@ -1,0 +1,52 @@
+"""Sizes at which something else is done: how much at a time, and how many from which on. All of them are here.
+
+They change how long a computation takes and how much memory it needs; results stay the same to rounding, and most of
+them to the last bit. They were measured on current processors. Each is read when it is needed, so that it can be set.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Sizes:
+    """All sizes that are not part of a method.
+
+    Example:
+        >>> SIZES.max_atoms
+        256
+    """
+
+    #: The fewest products of edges and features for which another thread pays, measured in steps of training.
+    products_per_thread: int = 1 << 20
+
+    #: Atoms of the largest structure up to which compiled loops look at all pairs, if all structures are open.
+    all_pairs_up_to: int = 512
+    #: Atoms whose neighbours compiled loops search at a time.
+    atoms_per_piece: int = 1 << 16
+    #: The fewest atoms for which another thread pays in a search for neighbours.
+    atoms_per_thread: int = 1 << 11
+    #: Neighbours of an atom for which room is reserved.
+    neighbors_per_atom: int = 72
+    #: Atoms above which the matrix of all distances costs more than it saves.
+    matrix_up_to: int = 512
+    #: Pairs of open structures that plain PyTorch examines one by one (some 100 MB); beyond, linked cells take over.
+    most_pairs: int = 1 << 20
+    #: Rows (atom, neighbouring bin) that plain PyTorch examines at a time, which bounds the memory of a search.
+    rows_per_chunk: int = 1 << 19
+    #: Pairs of atoms that plain PyTorch examines at a time.
+    pairs_per_chunk: int = 1 << 22
+    #: Pairs of a point in space and an atom's image that are looked at together, which bounds the memory.
+    pairs_at_once: int = 1 << 21
+
+    #: Atoms of a structure above which torch's dense layers, which use all threads, save more than a compiled pass.
+    max_atoms: int = 256
+    #: Atoms of a group, if structures are smaller: what is kept of them fits the caches of current processors.
+    atoms_per_group: int = 96
+    #: Edges of an interval between two knots that one program of a GPU sums, on average.
+    edges_per_program: int = 256
+    #: The most programs of a GPU for an interval between two knots.
+    programs_per_interval: int = 64
+
+
+#: The sizes that are in use.
+SIZES = Sizes()
