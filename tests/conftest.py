@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch_geometric.data import Data
 
-from pyg_schnet import SchNet, fast
+from pyg_schnet import Graph, SchNet, fast
 from pyg_schnet.fast.cuda_graph import Replay
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
@@ -48,6 +48,18 @@ class Molecules(NamedTuple):
     def data(self, dtype: torch.dtype = torch.float64) -> list[Data]:
         """Each structure as a Data object."""
         return [Data(z=z, pos=pos.to(dtype)) for z, pos in self.split()]
+
+
+#: What a graph consists of.
+FIELDS = ("edge_index", "edge_shift", "rowptr", "reverse")
+
+
+def assert_same_graph(found: Graph, expected: Graph) -> None:
+    """The same edges in the same order, as numbers of the same kind in the same place."""
+    for name in FIELDS:
+        one, other = getattr(found, name), getattr(expected, name)
+        assert (one.dtype, one.device) == (other.dtype, other.device), name
+        assert torch.equal(one, other), name
 
 
 @pytest.fixture(autouse=True)

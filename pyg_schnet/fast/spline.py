@@ -44,6 +44,7 @@ def filter_table(
         ValueError: If the spacing is not positive or the interval not finite.
 
     Example:
+        >>> from pyg_schnet.fast import evaluate
         >>> table = filter_table(lambda d: torch.stack([d.sin(), d.cos()], dim=1), 0.5, 2.0, spacing=0.1)
         >>> evaluate(table, torch.tensor([1.0], dtype=torch.float64)).round(decimals=6)
         tensor([[0.8415, 0.5403]], dtype=torch.float64)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_schnet import Potential, SchNet, fast, radius_graph
+from pyg_schnet.fast.weights import locate
 from pyg_schnet.models import Committee, CommitteePotential
 from pyg_schnet.nn import ShiftedSoftplus
 from pyg_schnet.sizes import SIZES
@@ -135,6 +136,28 @@ def test_groups() -> None:
     assert groups_of(batch, target[:1], source[:1], 6)[0].tolist() == [0, 5, 12]
     assert len(groups_of(batch, target, source[::-1].copy(), 5)[0]) == 1
     assert groups_of(batch[:0], target[:0], source[:0], 5)[0].tolist() == [0]
+
+
+@pytest.mark.parametrize(("atoms", "number"), [(1, 14), (60, 10), (96, 7), (10_000, 1)])
+def test_groups_of_another_size(
+    atoms: int, number: int, make_model: MakeModel, ways: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Are as many as they should be, and give the same results."""
+    model = make_model(cutoff=3.0).freeze()
+    z, pos, batch = many(torch.float64)
+    expected = Potential(model)(z, pos, batch)
+    monkeypatch.setattr(SIZES, "atoms_per_group", atoms)
+    for name, value in Potential(model)(z, pos, batch).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-12 * float(expected[name].abs().max()))
+    assert ways == ["pass"] * 2
+    edges = model.edges(z, pos, batch, 15)
+    groups, located = importlib.import_module("pyg_schnet.fast.groups"), locate(model)
+    assert located is not None
+    found = groups.group_structures(model, located, batch, edges)
+    limits = [found.group(k)[:2] for k in range(found.number)]
+    assert [first for first, _ in limits] == [0, *(end for _, end in limits[:-1])]
+    assert limits[-1][1] == len(z)
+    assert found.number == number
 
 
 def test_forces_are_those_of_the_energy(three_structures: Any, make_model: MakeModel, ways: list[str]) -> None:

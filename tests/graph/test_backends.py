@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_schnet import Graph, radius_graph
+from pyg_schnet import radius_graph
 from pyg_schnet.graph import backends, crosscheck
 from pyg_schnet.graph.backends import (
     BACKENDS,
@@ -27,6 +27,7 @@ from pyg_schnet.graph.backends import (
 )
 from pyg_schnet.graph.crosscheck import KINDS, cross_check
 from pyg_schnet.graph.search import candidate_pairs
+from tests.conftest import assert_same_graph
 
 CPU = torch.device("cpu")
 BENCHMARK = Path(__file__).parents[2] / "examples" / "benchmarks" / "neighbors.py"
@@ -36,11 +37,6 @@ def needs(name: str) -> None:
     """Skip without the package of a back end."""
     if BACKENDS[name].package:
         pytest.importorskip(BACKENDS[name].package)
-
-
-def check_same(found: Graph, expected: Graph) -> None:
-    for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
-        assert torch.equal(getattr(found, name), getattr(expected, name)), name
 
 
 def crystal(cells: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,7 +64,7 @@ def test_random_systems(name: str, kind: str) -> None:
     generator = torch.Generator().manual_seed(1)
     for system in [KINDS[kind](generator) for _ in range(12)]:
         if backend.suits(CPU, periodic):
-            check_same(system.graph(name), system.graph("torch"))
+            assert_same_graph(system.graph(name), system.graph("torch"))
         elif system.pbc.any():
             with pytest.raises(ValueError, match=f"backend '{name}' knows no periodic boundaries; use backend='auto'"):
                 system.graph(name)
@@ -80,7 +76,7 @@ def test_crystals(name: str, cells: int) -> None:
     needs(name)
     pos, cell, pbc = crystal(cells)
     graph = radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend=name)
-    check_same(graph, radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="torch"))
+    assert_same_graph(graph, radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="torch"))
     assert graph.edge_index.size(1) == 26 * len(pos)
 
 
@@ -92,7 +88,7 @@ def test_open_systems(name: str, cutoff: float, sizes: list[int]) -> None:
     batch = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes, dtype=torch.long))
     pos = 8 * torch.rand(len(batch), 3, dtype=torch.float64) + torch.tensor([1000.0, -50, 3])
     graphs = [radius_graph(pos, cutoff, batch, backend=key, batch_size=len(sizes)) for key in (name, "torch")]
-    check_same(*graphs)
+    assert_same_graph(*graphs)
 
 
 @pytest.mark.parametrize("name", ["torch", "numba", "torch_cluster", "vesin", "nvalchemi"])
@@ -111,7 +107,7 @@ def test_far_outside_a_flat_cell(name: str) -> None:
     for axes in ([True, True, True], [True, True, False], [False, True, False]):
         pbc = torch.tensor([axes])
         expected = radius_graph(pos, 8.0, cell=cell, pbc=pbc, backend="torch")
-        check_same(radius_graph(pos, 8.0, cell=cell, pbc=pbc, backend=name), expected)
+        assert_same_graph(radius_graph(pos, 8.0, cell=cell, pbc=pbc, backend=name), expected)
         assert expected.edge_index.size(1) > 0
 
 
@@ -120,7 +116,7 @@ def test_nvalchemi_makes_room_for_more_neighbors_than_expected(monkeypatch: pyte
     pos, cell, pbc = crystal(3)
     monkeypatch.setattr(backends, "_guess", lambda reach: 3)
     graph = radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="nvalchemi")
-    check_same(graph, radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="torch"))
+    assert_same_graph(graph, radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="torch"))
 
 
 def test_open_searches_are_repeated_until_nothing_is_cut() -> None:
@@ -162,7 +158,7 @@ def test_pyg_lib_is_called_like_pyg_calls_it(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setitem(sys.modules, "pyg_lib", SimpleNamespace(ops=SimpleNamespace(radius=radius)))
     monkeypatch.setattr(backends, "_is_there", lambda package: True)
-    check_same(radius_graph(pos, 5.0, batch, backend="pyg_lib"), radius_graph(pos, 5.0, batch, backend="torch"))
+    assert_same_graph(radius_graph(pos, 5.0, batch, backend="pyg_lib"), radius_graph(pos, 5.0, batch, backend="torch"))
 
 
 def test_auto_goes_by_device_size_and_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +213,7 @@ def test_too_many_neighbors_are_an_error(name: str) -> None:
         needs(name)
     pos = torch.tensor([[9.0, 0, 0], [0.0, 0, 0], [1.0, 0, 0], [2.0, 0, 0]])
     graph = radius_graph(pos, 1.5, backend=name, max_num_neighbors=2)
-    check_same(graph, radius_graph(pos, 1.5, backend="torch"))
+    assert_same_graph(graph, radius_graph(pos, 1.5, backend="torch"))
     with pytest.raises(
         ValueError, match=r"atom 2 has 2 neighbors within 1.5 Angstrom, more than `max_num_neighbors` 1"
     ):

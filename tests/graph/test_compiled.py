@@ -15,16 +15,10 @@ from pyg_schnet import Graph, radius_graph
 from pyg_schnet.graph import VerletList, compiled
 from pyg_schnet.graph.crosscheck import KINDS, System
 from pyg_schnet.sizes import SIZES
+from tests.conftest import assert_same_graph
 
 pytest.importorskip("numba")
 ALL = torch.ones(1, 3, dtype=torch.bool)
-
-
-def check_same(found: Graph, expected: Graph) -> None:
-    for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
-        one, other = getattr(found, name), getattr(expected, name)
-        assert one.dtype == other.dtype, name
-        assert torch.equal(one, other), name
 
 
 def in_both_ways(search: Callable[[], Graph]) -> list[Graph]:
@@ -58,7 +52,7 @@ def batch() -> System:
 def test_any_batch_is_that_of_plain_pytorch(seed: int, kind: str) -> None:
     system = KINDS[kind](torch.Generator().manual_seed(seed))
     for graph in in_both_ways(lambda: system.graph("numba")):
-        check_same(graph, system.graph("torch"))
+        assert_same_graph(graph, system.graph("torch"))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -70,12 +64,12 @@ def test_pieces_and_threads_change_nothing(
     monkeypatch.setattr(SIZES, "atoms_per_piece", atoms)
     monkeypatch.setattr(SIZES, "atoms_per_thread", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    check_same(batch.graph("numba"), expected)
+    assert_same_graph(batch.graph("numba"), expected)
 
 
 def test_room_for_neighbors_is_made(batch: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SIZES, "neighbors_per_atom", 0)
-    check_same(batch.graph("numba"), batch.graph("torch"))
+    assert_same_graph(batch.graph("numba"), batch.graph("torch"))
 
 
 def test_calls_at_the_same_time(batch: System, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +79,7 @@ def test_calls_at_the_same_time(batch: System, monkeypatch: pytest.MonkeyPatch) 
     with ThreadPoolExecutor(4) as pool:
         graphs = list(pool.map(lambda system: system.graph("numba"), systems * 5))
     for graph, system in zip(graphs, systems * 5, strict=True):
-        check_same(graph, system.graph("torch"))
+        assert_same_graph(graph, system.graph("torch"))
 
 
 @pytest.mark.parametrize("cutoff", [1.0, 1.7, 3.3])
@@ -98,7 +92,7 @@ def test_the_last_bit_of_a_distance_decides(cutoff: float, periodic: bool) -> No
     pos, batch = torch.stack([first, second], dim=1).view(-1, 3), torch.arange(2 * count) // 2
     system = System(pos, batch, cell.expand(count, 3, 3), (periodic * ALL).bool().expand(count, 3), cutoff)
     for graph in in_both_ways(lambda: system.graph("numba")):
-        check_same(graph, system.graph("torch"))
+        assert_same_graph(graph, system.graph("torch"))
     assert 0.2 * 2 * count < len(graph.reverse) < (60 if periodic and cutoff > 3 else 0.8) * 2 * count
 
 
@@ -109,14 +103,14 @@ def test_atoms_far_from_the_cell(far: float) -> None:
     for pbc in (ALL, ~ALL):
         moved = system._replace(pos=pos, pbc=pbc)
         for graph in in_both_ways(lambda moved=moved: moved.graph("numba")):
-            check_same(graph, moved.graph("torch"))
+            assert_same_graph(graph, moved.graph("torch"))
 
 
 @pytest.mark.parametrize("limit", ["BITS", "IMAGE_BITS"])
 def test_more_images_than_bits_are_left_to_plain_pytorch(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     system = gas(5, 3.0)
     monkeypatch.setattr(compiled, limit, 5)
-    check_same(system.graph("numba"), system.graph("torch"))
+    assert_same_graph(system.graph("numba"), system.graph("torch"))
 
 
 @pytest.mark.parametrize(("size", "cutoff"), [(600, 5.0), (200, 15.0)])
@@ -135,7 +129,7 @@ def test_a_direction_that_rounding_lost_is_left_to_plain_pytorch(monkeypatch: py
 
     system = gas(5, 3.0)
     monkeypatch.setattr(numba_kernels, "match_edges", lambda *arguments: False)
-    check_same(system.graph("numba"), system.graph("torch"))
+    assert_same_graph(system.graph("numba"), system.graph("torch"))
 
 
 def test_reverse_edges_that_are_not_there_are_noticed() -> None:
@@ -170,15 +164,15 @@ def test_two_atoms_at_the_same_place_are_refused(second: list[float], shift: int
 def test_an_infinite_cutoff_connects_all_atoms() -> None:
     pos = 100 * torch.rand(300, 3)
     for graph in in_both_ways(lambda: radius_graph(pos, math.inf, backend="numba")):
-        check_same(graph, radius_graph(pos, math.inf, backend="torch"))
+        assert_same_graph(graph, radius_graph(pos, math.inf, backend="torch"))
 
 
 def test_tensors_of_any_layout() -> None:
     pos = torch.rand(3, 30, dtype=torch.float64).T.requires_grad_()
     cell = gas(0, 2.0).cell.mT
     expected = radius_graph(pos.detach().contiguous(), 2.0, cell=cell.contiguous(), pbc=ALL, backend="torch")
-    check_same(radius_graph(pos, 2.0, cell=cell, pbc=ALL, backend="numba"), expected)
-    check_same(radius_graph(pos, 2.0, cell=cell, pbc=ALL[:, :1].expand(1, 3), backend="numba"), expected)
+    assert_same_graph(radius_graph(pos, 2.0, cell=cell, pbc=ALL, backend="numba"), expected)
+    assert_same_graph(radius_graph(pos, 2.0, cell=cell, pbc=ALL[:, :1].expand(1, 3), backend="numba"), expected)
 
 
 def test_it_serves_the_verlet_list() -> None:
@@ -186,7 +180,7 @@ def test_it_serves_the_verlet_list() -> None:
     pos: Tensor = system.pos
     for _ in range(10):
         expected = radius_graph(pos, 3.0, cell=system.cell, pbc=ALL, backend="torch")
-        check_same(neighbors(pos, cell=system.cell, pbc=ALL), expected)
+        assert_same_graph(neighbors(pos, cell=system.cell, pbc=ALL), expected)
         pos = pos + 0.1 * torch.randn(pos.shape, dtype=pos.dtype)
     assert 1 < neighbors.rebuilds <= 10
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from pyg_schnet import Graph, radius_graph
 from pyg_schnet.graph import search
 from pyg_schnet.sizes import SIZES
+from tests.conftest import FIELDS, assert_same_graph
 
 
 def brute_force(pos: Tensor, cutoff: float, batch: Tensor) -> list[tuple[int, int]]:
@@ -42,7 +43,7 @@ def cloud(sizes: list[int], scale: float = 4.0) -> tuple[Tensor, Tensor]:
 def check_consistent(graph: Graph, num_atoms: int) -> None:
     """Whatever is promised of any open graph."""
     edge_index, num_edges = graph.edge_index, graph.edge_index.size(1)
-    for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
+    for name in FIELDS:
         assert getattr(graph, name).dtype == torch.long
     assert edges_of(graph) == sorted(set(edges_of(graph)))
     assert torch.equal(graph.edge_shift, torch.zeros(num_edges, 3, dtype=torch.long))
@@ -115,8 +116,7 @@ def test_chunks_bound_the_pairs_and_change_nothing(chunk: int, monkeypatch: pyte
     monkeypatch.setattr(SIZES, "pairs_per_chunk", chunk)
     monkeypatch.setattr(search, "_close", spy)
     graph = radius_graph(pos, 20.0, batch, backend="torch")
-    for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
-        assert torch.equal(getattr(graph, name), getattr(expected, name))
+    assert_same_graph(graph, expected)
     assert sum(seen) == (16 * 15 + 30 * 29 + 2) // 2
     assert max(seen) <= max(chunk, 29)  # never less than the row of one atom
     assert all(one + next_one > chunk for one, next_one in itertools.pairwise(seen))  # none is smaller than needed
@@ -167,7 +167,7 @@ def test_positions_that_require_gradients() -> None:
 def test_devices_agree(device: torch.device) -> None:
     pos, batch = cloud([30, 0, 1, 12])
     graph, expected = radius_graph(pos.to(device), 2.0, batch.to(device)), radius_graph(pos, 2.0, batch)
-    for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
+    for name in FIELDS:
         assert getattr(graph, name).device.type == device.type
         assert torch.equal(getattr(graph, name).cpu(), getattr(expected, name))
 

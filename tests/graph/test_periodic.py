@@ -18,6 +18,7 @@ from pyg_schnet import Graph, radius_graph
 from pyg_schnet.graph import search, within_cutoff
 from pyg_schnet.ops import edge_vectors
 from pyg_schnet.sizes import SIZES
+from tests.conftest import FIELDS, assert_same_graph
 
 ALL = (True, True, True)
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
@@ -105,7 +106,7 @@ def check_consistent(graph: Graph, num_atoms: int) -> None:
     """Whatever is promised of any graph beyond which edges it has."""
     edge_index, shift, reverse = graph.edge_index, graph.edge_shift, graph.reverse
     number = torch.arange(edge_index.size(1))
-    for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
+    for name in FIELDS:
         assert getattr(graph, name).dtype == torch.long
     assert shift.shape == (len(number), 3)
     assert ((edge_index[1] * num_atoms + edge_index[0]).diff() >= 0).all()
@@ -118,11 +119,6 @@ def check_consistent(graph: Graph, num_atoms: int) -> None:
     assert torch.equal(edges, number[number < reverse])
     assert torch.equal(pair[edges], torch.arange(len(number) // 2))
     assert torch.equal(edges[pair], torch.minimum(number, reverse))
-
-
-def assert_same(graph: Graph, expected: Graph) -> None:
-    for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
-        assert torch.equal(getattr(graph, name), getattr(expected, name)), name
 
 
 # --- any batch ---
@@ -223,7 +219,7 @@ def test_any_batch_equals_brute_force() -> None:
         pbc = torch.from_numpy(axes)
         graph = radius_graph(pos, cutoff, given_batch, cell, pbc, "torch", batch_size=len(atoms))
         if numba:
-            assert_same(radius_graph(pos, cutoff, given_batch, cell, pbc, "numba", batch_size=len(atoms)), graph)
+            assert_same_graph(radius_graph(pos, cutoff, given_batch, cell, pbc, "numba", batch_size=len(atoms)), graph)
         np.testing.assert_array_equal(sorted_rows(graph), rows)
         check_consistent(graph, len(pos))
         ours = lengths(graph, pos, cell, given_batch).numpy()[ordered(rows_of(graph))]
@@ -390,7 +386,7 @@ def test_chunks_change_nothing(rows: int, pairs: int, monkeypatch: pytest.Monkey
     monkeypatch.setattr(search, "_partners", spy)
     monkeypatch.setattr(SIZES, "rows_per_chunk", rows)
     monkeypatch.setattr(SIZES, "pairs_per_chunk", pairs)
-    assert_same(radius_graph(pos, 4.0, batch, cell, pbc, "torch"), expected)
+    assert_same_graph(radius_graph(pos, 4.0, batch, cell, pbc, "torch"), expected)
     assert len(seen) > 1
     assert all(number <= max(rows, of_one_atom) for number, of_one_atom in seen)
 
@@ -466,7 +462,7 @@ def test_rows_of_open_axes_play_no_role(pbc: tuple[bool, ...]) -> None:
     expected = radius_graph(pos, 5.0, cell=TRICLINIC, pbc=axes)
     for row in ([0.0, 0, 0], TRICLINIC[0, pbc.index(True)].tolist(), [1e-9, 0, 0], [0, 1e9, 0], [math.nan] * 3):
         cell = torch.where(axes[..., None], TRICLINIC, torch.tensor(row, dtype=torch.float64))
-        assert_same(radius_graph(pos, 5.0, cell=cell, pbc=axes), expected)
+        assert_same_graph(radius_graph(pos, 5.0, cell=cell, pbc=axes), expected)
     assert not expected.edge_shift[:, ~axes[0]].any()
     assert expected.edge_shift[:, axes[0]].any()
 
@@ -481,7 +477,7 @@ def test_float32_gives_the_edges_of_float64(pbc: tuple[bool, ...]) -> None:
     pos = torch.stack([first, first + cutoff * direction + cell[:, 2]], dim=1).view(-1, 3)
     batch, axes = torch.arange(2 * count) // 2, torch.tensor(pbc).repeat(count, 1)
     single = radius_graph(pos, cutoff, batch, cell, axes)
-    assert_same(single, radius_graph(pos.double(), cutoff, batch, cell.double(), axes))
+    assert_same_graph(single, radius_graph(pos.double(), cutoff, batch, cell.double(), axes))
     assert 0.25 * 2 * count < len(single.reverse) < 0.75 * 2 * count  # both answers occur
 
 
@@ -490,7 +486,7 @@ def test_devices_agree(device: torch.device) -> None:
     cell, pbc = TRICLINIC.repeat(2, 1, 1), torch.tensor([ALL, (True, False, False)])
     graph = radius_graph(*(x.to(device) if isinstance(x, Tensor) else x for x in (pos, 6.0, batch, cell, pbc)))
     expected = radius_graph(pos, 6.0, batch, cell, pbc)
-    for name in ("edge_index", "edge_shift", "rowptr", "reverse"):
+    for name in FIELDS:
         assert getattr(graph, name).device.type == device.type
         assert torch.equal(getattr(graph, name).cpu(), getattr(expected, name))
 
@@ -543,7 +539,7 @@ def test_derivatives_of_distances_with_respect_to_positions_and_cell() -> None:
     batch, pbc = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([ALL, (True, False, True)])
     cell = (TRICLINIC * torch.tensor([0.8, 1.0], dtype=torch.float64)[:, None, None]).requires_grad_()
     graph = radius_graph(pos, 4.5, batch, cell, pbc)
-    assert not any(getattr(graph, name).requires_grad for name in ("edge_index", "edge_shift", "rowptr", "reverse"))
+    assert not any(getattr(graph, name).requires_grad for name in FIELDS)
 
     def distances(pos: Tensor, cell: Tensor) -> Tensor:
         return edge_vectors(pos, graph.edge_index, graph.edge_shift, cell, batch).norm(dim=1)
@@ -568,7 +564,7 @@ def test_no_atoms(pbc: tuple[bool, ...]) -> None:
     assert graph.rowptr.tolist() == [0]
     nobody = torch.zeros(0, dtype=torch.long)
     cells, axes = torch.eye(3).repeat(2, 1, 1), torch.tensor([pbc, pbc])
-    assert_same(radius_graph(torch.zeros(0, 3), 5.0, nobody, cells, axes, batch_size=2), graph)
+    assert_same_graph(radius_graph(torch.zeros(0, 3), 5.0, nobody, cells, axes, batch_size=2), graph)
 
 
 @pytest.mark.parametrize(
