@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from pyg_schnet.compat import has_global_hooks
 from pyg_schnet.fast.plain import LOOPED
 from pyg_schnet.fast.spline import interpolate, looped
+from pyg_schnet.fast.unchanged import hooked
 from pyg_schnet.graph import may_inspect
 from pyg_schnet.nn import FilterNetwork, GaussianSmearing, ShiftedSoftplus
 from pyg_schnet.ops import gaussian_basis, shifted_softplus
@@ -197,16 +197,3 @@ def _description(network: Any) -> tuple[Any, ...] | None:
     settings = [(name, value) for name, value in vars(act).items() if name[0] != "_" and name != "training"]
     weights = [(layer.weight.shape, layer.weight.dtype, layer.weight.device) for layer in layers]
     return type(act), settings, len(last), weights
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether a call of the module does anything else than its class says.
-
-    Args:
-        module: The module.
-
-    Returns:
-        True if somebody has put hooks to it or to all modules, or another method into its place.
-    """
-    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    return bool(hooks) or has_global_hooks() or "forward" in vars(module)

@@ -37,9 +37,10 @@ def shortcut(
     """
     if not _is_plain(model):
         return None
-    if differentiable if model.frozen else model.filters == "exact":
+    frozen = model.filter_tables is not None
+    if differentiable if frozen else model.filters == "exact":
         return None
-    forces_only = model.frozen and not (stress or virials) and ways.enabled("molecules")
+    forces_only = frozen and not (stress or virials) and ways.enabled("molecules")
     if forces_only and (whole := energies_and_forces(model, structures)) is not None:
         ways.note("molecules")
         return {"energy": whole[0], "forces": whole[1]}
@@ -65,4 +66,4 @@ def _is_plain(model: Any) -> bool:
         return False
     if kind is not network and any(getattr(kind, name) is not getattr(network, name) for name in _BYPASSED):
         return False
-    return not any(name in model.__dict__ for name in _BYPASSED)
+    return model.__dict__.keys().isdisjoint(_BYPASSED)

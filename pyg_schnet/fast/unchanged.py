@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyg_schnet.fast.filter_networks import hooked
+from pyg_schnet.compat import has_global_hooks
 
 #: A dictionary of a module, a key, and what was there.
 Entry = tuple[dict[str, Any], str, Any]
@@ -132,3 +132,16 @@ class Callees:
     def disturbed(self) -> bool:
         """Whether somebody listens to their calls by hooks, to one or to all modules."""
         return any(self._hooks) or hooked(self._one)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether a call of the module does anything else than its class says.
+
+    Args:
+        module: The module.
+
+    Returns:
+        True if somebody has put hooks to it or to all modules, or another method into its place.
+    """
+    hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    return bool(hooks) or has_global_hooks() or "forward" in vars(module)

@@ -8,6 +8,7 @@ are made anew if those of the filter networks have changed.
 
 import importlib
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -56,6 +57,7 @@ class LocatedWeights(NamedTuple):
     network: Any
 
 
+_EXPLAIN = attrgetter("explain")
 #: The located weights of each model; weak, so that copies and files never see them.
 _located: WeakKeyDictionary[nn.Module, LocatedWeights] = WeakKeyDictionary()
 
@@ -103,7 +105,7 @@ def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
 
 def _unchanged(located: LocatedWeights) -> bool:
     """Whether all is where it was, and nobody listens to layers or masks messages."""
-    if located.callees.disturbed() or any(conv.explain for conv in located.convolutions):
+    if located.callees.disturbed() or any(map(_EXPLAIN, located.convolutions)):
         return False
     return located.origin.holds() and located.callees.same()
 

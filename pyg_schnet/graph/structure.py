@@ -54,7 +54,7 @@ def may_inspect(tensor: Tensor) -> bool:
     """
     plain = tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
     # inside such a transform even what is made of plain tensors is wrapped
-    return plain and not in_transform() and not values_unseen()
+    return plain and not in_transform() and not getattr(_thread, "unseen", False)
 
 
 def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:

@@ -395,7 +395,6 @@ class CommitteePotential(nn.Module):
             check_elements(self.model, given.z, True, given.batch)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            given = given.usable()
             graphs = self.model.edges_of(given)
             if stress:
                 check_volume(given.cell)

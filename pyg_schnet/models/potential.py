@@ -215,7 +215,7 @@ class Potential(nn.Module):
         check_elements(self.model, structures.z, self.strict, structures.batch)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
-            yield structures.usable(), differentiable
+            yield structures, differentiable
 
 
 def derivatives(

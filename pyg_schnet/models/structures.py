@@ -4,12 +4,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import Edges, check_structures, may_inspect
 
-_OPTIONAL = ("batch", "edge_index", "edge_shift", "cell", "pbc")
+_KEYS = ("z", "pos", "batch", "edge_index", "edge_shift", "cell", "pbc")
 
 
 @dataclass(slots=True)
@@ -62,7 +63,7 @@ class Structures:
             if pos is None:
                 raise TypeError("`pos` is missing: pass a Data object or the tensors z and pos")
             return cls(data, pos, batch_size=batch_size, **optional)
-        if pos is not None or batch_size is not None or any(value is not None for value in optional.values()):
+        if pos is not None or batch_size is not None or [*optional.values()].count(None) < len(optional):
             raise TypeError("pass either a Data object alone or tensors (z, pos, ...), not both")
         return cls.of_data(data, cutoff)
 
@@ -82,18 +83,21 @@ class Structures:
         Raises:
             ValueError: If a tensor is missing or the graph was made with a smaller cutoff.
         """
-        for name in ("z", "pos"):
-            if not isinstance(data.get(name), Tensor):
-                raise ValueError(f"`data` must have `z` [N] and `pos` [N, 3]; `{name}` is missing")
-        optional = {name: data.get(name) for name in _OPTIONAL}
-        if optional["edge_shift"] is None:
-            optional["edge_index"] = None
-        if optional["edge_index"] is not None:
+        z, pos, batch, edge_index, edge_shift, cell, pbc = map(data.get, _KEYS)
+        if not isinstance(z, Tensor) or not isinstance(pos, Tensor):
+            name = "pos" if isinstance(z, Tensor) else "z"
+            raise ValueError(f"`data` must have `z` [N] and `pos` [N, 3]; `{name}` is missing")
+        if edge_shift is None:
+            edge_index = None
+        if edge_index is not None:
             _check_reach(data.get("edge_cutoff"), cutoff)
-        return cls(data.z, data.pos, batch_size=data.num_graphs if isinstance(data, Batch) else None, **optional)
+        batch_size = data.num_graphs if isinstance(data, Batch) else None
+        return cls(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
 
     def check(self) -> Self:
         """Check positions and batch, and fill in the batch of one structure.
+
+        Tensors that were made in inference mode, which autograd cannot use, are replaced by copies outside of it.
 
         Returns:
             The structures themselves.
@@ -102,6 +106,9 @@ class Structures:
             TypeError: If they are of the wrong kind.
             ValueError: If they have the wrong shape or impossible values.
         """
+        if not torch.compiler.is_compiling() and not torch.is_inference_mode_enabled():
+            for name in _KEYS:
+                setattr(self, name, usable(getattr(self, name)))
         self.batch, self.batch_size = check_structures(self.pos, self.batch, self.batch_size)
         return self
 
@@ -119,9 +126,9 @@ class Structures:
             ValueError: If something has the wrong shape or impossible values.
         """
         if self.edges is None:
-            atoms = self.z, self.pos, *self.check().structure_of_atoms
+            self.check()
             given = {"edge_index": self.edge_index, "edge_shift": self.edge_shift, "cell": self.cell, "pbc": self.pbc}
-            self.edges = model.edges(*atoms, **given)
+            self.edges = model.edges(self.z, self.pos, self.batch, self.batch_size, **given)
         return self.edges
 
     @property
@@ -133,16 +140,6 @@ class Structures:
         """The same structures with edges that are known already."""
         return dataclasses.replace(self, edges=edges)
 
-    def usable(self) -> Self:
-        """The same structures, with copies that autograd may use of tensors that were made in inference mode."""
-        named = {name: getattr(self, name) for name in ("z", "pos", *_OPTIONAL)}
-        copies = {name: value.clone() for name, value in named.items() if _is_inference(value)}
-        return dataclasses.replace(self, **copies) if copies else self
-
-
-def _is_inference(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.is_inference()
-
 
 def usable(tensor: Any) -> Any:
     """The tensor itself, or a copy that autograd may use if it was made in inference mode.
@@ -153,7 +150,7 @@ def usable(tensor: Any) -> Any:
     Returns:
         The same values.
     """
-    return tensor.clone() if _is_inference(tensor) else tensor
+    return tensor.clone() if isinstance(tensor, Tensor) and tensor.is_inference() else tensor
 
 
 def _check_reach(edge_cutoff: Tensor | None, cutoff: float) -> None:
