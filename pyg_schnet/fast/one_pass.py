@@ -9,7 +9,6 @@ autograd. Inference is the first call, with nothing kept.
 Sums over structures are done in parts whose number does not depend on the threads, so neither do the results.
 """
 
-import functools
 import importlib
 import math
 from typing import Any, NamedTuple
@@ -17,12 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.func import functional_call
 
 from pyg_schnet.compat import phase
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.bspline import FilterTable
-from pyg_schnet.fast.convolution import to_nodes
 from pyg_schnet.fast.groups import (
     StructureGroups,
     energies_of,
@@ -32,14 +30,18 @@ from pyg_schnet.fast.groups import (
     products_of,
 )
 from pyg_schnet.fast.plain import is_plain
+from pyg_schnet.fast.tabulated import TabulatedFilter
 from pyg_schnet.fast.weights import LocatedWeights, alike, locate, with_knots
 from pyg_schnet.graph import Edges, may_inspect
-from pyg_schnet.ops import gradient, shifted_softplus
+from pyg_schnet.ops import gradient
 from pyg_schnet.sizes import SIZES
 from pyg_schnet.threads import share_out
 
 #: Sums over structures that may be done at the same time, and how many numbers loops take at a time.
 PARTS, ALIGNED = 16, 16
+#: Names of the weights of a block and of the output network, in the order in which loops know them.
+_BLOCK = ("conv.lin1.weight", "conv.lin2.weight", "conv.lin2.bias", "lin.weight", "lin.bias")
+_OUTPUT = ("lin1.weight", "lin1.bias", "lin2.weight", "lin2.bias")
 
 
 def energies_and_slopes(
@@ -249,19 +251,18 @@ def _gradients(
 
 
 def _reference(what: PassInputs, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The same network by operations that autograd differentiates as often as it is asked to."""
-    model, (_, edge_vec, edge_pair, pair_index) = what.model, what.edges
-    activate = functools.partial(
-        shifted_softplus, shift=model.output.act.shift, linear_from=model.output.act.linear_from
-    )
+    """The same by the layers of the model with these weights, which autograd differentiates as often as it is asked."""
+    model, (edge_index, edge_vec, edge_pair, pair_index) = what.model, what.edges
     vec = edge_vec.detach().requires_grad_()
-    distance, blocks = vec.norm(dim=1), [weights[k : k + 6] for k in range(0, len(weights) - 4, 6)]
-    factor, both = model.interactions[0].conv.factor(distance), edge_pair is not None
-    for block in range(model.num_interactions):
-        w1, w2, b2, w3, b3, c = blocks[block % len(blocks)]
-        h = to_nodes(linear(x, w1), what.table(c), distance, pair_index, len(x), factor, symmetric=both)
-        x = x + linear(activate(linear(h if what.norm is None else h * what.norm, w2, b2)), w3, b3)
-    w1, b1, w2, b2 = weights[-4:]
-    contributions = linear(activate(linear(x, w1, b1)), w2, b2)[:, 0].double() * torch.from_numpy(what.groups.shares)
+    distance, own = vec.norm(dim=1), len(model.interactions)
+    pairs = pair_index, distance, model.interactions[0].conv.factor(distance), edge_pair is not None
+    for step, block in enumerate(model.blocks):
+        *dense, coefficients = weights[6 * (step % own) :][:6]
+        read = TabulatedFilter(what.table(coefficients), *pairs)
+        x = x + functional_call(
+            block, dict(zip(_BLOCK, dense, strict=True)), (x, edge_index, distance, read, edge_pair)
+        )
+    y = functional_call(model.output, dict(zip(_OUTPUT, weights[-4:], strict=True)), x)
+    contributions = y[:, 0].double() * torch.from_numpy(what.groups.shares)
     energy = contributions.new_zeros(what.batch_size).index_add(0, what.batch, contributions)
     return energy.unsqueeze(1), gradient(energy, vec, create_graph=True)

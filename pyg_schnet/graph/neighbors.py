@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyg_schnet.compat import phase
 from pyg_schnet.graph.backends import find
 from pyg_schnet.graph.edges import Graph, graph_of, shift_vectors, squared_distance
 from pyg_schnet.graph.lattice import lattice_of
@@ -114,8 +115,9 @@ def search_graph(
             "`cutoff` must be finite in periodic structures, where every atom has infinitely many neighbours"
         )
     exact = pos.detach().double()
-    found = find(backend, exact, cutoff, batch, batch_size, lattice)
-    return found if isinstance(found, Graph) else graph_of(exact, cutoff, batch, lattice, found)
+    with phase("search"):
+        found = find(backend, exact, cutoff, batch, batch_size, lattice)
+        return found if isinstance(found, Graph) else graph_of(exact, cutoff, batch, lattice, found)
 
 
 def within_cutoff(
