@@ -103,6 +103,7 @@ def look(
         page.section(name)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", UserWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)  # pyparsing has some of both kinds
             try:
                 write(page)
             except (ValueError, TypeError, RuntimeError, ImportError) as error:

@@ -55,7 +55,8 @@ def _reason(message: str) -> str:
     said = [one for one in reasons if not one.startswith("Expected a")]
     if said:  # of the reasons of all alternatives, the first one that says something
         return said[0]
-    kinds = " or ".join(re.findall(r"- Expected an? <class '([\w.]+)'>", message))
+    named = re.findall(r"- Expected an? <class '([\w.]+)'>", message)
+    kinds = " or ".join(sorted(named, key=lambda kind: kind == "NoneType"))  # nothing at the end, in any version
     head, given = message.split(_UNION, maxsplit=1)[0].strip(), message.rsplit("Given value:", 1)[-1].strip()
     return f"{head} expected {kinds}, got {given}".replace("NoneType", "null")
 
