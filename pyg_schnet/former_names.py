@@ -7,7 +7,7 @@ package itself uses new names only.
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -78,6 +78,26 @@ OBJECTS: dict[str, tuple[str, str]] = {
 }
 
 
+class _Package(ModuleType):
+    """A package some of whose modules and names have moved."""
+
+    def __getattr__(self, name: str) -> Any:
+        """A former module or name, asked for when there is nothing else of this name."""
+        full = f"{self.__name__}.{name}"
+        if full in OBJECTS:
+            module, now = OBJECTS[full]
+            return getattr(importlib.import_module(module), now)
+        if full in MODULES:
+            return importlib.import_module(full)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """The import system sets each module that it has imported, which must not hide a function of the same name."""
+        full = f"{self.__name__}.{name}"
+        if full not in MODULES or not (name in vars(self) or full in OBJECTS):
+            super().__setattr__(name, value)
+
+
 class _Loader(Loader):
     """Gives a module that has another name."""
 
@@ -87,7 +107,7 @@ class _Loader(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module in its new place, imported there if it is not yet."""
         if not self.new:
-            return ModuleType(spec.name, "A folder that is no more; its modules have moved.")
+            return _Package(spec.name, "A folder that is no more; its modules have moved.")
         module = importlib.import_module(self.new)
         self.own = module.__spec__
         return module
@@ -95,7 +115,6 @@ class _Loader(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Give it what it had before: a former package its modules, a former module the names in it."""
         if not self.new:
-            attach(module.__name__)
             return
         former, module.__spec__ = module.__spec__, self.own  # the import system has put the former name there
         inside = f"{former.name if former is not None else ''}."
@@ -139,20 +158,6 @@ def attach(package: str) -> None:
     """Let former modules and names be attributes of a package, too; they are neither listed nor imported before.
 
     Args:
-        package: Name of the package, which is being imported and has all other names already.
+        package: Name of the package.
     """
-    namespace = vars(sys.modules[package])
-    own: Callable[[str], Any] | None = namespace.get("__getattr__")
-
-    def find(name: str) -> Any:
-        full = f"{package}.{name}"
-        if full in MODULES:
-            return importlib.import_module(full)
-        if full in OBJECTS:
-            module, now = OBJECTS[full]
-            return getattr(importlib.import_module(module), now)
-        if own is not None:
-            return own(name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
-
-    namespace["__getattr__"] = find
+    sys.modules[package].__class__ = _Package

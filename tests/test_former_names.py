@@ -5,6 +5,7 @@ import importlib.util
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,42 @@ def test_a_pickle_of_before() -> None:
     before = text.replace(b"pyg_schnet.files.download", b"pyg_schnet.datasets.source")
     assert before != text
     assert pickle.loads(before) == RemoteFile("a.npz")
+    recorded = pickle.loads(b"cpyg_schnet.models.captured\nCapturedPotential\n.")
+    assert recorded is pyg_schnet.simulation.RecordedPotential is pyg_schnet.models.CapturedPotential
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder that is no more, and a module whose name is that of a function, which has moved or is still there."""
+    monkeypatch.setitem(MODULES, "pyg_schnet.gone", "")
+    monkeypatch.setitem(MODULES, "pyg_schnet.gone.numbers", "pyg_schnet.units")
+    monkeypatch.setitem(MODULES, "pyg_schnet.models.conversion", "pyg_schnet.units")
+    monkeypatch.setitem(OBJECTS, "pyg_schnet.models.conversion", ("pyg_schnet.units", "conversion"))
+    monkeypatch.setitem(MODULES, "pyg_schnet.models.save", "pyg_schnet.units")
+    yield
+    for name in ("gone", "gone.numbers", "models.conversion", "models.save"):
+        sys.modules.pop(f"pyg_schnet.{name}", None)
+    vars(pyg_schnet).pop("gone", None)
+
+
+@pytest.mark.usefixtures("table")
+def test_a_folder_that_is_no_more() -> None:
+    numbers = importlib.import_module("pyg_schnet.gone.numbers")
+    assert numbers is pyg_schnet.units is pyg_schnet.gone.numbers
+    with pytest.raises(AttributeError, match="module 'pyg_schnet.gone' has no attribute 'nonsense'"):
+        _ = pyg_schnet.gone.nonsense
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'pyg_schnet\.gone\.nonsense'"):
+        importlib.import_module("pyg_schnet.gone.nonsense")
+
+
+@pytest.mark.usefixtures("table")
+def test_a_module_with_the_name_of_a_function() -> None:
+    save = pyg_schnet.models.save
+    for _ in range(2):
+        assert pyg_schnet.models.conversion is pyg_schnet.units.conversion
+        assert importlib.import_module("pyg_schnet.models.conversion") is pyg_schnet.units
+        assert importlib.import_module("pyg_schnet.models.save") is pyg_schnet.units
+        assert pyg_schnet.models.save is save is pyg_schnet.save
 
 
 def test_a_folder_that_an_older_version_left_behind_does_not_win(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ Trained = AtomisticModel | Committee
 
 
 def holds_trained(folder: Path) -> bool:
-    """Whether a folder holds a trained model or the members of a committee."""
+    """True if a folder holds a trained model or the members of a committee."""
     return (folder / FILE).is_file() or any(folder.glob(f"member_*/{FILE}"))
 
 

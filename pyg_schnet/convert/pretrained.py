@@ -151,7 +151,7 @@ def _qm9_record(name: str, root: str | Path | None, source: str | Path | None) -
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether a file is a zip archive with models in it; files of torch.save are zip archives too."""
+    """True if a file is a zip archive with models in it; files of torch.save are zip archives too."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -179,7 +179,7 @@ def _short(name: str) -> str:
 
 
 def _is_full(error: Exception) -> bool:
-    """Whether a disk has no space left, as the libraries that write say it."""
+    """True if a disk has no space left, as the libraries that write say it."""
     if isinstance(error, OSError):
         return error.errno in _FULL
     text = str(error)

@@ -30,7 +30,7 @@ class RecordableOptimizer:
         """Before a step: put everything in its place.
 
         Returns:
-            Whether the state is where the last step left it, so that recordings are of use.
+            True if the state is where the last step left it, so that recordings are of use.
         """
         same = self._where() == self._addresses
         if self.device.type == "cuda":
