@@ -88,7 +88,7 @@ def completed(structures: Sequence[Any], left_out: Collection[str] = (), labels:
 
 
 def _alike(stores: list[dict[str, Any]]) -> bool:
-    """Whether keys, dtypes and numbers of dimensions are those of the first."""
+    """True if keys, dtypes and numbers of dimensions are those of the first."""
     keys = stores[0].keys()
     if any(store.keys() != keys for store in stores):
         return False
@@ -105,13 +105,13 @@ def _alike(stores: list[dict[str, Any]]) -> bool:
 
 
 def _needs_row(key: str, value: Any, structure: Data) -> bool:
-    """Whether the value has the shape of one structure without the row of the batch, which PyG will not give it."""
+    """True if the value has the shape of one structure without the row of the batch, which PyG will not give it."""
     alone = isinstance(value, Tensor) and value.shape == LAYOUT[key] and not isinstance(structure, Batch)
     return alone and not _is_stacked(key, value, structure)
 
 
 def _is_stacked(key: str, value: Any, structure: Data) -> bool:
-    """Whether PyG gives the value a row of its own, as a subclass of ``Data`` may ask for."""
+    """True if PyG gives the value a row of its own, as a subclass of ``Data`` may ask for."""
     return structure.__cat_dim__(key, value) is None
 
 

@@ -83,21 +83,21 @@ def _always() -> bool:
 
 #: Base of what sees each operation; without it, what only watches is done without.
 DispatchMode: Any = private(torch.utils, "_python_dispatch.TorchDispatchMode", fallback=_Blind)
-#: Whether a tensor is one of those inside of a transform of ``torch.func``: its values cannot be looked at.
+#: True if a tensor is one of those inside of a transform of ``torch.func``: its values cannot be looked at.
 is_transformed: Callable[[Tensor], bool] = private(
     torch._C, "_functorch.is_functorch_wrapped_tensor", fallback=_without_memory
 )
-#: Whether a tensor stands for many at once: gradients with ``is_grads_batched``.
+#: True if a tensor stands for many at once: gradients with ``is_grads_batched``.
 is_batched: Callable[[Tensor], bool] = private(torch._C, "_functorch.is_legacy_batchedtensor", fallback=_without_memory)
-#: Whether a transform of ``torch.func`` is at work.
+#: True if a transform of ``torch.func`` is at work.
 in_transform: Callable[[], bool] = private(torch._C, "_are_functorch_transforms_active", fallback=_wraps)
-#: Whether a tensor stands for many at once: inside of ``torch.vmap``.
+#: True if a tensor stands for many at once: inside of ``torch.vmap``.
 is_mapped: Callable[[Tensor], bool] = private(torch._C, "_functorch.is_batchedtensor", fallback=_without_memory)
 #: What a tensor inside of a transform of ``torch.func`` wraps; itself where nobody knows, which then is refused.
 unwrapped: Callable[[Tensor], Tensor] = private(torch._C, "_functorch.get_unwrapped", fallback=lambda tensor: tensor)
 #: Inside of this, operations are those of plain tensors, whatever transforms are at work.
 outside_transforms: Callable[[], Any] = private(torch._C, "_DisableFuncTorch", fallback=contextlib.nullcontext)
-#: Whether calls of any module do something else besides.
+#: True if calls of any module do something else besides.
 has_global_hooks: Callable[[], bool] = private(_modules, "_has_any_global_hook", fallback=_some_hook)
 #: Raise for a tensor with one element that is false; on a GPU without waiting for it.
 assert_later: Callable[[Tensor, str], None] = private(torch, "_assert_async", fallback=_checked_now)

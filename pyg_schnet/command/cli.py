@@ -183,7 +183,7 @@ class SchNetCLI(LightningCLI):
             save(start, folder / START, **({} if self._weights is None else {"weights": self._weights}))
 
     def _is_done(self, folder: Path) -> bool:
-        """Whether a member reached these limits, or stopped before them."""
+        """True if a member reached these limits, or stopped before them."""
         done = folder / DONE
         return done.exists() and json.loads(done.read_text())["limits"] == self._limits()
 

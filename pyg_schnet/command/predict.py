@@ -179,7 +179,7 @@ def _same(atoms: Any) -> Any:
 
 
 def _fits(known: Any, predicted: Any) -> bool:
-    """Whether what a file calls by the name of a target has its shape."""
+    """True if what a file calls by the name of a target has its shape."""
     return np.shape(known) == np.shape(predicted)
 
 

@@ -50,7 +50,7 @@ class Predictor:
             )
         #: Units of what is predicted, as far as they are known.
         self.units = POTENTIAL_UNITS if self.is_potential else {name: first.units.get(name, "") for name in self.names}
-        #: Whether energies are those of whole structures.
+        #: True if energies are those of whole structures.
         self.is_total = self.is_potential and first.config["readout"] != "mean"
         if self.is_potential:
             self._potential: Any = CommitteePotential(model) if self.is_committee else Potential(model)
@@ -129,7 +129,7 @@ def batches(structures: Iterator[Any], atoms_of: Any) -> Iterator[list[Any]]:
 
 
 def _has_volume(data: Data) -> bool:
-    """Whether there is a stress: three lattice vectors that are linearly independent."""
+    """True if there is a stress: three lattice vectors that are linearly independent."""
     cell = data.get("cell")
     if cell is None or cell.numel() != 9 or not bool(cell.any()):
         return False

@@ -167,7 +167,7 @@ class Database(Writer):
 
 
 def _is_pair(name: Any, value: Any) -> bool:
-    """Whether a database of ASE takes a field as key-value pair: no word of its own, no text that is a number."""
+    """True if a database of ASE takes a field as key-value pair: no word of its own, no text that is a number."""
     from ase.db.core import check  # noqa: PLC0415
 
     if isinstance(value, str) and not value:

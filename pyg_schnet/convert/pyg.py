@@ -74,7 +74,7 @@ class InteractionGraph(nn.Module):
         torch.Size([1, 1])
     """
 
-    #: Whether no neighbour is left out.
+    #: True if no neighbour is left out.
     exact = True
 
     def __init__(self, cutoff: float) -> None:

@@ -44,7 +44,7 @@ class Molecules(NamedTuple):
 
 
 def is_sqlite(path: Path) -> bool:
-    """Whether a file is an SQLite database."""
+    """True if a file is an SQLite database."""
     with path.open("rb") as stream:
         return stream.read(len(_MAGIC)) == _MAGIC
 

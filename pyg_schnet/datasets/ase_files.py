@@ -115,12 +115,12 @@ def _sorted(atoms: Any, info: dict[str, Any], data: dict[str, Any]) -> Read:
 
 
 def _is_none(value: Any) -> bool:
-    """Whether there is no value, or the word that some programs write for none."""
+    """True if there is no value, or the word that some programs write for none."""
     return value is None or (isinstance(value, str) and value == "None")
 
 
 def is_bare(value: Any) -> bool:
-    """Whether a field may be a word without a value, as extended xyz has it for ``None``; ASE reads it as true.
+    """True if a field may be a word without a value, as extended xyz has it for ``None``; ASE reads it as true.
 
     Args:
         value: What ASE read.

@@ -230,7 +230,7 @@ class StructureDataset(InMemoryDataset):
         return summary(self)
 
     def _is_stored(self, path: Path) -> bool:
-        """Whether what is stored is of these options and of raw files as they are now.
+        """True if what is stored is of these options and of raw files as they are now.
 
         Without ``source`` raw files that are gone, or only on another machine, are not missed.
         """
@@ -263,7 +263,7 @@ def _identity_if_there(path: Path) -> dict[str, Any] | None:
 
 
 def _is_as_before(file: dict[str, Any]) -> bool:
-    """Whether a raw file is gone, or what it was; copies of a whole folder keep size and time to the second."""
+    """True if a raw file is gone, or what it was; copies of a whole folder keep size and time to the second."""
     path = Path(file["path"])
     if not path.is_file():
         return True

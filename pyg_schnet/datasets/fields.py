@@ -170,7 +170,7 @@ def _numbers(value: Any) -> NDArray | None:
 
 
 def _is_of_atoms(name: str, fields: list[Field], arrays: list[NDArray]) -> bool | None:
-    """Whether a field has a row for each atom; ``None`` if that differs between structures."""
+    """True if a field has a row for each atom; ``None`` if that differs between structures."""
     told = {field.of_atoms for field in fields} - {None}
     if name in OF_ATOMS and all(array.ndim for array in arrays):
         return True

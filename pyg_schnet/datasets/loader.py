@@ -165,7 +165,7 @@ def _obstacle_in(data: Data, slices: dict[str, Any]) -> str | None:
 
 
 def _is_raised(key: str) -> bool:
-    """Whether PyG raises a key by the number of nodes of the structures before (``Data.__inc__``)."""
+    """True if PyG raises a key by the number of nodes of the structures before (``Data.__inc__``)."""
     return "index" in key or key == "face"
 
 

@@ -116,7 +116,7 @@ def _listed(structures: list[Any]) -> Dataset:
 
 
 def _is_plain(data: Data) -> bool:
-    """Whether this is a structure whose values can be collated into one tensor or list each, and cut out again."""
+    """True if this is a structure whose values can be collated into one tensor or list each, and cut out again."""
     values = data.to_dict().values()
     tensors = [one for one in values if not isinstance(one, (int, float, str))]
     strided = all(type(one) is Tensor and one.layout == torch.strided and not one.is_nested for one in tensors)

@@ -222,7 +222,7 @@ class Trajectory(StructureDataset):
 
 
 def _is_shared(occupancy: Any) -> bool:
-    """Whether a site of a crystal holds several elements or is not always occupied, as ASE reads it from a CIF."""
+    """True if a site of a crystal holds several elements or is not always occupied, as ASE reads it from a CIF."""
     if not isinstance(occupancy, dict):
         return False
     sites = [site for site in occupancy.values() if isinstance(site, dict)]
@@ -256,7 +256,7 @@ def _matrix(where: str, numbers: NDArray) -> NDArray:
 
 
 def _spans(vectors: NDArray) -> bool:
-    """Whether the periodic lattice vectors [k, 3] are linearly independent; not finite ones are left to others.
+    """True if the periodic lattice vectors [k, 3] are linearly independent; not finite ones are left to others.
 
     The open axes count as normals of the periodic ones, whatever the file has for them.
     """

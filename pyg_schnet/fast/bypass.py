@@ -1,4 +1,4 @@
-"""Whether tables may stand in for the layers of a model: they call neither these nor whoever listens to them.
+"""When tables may stand in for the layers of a model: they call neither these nor whoever listens to them.
 
 Interaction blocks of somebody else, a method put into the place of one, hooks, masks of PyG's Explainer and transforms
 of ``torch.func`` need the networks themselves. The answer is asked for at every step, so the layers are looked up once.
@@ -33,7 +33,7 @@ _layers: WeakKeyDictionary[nn.Module, _Layers] = WeakKeyDictionary()
 
 
 def may_stand_in(model: Any, unasked: bool = False) -> bool:
-    """Whether tables give what the layers would, for this call.
+    """True if tables give what the layers would, for this call.
 
     Args:
         model: A model of interaction blocks.
@@ -113,6 +113,6 @@ def _against(blocks: list[Any]) -> str:
 
 
 def _keeps(layer: Any, kind: type, names: tuple[str, ...]) -> bool:
-    """Whether a layer does what its kind does."""
+    """True if a layer does what its kind does."""
     same = isinstance(layer, kind) and all(getattr(type(layer), name) is getattr(kind, name) for name in names)
     return same and not any(name in vars(layer) for name in names)

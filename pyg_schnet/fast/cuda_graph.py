@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pyg_schnet.fast.unchanged import Origin, entries_of
-from pyg_schnet.graph import unseen
+from pyg_schnet.graph import hidden_values
 
 #: Calls before the recording: libraries choose their algorithms, kernels are compiled, optimizers make their state.
 WARM_UP = 3
@@ -46,7 +46,7 @@ class Replay(Generic[Result]):
 
     @property
     def recorded(self) -> bool:
-        """Whether calls play a recording."""
+        """True if calls play a recording."""
         return self._recorded is not None
 
     def __call__(self) -> Result:
@@ -59,7 +59,7 @@ class Replay(Generic[Result]):
             RuntimeError: If the step cannot be recorded.
         """
         self.calls += 1
-        with unseen():
+        with hidden_values():
             if self._stream is None:
                 return self.step()
             if self.calls <= WARM_UP:
@@ -120,5 +120,5 @@ class Addresses:
         self._memory = [tensor.detach() for tensor in self._origin.tensors]
 
     def hold(self) -> bool:
-        """Whether all is where it was."""
+        """True if all is where it was."""
         return self._origin.holds()

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from pyg_schnet.fast.plain import LOOPED
 from pyg_schnet.fast.spline import interpolate, looped
 from pyg_schnet.fast.unchanged import hooked
-from pyg_schnet.graph import may_inspect
+from pyg_schnet.graph import can_inspect
 from pyg_schnet.nn import FilterNetwork, GaussianSmearing, ShiftedSoftplus
 from pyg_schnet.ops import gaussian_basis, shifted_softplus
 from pyg_schnet.ops.radial import NEGLIGIBLE_EXPONENT
@@ -163,7 +163,7 @@ def _expanded(basis: nn.Module, knots: Tensor) -> tuple[Tensor, slice]:
     Gaussians of fixed width that are exactly zero at all knots are left out, see :data:`NEGLIGIBLE_EXPONENT`: half of
     them or more where centres go to 20 Angstrom, as the papers' do. The gradients of their weights are zero anyway.
     """
-    if not isinstance(basis, GaussianSmearing) or not _fixed(basis) or not may_inspect(knots):
+    if not isinstance(basis, GaussianSmearing) or not _fixed(basis) or not can_inspect(knots):
         return _in_float64(basis, knots), slice(None)
     centers, gamma = basis.offset.double(), float(basis.gamma)
     reach = math.sqrt(-NEGLIGIBLE_EXPONENT / gamma)
@@ -173,13 +173,13 @@ def _expanded(basis: nn.Module, knots: Tensor) -> tuple[Tensor, slice]:
 
 
 def _fixed(basis: GaussianSmearing) -> bool:
-    """Whether anybody may look at its Gaussians, and they are not learned."""
+    """True if anybody may look at its Gaussians, and they are not learned."""
     plain = type(basis) is GaussianSmearing and not hooked(basis)
-    return plain and isinstance(basis.gamma, float) and may_inspect(basis.offset)
+    return plain and isinstance(basis.gamma, float) and can_inspect(basis.offset)
 
 
 def _alike(networks: list[Any]) -> bool:
-    """Whether networks are plain, and differ by their weights only."""
+    """True if networks are plain, and differ by their weights only."""
     first = _description(networks[0])
     return first is not None and all(_description(network) == first for network in networks[1:])
 

@@ -16,7 +16,7 @@ from pyg_schnet.fast import convolution
 from pyg_schnet.fast.groups import products_of, shares_of
 from pyg_schnet.fast.plain import is_plain
 from pyg_schnet.fast.weights import locate
-from pyg_schnet.graph import may_inspect
+from pyg_schnet.graph import can_inspect
 from pyg_schnet.graph.compiled import pairs_of_few
 from pyg_schnet.nn import Reference
 from pyg_schnet.sizes import SIZES
@@ -81,12 +81,12 @@ def _is_open(structures: Any) -> bool:
     if not (pbc.shape == (1, 3) and pbc.dtype == torch.bool and one):
         return False
     fits = cell.shape == (1, 3, 3) and cell.dtype == pos.dtype and cell.device == pos.device
-    return fits and may_inspect(pbc) and not pbc.any()
+    return fits and can_inspect(pbc) and not pbc.any()
 
 
 def _is_usual(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) -> bool:
     """True for plain tensors of matching kinds and shapes on the CPU; values are looked at later."""
-    if not is_plain(pos) or type(z) is not Tensor or not may_inspect(pos) or not may_inspect(z):
+    if not is_plain(pos) or type(z) is not Tensor or not can_inspect(pos) or not can_inspect(z):
         return False
     if pos.dtype != model.filter_tables.dtype or z.dtype != torch.long or convolution.cpu_loops() is None:
         return False
@@ -101,5 +101,5 @@ def _is_usual(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) 
         return False
     if batch is None or not (batch_size is None or type(batch_size) is int):
         return batch is None and batch_size in {None, 1}
-    plain = type(batch) is Tensor and may_inspect(batch) and batch.is_contiguous()
+    plain = type(batch) is Tensor and can_inspect(batch) and batch.is_contiguous()
     return plain and batch.dtype == torch.long and batch.shape == z.shape

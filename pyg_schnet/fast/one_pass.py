@@ -32,7 +32,7 @@ from pyg_schnet.fast.groups import (
 from pyg_schnet.fast.plain import is_plain
 from pyg_schnet.fast.tabulated import TabulatedFilter
 from pyg_schnet.fast.weights import LocatedWeights, alike, locate, with_knots
-from pyg_schnet.graph import Edges, may_inspect
+from pyg_schnet.graph import Edges, can_inspect
 from pyg_schnet.ops import gradient
 from pyg_schnet.sizes import SIZES
 from pyg_schnet.threads import share_out
@@ -116,7 +116,7 @@ def _with_new_tables(
 def _suits(model: Any, batch: Tensor, edges: Edges) -> bool:
     """True if structures are small, and all are ordinary numbers on a CPU."""
     vec = edges.edge_vec
-    if not is_plain(vec) or not may_inspect(vec) or not may_inspect(batch) or convolution.cpu_loops() is None:
+    if not is_plain(vec) or not can_inspect(vec) or not can_inspect(batch) or convolution.cpu_loops() is None:
         return False
     if vec.dtype != model.embedding.weight.dtype or torch.is_autocast_enabled("cpu"):
         return False
@@ -138,7 +138,7 @@ class PassInputs(NamedTuple):
     shapes: list[torch.Size]
 
     def fits(self, inputs: list[Tensor]) -> bool:
-        """Whether first features, weights and tables still are as loops can read them."""
+        """True if first features, weights and tables still are as loops can read them."""
         return [tensor.shape for tensor in inputs] == self.shapes and alike(inputs)
 
     def network(self, weights: tuple[Tensor, ...]) -> Any:

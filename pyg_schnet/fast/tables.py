@@ -10,7 +10,7 @@ from pyg_schnet.fast import convolution
 from pyg_schnet.fast.bspline import DEGREE, FilterTable
 from pyg_schnet.fast.filter_networks import spline_coefficients
 from pyg_schnet.fast.knots import EXTRA_KNOTS, knot_spacing
-from pyg_schnet.graph import may_inspect
+from pyg_schnet.graph import can_inspect
 from pyg_schnet.nn import BesselBasis, GaussianSmearing
 
 #: Values of the argument ``filters`` of a model.
@@ -18,7 +18,7 @@ FILTERS = ("exact", "table", "auto")
 
 
 def worth_a_table(distance: Tensor, spacing: Callable[[], float]) -> bool:
-    """Whether a batch has so many pairs that a table takes less time: at least as many as knots.
+    """True if a batch has so many pairs that a table takes less time: at least as many as knots.
 
     Who computes in float64 wants the digits that tables do not have.
 
@@ -31,7 +31,7 @@ def worth_a_table(distance: Tensor, spacing: Callable[[], float]) -> bool:
     """
     if distance.numel() < 64 or distance.dtype != torch.float32 or convolution.cpu_loops() is None:
         return False
-    if not may_inspect(distance):
+    if not can_inspect(distance):
         return False
     low, high = torch.aminmax(distance.detach())
     return distance.numel() * spacing() > float(high - low)

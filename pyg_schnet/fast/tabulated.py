@@ -26,7 +26,7 @@ from pyg_schnet.fast.tables import (
     worth_a_table,
 )
 from pyg_schnet.fast.unchanged import Entry, Origin, entries_of
-from pyg_schnet.graph import Edges, values_unseen
+from pyg_schnet.graph import Edges, values_hidden
 from pyg_schnet.nn import AtomEmbedding, BesselBasis, GaussianSmearing
 from pyg_schnet.nn.cutoff import check_positive
 
@@ -160,7 +160,7 @@ class TabulatedFilters(nn.Module):
         return self.new_tables(edge_weight) if self.wants_tables(edge_weight) else None
 
     def wants_tables(self, edge_weight: Tensor) -> bool:
-        """Whether filters of such distances come from tables that are made for them.
+        """True if filters of such distances come from tables that are made for them.
 
         Args:
             edge_weight: Distances in Angstrom [P].
@@ -172,7 +172,7 @@ class TabulatedFilters(nn.Module):
             return False
         if self._filters == "table":
             return self._may_be_read()
-        seen = not torch.compiler.is_compiling() and not values_unseen()
+        seen = not torch.compiler.is_compiling() and not values_hidden()
         return seen and worth_a_table(edge_weight, self._spacing) and may_stand_in(self, unasked=True)
 
     def new_tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
@@ -184,7 +184,7 @@ class TabulatedFilters(nn.Module):
         Returns:
             One for each block; ``None`` where they cannot be made.
         """
-        if torch.compiler.is_compiling() or values_unseen():
+        if torch.compiler.is_compiling() or values_hidden():
             return self._tables_of_all_distances(edge_weight)
         if edge_weight.size(0) == 0:
             return None
@@ -195,13 +195,13 @@ class TabulatedFilters(nn.Module):
             return filter_tables(self.basis, self.interactions, knots, None, (start, spacing), edge_weight)
 
     def _may_be_read(self) -> bool:
-        """Whether tables may stand in for networks. A compiler sees the masks of PyG's Explainer alone."""
+        """True if tables may stand in for networks. A compiler sees the masks of PyG's Explainer alone."""
         if torch.compiler.is_compiling():
             return not any(interaction.conv.explain for interaction in self.interactions)  # type: ignore[union-attr]
         return may_stand_in(self)
 
     def _tables_of_all_distances(self, edge_weight: Tensor) -> list[FilterTable] | None:
-        """In a compiler, or where values are unseen, nobody may look at distances, nor at learned widths."""
+        """In a compiler, or where values are hidden, nobody may look at distances, nor at learned widths."""
         compiling = torch.compiler.is_compiling()
         hidden = self.config["trainable_basis"] or (isinstance(self.basis, BesselBasis) and not compiling)
         if self.knot_spacing is None and hidden:
@@ -228,7 +228,7 @@ class TabulatedFilters(nn.Module):
 
     @property
     def frozen(self) -> bool:
-        """Whether filters come from frozen tables."""
+        """True if filters come from frozen tables."""
         return self.filter_tables is not None
 
     def freeze(self, tables: Tensor | None = None) -> Self:

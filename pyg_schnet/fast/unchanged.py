@@ -49,7 +49,7 @@ class Origin:
         self._seen: list[Any] = self._look()
 
     def holds(self) -> bool:
-        """Whether all is as it was."""
+        """True if all is as it was."""
         try:
             same = all(map(is_, map(getitem, self._holders, self._names), self._values))
         except KeyError:
@@ -126,16 +126,16 @@ class Callees:
         self._one = every[0]
 
     def same(self) -> bool:
-        """Whether each has as many attributes as before: a method that somebody puts there is one more."""
+        """True if each has as many attributes as before: a method that somebody puts there is one more."""
         return [*map(len, self._attributes)] == self._numbers
 
     def disturbed(self) -> bool:
-        """Whether somebody listens to their calls by hooks, to one or to all modules."""
+        """True if somebody listens to their calls by hooks, to one or to all modules."""
         return any(self._hooks) or hooked(self._one)
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether a call of the module does anything else than its class says.
+    """True if a call of the module does anything else than its class says.
 
     Args:
         module: The module.

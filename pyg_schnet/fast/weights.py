@@ -88,7 +88,7 @@ def locate(model: Any) -> LocatedWeights | None:
 
 
 def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
-    """Whether nobody has replaced a layer by one that the loops do not know."""
+    """True if nobody has replaced a layer by one that the loops do not know."""
     readout, every, embedding = model.readout, (*blocks, model.output), model.embedding
     if model.out_channels != 1 or type(readout) is not Readout or readout.reference == "once":
         return False
@@ -104,7 +104,7 @@ def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
 
 
 def _unchanged(located: LocatedWeights) -> bool:
-    """Whether all is where it was, and nobody listens to layers or masks messages."""
+    """True if all is where it was, and nobody listens to layers or masks messages."""
     if located.callees.disturbed() or any(map(_EXPLAIN, located.convolutions)):
         return False
     return located.origin.holds() and located.callees.same()
@@ -162,7 +162,7 @@ def with_knots(network: Any, table: FilterTable) -> Any:
 
 
 def alike(tensors: list[Tensor]) -> bool:
-    """Whether all are plain, in one piece and of the kind of the first, in the memory of the CPU."""
+    """True if all are plain, in one piece and of the kind of the first, in the memory of the CPU."""
     plain = all(is_plain(one, weight=True) for one in tensors)
     return plain and all(one.is_contiguous() and one.dtype == tensors[0].dtype for one in tensors)
 
@@ -210,7 +210,7 @@ def _weights(layers: Any) -> list[Tensor]:
 
 
 def _is_plain(layers: Any) -> bool:
-    """Whether a block or the output has the layers of the papers."""
+    """True if a block or the output has the layers of the papers."""
     block = type(layers) is InteractionBlock and type(layers.conv) is CFConv
     if not block and type(layers) is not Atomwise:
         return False

@@ -3,7 +3,7 @@
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.neighbors import check_cutoff, radius_graph, within_cutoff
 from pyg_schnet.graph.pairs import neighbor_pairs
-from pyg_schnet.graph.structure import check_structures, may_inspect, unseen, values_unseen
+from pyg_schnet.graph.structure import can_inspect, check_structures, hidden_values, values_hidden
 from pyg_schnet.graph.vectors import Edges
 from pyg_schnet.graph.verlet import VerletList
 
@@ -11,12 +11,12 @@ __all__ = [
     "Edges",
     "Graph",
     "VerletList",
+    "can_inspect",
     "check_cutoff",
     "check_structures",
-    "may_inspect",
+    "hidden_values",
     "neighbor_pairs",
     "radius_graph",
-    "unseen",
-    "values_unseen",
+    "values_hidden",
     "within_cutoff",
 ]

@@ -60,11 +60,11 @@ class Backend:
     devices: tuple[str, ...] = ("cpu", "cuda")
 
     def installed(self) -> bool:
-        """Whether the package is there and works."""
+        """True if the package is there and works."""
         return not self.package or _is_there(self.package)
 
     def suits(self, device: torch.device, periodic: bool) -> bool:
-        """Whether it runs on this device and with these boundaries."""
+        """True if it runs on this device and with these boundaries."""
         return device.type in self.devices and (self.periodic or not periodic)
 
 

@@ -74,7 +74,7 @@ class Report:
 
     @property
     def agree(self) -> bool:
-        """Whether all graphs are identical."""
+        """True if all graphs are identical."""
         return all(comparison.different == 0 for comparison in self.comparisons)
 
     def table(self) -> str:

@@ -10,7 +10,7 @@ from pyg_schnet.compat import phase
 from pyg_schnet.graph.backends import find
 from pyg_schnet.graph.edges import Graph, graph_of, shift_vectors, squared_distance
 from pyg_schnet.graph.lattice import lattice_of
-from pyg_schnet.graph.structure import check_finite, check_sorted, check_structures, may_inspect
+from pyg_schnet.graph.structure import can_inspect, check_finite, check_sorted, check_structures
 
 
 def radius_graph(
@@ -106,7 +106,7 @@ def search_graph(
         ValueError: If lattice or back end do not fit, two atoms are at the same place or, where that could not be
             seen before, positions are not finite or ``batch`` is not sorted.
     """
-    if not may_inspect(pos):
+    if not can_inspect(pos):
         check_finite(pos)
         check_sorted(batch)
     lattice = lattice_of(cell, pbc, batch_size, pos.device)

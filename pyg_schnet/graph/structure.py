@@ -14,47 +14,47 @@ _thread = threading.local()
 
 
 @contextlib.contextmanager
-def unseen() -> Iterator[None]:
+def hidden_values() -> Iterator[None]:
     """Inside, nobody looks at values: shapes and what is computed are the same for all values, on every device.
 
     What is done inside may thus be recorded once and played again with other values, see
     :mod:`pyg_schnet.fast.cuda_graph`.
 
     Example:
-        >>> with unseen():
-        ...     may_inspect(torch.zeros(1))
+        >>> with hidden_values():
+        ...     can_inspect(torch.zeros(1))
         False
     """
-    before = values_unseen()
-    _thread.unseen = True
+    before = values_hidden()
+    _thread.hidden = True
     try:
         yield
     finally:
-        _thread.unseen = before
+        _thread.hidden = before
 
 
-def values_unseen() -> bool:
-    """Whether this is inside of :func:`unseen`."""
-    return getattr(_thread, "unseen", False)
+def values_hidden() -> bool:
+    """True if this is inside of :func:`hidden_values`."""
+    return getattr(_thread, "hidden", False)
 
 
-def may_inspect(tensor: Tensor) -> bool:
-    """Whether looking at values is free: a GPU would have to wait, a compiled graph would break.
+def can_inspect(tensor: Tensor) -> bool:
+    """True if looking at values is free: a GPU would have to wait, a compiled graph would break.
 
     Args:
         tensor: Any tensor.
 
     Returns:
         True for tensors with elements on the CPU outside of compilation, of the transforms of ``torch.func`` and of
-        :func:`unseen`.
+        :func:`hidden_values`.
 
     Example:
-        >>> may_inspect(torch.zeros(1)), may_inspect(torch.zeros(0))
+        >>> can_inspect(torch.zeros(1)), can_inspect(torch.zeros(0))
         (True, False)
     """
     plain = tensor.device.type == "cpu" and tensor.numel() > 0 and not torch.compiler.is_compiling()
     # inside such a transform even what is made of plain tensors is wrapped
-    return plain and not in_transform() and not getattr(_thread, "unseen", False)
+    return plain and not in_transform() and not getattr(_thread, "hidden", False)
 
 
 def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int | None = None) -> tuple[Tensor, int]:
@@ -79,7 +79,7 @@ def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int |
         (tensor([0, 0]), 1)
     """
     _check_positions(pos)
-    if may_inspect(pos):
+    if can_inspect(pos):
         check_finite(pos)
     if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, (int, torch.SymInt))):
         raise TypeError(f"`batch_size` must be an int, the number of structures, got {type(batch_size).__name__}")
@@ -90,7 +90,7 @@ def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int |
             )
         return pos.new_zeros(pos.size(0), dtype=torch.long), 1
     _check_batch(batch, pos)
-    if batch_size is not None and not may_inspect(batch):
+    if batch_size is not None and not can_inspect(batch):
         return batch, batch_size
     largest = check_sorted(batch)
     if batch_size is None:

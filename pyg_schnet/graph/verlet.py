@@ -312,7 +312,7 @@ def _own(
 
 
 def _changed(held: _Held, cell: Tensor | None, pbc: Tensor | None) -> Tensor:
-    """Whether the cell or the periodic axes of each structure changed [B]."""
+    """True where the cell or the periodic axes of a structure changed [B]."""
     changed = torch.zeros(held.batch_size, dtype=torch.bool, device=held.batch.device)
     if pbc is not None and held.pbc is not None:
         changed = (pbc != held.pbc).any(dim=1)

@@ -50,7 +50,7 @@ class TableAccuracy(NamedTuple):
     atoms: int
 
     def within(self, energy: float = 1e-6, forces: float = 1e-5, gradients: float = 1e-4) -> bool:
-        """Whether no error of tabulated and frozen filters exceeds these.
+        """True if no error of tabulated and frozen filters exceeds these.
 
         Args:
             energy: Largest relative error of energies.

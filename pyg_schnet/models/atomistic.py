@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_schnet.graph import Edges, may_inspect
+from pyg_schnet.graph import Edges, can_inspect
 from pyg_schnet.models.arguments import unusual
 from pyg_schnet.models.compiled import forget_foreign_methods, without_compiled_methods
 from pyg_schnet.models.edges import find_edges, given_edges
@@ -44,7 +44,7 @@ class AtomisticModel(nn.Module):
         ValueError: If an argument is out of its range.
     """
 
-    #: Whether the network can be recorded: it computes the same for all values of its input, see
+    #: True if the network can be recorded: it computes the same for all values of its input, see
     #: :mod:`pyg_schnet.fast.cuda_graph`.
     recordable = True
     readout: Any
@@ -77,7 +77,7 @@ class AtomisticModel(nn.Module):
         self.units: dict[str, str] = {}
         #: What the weights were trained on, if that is known; :func:`pyg_schnet.save` keeps it.
         self.training_set: TrainingSet | None = None
-        #: Whether the weights come from a training whose examples are not known.
+        #: True if the weights come from a training whose examples are not known.
         self.trained_elsewhere = False
         self.out_channels = out_channels
         self.readout = make_readout(readout, hidden_channels, readout_options)
@@ -364,7 +364,7 @@ class AtomisticModel(nn.Module):
         if not getattr(self.readout, "channels", None):
             return
         for tensor in (pbc, edge_shift):
-            if tensor is not None and may_inspect(tensor) and bool(tensor.any()):
+            if tensor is not None and can_inspect(tensor) and bool(tensor.any()):
                 raise ValueError(
                     f"readout={self.config['readout']!r} is a moment of the positions and not defined in periodic "
                     "structures; expected open ones"

@@ -74,7 +74,7 @@ def forget_foreign_methods(module: nn.Module) -> None:
 
 
 def _is_compiled_method(kind: type, name: str, value: Any) -> bool:
-    """Whether a value is what a compiler has made of the method of this name."""
+    """True if a value is what a compiler has made of the method of this name."""
     method = getattr(value, "_torchdynamo_orig_callable", None)
     function = getattr(method, "__func__", None)
     return function is not None and function is getattr(kind, name, None)

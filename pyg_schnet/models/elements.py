@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from pyg_schnet.graph import may_inspect
+from pyg_schnet.graph import can_inspect
 from pyg_schnet.units import SYMBOLS
 
 
@@ -165,13 +165,13 @@ def unfamiliar(model: Any, z: Tensor, batch: Tensor, batch_size: int) -> Tensor 
 
 
 def _all_known(model: Any, z: Any, strict: bool, batch: Any) -> bool:
-    """Whether all is surely known; where it is not, say so."""
+    """True if all is surely known; where it is not, say so."""
     memory = _memory_of(model)
     if memory is None:
         return True
     if type(z) is not Tensor or z.dtype != torch.long:
         return False
-    if not may_inspect(z):
+    if not can_inspect(z):
         if not strict or z.device.type == "cpu":
             return False
         z = z.cpu()
@@ -205,7 +205,7 @@ class _Memory:
         self.told: set[int | str] = set()
 
     def accepts(self, z: Tensor, batch: Any, strict: bool) -> bool:
-        """Whether all is known; where it is not, say so.
+        """True if all is known; where it is not, say so.
 
         Args:
             z: Atomic numbers [N] on the CPU.

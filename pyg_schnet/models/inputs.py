@@ -1,12 +1,12 @@
 """What a model asks of its input.
 
-Values are looked at only where that is free, see :func:`pyg_schnet.graph.may_inspect`.
+Values are looked at only where that is free, see :func:`pyg_schnet.graph.can_inspect`.
 """
 
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet.graph import may_inspect
+from pyg_schnet.graph import can_inspect
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.nn import AtomEmbedding
 from pyg_schnet.nn.embedding import check_numbers
@@ -93,12 +93,12 @@ def check_edges(
         raise ValueError(
             f"`cell` must have shape [{batch_size}, 3, 3], a cell for each structure, got {list(cell.shape)}"
         )
-    if edge_shift is None and pbc is not None and may_inspect(pbc) and bool(pbc.any()):
+    if edge_shift is None and pbc is not None and can_inspect(pbc) and bool(pbc.any()):
         raise ValueError(
             "`edge_shift` is missing: beside periodic axes `edge_index` alone does not tell which images interact; "
             "pass the graph's edge_shift [E, 3] too"
         )
-    if not may_inspect(edge_index):
+    if not can_inspect(edge_index):
         return
     low, high = (int(bound) for bound in torch.aminmax(edge_index))
     if low < 0 or high >= num_atoms:
@@ -121,7 +121,7 @@ def check_distances(edge_weight: Tensor, edge_index: Tensor) -> None:
     Raises:
         ValueError: If one has.
     """
-    if not may_inspect(edge_weight):
+    if not can_inspect(edge_weight):
         return
     bad = ~((edge_weight > 0) & edge_weight.isfinite())
     if bad.any():
@@ -150,7 +150,7 @@ def check_volume(cell: Tensor | None, needed: Tensor | None = None) -> None:
         raise ValueError(
             f"stress is dE/dstrain per volume and needs a cell, expected `cell` [B, 3, 3], got none; {remedy}"
         )
-    if not may_inspect(cell):
+    if not can_inspect(cell):
         return
     lengths = cell.detach().double().norm(dim=-1).prod(dim=-1)
     flat = ~(cell_volume(cell.detach()) > SMALLEST_RELATIVE_VOLUME * lengths)  # NaN and infinite cells too

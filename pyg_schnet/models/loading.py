@@ -96,7 +96,7 @@ def _file_of(path: Any) -> Path:
 
 
 def _is_torch(file: Path) -> bool:
-    """Whether a file is one of ``torch.save``, a zip archive."""
+    """True if a file is one of ``torch.save``, a zip archive."""
     with file.open("rb") as stream:
         return stream.read(4) == b"PK\x03\x04"
 

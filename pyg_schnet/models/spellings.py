@@ -89,5 +89,5 @@ def pretrained_name(target: Any) -> str:
 
 
 def _is_ours(graph: Any, cutoff: float) -> bool:
-    """Whether a graph is the exact one that the model searches anyway."""
+    """True if a graph is the exact one that the model searches anyway."""
     return getattr(graph, "exact", False) and float(graph.cutoff) == float(cutoff)

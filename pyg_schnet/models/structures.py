@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet.graph import Edges, check_structures, may_inspect
+from pyg_schnet.graph import Edges, can_inspect, check_structures
 
 _KEYS = ("z", "pos", "batch", "edge_index", "edge_shift", "cell", "pbc")
 
@@ -155,7 +155,7 @@ def usable(tensor: Any) -> Any:
 
 def _check_reach(edge_cutoff: Tensor | None, cutoff: float) -> None:
     """Refuse a graph that ends before the model does; on a GPU the values are not looked at."""
-    if edge_cutoff is not None and may_inspect(edge_cutoff) and float(edge_cutoff.min()) < cutoff * (1 - 1e-6):
+    if edge_cutoff is not None and can_inspect(edge_cutoff) and float(edge_cutoff.min()) < cutoff * (1 - 1e-6):
         raise ValueError(
             f"the graph was built with a cutoff of {float(edge_cutoff.min()):g} Angstrom, the model needs {cutoff:g}; "
             f"build it with RadiusGraph({cutoff:g})"

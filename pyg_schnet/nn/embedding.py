@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet.graph import may_inspect
+from pyg_schnet.graph import can_inspect
 
 
 class AtomEmbedding(nn.Embedding):
@@ -57,7 +57,7 @@ def check_numbers(z: Tensor, max_z: int) -> None:
     """
     if z.dtype != torch.long:
         raise TypeError(f"`z` must hold atomic numbers as int64 [N], got {z.dtype}; convert them, for example z.long()")
-    if not may_inspect(z):
+    if not can_inspect(z):
         return
     values = z.numpy()
     low, high = int(values.min()), int(values.max())

@@ -78,7 +78,7 @@ class Reference(nn.Module):
 
     @property
     def trivial(self) -> bool:
-        """Whether mean and single-atom values are all zero, so that there is nothing to add."""
+        """True if mean and single-atom values are all zero, so that there is nothing to add."""
         return not bool(self.mean.any()) and not bool(self.atomref.any())
 
     def fit(self, z: Tensor, batch: Tensor, values: Tensor) -> None:

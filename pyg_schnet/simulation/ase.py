@@ -307,7 +307,7 @@ def _check_recordable(potential: Potential | CommitteePotential) -> None:
 
 
 def _spans_volume(atoms: Atoms) -> bool:
-    """Whether three finite lattice vectors are linearly independent, so that there is a stress."""
+    """True if three finite lattice vectors are linearly independent, so that there is a stress."""
     if not atoms.cell.array.any():  # molecules, in each step of dynamics
         return False
     try:

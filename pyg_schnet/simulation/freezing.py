@@ -60,7 +60,7 @@ def _set_frozen(model: Any, frozen: bool | None) -> None:
 
 
 def _has_plain_filters(model: Any) -> bool:
-    """Whether filters are what the networks compute, and nobody listens to or explains them."""
+    """True if filters are what the networks compute, and nobody listens to or explains them."""
     if any(interaction.conv.explain for interaction in model.interactions):
         return False
     networks = [model.basis, *(interaction.conv.nn for interaction in model.interactions)]

@@ -126,7 +126,7 @@ class SteppedPotential:
         return means_and_spreads(every, self._strange(z), torch.zeros_like(z))
 
     def _strange(self, z: Tensor) -> Tensor | None:
-        """Whether a committee was never trained on something of a structure; ``None`` if it was."""
+        """True if a committee was never trained on something of a structure; ``None`` if it was."""
         return unfamiliar(self.potential.model, z, torch.zeros_like(z), 1)
 
     def _pairs(self, pos: Tensor, periodic: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -144,7 +144,7 @@ class SteppedPotential:
 
 
 def _reads_tables(member: AtomisticModel) -> bool:
-    """Whether a model is frozen and takes edges as they come: nobody has put a search of his own in its place."""
+    """True if a model is frozen and takes edges as they come: nobody has put a search of his own in its place."""
     plain = type(member).edges is AtomisticModel.edges and "edges" not in member.__dict__
     return plain and getattr(member, "frozen", False)
 

@@ -123,7 +123,7 @@ class NonFiniteGuard(Callback):
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, on a GPU or a CPU.
+    """True if an error says that memory is used up, on a GPU or a CPU.
 
     Args:
         error: The error.

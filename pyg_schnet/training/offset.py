@@ -31,7 +31,7 @@ class Offset(NamedTuple):
 
 
 def is_trained(model: AtomisticModel) -> bool:
-    """Whether a model has learnt something, so that its scale is part of it.
+    """True if a model has learnt something, so that its scale is part of it.
 
     True if its output network has biases, which start at zero.
 

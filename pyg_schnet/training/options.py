@@ -219,7 +219,7 @@ def plugins(directory: Path, given: Any) -> list[Any]:
 
 
 def has_timer(given: list[Callback]) -> bool:
-    """Whether a callback limits the time of a run."""
+    """True if a callback limits the time of a run."""
     return any(isinstance(one, Timer) and one.time_remaining() is not None for one in given)
 
 

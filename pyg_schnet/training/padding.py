@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
         return Sizes(pairs, room_for(self.atoms + ghosts_for(pairs)), room_for(self.structures + 1))
 
     def fit(self, needed: "Sizes") -> bool:
-        """Whether these places are enough for so many, and not far too many."""
+        """True if these places are enough for so many, and not far too many."""
         least, ghosts = needed.room(), ghosts_for(self.pairs - needed.pairs + 1)
         enough = self.pairs >= needed.pairs and self.atoms >= needed.atoms + ghosts
         moderate = least.pairs >= SMALLEST_PART * self.pairs and least.atoms >= SMALLEST_PART * self.atoms

@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError, MetricCollection
 
 from pyg_schnet.datasets.targets import Target, check_key
-from pyg_schnet.graph import may_inspect
+from pyg_schnet.graph import can_inspect
 from pyg_schnet.models import AtomisticModel, Potential, properties
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.ops import stress_from_virials
@@ -310,6 +310,6 @@ def _stress_target(batch: Data, rho_stress: float, key: str) -> Tensor:
         )
     known = known_stress(target)
     cell = batch.get("cell")
-    if cell is not None or (may_inspect(known) and known.any()):
+    if cell is not None or (can_inspect(known) and known.any()):
         check_volume(cell, known)
     return target

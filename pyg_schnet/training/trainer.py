@@ -248,7 +248,7 @@ class RunTrainer(Trainer):
 
 
 def _was_interrupted(model: Path) -> bool:
-    """Whether a model is that of a run that somebody stopped."""
+    """True if a model is that of a run that somebody stopped."""
     try:
         return bool(read_header(model).get("training", {}).get("interrupted"))
     except ValueError:

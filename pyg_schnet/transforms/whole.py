@@ -23,7 +23,7 @@ _ORTHOGONAL = 1e-4
 
 
 def _needs_care(data: Any) -> bool:
-    """Whether this is a structure with more than positions that points somewhere."""
+    """True if this is a structure with more than positions that points somewhere."""
     if not isinstance(data, Data) or "z" not in data or "pos" not in data:
         return False
     if data.pos.dim() != 2 or data.pos.size(1) != 3:
@@ -90,7 +90,7 @@ _MERGING = (transforms.ToUndirected, transforms.RemoveDuplicatedEdges)
 
 
 def _has_images(data: Any) -> bool:
-    """Whether this is a structure whose edges lead to periodic images."""
+    """True if this is a structure whose edges lead to periodic images."""
     shift = data.get("edge_shift") if isinstance(data, Data) else None
     return isinstance(shift, Tensor) and bool(shift.any())
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pyg_schnet.fast.cuda_graph import Addresses, Replay
-from pyg_schnet.graph import may_inspect, values_unseen
+from pyg_schnet.graph import can_inspect, values_hidden
 
 CUDA = torch.device("cuda")
 WARM_UP = ["side waits for main", "on side", "main waits for side"]
@@ -17,7 +17,7 @@ def test_three_steps_then_a_recording_then_replays(stage: Any) -> None:
     source, total, calls = torch.ones(3), torch.zeros(3), []
 
     def step() -> torch.Tensor:
-        calls.append(values_unseen())
+        calls.append(values_hidden())
         return 2 * total.add_(source)
 
     replay = Replay(step, CUDA)
@@ -31,7 +31,7 @@ def test_three_steps_then_a_recording_then_replays(stage: Any) -> None:
     assert calls == [True] * 4
     assert stage.events == [*(3 * WARM_UP), "record on side"]
     assert stage.tapes[0].played == 3
-    assert not values_unseen()
+    assert not values_hidden()
 
 
 def test_a_look_at_values_cannot_be_recorded(stage: Any) -> None:
@@ -41,7 +41,7 @@ def test_a_look_at_values_cannot_be_recorded(stage: Any) -> None:
     with pytest.raises(RuntimeError, match="the step cannot be recorded as a CUDA graph: aten._local_scalar_dense"):
         replay()
     assert not replay.recorded
-    assert may_inspect(torch.ones(1))
+    assert can_inspect(torch.ones(1))
 
 
 def test_too_little_memory_is_what_it_is(stage: Any) -> None:
@@ -58,7 +58,7 @@ def test_too_little_memory_is_what_it_is(stage: Any) -> None:
 
 def test_on_a_cpu_every_call_is_a_call() -> None:
     calls: list[bool] = []
-    replay = Replay(lambda: calls.append(may_inspect(torch.ones(1))), torch.device("cpu"))
+    replay = Replay(lambda: calls.append(can_inspect(torch.ones(1))), torch.device("cpu"))
     for _ in range(5):
         replay()
     assert calls == [False] * 5

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pyg_schnet.graph import check_structures, may_inspect, unseen, values_unseen
+from pyg_schnet.graph import can_inspect, check_structures, hidden_values, values_hidden
 
 POS = torch.arange(9.0).view(3, 3)
 
@@ -90,14 +90,14 @@ def test_impossible_batch_is_refused(batch: Any, batch_size: int | None, error: 
 
 def test_unseen_values_are_those_of_one_thread_until_the_end() -> None:
     """Nested, and after an error too."""
-    with unseen():
-        with unseen():
-            assert not may_inspect(POS)
-        assert values_unseen()
+    with hidden_values():
+        with hidden_values():
+            assert not can_inspect(POS)
+        assert values_hidden()
         check_structures(spoiled(math.nan))  # nobody looks
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(may_inspect, POS).result()
-    with pytest.raises(KeyError), unseen():
+            assert pool.submit(can_inspect, POS).result()
+    with pytest.raises(KeyError), hidden_values():
         raise KeyError
-    assert may_inspect(POS)
-    assert not values_unseen()
+    assert can_inspect(POS)
+    assert not values_hidden()

@@ -314,7 +314,7 @@ def test_edge_along_a_broken_lattice_vector_is_refused(make_model: MakeModel) ->
 
 def test_what_may_not_be_looked_at_becomes_nan(monkeypatch: pytest.MonkeyPatch, make_model: MakeModel) -> None:
     """On a GPU values are not inspected: the answer is NaN then, never a wrong number."""
-    monkeypatch.setattr("pyg_schnet.models.inputs.may_inspect", lambda tensor: False)
+    monkeypatch.setattr("pyg_schnet.models.inputs.can_inspect", lambda tensor: False)
     potential, broken = potential_of(make_model), RadiusGraph(5.0)(data_of(triclinic()))
     broken.cell[0, 1] = torch.nan
     assert potential(broken)["energy"].isnan().all()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyg_schnet import Potential, SchNet, radius_graph
 from pyg_schnet.fast.padding import ghosts_for, room_for
-from pyg_schnet.graph import unseen
+from pyg_schnet.graph import hidden_values
 from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.simulation import RecordedPotential
 from pyg_schnet.simulation.recorded import _step
@@ -374,7 +374,7 @@ def test_everything_is_on_the_device_of_the_model(model: Any, monkeypatch: pytes
     assert session is not None
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # does not know this device
     tensors = (type(part)(*(one.to("meta") for one in part)) for part in (session.atoms, session.pairs))
-    with unseen():
+    with hidden_values():
         out = _step(model.to("meta"), *tensors, batch_size=3, skin=0.5, stress=True, virials=True)
     assert {name: list(value.shape) for name, value in out.items()} == {
         "energy": [3],

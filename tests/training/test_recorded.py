@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet.graph import unseen
+from pyg_schnet.graph import hidden_values
 from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.training import PotentialTask, PropertyTask, RecordedTraining
 from pyg_schnet.training.padding import Padded, Sizes, padded, sizes_for
@@ -258,7 +258,7 @@ def test_everything_is_on_the_device_of_the_model(
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # does not know this device
     optimizer: Any = SimpleNamespace(zero_grad=lambda **_: None, step=lambda: None)
     task.to("meta")
-    with unseen():
+    with hidden_values():
         loss = _step(task, optimizer, Padded(*(None if one is None else one.to("meta") for one in batch)))
     assert loss.is_meta
     assert all(parameter.grad is None or parameter.grad.is_meta for parameter in task.parameters())

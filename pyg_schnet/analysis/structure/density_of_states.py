@@ -139,7 +139,7 @@ class _Motion:
 
     @property
     def differences(self) -> bool:
-        """Whether these are differences of positions."""
+        """True if these are differences of positions."""
         return self.source == "positions"
 
     def __call__(self, snapshot: Snapshot, number: int) -> NDArray | None:

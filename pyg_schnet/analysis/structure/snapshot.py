@@ -38,7 +38,7 @@ class Snapshot(NamedTuple):
 
 
 def is_atoms(frame: Any) -> bool:
-    """Whether it is ASE's ``Atoms``, without importing ASE."""
+    """True if it is ASE's ``Atoms``, without importing ASE."""
     return all(hasattr(frame, name) for name in ("get_positions", "get_atomic_numbers", "get_velocities"))
 
 

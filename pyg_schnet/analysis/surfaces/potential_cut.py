@@ -135,7 +135,7 @@ def _vector(name: str, given: Any, shape: tuple[int, ...]) -> Tensor:
 
 
 def _is_crystal(data: Data) -> bool:
-    """Whether two axes are periodic, which make a plane."""
+    """True if two axes are periodic, which make a plane."""
     pbc = data.get("pbc")
     return pbc is not None and data.get("cell") is not None and int(pbc.sum()) >= 2
 

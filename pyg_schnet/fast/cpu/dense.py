@@ -20,7 +20,7 @@ from pyg_schnet.fast.cpu.vectors import LANES, ROUND_ONCE, Lanes, pointer, sprea
 
 
 def _has_wide_registers() -> bool:
-    """Whether sixteen float32 fit one register, of which there are then 32."""
+    """True if sixteen float32 fit one register, of which there are then 32."""
     try:
         return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
     except RuntimeError:  # LLVM does not know

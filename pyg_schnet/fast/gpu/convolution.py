@@ -19,7 +19,7 @@ from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
 from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, check, places
 from pyg_schnet.sizes import SIZES
 
-#: Whether the kernels can run.
+#: True if the kernels can run.
 INSTALLED = gpu_loops.INSTALLED
 
 

@@ -23,7 +23,7 @@ from pyg_schnet.compiling import trouble_with
 
 
 def _installed() -> bool:
-    """Whether there is a Triton that knows tuples in tuples when compiling."""
+    """True if there is a Triton that knows tuples in tuples when compiling."""
     if trouble_with("triton") is not None:
         return False
     version = importlib.import_module("triton").__version__
