@@ -1,5 +1,6 @@
 """Neighbours: who interacts with whom."""
 
+from pyg_schnet import former_names
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.neighbors import check_cutoff, radius_graph, within_cutoff
 from pyg_schnet.graph.pairs import neighbor_pairs
@@ -20,3 +21,5 @@ __all__ = [
     "values_hidden",
     "within_cutoff",
 ]
+
+former_names.attach(__name__)
