@@ -49,7 +49,7 @@ def _interpreted() -> Iterator[None]:
 @pytest.fixture
 def _through_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """All operations by kernels."""
-    monkeypatch.setattr(convolution, "_looped", lambda kind: gpu)
+    monkeypatch.setattr(convolution, "cpu_loops", lambda: gpu)
 
 
 def arguments(
@@ -262,7 +262,7 @@ def test_schnet_is_the_exact_one(monkeypatch: pytest.MonkeyPatch, water: tuple[T
         slopes = torch.autograd.grad(loss, list(one.parameters()), allow_unused=True)
         flat = torch.cat([slope.flatten() for slope in slopes if slope is not None])
         results.append({"energy": out["energy"], "forces": out["forces"], "gradients": flat})
-        monkeypatch.setattr(convolution, "_looped", lambda kind: gpu)
+        monkeypatch.setattr(convolution, "cpu_loops", lambda: gpu)
     assert set(calls) == set(NAMES)
     assert len(groups) == 2  # by node and by interval, for both blocks and all derivatives
     # the accuracy that is promised: room for rounding in float32 (forces some 1e-6); in float64 the spline errs by 1e-7
