@@ -1,7 +1,7 @@
 r"""The continuous-filter convolution with tabulated filters, and everything its derivatives consist of.
 
 All come from one form that is linear in the features g of targets, the features x of sources and the coefficients c of
-the table (see :mod:`pyg_schnet.fast.filter_table`):
+the table (see :mod:`pyg_schnet.fast.spline`):
 
 .. math:: L(g, x, c; d, s) = \sum_e s_e \sum_f g_{i_e f}\, x_{j_e f}\, T^{(p)}(d_e)_f, \quad
     T^{(p)}(d) = \sum_k c_k B_k^{(p)}(d)

@@ -68,7 +68,7 @@ def filter_tables(
         basis: The radial basis.
         blocks: Interaction blocks.
         knots: All knots in Angstrom [K'] float64, see :func:`~pyg_schnet.fast.knots.knots_of`.
-        matrix: From values there to coefficients, see :func:`~pyg_schnet.fast.filter_table.interpolation`; ``None`` to
+        matrix: From values there to coefficients, see :func:`~pyg_schnet.fast.spline.interpolation`; ``None`` to
             solve for them in the fastest way.
         place: First knot and distance between knots in Angstrom.
         like: A tensor whose dtype the tables get.

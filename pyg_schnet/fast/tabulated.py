@@ -241,7 +241,7 @@ class TabulatedFilters(nn.Module):
         1e-10 of the energies and 1e-7 of the forces, more digits with a smaller ``knot_spacing``. The weights stay, and
         so do their gradients except for those of the basis and the filter networks, which are not evaluated. On a CPU
         with the extra ``fast``, energies, forces and stresses of small structures are computed in one pass without
-        autograd, see :mod:`pyg_schnet.fast.frozen_pass`.
+        autograd, see :mod:`pyg_schnet.fast.shortcut`.
 
         The model goes to evaluation mode, and ``train()`` is refused until :meth:`unfreeze`. New weights through
         ``load_state_dict`` or ``reset_parameters``, and ``to`` another dtype, make new tables, and so does the next
