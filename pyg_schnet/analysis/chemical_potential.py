@@ -11,7 +11,7 @@ from torch_geometric.data import Batch, Data
 from tqdm import tqdm
 
 from pyg_schnet.analysis.checks import count
-from pyg_schnet.graph import Edges, check_structures, radius_graph
+from pyg_schnet.graph import Edges, radius_graph
 from pyg_schnet.graph.edges import between, shift_vectors, squared_norm
 from pyg_schnet.graph.points import Surroundings
 from pyg_schnet.models.atomistic import AtomisticModel
@@ -124,7 +124,8 @@ class _Structure:
             raise ValueError(f"`data` must be one structure, got a batch of {data.num_graphs}; take one: batch[0]")
         self.model = as_it_was_written(model)
         given = Structures.of_data(data, model.cutoff)
-        check_structures(given.pos, given.batch, 1)
+        given.batch_size = 1
+        given.check()
         z, self.pos, cell = given.z, usable(given.pos), usable(given.cell)
         edge_index, edge_shift = given.edge_index, given.edge_shift
         model.check_input(z, self.pos, edge_shift, cell, given.pbc)
@@ -138,7 +139,7 @@ class _Structure:
             graph = radius_graph(self.pos, model.cutoff, cell=cell, pbc=given.pbc)
             edge_index, edge_shift = graph.edge_index, graph.edge_shift
         else:
-            check_edges(edge_index, edge_shift, cell, given.pbc, self.batch, 1)
+            check_edges(given)
         self.edge_index, self.edge_vec = self._within(exact, edge_index, edge_shift)
         with torch.no_grad():
             shares = self.model.shares_on(z, self._edges())  # refuses a readout that has none

@@ -286,9 +286,8 @@ class AtomisticModel(nn.Module):
             The edges within the cutoff.
         """
         self.check_input(z, pos, edge_shift, cell, pbc)
-        if edge_index is None:
-            return find_edges(pos, self.cutoff, batch, batch_size, cell, pbc)
-        return given_edges(pos, self.cutoff, batch, batch_size, edge_index, edge_shift, cell, pbc)
+        structures = Structures(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
+        return (find_edges if edge_index is None else given_edges)(structures, self.cutoff)
 
     def check_input(
         self, z: Tensor, pos: Tensor, edge_shift: Tensor | None, cell: Tensor | None, pbc: Tensor | None

@@ -281,7 +281,7 @@ class Committee(nn.Module):
             member.check_input(z, pos, edge_shift, cell, pbc)
         cutoffs = {member.cutoff: member for member in self}
         if edge_index is None and len(cutoffs) > 1:
-            found = _nested_edges(pos, list(cutoffs), batch, batch_size, cell, pbc)
+            found = _nested_edges(Structures(z, pos, batch, batch_size, cell=cell, pbc=pbc), list(cutoffs))
         else:
             graph = edge_index, edge_shift, cell, pbc
             found = {cutoff: member.edges(z, pos, batch, batch_size, *graph) for cutoff, member in cutoffs.items()}
@@ -432,11 +432,11 @@ def _unbounded(std: Tensor, strange: Tensor | None, batch: Tensor | None = None)
     return std.masked_fill(strange.view(-1, *[1] * (std.dim() - 1)), torch.inf)
 
 
-def _nested_edges(
-    pos: Tensor, cutoffs: list[float], batch: Tensor, batch_size: int, cell: Tensor | None, pbc: Tensor | None
-) -> dict[float, Edges]:
+def _nested_edges(structures: Structures, cutoffs: list[float]) -> dict[float, Edges]:
     """Edges within each cutoff, from one search: the same, in the same order, as a search of their own finds."""
-    edge_index, pair_index, pair_shift, edge_pair = neighbor_pairs(pos, max(cutoffs), batch, batch_size, cell, pbc)
+    pos, batch, cell = structures.pos, structures.batch, structures.cell
+    graph = batch, structures.batch_size, cell, structures.pbc
+    edge_index, pair_index, pair_shift, edge_pair = neighbor_pairs(pos, max(cutoffs), *graph)
     edge_vec = edge_vectors(pos, pair_index, pair_shift, cell, batch)
     if cell is not None:  # vectors of open axes may be NaN
         cell = torch.where(cell.isfinite().all(-1, keepdim=True), cell, 0.0)

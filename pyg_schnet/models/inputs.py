@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pyg_schnet.graph import can_inspect
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
+from pyg_schnet.models.structures import Structures
 from pyg_schnet.nn import AtomEmbedding
 from pyg_schnet.nn.embedding import check_numbers
 from pyg_schnet.ops import cell_volume
@@ -54,28 +55,18 @@ def check_cell(cell: Tensor | None, pos: Tensor) -> None:
         )
 
 
-def check_edges(
-    edge_index: Tensor,
-    edge_shift: Tensor | None,
-    cell: Tensor | None,
-    pbc: Tensor | None,
-    batch: Tensor,
-    batch_size: int,
-) -> None:
+def check_edges(structures: Structures) -> None:
     """Check a precomputed graph.
 
     Args:
-        edge_index: Source and target of each edge [2, E].
-        edge_shift: Image of the source of each edge [E, 3].
-        cell: Lattice vectors as rows [B, 3, 3].
-        pbc: Periodic axes [B, 3].
-        batch: Structure of each atom [N].
-        batch_size: Number of structures B.
+        structures: The structures, their atoms checked, with a graph as it is given.
 
     Raises:
         TypeError: If an argument is no tensor of the right kind.
         ValueError: If shapes or values do not fit.
     """
+    edge_index, edge_shift, cell, pbc = structures.edge_index, structures.edge_shift, structures.cell, structures.pbc
+    batch, batch_size = structures.structure_of_atoms
     if not isinstance(edge_index, Tensor) or edge_index.dtype != torch.long:
         kind = edge_index.dtype if isinstance(edge_index, Tensor) else type(edge_index).__name__
         raise TypeError(f"`edge_index` must be an int64 tensor [2, E], got {kind}")
