@@ -31,6 +31,7 @@ _compiled = str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()
 if os.environ.get("TORCHINDUCTOR_CACHE_DIR", _compiled) == _compiled:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{_compiled}_{torch.backends.cpu.get_cpu_capability()}"
 torch.set_num_threads(1)  # as many test processes as cores: threads of their own would only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same for processes that tests start
 
 
 class Molecules(NamedTuple):

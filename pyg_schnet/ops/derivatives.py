@@ -181,9 +181,8 @@ def first_derivatives(
     Example:
         >>> edge_vec, edge_index = torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[1], [0]])
         >>> spring = torch.tensor([2.0]), 4.0 * edge_vec, edge_vec, edge_index, torch.tensor([0, 0])  # 2 r^2
-        >>> first_derivatives(*spring)["forces"]
-        tensor([[ 4.,  0.,  0.],
-                [-4., -0., -0.]])
+        >>> first_derivatives(*spring)["forces"][0]
+        tensor([4., 0., 0.])
     """
     out = {"energy": energy, "forces": forces_from_edges(slope, edge_index, batch.size(0))}
     if stress or virials:

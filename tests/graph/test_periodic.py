@@ -196,7 +196,7 @@ def test_any_batch_equals_brute_force() -> None:
     seen: Counter[str] = Counter()
     numba = importlib.util.find_spec("numba")
 
-    @settings(max_examples=1050)
+    @settings(max_examples=1300)
     @given(
         structures=st.lists(recipes, max_size=4),
         cutoff=st.sampled_from([0.5, 2.0, 4.0, 6.0, 12.0]),
