@@ -66,20 +66,40 @@ def energies_and_slopes(
     """
     if not _suits(model, batch, edges):
         return None
-    vec = edges.edge_vec.detach()
-    distance = vec.norm(dim=1)
-    located = locate(model) if model.frozen or model.wants_tables(distance) else None
+    if model.filter_tables is not None:
+        return _with_frozen_tables(model, z, batch, batch_size, edges)
+    distance = edges.edge_vec.detach().norm(dim=1)
+    located = locate(model) if model.wants_tables(distance) else None
     groups = None if located is None else group_structures(model, located, batch, edges)
     if located is None or groups is None:
         return None
-    conv = model.interactions[0].conv
     with torch.enable_grad():
-        norm = conv.normalize(edges.edge_index, distance.requires_grad_(), edges.edge_pair, batch.numel())
-    if not model.frozen:
-        if norm is not None and norm.requires_grad:
-            return None
-        known = distance.detach(), located, groups, norm
-        return _with_new_tables(model, z, batch, batch_size, edges, known, differentiable)
+        norm = _normalization(model, edges, distance.requires_grad_(), batch.numel())
+    if norm is not None and norm.requires_grad:
+        return None
+    known = distance.detach(), located, groups, norm
+    return _with_new_tables(model, z, batch, batch_size, edges, known, differentiable)
+
+
+def _normalization(model: Any, edges: Edges, distance: Tensor, atoms: int) -> Tensor | None:
+    """Factor of each atom [N, 1]; ``None`` for ones."""
+    norm: Tensor | None = model.interactions[0].conv.normalize(edges.edge_index, distance, edges.edge_pair, atoms)
+    return norm
+
+
+def _with_frozen_tables(
+    model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges
+) -> tuple[Tensor, Tensor] | None:
+    """By frozen tables, nothing kept for gradients of weights."""
+    located = locate(model)
+    groups = None if located is None else group_structures(model, located, batch, edges)
+    if located is None or groups is None:
+        return None
+    vec, norm = edges.edge_vec.detach(), None
+    if located.convolutions[0].norm is not None:
+        with torch.enable_grad():
+            distance = vec.norm(dim=1).requires_grad_()
+            norm = _normalization(model, edges, distance, batch.numel())
     with torch.no_grad(), phase("pass forwards"):
         x, slope = model.embedding(z), torch.empty_like(vec)
         contributions, of_norm = forward_and_backward(located.network, groups, x, norm, slope)

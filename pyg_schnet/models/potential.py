@@ -1,7 +1,5 @@
 """A potential: energy, forces, virials, stress and second derivatives of a model of energies."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -109,14 +107,14 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values, or a stress is asked for without a
                 cell. On a GPU, where values are not looked at, the stress of a cell without volume is NaN.
         """
+        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
         if torch.compiler.is_compiling():
-            graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
             rest = {"batch_size": batch_size, "stress": stress, "virials": virials}
             return not_compiled(self, data, pos, batch, **graph, **rest)
         stress = self.stress if stress is None else stress
         virials = self.virials if virials is None else virials
-        graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        with self._point(data, pos, batch, batch_size, graph) as (structures, differentiable):
+        structures, differentiable = self._given(data, pos, batch, batch_size, graph)
+        with torch.inference_mode(False), torch.enable_grad():
             if stress:
                 structures.find_edges(self.model)  # whatever else is wrong is said first
                 check_volume(structures.cell)
@@ -160,7 +158,8 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values.
         """
         graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        with self._point(data, pos, batch, batch_size, graph) as (structures, differentiable):
+        structures, differentiable = self._given(data, pos, batch, batch_size, graph)
+        with torch.inference_mode(False), torch.enable_grad():
             return hessians(
                 *energy_on(as_it_was_written(self.model), structures, differentiable), structures, differentiable
             )
@@ -201,21 +200,19 @@ class Potential(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values.
         """
         graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        with self._point(data, pos, batch, batch_size, graph) as (structures, differentiable):
+        structures, differentiable = self._given(data, pos, batch, batch_size, graph)
+        with torch.inference_mode(False), torch.enable_grad():
             energy, edge_vec = energy_on(as_it_was_written(self.model), structures, differentiable)
             check_vector(vector, structures.batch.size(0), edge_vec.dtype)
             return hessian_vector(energy, edge_vec, structures, usable(vector), differentiable)
 
-    @contextlib.contextmanager
-    def _point(
+    def _given(
         self, data: Any, pos: Any, batch: Any, batch_size: int | None, graph: dict[str, Tensor | None]
-    ) -> Iterator[tuple[Structures, bool]]:
-        """Structures whose energies can be differentiated inside, and whether derivatives are to be so again."""
+    ) -> tuple[Structures, bool]:
+        """The structures, and whether their derivatives are to be differentiable again."""
         structures = Structures.of(data, pos, self.model.cutoff, batch_size, batch=batch, **graph)
         check_elements(self.model, structures.z, self.strict, structures.batch)
-        differentiable = self.model.training and torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.enable_grad():
-            yield structures, differentiable
+        return structures, self.model.training and torch.is_grad_enabled()
 
 
 def derivatives(
