@@ -1,0 +1,1 @@
+"""Checks of a model, of whatever class: derivatives, symmetries, smoothness, rounding, coverage."""
