@@ -1,0 +1,143 @@
+"""Whether all neighbours are there, and energies and forces have no steps, at the cutoff and on the way of atoms."""
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from pyg_schnet.analysis.doctor.check import Check, Skipped, judged
+from pyg_schnet.analysis.doctor.derivatives import DOUBLE, largest
+from pyg_schnet.analysis.doctor.samples import Sample, cluster_of, pair_distances, with_positions
+from pyg_schnet.analysis.doctor.subject import Subject
+from pyg_schnet.models.structures import Structures
+
+#: How far before and behind the cutoff a pair is looked at, in Angstrom.
+ASIDE = 1e-5
+#: Steps on the way of atoms, and their length in Angstrom.
+STEPS, LENGTH = 60, 4e-3
+#: Without a cutoff function, a model is for structures that many times smaller than its cutoff.
+ROOM = 1.5
+
+
+def check_graph(subject: Subject, sample: Sample) -> Check:
+    """The edges of the model in a dense cluster against those of brute force."""
+    error, most = 0, 0
+    data = cluster_of(sample, min(subject.cutoffs))
+    structures = [data, sample.data] if sample.periodic else [data]
+    for one in structures:
+        for module in _networks(subject):
+            given = Structures.of_data(with_positions(one, one.pos.to(subject.exact.device)), module.cutoff)
+            given.z = one.z.to(subject.exact.device)
+            given.cell = None if given.cell is None else given.cell.to(subject.exact.device)
+            given.pbc = None if given.pbc is None else given.pbc.to(subject.exact.device)
+            with torch.no_grad():
+                edges = given.find_edges(module)
+            found = edges.edge_weight if edges.edge_pair is None else edges.edge_weight[edges.edge_pair]
+            expected = pair_distances(one, float(module.cutoff)).sort().values
+            error = max(error, _missing(found.cpu().sort().values, expected))
+            most = max(most, int(torch.bincount(edges.edge_index[1].cpu()).max()) if found.numel() else 0)
+    return judged(
+        "graph",
+        float(error),
+        0.0,
+        f"edges that are missing or too many, of atoms with up to {most} neighbours, by brute force",
+        "use radius_graph or the model's own search, which never truncate; max_num_neighbors must not be reached",
+        structure=f"a cluster of {data.z.numel()} atoms of {sample.name}",
+    )
+
+
+def _networks(subject: Subject) -> list:
+    module = subject.exact.module
+    network = getattr(module, "model", module)
+    return list(network.members) if hasattr(network, "members") else [network]
+
+
+def _missing(found: Tensor, expected: Tensor) -> int:
+    """How many distances differ."""
+    if len(found) != len(expected):
+        return abs(len(found) - len(expected))
+    return int((found.detach() - expected).abs().gt(1e-6).sum())
+
+
+def check_cutoff(subject: Subject, sample: Sample) -> Check | Skipped:
+    """Energy and forces just before and just behind the cutoff, of a structure that an atom leaves."""
+    if subject.no_forces:
+        return Skipped("smooth cutoff", subject.no_forces)
+    open_data = Data(z=sample.data.z, pos=sample.data.pos)
+    energy_step = force_step = 0.0
+    for cutoff in subject.cutoffs:
+        (before, left), (behind, right) = (subject.exact.both(_leaving(open_data, cutoff + s * ASIDE)) for s in (-1, 1))
+        strength = largest(left[:-1])
+        noise = 16 * DOUBLE * float(before.abs())
+        step = max(abs(float(before - behind)) - noise, 0.0)
+        energy_step = _worse(energy_step, step / strength)
+        force_step = _worse(force_step, float((left - right).abs().max()) / strength)
+    value = _worse(energy_step, 1e-3 * force_step)  # a force may change by its slope over this way
+    worst, remedy = _verdict_of_step(subject, sample)
+    return judged(
+        "smooth cutoff",
+        value,
+        1e-6,
+        f"step of energy per force, Angstrom, or of forces per 1,000 forces, {2 * ASIDE:g} Angstrom across the cutoff",
+        remedy,
+        structure=f"{sample.name} and an atom that leaves",
+        worst=worst,
+    )
+
+
+def _worse(first: float, second: float) -> float:
+    return first if first >= second or first != first else second
+
+
+def _verdict_of_step(subject: Subject, sample: Sample) -> tuple[str, str]:
+    """How bad a step at the cutoff is: a model that says that it has one is for small structures."""
+    declared = all(member.config.get("cutoff_function", "not said") is None for member in subject.members)
+    if declared and subject.kind == "mean":
+        return "WARN", "without a cutoff function, energies of given structures are right, but forces miss its steps"
+    if declared and not sample.periodic:
+        extent = float(torch.pdist(sample.data.pos).max()) if sample.data.z.numel() > 1 else 0.0
+        if ROOM * extent < min(subject.cutoffs):
+            return "WARN", (
+                f"the model has no cutoff function: use it for structures smaller than {min(subject.cutoffs):g} "
+                "Angstrom, or train with cutoff_function='cosine'"
+            )
+    return "FAIL", "multiply filters by a cutoff function that goes to zero, such as cutoff_function='cosine'"
+
+
+def _leaving(data: Data, distance: float) -> Data:
+    """The structure and one more atom at this distance from the nearest one, outwards."""
+    centre = data.pos.mean(0)
+    edge = int((data.pos - centre).norm(dim=1).argmax())
+    out = data.pos[edge] - centre
+    out = out / out.norm() if float(out.norm()) > 1e-3 else torch.tensor([1.0, 0, 0], dtype=torch.float64)
+    return Data(z=torch.cat([data.z, data.z[edge : edge + 1]]), pos=torch.cat([data.pos, data.pos[edge : edge + 1] + distance * out]))
+
+
+def check_path(subject: Subject, sample: Sample) -> Check | Skipped:
+    """Energy along a way of all atoms of a dense cluster, against the work of the forces."""
+    if subject.no_forces:
+        return Skipped("smooth path", subject.no_forces)
+    data = cluster_of(sample, min(subject.cutoffs))
+    generator = torch.Generator().manual_seed(6)
+    along = LENGTH * (2 * torch.rand(data.pos.shape, generator=generator, dtype=torch.float64) - 1)
+    energies, work, strength = [], [], 0.0
+    for step in range(STEPS + 1):
+        energy, forces = subject.exact.both(with_positions(data, data.pos + step * along))
+        energies.append(energy[0])
+        work.append((forces * along).sum())
+        strength = max(strength, largest(forces))
+    energy, power = torch.stack(energies), torch.stack(work)
+    rest = energy.diff() + (power[1:] + power[:-1]) / 2
+    rest = rest - rest.median()
+    bend = rest[2:] - 2 * rest[1:-1] + rest[:-2]  # smooth errors of the rule cancel, steps do not
+    worst, remedy = _verdict_of_step(subject, sample._replace(data=data))
+    noise = 16 * DOUBLE * float(energy.abs().max())
+    error = float(bend.abs().max())
+    return judged(
+        "smooth path",
+        (max(error - noise, 0.0) if error == error else error) / strength,
+        1e-5,
+        f"steps of the energy per force, Angstrom, beyond the work of the forces on {STEPS} steps of {LENGTH:g} Angstrom",
+        f"keep all neighbours within the cutoff; {remedy}" if worst == "FAIL" else remedy,
+        structure=f"a cluster of {data.z.numel()} atoms of {sample.name}",
+        worst=worst,
+    )
