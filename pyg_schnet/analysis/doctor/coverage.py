@@ -5,7 +5,7 @@ from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 
 from pyg_schnet.analysis.doctor.check import Check, Skipped, judged
 from pyg_schnet.analysis.doctor.samples import Sample, with_positions
@@ -16,8 +16,12 @@ from pyg_schnet.units import SYMBOLS
 FEW_ATOMS = 50
 #: The nearest pair of two elements is pushed together to that share of its distance, in so many steps.
 CLOSEST, PUSHES = 0.6, 40
-#: A barrier in eV that no atom crosses by heat, and one that it crosses in fast events only.
-HIGH, LOW = 2.0, 0.3
+#: A barrier in eV that no atom crosses by heat.
+HIGH = 2.0
+#: Depth in eV of what is a hole: of a trained model, and of any one, whose energies may be as chance made them.
+DEEP_IF_TRAINED, DEEP = 1.0, 5.0
+#: Of so many elements, the commonest of the training, two atoms alone are looked at.
+MOST_ELEMENTS = 6
 #: Distances beyond those of the training that are tolerated, in Angstrom.
 MARGIN = 0.05
 #: So many structures of the training are looked at for distances.
@@ -111,24 +115,51 @@ def nearest_pairs(data: Data) -> dict[tuple[int, int], tuple[float, int, int]]:
 
 
 def check_repulsion(subject: Subject, sample: Sample) -> Check | Skipped:
-    """The nearest pair of each two elements pushed together: how high the energy rises before it falls, if it does."""
+    """The nearest pair of each two elements pushed together: how high the energy rises, and how deep it may fall."""
     unit = subject.energy_unit
     if unit is None:
         return Skipped("repulsion", subject.no_forces or "what is predicted is no energy of a whole structure")
-    lowest, pair_of_lowest = math.inf, ""
-    for pair, (_, i, j) in nearest_pairs(sample.data).items():
-        height = _barrier(unit * _pushed(subject, sample.data, i, j))
-        if not height >= lowest:
-            lowest, pair_of_lowest = height, "-".join(SYMBOLS[z] for z in pair)
-    what = f"eV that a pair pushed to {CLOSEST:g} of its distance climbs before its energy falls"
+    pairs = nearest_pairs(sample.data)
+    if not pairs:
+        return Skipped("repulsion", "a single atom has no pair")
+    lowest, depth, names = math.inf, 0.0, ""
+    for pair, (_, i, j) in pairs.items():
+        climb, fall = _climb_and_fall(unit * _pushed(subject, sample.data, i, j))
+        if not climb >= HIGH and not fall <= depth:
+            depth = fall
+        if not climb >= lowest:
+            lowest, names = climb, "-".join(SYMBOLS[z] for z in pair)
+    what = f"eV that the energy rises, at least {HIGH:g}, when a pair is pushed to {CLOSEST:g} of its distance"
     if lowest >= HIGH:
         return Check("repulsion", "PASS", lowest, HIGH, what, "", sample.name)
-    remedy = (
-        f"there is a hole behind {pair_of_lowest} at short distance: train on compressed structures, or add a "
-        "repulsion; until then keep dynamics cool"
-    )
-    verdict = "FAIL" if lowest < LOW and subject.trained or lowest != lowest else "WARN"
-    return Check("repulsion", verdict, lowest, HIGH, what, remedy, sample.name)
+    deep = not depth <= (DEEP_IF_TRAINED if subject.trained else DEEP)
+    hole = f"a hole of {depth:.1f} eV lies" if deep else "hardly any repulsion is"
+    remedy = f"{hole} behind {names} at short distance: train on compressed structures, or add a repulsion"
+    return Check("repulsion", "FAIL" if deep else "WARN", lowest, HIGH, what, remedy, sample.name)
+
+
+def check_isolated_pairs(subject: Subject) -> Check | Skipped:
+    """Two atoms alone, of each two elements that the model knows, from 2.5 to 0.4 Angstrom."""
+    unit, known = subject.energy_unit, subject.elements
+    if unit is None:
+        return Skipped("isolated pairs", subject.no_forces or "what is predicted is no energy of a whole structure")
+    if not known:
+        return Skipped("isolated pairs", "the elements of the training are not known")
+    counts = {z: min(one.elements.get(z, 0) for one in subject.network.training_sets) for z in known}
+    common = sorted(sorted(known, key=lambda z: -counts[z])[:MOST_ELEMENTS])
+    distances = torch.linspace(2.5, 0.4, 43, dtype=torch.float64)
+    lowest, names = math.inf, ""
+    for pair in combinations_with_replacement(common, 2):
+        z = torch.tensor(pair)
+        dimers = [Data(z=z, pos=torch.tensor([[0.0, 0, 0], [d, 0, 0]], dtype=torch.float64)) for d in distances.tolist()]
+        climb, _ = _climb_and_fall(unit * subject.exact.values(Batch.from_data_list(dimers))[:, 0])
+        if not climb >= lowest:
+            lowest, names = climb, "-".join(SYMBOLS[number] for number in pair)
+    what = f"eV that the energy rises, at least {HIGH:g}, when two atoms alone approach to 0.4 Angstrom"
+    if lowest >= HIGH:
+        return Check("isolated pairs", "PASS", lowest, HIGH, what)
+    remedy = f"two atoms {names} alone do not repel: train on such pairs, or add a repulsion, before atoms meet at random"
+    return Check("isolated pairs", "WARN", lowest, HIGH, what, remedy)
 
 
 def _pushed(subject: Subject, data: Data, first: int, second: int) -> Tensor:
@@ -144,23 +175,12 @@ def _pushed(subject: Subject, data: Data, first: int, second: int) -> Tensor:
     return torch.stack(found)
 
 
-def _barrier(energy: Tensor) -> float:
-    """Height in eV over the start that must be climbed before the energy falls by more than a tenth of an eV.
-
-    A pair may start beyond its minimum: what counts is the way from the lowest point before the highest one.
-    """
+def _climb_and_fall(energy: Tensor) -> tuple[float, float]:
+    """How far the energy rises on its way to the highest point, and how far below the start it falls after that."""
     if not bool(energy.isfinite().all()):
-        return math.nan
-    highest = energy.cummax(0).values
-    falls = (highest - energy > 0.1).nonzero()
-    while falls.numel():
-        at = int(falls[0])
-        if float(energy[at:].max()) > float(highest[at]):  # a dip on the way up
-            energy, highest = energy[at:], energy[at:].cummax(0).values
-            falls = (highest - energy > 0.1).nonzero()
-            continue
-        return float(highest[at] - energy[0])
-    return float(energy[-1] - energy.min()) if float(energy[-1] - energy.min()) > 0.1 else 0.0
+        return math.nan, math.nan
+    top = int(energy.argmax())
+    return float(energy[top] - energy[: top + 1].min()), max(float(energy[0] - energy[top:].min()), 0.0)
 
 
 def _shares(z: Tensor) -> dict[int, int]:

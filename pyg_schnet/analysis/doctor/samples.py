@@ -118,6 +118,8 @@ def made_samples(subject: Subject) -> list[Sample]:
     for_crystals = subject.members[0].config.get("normalization") is not None or subject.kind == "mean"
     if molecule is None or (for_crystals and crystal is not None):
         return [crystal]  # type: ignore[list-item]
+    if all(member.config.get("cutoff_function", "not said") is None for member in subject.members):
+        return [molecule]  # periodic images would cross the cutoff, where such a model has a step
     return [molecule, _in_a_box(molecule, max(subject.cutoffs))]
 
 
