@@ -14,7 +14,7 @@ from pyg_schnet.analysis.doctor.subject import Evaluator, Subject
 #: Step in Angstrom, or of a strain, in float64: five-point differences then err by some 1e-9 of the forces.
 STEP, STRAIN = 5e-4, 1e-4
 #: Step in Angstrom in single precision, whose energies are rounded to some 1e-7 of themselves.
-WIDE_STEP = 0.02
+WIDE_STEP = 0.01
 #: So many components of the forces are looked at, and so many columns of the Hessian.
 COMPONENTS, COLUMNS = 12, 4
 #: Smallest force that errors are relative to, in the unit of the model per Angstrom.

@@ -37,6 +37,8 @@ CHECKS: dict[str, Callable[[Subject, Sample], Check | Skipped]] = {
     "tables": agreement.check_tables,
     "repulsion": coverage.check_repulsion,
 }
+#: Checks of the model with all structures.
+OF_MODEL = ("isolated pairs", "elements", "compositions", "distances")
 #: Of these, one structure is enough: they make a cluster of it, add an atom, or take long.
 ONCE = {"smooth cutoff", "smooth path", "energy drift"}
 
@@ -46,6 +48,7 @@ def doctor(
     structures: Data | Sequence[Data] | None = None,
     *,
     training: Sequence[Data] | None = None,
+    only: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Diagnosis:
     """Examine a model: whether it is what dynamics, relaxations and batches take it for.
@@ -60,6 +63,7 @@ def doctor(
         structures: Structures with ``z`` and ``pos`` in Angstrom, ``cell`` and ``pbc`` of crystals, of which four are
             taken at most; ``None`` for some of the elements that the model knows.
         training: Structures of the training, whose distances are compared.
+        only: Names of the checks to make, those of the report; ``None`` for all.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -67,7 +71,7 @@ def doctor(
 
     Raises:
         TypeError: If ``model`` is none, or the structures are no ``Data``.
-        ValueError: If there are no structures.
+        ValueError: If there are no structures, or no such check.
 
     Example:
         >>> import torch
@@ -77,26 +81,48 @@ def doctor(
         >>> found.failed, found["forces"].verdict
         (False, 'PASS')
     """
+    chosen = _chosen(only)
     subject = Subject(model)
+    known = None if structures is None else given_samples(_listed(structures, "structures"))
+    seen = None if training is None else _listed(training, "training")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is said of elements is a check of its own
-        samples = made_samples(subject) if structures is None else given_samples(_listed(structures, "structures"))
-        several = len(samples)
-        if several > MOST:
-            samples = [samples[round(place * (several - 1) / (MOST - 1))] for place in range(MOST)]
+        samples = _some(made_samples(subject) if known is None else known)
         moved = [rattled(sample, subject) for sample in samples]
+        of_model: dict[str, Callable[[], Check | Skipped]] = {
+            "isolated pairs": lambda: coverage.check_isolated_pairs(subject),
+            "elements": lambda: coverage.check_known_elements(subject, samples),
+            "compositions": lambda: coverage.check_compositions(subject, samples),
+            "distances": lambda: coverage.check_distances(subject, samples, seen),
+        }
         found = Diagnosis(structures=[sample.name for sample in samples])
-        bar = tqdm(CHECKS.items(), desc="doctor", unit="check", disable=not progress, leave=False)
-        for name, check in bar:
+        bar = tqdm(chosen, desc="doctor", unit="check", disable=not progress, leave=False)
+        for name in bar:
             bar.set_postfix_str(name)
-            chosen = moved[:1] if name in ONCE else moved
-            _add(found, worst_of([_made(name, check, subject, sample) for sample in chosen]))
-        _add(found, coverage.check_isolated_pairs(subject))
-        _add(found, coverage.check_known_elements(subject, samples))
-        _add(found, coverage.check_compositions(subject, samples))
-        seen = None if training is None else _listed(training, "training")
-        _add(found, coverage.check_distances(subject, samples, seen))
+            if name in of_model:
+                _add(found, of_model[name]())
+            else:
+                examined = moved[:1] if name in ONCE else moved
+                _add(found, worst_of([_made(name, CHECKS[name], subject, sample) for sample in examined]))
     return found
+
+
+def _chosen(only: Sequence[str] | None) -> list[str]:
+    """Names of checks, in their order."""
+    every = [*CHECKS, *OF_MODEL]
+    if only is None:
+        return every
+    only = [only] if isinstance(only, str) else list(only)
+    if unknown := [name for name in only if name not in every]:
+        raise ValueError(f"there is no check {unknown[0]!r}; expected some of {', '.join(every)}")
+    return [name for name in every if name in only]
+
+
+def _some(samples: list[Sample]) -> list[Sample]:
+    """At most four, evenly spaced."""
+    if len(samples) <= MOST:
+        return samples
+    return [samples[round(place * (len(samples) - 1) / (MOST - 1))] for place in range(MOST)]
 
 
 def _made(

@@ -17,7 +17,7 @@ RATTLE = 0.03
 #: No pair may come that near to the cutoff, in Angstrom, where derivatives are taken by finite differences.
 CLEAR = 4e-3
 #: A cluster has an atom with so many neighbours, or so many atoms.
-NEIGHBOURS, LARGEST = 44, 160
+NEIGHBOURS, LARGEST = 44, 120
 
 _ACETAMIDE = (
     (8, 6, 7, 6, 1, 1, 1, 1, 1),
@@ -190,7 +190,7 @@ def cluster_of(sample: Sample, cutoff: float) -> Data:
         cutoff: Up to which neighbours count, in Angstrom.
 
     Returns:
-        An open structure in which an atom has 44 neighbours, unless that takes more than 160 atoms.
+        An open structure in which an atom has 44 neighbours, unless that takes more than 120 atoms.
     """
     data = sample.data
     size = data.pos.amax(0) - data.pos.amin(0)

@@ -1,5 +1,9 @@
 """Whether all neighbours are there, and energies and forces have no steps, at the cutoff and on the way of atoms."""
 
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
@@ -13,7 +17,9 @@ from pyg_schnet.models.structures import Structures
 #: How far before and behind the cutoff a pair is looked at, in Angstrom.
 ASIDE = 1e-5
 #: Steps on the way of atoms, and their length in Angstrom.
-STEPS, LENGTH = 60, 4e-3
+STEPS, LENGTH = 30, 4e-3
+#: So many of the steps are looked at closely, and so often halved.
+SUSPECTS, HALVINGS = 3, 9
 #: Without a cutoff function, a model is for structures that many times smaller than its cutoff.
 ROOM = 1.5
 
@@ -113,31 +119,53 @@ def _leaving(data: Data, distance: float) -> Data:
 
 
 def check_path(subject: Subject, sample: Sample) -> Check | Skipped:
-    """Energy along a way of all atoms of a dense cluster, against the work of the forces."""
+    """Energy along a way of all atoms of a dense cluster, against the work of the forces.
+
+    Where both differ most, the step is halved again and again: what is smooth is soon gone, a step of the energy stays.
+    """
     if subject.no_forces:
         return Skipped("smooth path", subject.no_forces)
     data = cluster_of(sample, min(subject.cutoffs))
     generator = torch.Generator().manual_seed(6)
     along = LENGTH * (2 * torch.rand(data.pos.shape, generator=generator, dtype=torch.float64) - 1)
-    energies, work, strength = [], [], 0.0
-    for step in range(STEPS + 1):
-        energy, forces = subject.exact.both(with_positions(data, data.pos + step * along))
-        energies.append(energy[0])
-        work.append((forces * along).sum())
-        strength = max(strength, largest(forces))
-    energy, power = torch.stack(energies), torch.stack(work)
-    rest = energy.diff() + (power[1:] + power[:-1]) / 2
-    rest = rest - rest.median()
-    bend = rest[2:] - 2 * rest[1:-1] + rest[:-2]  # smooth errors of the rule cancel, steps do not
+
+    def at(place: float) -> tuple[float, float, float]:
+        energy, forces = subject.exact.both(with_positions(data, data.pos + place * along))
+        return float(energy), float((forces * along).sum()), largest(forces)
+
+    points = [at(float(step)) for step in range(STEPS + 1)]
+    strength = max(point[2] for point in points)
+    rests = torch.tensor([_rest(one, other, 1.0) for one, other in pairwise(points)], dtype=torch.float64)
+    bends = torch.cat([torch.zeros(1).double(), (rests[2:] - 2 * rests[1:-1] + rests[:-2]).abs(), torch.zeros(1).double()])
+    suspects = {*rests.abs().argsort()[-SUSPECTS:].tolist(), *bends.argsort()[-SUSPECTS:].tolist()}
+    error = max((_remaining(at, points, step) for step in suspects), key=lambda rest: (rest != rest, rest))
+    noise = 32 * DOUBLE * max(abs(point[0]) for point in points)
     worst, remedy = _verdict_of_step(subject, sample._replace(data=data))
-    noise = 16 * DOUBLE * float(energy.abs().max())
-    error = float(bend.abs().max())
     return judged(
         "smooth path",
         (max(error - noise, 0.0) if error == error else error) / strength,
-        1e-5,
-        f"steps of the energy per force, Angstrom, beyond the work of the forces on {STEPS} steps of {LENGTH:g} Angstrom",
+        1e-6,
+        f"largest step of the energy per force, Angstrom, on a way of {STEPS * LENGTH:g} Angstrom",
         f"keep all neighbours within the cutoff; {remedy}" if worst == "FAIL" else remedy,
         structure=f"a cluster of {data.z.numel()} atoms of {sample.name}",
         worst=worst,
     )
+
+
+def _rest(one: tuple[float, ...], other: tuple[float, ...], width: float) -> float:
+    """What the work of the forces between two points does not explain of the energy."""
+    return other[0] - one[0] + width * (one[1] + other[1]) / 2
+
+
+def _remaining(at: Callable[[float], tuple[float, ...]], points: list[Any], step: int) -> float:
+    """That rest of a step after it was halved so often, on the worse side each time."""
+    low, high, begin, width = points[step], points[step + 1], float(step), 1.0
+    for _ in range(HALVINGS):
+        width /= 2
+        middle = at(begin + width)
+        left, right = abs(_rest(low, middle, width)), abs(_rest(middle, high, width))
+        if left >= right:
+            high = middle
+        else:
+            low, begin = middle, begin + width
+    return abs(_rest(low, high, width))
