@@ -65,7 +65,8 @@ def _run_tool(words: list[str]) -> None:
         number: dict[str, Any] = {} if one.default is one.empty else {"nargs": "?", "default": one.default}
         number |= {"nargs": "*", "default": []} if one.name == many else {}
         parser.add_argument(one.name, help=said.get(one.name), **number)
-    parser.add_function_arguments(function, skip={one.name for one in places} - {many})
+    skip: set[str | int] = {one.name for one in places if one.name != many}
+    parser.add_function_arguments(function, skip=skip)
     values = vars(parser.parse_args(words[1:]).clone())
     several = values.pop(many) if many else []
     function(*(values.pop(one.name) for one in places if one.name != many), *several, **values)

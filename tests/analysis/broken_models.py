@@ -2,7 +2,6 @@
 
 import torch
 
-
 from pyg_schnet import Potential, SchNet
 from pyg_schnet.models.elements import TrainingSet
 
@@ -151,7 +150,9 @@ class Handed(SchNet):
         energy = super().predict(z, pos, batch, batch_size, edges)
         vector = edges.edge_vec * torch.exp(-edges.edge_weight).unsqueeze(1) * z[edges.pair_index[0]].unsqueeze(1)
         sums = [
-            energy.new_zeros(batch_size, 3).index_add(0, batch[edges.pair_index[0]], vector * edges.edge_weight.unsqueeze(1) ** k)
+            energy.new_zeros(batch_size, 3).index_add(
+                0, batch[edges.pair_index[0]], vector * edges.edge_weight.unsqueeze(1) ** k
+            )
             for k in range(3)
         ]
         return energy + 1e-3 * torch.linalg.det(torch.stack(sums, 1)).unsqueeze(1)

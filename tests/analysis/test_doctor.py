@@ -56,8 +56,7 @@ def test_nothing_is_wrong_with_a_sound_model():
                if check.name != "repulsion")  # fmt: skip
 
 
-#: Checks that take most of the time.
-LONG = {"smooth path", "energy drift", "repulsion", "isolated pairs"}
+#: All checks but those that take most of the time.
 SHORT = ["forces", "forces as they come", "stress", "Hessian", "translation", "rotation", "reflection", "permutation",
          "supercell", "extensivity", "graph", "smooth cutoff", "batch", "single precision", "tables", "elements",
          "compositions"]  # fmt: skip
@@ -108,7 +107,7 @@ def test_committees():
         SchNet(12, 12, 1, cutoff=5.0, readout="dipole"),
         SchNet(12, 12, 1, cutoff=5.0, readout="spatial_extent"),
         SchNet(12, 12, 1, cutoff=5.0, out_channels=3),
-        EnnS2S(12, 12, 2, cutoff=5.0),
+        EnnS2S(12, 12, 2),
         DTNN(12, 12, 2, cutoff=5.0, cutoff_function="cosine"),
     ],
     ids=["dipole", "extent", "several", "set2set", "dtnn"],

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet.analysis.doctor.check import Check, Skipped, judged
+from pyg_schnet.analysis.doctor.check import Check, Skipped, judged, larger
 from pyg_schnet.analysis.doctor.derivatives import largest
 from pyg_schnet.analysis.doctor.samples import Sample, with_positions
 from pyg_schnet.analysis.doctor.subject import Evaluator, Subject
@@ -29,8 +29,7 @@ def _apart(subject: Subject, sample: Sample, first: list[Tensor], second: list[T
         depth = max(depth, largest(first[1]))
     error = float((first[0] - second[0]).abs().max()) / depth
     if len(first) == 2:
-        of_forces = float((first[1] - second[1]).abs().max()) / largest(first[1])
-        error = of_forces if not of_forces <= error else error
+        error = larger(error, float((first[1] - second[1]).abs().max()) / largest(first[1]))
     return error
 
 

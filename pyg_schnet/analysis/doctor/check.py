@@ -78,7 +78,7 @@ class Diagnosis:
         return {"checks": [_finite(check._asdict()) for check in self.checks]}
 
     def write_json(self, path: str | Path) -> Path:
-        """Write the checks, ``{"checks": [{"name", "verdict", "value", "bound", "what", "remedy", "structure"}, ...]}``.
+        """Write the checks, ``{"checks": [{"name", "verdict", "value", "bound", ...}, ...]}``.
 
         Args:
             path: File to write; it appears when it is whole.
@@ -93,7 +93,8 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """A table, one line for each check, and remedies where something did not pass."""
-        width = max([len(one.name) for one in [*self.checks, *self.skipped]], default=0)
+        names = [check.name for check in self.checks] + [one.name for one in self.skipped]
+        width = max(map(len, names), default=0)
         lines = [f"structures: {', '.join(self.structures)}"] if self.structures else []
         lines.append(f"{'check':{width}}  verdict    value    bound  what")
         for check in self.checks:
@@ -102,9 +103,7 @@ class Diagnosis:
             lines.append(f"{check.name:{width}}  {check.verdict:7} {figures}  {check.what}{where}")
         lines += [f"{one.name:{width}}  skipped {'':17}  {one.reason}" for one in self.skipped]
         counts = [sum(check.verdict == verdict for check in self.checks) for verdict in VERDICTS]
-        lines.append(
-            f"{counts[0]} passed, {counts[1]} with a warning, {counts[2]} failed, {len(self.skipped)} skipped"
-        )
+        lines.append(f"{counts[0]} passed, {counts[1]} with a warning, {counts[2]} failed, {len(self.skipped)} skipped")
         remedies = [check for check in self.checks if check.remedy]
         lines += [f"{check.verdict} {check.name}: {check.remedy}" for check in remedies]
         return "\n".join(lines)
@@ -153,6 +152,11 @@ def worst_of(found: list[Check | Skipped]) -> Check | Skipped:
     """
     checks = [one for one in found if isinstance(one, Check)]
     return max(checks, key=_badness) if checks else found[0]
+
+
+def larger(first: float, second: float) -> float:
+    """The larger number, or that which is none: NaN must not be lost on the way to a verdict."""
+    return first if first >= second or math.isnan(first) else second
 
 
 def _badness(check: Check) -> tuple[int, float]:

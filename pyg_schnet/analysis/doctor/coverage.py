@@ -18,6 +18,8 @@ FEW_ATOMS = 50
 CLOSEST, PUSHES = 0.6, 40
 #: A barrier in eV that no atom crosses by heat.
 HIGH = 2.0
+#: Structures of so many atoms are computed all at once.
+MOST_AT_ONCE = 24
 #: Depth in eV of what is a hole: of a trained model, and of any one, whose energies may be as chance made them.
 DEEP_IF_TRAINED, DEEP = 1.0, 5.0
 #: Of so many elements, the commonest of the training, two atoms alone are looked at.
@@ -48,7 +50,9 @@ def check_known_elements(subject: Subject, samples: list[Sample]) -> Check:
     counts = {z: min(one.elements.get(z, 0) for one in sets) for z in sorted(known)}
     rare = ", ".join(f"{SYMBOLS[z]} ({count})" for z, count in counts.items() if count < FEW_ATOMS)
     if rare:
-        return Check(name, "WARN", 0.0, 0.0, what, f"hardly any atoms of {rare} in the training; do not use it for them")
+        return Check(
+            name, "WARN", 0.0, 0.0, what, f"hardly any atoms of {rare} in the training; do not use it for them"
+        )
     return Check(name, "PASS", 0.0, 0.0, what)
 
 
@@ -151,14 +155,18 @@ def check_isolated_pairs(subject: Subject) -> Check | Skipped:
     lowest, names = math.inf, ""
     for pair in combinations_with_replacement(common, 2):
         z = torch.tensor(pair)
-        dimers = [Data(z=z, pos=torch.tensor([[0.0, 0, 0], [d, 0, 0]], dtype=torch.float64)) for d in distances.tolist()]
+        dimers = [
+            Data(z=z, pos=torch.tensor([[0.0, 0, 0], [d, 0, 0]], dtype=torch.float64)) for d in distances.tolist()
+        ]
         climb, _ = _climb_and_fall(unit * subject.exact.values(Batch.from_data_list(dimers))[:, 0])
         if not climb >= lowest:
             lowest, names = climb, "-".join(SYMBOLS[number] for number in pair)
     what = f"eV that the energy rises, at least {HIGH:g}, when two atoms alone approach to 0.4 Angstrom"
     if lowest >= HIGH:
         return Check("isolated pairs", "PASS", lowest, HIGH, what)
-    remedy = f"two atoms {names} alone do not repel: train on such pairs, or add a repulsion, before atoms meet at random"
+    remedy = (
+        f"two atoms {names} alone do not repel: train on such pairs, or add a repulsion, before atoms meet at random"
+    )
     return Check("isolated pairs", "WARN", lowest, HIGH, what, remedy)
 
 
@@ -171,8 +179,10 @@ def _pushed(subject: Subject, data: Data, first: int, second: int) -> Tensor:
         pos = data.pos.clone()
         pos[first] += share * between
         pos[second] -= share * between
-        found.append(subject.exact.values(with_positions(data, pos))[0, 0])
-    return torch.stack(found)
+        found.append(with_positions(data, pos))
+    if data.z.numel() > MOST_AT_ONCE:
+        return torch.cat([subject.exact.values(one)[:, 0] for one in found])
+    return subject.exact.values(Batch.from_data_list(found))[:, 0]
 
 
 def _climb_and_fall(energy: Tensor) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_schnet.analysis.doctor.check import Check, Skipped, judged
+from pyg_schnet.analysis.doctor.check import Check, Skipped, judged, larger
 from pyg_schnet.analysis.doctor.samples import Sample, scaled, with_positions
 from pyg_schnet.analysis.doctor.subject import Evaluator, Subject
 
@@ -39,7 +39,7 @@ def largest(forces: Tensor) -> float:
 
 def beyond(error: float, noise: float, scale: float) -> float:
     """A relative error less what rounding explains; NaN if there is none."""
-    return max(error - noise, 0.0) / scale if error == error else error
+    return larger(error - noise, 0.0) / scale
 
 
 def _force_error(evaluator: Evaluator, data: Data, step: float, epsilon: float, unrounded: float) -> float:
@@ -63,10 +63,7 @@ def _force_error(evaluator: Evaluator, data: Data, step: float, epsilon: float, 
         along = direction.view_as(forces)
         found = -slope(lambda t: evaluator.energy(with_positions(data, data.pos + t * along)), step)  # noqa: B023
         difference = abs(found - float((forces * along).sum())) / max(1.0, float(along.abs().sum()) ** 0.5)
-        if not difference <= error:
-            error = difference  # NaN stays
-            if error != error:
-                return error
+        error = larger(error, difference)
     noise = 4 * (epsilon * abs(unrounded) + DOUBLE * abs(evaluator.energy(data))) / step
     return beyond(error, noise, largest(forces))
 
@@ -155,7 +152,7 @@ def check_hessian(subject: Subject, sample: Sample) -> Check | Skipped:
         along = 2 * torch.rand(data.pos.shape, generator=generator, dtype=torch.float64) - 1
         expected = -slope(lambda t: subject.exact.both(with_positions(data, data.pos + t * along))[1], STEP)  # noqa: B023
         difference = float((hessian @ along.flatten() - expected.flatten()).abs().max())
-        error = error if difference <= error else difference
+        error = larger(error, difference)
     return judged(
         "Hessian",
         error / max(float(hessian.abs().max()), 10 * FAINT),

@@ -118,8 +118,8 @@ def made_samples(subject: Subject) -> list[Sample]:
     for_crystals = subject.members[0].config.get("normalization") is not None or subject.kind == "mean"
     if molecule is None or (for_crystals and crystal is not None):
         return [crystal]  # type: ignore[list-item]
-    if all(member.config.get("cutoff_function", "not said") is None for member in subject.members):
-        return [molecule]  # periodic images would cross the cutoff, where such a model has a step
+    if subject.jumps or subject.is_moment:  # images would cross the cutoff; crystals have no moments
+        return [molecule]
     return [molecule, _in_a_box(molecule, max(subject.cutoffs))]
 
 
@@ -177,7 +177,9 @@ def images(data: Data, cutoff: float) -> list[tuple[tuple[int, ...], Tensor]]:
     cell, axes = cell.reshape(3, 3).double(), pbc.reshape(3).tolist()
     extent = float((data.pos.amax(0) - data.pos.amin(0)).norm())
     heights = 1 / torch.linalg.inv(cell).norm(dim=0)  # distances between lattice planes
-    reach = [math.ceil((cutoff + extent) / float(height)) if on else 0 for height, on in zip(heights, axes, strict=True)]
+    reach = [
+        math.ceil((cutoff + extent) / float(height)) if on else 0 for height, on in zip(heights, axes, strict=True)
+    ]
     steps = torch.cartesian_prod(*(torch.arange(-r, r + 1) for r in reach)).reshape(-1, 3)
     return [(tuple(step.tolist()), step.double() @ cell) for step in steps]
 
@@ -194,10 +196,7 @@ def cluster_of(sample: Sample, cutoff: float) -> Data:
     """
     data = sample.data
     size = data.pos.amax(0) - data.pos.amin(0)
-    if sample.periodic:
-        edges = data.cell.reshape(3, 3).double()
-    else:
-        edges = torch.diag(size + 1.7)
+    edges = data.cell.reshape(3, 3).double() if sample.periodic else torch.diag(size + 1.7)
     counts = [1, 1, 1]
     while True:
         steps = torch.cartesian_prod(*(torch.arange(count) for count in counts)).reshape(-1, 3).double()

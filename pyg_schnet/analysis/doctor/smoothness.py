@@ -1,6 +1,7 @@
 """Whether all neighbours are there, and energies and forces have no steps, at the cutoff and on the way of atoms."""
 
 from collections.abc import Callable
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_schnet.analysis.doctor.check import Check, Skipped, judged
+from pyg_schnet.analysis.doctor.check import Check, Skipped, judged, larger
 from pyg_schnet.analysis.doctor.derivatives import DOUBLE, largest
 from pyg_schnet.analysis.doctor.samples import Sample, cluster_of, pair_distances, with_positions
 from pyg_schnet.analysis.doctor.subject import Subject
@@ -74,10 +75,10 @@ def check_cutoff(subject: Subject, sample: Sample) -> Check | Skipped:
         (before, left), (behind, right) = (subject.exact.both(_leaving(open_data, cutoff + s * ASIDE)) for s in (-1, 1))
         strength = largest(left[:-1])
         noise = 16 * DOUBLE * float(before.abs())
-        step = max(abs(float(before - behind)) - noise, 0.0)
-        energy_step = _worse(energy_step, step / strength)
-        force_step = _worse(force_step, float((left - right).abs().max()) / strength)
-    value = _worse(energy_step, 1e-3 * force_step)  # a force may change by its slope over this way
+        step = larger(abs(float(before - behind)) - noise, 0.0)
+        energy_step = larger(energy_step, step / strength)
+        force_step = larger(force_step, float((left - right).abs().max()) / strength)
+    value = larger(energy_step, 1e-3 * force_step)  # a force may change by its slope over this way
     worst, remedy = _verdict_of_step(subject, sample)
     return judged(
         "smooth cutoff",
@@ -90,16 +91,11 @@ def check_cutoff(subject: Subject, sample: Sample) -> Check | Skipped:
     )
 
 
-def _worse(first: float, second: float) -> float:
-    return first if first >= second or first != first else second
-
-
 def _verdict_of_step(subject: Subject, sample: Sample) -> tuple[str, str]:
     """How bad a step at the cutoff is: a model that says that it has one is for small structures."""
-    declared = all(member.config.get("cutoff_function", "not said") is None for member in subject.members)
-    if declared and subject.kind == "mean":
+    if subject.jumps and subject.kind == "mean":
         return "WARN", "without a cutoff function, energies of given structures are right, but forces miss its steps"
-    if declared and not sample.periodic:
+    if subject.jumps and not sample.periodic:
         extent = float(torch.pdist(sample.data.pos).max()) if sample.data.z.numel() > 1 else 0.0
         if ROOM * extent < min(subject.cutoffs):
             return "WARN", (
@@ -115,7 +111,10 @@ def _leaving(data: Data, distance: float) -> Data:
     edge = int((data.pos - centre).norm(dim=1).argmax())
     out = data.pos[edge] - centre
     out = out / out.norm() if float(out.norm()) > 1e-3 else torch.tensor([1.0, 0, 0], dtype=torch.float64)
-    return Data(z=torch.cat([data.z, data.z[edge : edge + 1]]), pos=torch.cat([data.pos, data.pos[edge : edge + 1] + distance * out]))
+    return Data(
+        z=torch.cat([data.z, data.z[edge : edge + 1]]),
+        pos=torch.cat([data.pos, data.pos[edge : edge + 1] + distance * out]),
+    )
 
 
 def check_path(subject: Subject, sample: Sample) -> Check | Skipped:
@@ -136,14 +135,16 @@ def check_path(subject: Subject, sample: Sample) -> Check | Skipped:
     points = [at(float(step)) for step in range(STEPS + 1)]
     strength = max(point[2] for point in points)
     rests = torch.tensor([_rest(one, other, 1.0) for one, other in pairwise(points)], dtype=torch.float64)
-    bends = torch.cat([torch.zeros(1).double(), (rests[2:] - 2 * rests[1:-1] + rests[:-2]).abs(), torch.zeros(1).double()])
+    bends = torch.cat(
+        [torch.zeros(1).double(), (rests[2:] - 2 * rests[1:-1] + rests[:-2]).abs(), torch.zeros(1).double()]
+    )
     suspects = {*rests.abs().argsort()[-SUSPECTS:].tolist(), *bends.argsort()[-SUSPECTS:].tolist()}
-    error = max((_remaining(at, points, step) for step in suspects), key=lambda rest: (rest != rest, rest))
+    error = reduce(larger, (_remaining(at, points, step) for step in suspects))
     noise = 32 * DOUBLE * max(abs(point[0]) for point in points)
     worst, remedy = _verdict_of_step(subject, sample._replace(data=data))
     return judged(
         "smooth path",
-        (max(error - noise, 0.0) if error == error else error) / strength,
+        larger(error - noise, 0.0) / strength,
         1e-6,
         f"largest step of the energy per force, Angstrom, on a way of {STEPS * LENGTH:g} Angstrom",
         f"keep all neighbours within the cutoff; {remedy}" if worst == "FAIL" else remedy,

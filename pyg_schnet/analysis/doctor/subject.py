@@ -116,6 +116,16 @@ class Subject:
         return "other" if hasattr(readout, "channels") else str(getattr(readout, "reference", None))
 
     @property
+    def is_moment(self) -> bool:
+        """True for properties that are measured by places of atoms, such as dipole moments."""
+        return hasattr(self.members[0].readout, "channels")
+
+    @property
+    def jumps(self) -> bool:
+        """True if the model says itself that it has no cutoff function, and so a step at the cutoff."""
+        return all(member.config.get("cutoff_function", "not said") is None for member in self.members)
+
+    @property
     def energy_unit(self) -> float | None:
         """Unit of the energy in eV; ``None`` if what is predicted is no energy of a whole structure."""
         member = self.members[0]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_schnet.analysis.doctor.check import Check, Skipped, judged
+from pyg_schnet.analysis.doctor.check import Check, Skipped, judged, larger
 from pyg_schnet.analysis.doctor.derivatives import DOUBLE, beyond, largest
 from pyg_schnet.analysis.doctor.samples import Sample, repeated, scaled, with_positions
 from pyg_schnet.analysis.doctor.subject import Evaluator, Subject
@@ -52,7 +52,7 @@ def difference(
     strength = largest(forces)
     noise = 16 * DOUBLE * float(energy.abs()) * times
     of_energy = beyond(abs(float(other) - ratio * float(energy)), noise, max(strength, 1e-3 * _depth(subject, first)))
-    return _larger(of_energy, float((moved - expected).abs().max()) / strength)
+    return larger(of_energy, float((moved - expected).abs().max()) / strength)
 
 
 def _depth(subject: Subject, data: Data) -> float:
@@ -61,11 +61,6 @@ def _depth(subject: Subject, data: Data) -> float:
 
 def _is_vector(subject: Subject) -> bool:
     return subject.members[0].config.get("readout") == "dipole"
-
-
-def _larger(first: float, second: float) -> float:
-    """The larger one, or that which is NaN."""
-    return first if first > second or first != first else second
 
 
 def check_translation(subject: Subject, sample: Sample) -> Check:
