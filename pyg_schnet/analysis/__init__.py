@@ -4,6 +4,7 @@ from pyg_schnet.analysis.chemical_potential import local_chemical_potential
 from pyg_schnet.analysis.conservation import energy_drift, energy_plot
 from pyg_schnet.analysis.decomposition import Decomposition, energy_decomposition
 from pyg_schnet.analysis.decomposition_figure import draw_decomposition
+from pyg_schnet.analysis.doctor import Diagnosis, doctor
 from pyg_schnet.analysis.embeddings.embedding_figure import draw_embeddings
 from pyg_schnet.analysis.embeddings.embedding_order import group_separation, order_within_groups, variance_by_chance
 from pyg_schnet.analysis.embeddings.embeddings import EmbeddingMap, embedding_map, nearest_elements, untrained
@@ -62,6 +63,7 @@ __all__ = [
     "ClusterDistances",
     "Decomposition",
     "DensityOfStates",
+    "Diagnosis",
     "Displacement",
     "EmbeddingMap",
     "FilterCurves",
@@ -80,6 +82,7 @@ __all__ = [
     "density_of_states",
     "diffusion_coefficient",
     "dipole_derivatives",
+    "doctor",
     "draw_all_filters",
     "draw_cluster_distributions",
     "draw_decomposition",

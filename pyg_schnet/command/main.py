@@ -12,7 +12,7 @@ from typing import Any
 #: What ends a command with one sentence instead of a traceback.
 _SAID = (ValueError, TypeError, OSError, FloatingPointError, MemoryError, ImportError)
 #: Commands that need no file of settings, each a function of its name in a file of its name.
-TOOLS = ("look",)
+TOOLS = ("doctor", "look")
 
 
 def main(args: Any = None) -> None:
@@ -52,19 +52,24 @@ def main(args: Any = None) -> None:
 
 def _run_tool(words: list[str]) -> None:
     """Call the function that a command names: its arguments in order, those that need a name as options."""
+    from docstring_parser import parse  # noqa: PLC0415, comes with jsonargparse[signatures]
+
     from pyg_schnet.command.messages import ToolParser  # noqa: PLC0415
 
     function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
     parser = ToolParser(prog=f"pyg-schnet {words[0]}", description=(function.__doc__ or "").split("\n\n")[0])
-    options = ToolParser()
-    options.add_function_arguments(function)
-    said = {action.dest: action.help for action in options._actions}
+    said = {one.arg_name.lstrip("*"): one.description for one in parse(function.__doc__ or "").params}
     places = [one for one in inspect.signature(function).parameters.values() if one.kind is not one.KEYWORD_ONLY]
+    many = next((one.name for one in places if one.kind is one.VAR_POSITIONAL), None)
     for one in places:
-        number = {} if one.default is one.empty else {"nargs": "?", "default": one.default}
+        number: dict[str, Any] = {} if one.default is one.empty else {"nargs": "?", "default": one.default}
+        number |= {"nargs": "*", "default": []} if one.name == many else {}
         parser.add_argument(one.name, help=said.get(one.name), **number)
-    parser.add_function_arguments(function, skip={one.name for one in places})
-    function(**vars(parser.parse_args(words[1:]).clone()))
+    skip: set[str | int] = {one.name for one in places if one.name != many}
+    parser.add_function_arguments(function, skip=skip)
+    values = vars(parser.parse_args(words[1:]).clone())
+    several = values.pop(many) if many else []
+    function(*(values.pop(one.name) for one in places if one.name != many), *several, **values)
 
 
 @contextmanager
