@@ -1,8 +1,8 @@
 """Compiled steps of dynamics for groups of open structures: neighbours, forces and the motion in one call.
 
 A step of a small molecule takes less time than a call from Python. So loops do many of them before they return:
-velocity Verlet, or, with a thermostat, the steps B A O A B of Leimkuhler and Matthews (Appl. Math. Res. Express 2013, 34).
-Positions, velocities and forces are float64, the network computes in the numbers of its weights. Pairs within the
+velocity Verlet, or, with a thermostat, the steps B A O A B of Leimkuhler and Matthews (Appl. Math. Res. Express 2013,
+34). Positions, velocities and forces are float64, the network computes in the numbers of its weights. Pairs within the
 cutoff and a skin are kept as long as Verlet's rule allows, see :mod:`pyg_schnet.graph.skin`; those that count are taken
 from them in an order that does not depend on when they were searched, and neither do results, to the last bit.
 """
@@ -15,6 +15,7 @@ from numpy import ndarray
 from pyg_schnet.compiling import CONTRACT, compiled, inlined
 from pyg_schnet.fast.cpu.first_order import Network, embed, pass_both_ways
 from pyg_schnet.fast.random_numbers import mixed, three_normals
+from pyg_schnet.graph.skin import SEARCH_MARGIN
 
 #: Why steps end too early: numbers that are not finite, or an atom that moves too far in a step.
 NOT_FINITE, TOO_FAST = 1, 2
@@ -130,6 +131,54 @@ def _farthest(pos: ndarray, before: ndarray, a: int, b: int) -> tuple[float, int
     return largest, which
 
 
+@inlined()
+def _move(pos: ndarray, velocities: ndarray, atoms: Atoms, a: int, b: int, motion: Motion, step: int) -> None:
+    """A step of the positions, with half a step of the thermostat's before and after it."""
+    if motion.decay < 1.0:
+        _drift(pos, velocities, a, b, 0.5 * motion.timestep)
+        _thermostat(velocities, atoms, a, b, motion, step)
+        _drift(pos, velocities, a, b, 0.5 * motion.timestep)
+    else:
+        _drift(pos, velocities, a, b, motion.timestep)
+
+
+@inlined()
+def _near(
+    pos: ndarray, kept: tuple[ndarray, ndarray], cutoff: float, like: ndarray
+) -> tuple[ndarray, ndarray, ndarray]:
+    """Vectors [P * 3], targets and sources of those pairs that are within the cutoff, in the order of those kept."""
+    (target, source), limit, count = kept, cutoff * cutoff, 0
+    for n in range(len(target)):
+        count += _squared(pos, target[n], source[n]) < limit
+    vec, i, j, count = np.empty(3 * count, like.dtype), np.empty(count, np.int64), np.empty(count, np.int64), 0
+    for n in range(len(target)):
+        if _squared(pos, target[n], source[n]) < limit:
+            i[count], j[count] = target[n], source[n]
+            for axis in range(3):
+                vec[3 * count + axis] = pos[j[count], axis] - pos[i[count], axis]
+            count += 1
+    return vec, i, j
+
+
+@inlined()
+def _add_forces(forces: ndarray, slopes: ndarray, target: ndarray, source: ndarray) -> None:
+    """Add the derivatives of the energy with respect to the vectors of pairs."""
+    for n in range(len(target)):
+        for axis in range(3):
+            forces[target[n], axis] += np.float64(slopes[3 * n + axis])
+            forces[source[n], axis] -= np.float64(slopes[3 * n + axis])
+
+
+@inlined()
+def _not_finite(contributions: ndarray, forces: ndarray, a: int, b: int) -> int:
+    """An atom whose energy or force is no number, or -1."""
+    bad = -1
+    for n in range(a, b):
+        if not np.isfinite(contributions[n - a] + forces[n, 0] + forces[n, 1] + forces[n, 2]):
+            bad = n
+    return bad
+
+
 @compiled(CONTRACT)
 def advance(
     state: tuple[ndarray, ndarray, ndarray, ndarray],
@@ -156,24 +205,19 @@ def advance(
         groups: The first group and the one behind the last.
     """
     (pos, velocities, forces, energies), (cutoff, skin), size = state, reach, network.sizes[0]
-    limit, none = cutoff * cutoff, np.empty(0, atoms.like.dtype)
+    none = np.empty(0, atoms.like.dtype)
     for group in range(groups[0], groups[1]):
         a, b = atoms.first[group], atoms.first[group + 1]
         features, x = np.empty((b - a) * size, atoms.like.dtype), np.empty((b - a) * size, atoms.like.dtype)
         embed(features, atoms.z[a:b], network, atoms.like)
         contributions, shares, reference = np.empty(b - a, np.float64), atoms.shares[a:b], pos[a:b].copy()
-        target, source = _search(pos, atoms.batch, a, b, cutoff + skin)
+        kept = _search(pos, atoms.batch, a, b, (cutoff + skin) * SEARCH_MARGIN)
         before = np.empty((b - a, 3), np.float64)
         for step in range(min(1, steps[1]), steps[1] + 1):
             if step > 0:
                 before[:] = pos[a:b]
                 _kick(velocities, forces, a, b, motion)
-                if motion.decay < 1.0:
-                    _drift(pos, velocities, a, b, 0.5 * motion.timestep)
-                    _thermostat(velocities, atoms, a, b, motion, steps[0] + step - 1)
-                    _drift(pos, velocities, a, b, 0.5 * motion.timestep)
-                else:
-                    _drift(pos, velocities, a, b, motion.timestep)
+                _move(pos, velocities, atoms, a, b, motion, steps[0] + step - 1)
                 moved, atom = _farthest(pos, before, a, b)
                 if moved > motion.longest * motion.longest:
                     trouble[group, 0], trouble[group, 2] = step, atoms.batch[atom]
@@ -181,35 +225,18 @@ def advance(
                     break
                 if 4.0 * _farthest(pos, reference, a, b)[0] > skin * skin:
                     reference[:] = pos[a:b]
-                    target, source = _search(pos, atoms.batch, a, b, cutoff + skin)
-            count = 0
-            for n in range(len(target)):
-                count += _squared(pos, target[n], source[n]) < limit
-            i, j, every = np.empty(count, np.int64), np.empty(count, np.int64), np.arange(count)
-            vec, count = np.empty(3 * count, atoms.like.dtype), 0
-            for n in range(len(target)):
-                if _squared(pos, target[n], source[n]) < limit:
-                    i[count], j[count] = target[n], source[n]
-                    for axis in range(3):
-                        vec[3 * count + axis] = pos[source[n], axis] - pos[target[n], axis]
-                    count += 1
+                    kept = _search(pos, atoms.batch, a, b, (cutoff + skin) * SEARCH_MARGIN)
+            vec, i, j = _near(pos, kept, cutoff, atoms.like)
             x[:] = features
-            slopes = np.empty_like(vec)
-            some = contributions, x, shares, none, none
-            pass_both_ways(some, slopes, network, (vec, i, j), every, a, None, True)
+            slopes, some = np.empty_like(vec), (contributions, x, shares, none, none)
+            pass_both_ways(some, slopes, network, (vec, i, j), np.arange(len(i)), a, None, True)
             forces[a:b] = 0.0
-            for n in range(count):
-                for axis in range(3):
-                    forces[i[n], axis] += np.float64(slopes[3 * n + axis])
-                    forces[j[n], axis] -= np.float64(slopes[3 * n + axis])
+            _add_forces(forces, slopes, i, j)
             if step > 0:
                 _kick(velocities, forces, a, b, motion)
-            bad = -1
-            for n in range(a, b):
-                if not np.isfinite(contributions[n - a] + forces[n, 0] + forces[n, 1] + forces[n, 2]):
-                    bad = n
-            if bad >= 0:
-                trouble[group, 0], trouble[group, 1], trouble[group, 2] = max(step, 1), NOT_FINITE, atoms.batch[bad]
+            atom = _not_finite(contributions, forces, a, b)
+            if atom >= 0:
+                trouble[group, 0], trouble[group, 1], trouble[group, 2] = max(step, 1), NOT_FINITE, atoms.batch[atom]
                 break
         for n in range(a, b):
             energies[atoms.batch[n]] = 0.0
