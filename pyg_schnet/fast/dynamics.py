@@ -1,7 +1,7 @@
 """Steps of dynamics of open structures in compiled loops, where there is nothing unusual about model or structures."""
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +66,7 @@ class CompiledMotion:
     seed: int
     longest: float
     skin: float
+    _prepared: tuple[Any, ...] | None = field(default=None, init=False, repr=False)
 
     def suits(self) -> bool:
         """True if loops know the model, and structures are small; they are open, which is not looked at."""
@@ -98,15 +99,10 @@ class CompiledMotion:
         located = locate(self.model)
         if located is None:
             raise RuntimeError("the model has been changed since its dynamics began; make them anew")
-        loops = importlib.import_module("pyg_schnet.fast.cpu.dynamics")
-        nothing = np.empty(0, np.int64)
-        limits = located.loops.groups_of(self.batch, nothing, nothing, SIZES.atoms_per_group)[0]
-        shares = self.unit * shares_of(self.model, self.batch)
-        like = self.model.filter_tables.new_empty(0).numpy()
-        atoms = loops.Atoms(self.numbers, self.batch, self.within, shares, limits, like)
-        rules = self.timestep, self.decay, self.acceleration, self.noise, halves(self.seed), self.longest
-        motion, number = loops.Motion(*rules), len(limits) - 1
-        moved = tuple(np.array(part, np.float64) for part in state)
+        if self._prepared is None or self._prepared[0] is not located:
+            self._prepared = located, *self._looked_up(located)
+        loops, atoms, motion, references = self._prepared[1:]
+        moved, number = tuple(np.array(part, np.float64) for part in state), len(atoms.first) - 1
         trouble, reach = np.zeros((number, 3), np.int64), (float(self.model.cutoff), self.skin)
 
         def work(begin: int, end: int) -> None:
@@ -114,10 +110,21 @@ class CompiledMotion:
             loops.advance(*what, (first, steps), (begin, end))
 
         share_out(work, number, 1, products_of(located.network) * max(1, steps))
-        energies = moved[3] + self.unit * references_of(self.model, self.numbers, self.batch, len(moved[3]))
+        energies = moved[3] + references
         failed = trouble[trouble[:, 0] > 0]
         found = None
         if len(failed):
             step, reason, structure = failed[failed[:, 0].argmin()].tolist()
             found = Trouble(step, structure, REASONS[reason])
         return (moved[0], moved[1], moved[2], energies), found
+
+    def _looked_up(self, located: Any) -> tuple[Any, Any, Any, ndarray]:
+        """What loops are told in each call, as long as the model is as it was; and references in eV [B]."""
+        loops, nothing = importlib.import_module("pyg_schnet.fast.cpu.dynamics"), np.empty(0, np.int64)
+        limits = located.loops.groups_of(self.batch, nothing, nothing, SIZES.atoms_per_group)[0]
+        shares = self.unit * shares_of(self.model, self.batch)
+        like = self.model.filter_tables.new_empty(0).numpy()
+        atoms = loops.Atoms(self.numbers, self.batch, self.within, shares, limits, like)
+        rules = self.timestep, self.decay, self.acceleration, self.noise, halves(self.seed), self.longest
+        references = references_of(self.model, self.numbers, self.batch, int(self.batch[-1]) + 1)
+        return loops, atoms, loops.Motion(*rules), self.unit * references

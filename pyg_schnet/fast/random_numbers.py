@@ -6,6 +6,8 @@ Philox 4x32-10 of Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (
 The functions are written so that they take arrays of NumPy as well as single numbers in compiled loops.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy import ndarray
 
@@ -15,8 +17,8 @@ _GOLDEN, _ROOT = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
 _ROUNDS = 10
 _TO_UNIT, _TURN = 2.0**-32, 2.0 * np.pi
 
-#: Counters of 32 bits, each in an unsigned number of 64 bits.
-Counters = tuple[np.uint64, np.uint64, np.uint64, np.uint64]
+#: Counters of 32 bits, each in an unsigned number of 64 bits, or arrays of them.
+Counters = tuple[Any, Any, Any, Any]
 
 
 def mixed(counters: Counters, key: tuple[np.uint64, np.uint64]) -> Counters:
@@ -43,7 +45,7 @@ def mixed(counters: Counters, key: tuple[np.uint64, np.uint64]) -> Counters:
     return a, b, c, d
 
 
-def three_normals(bits: Counters) -> tuple[float, float, float]:
+def three_normals(bits: Counters) -> tuple[Any, Any, Any]:
     """Three independent normal numbers of mean 0 and variance 1.
 
     Args:

@@ -79,10 +79,20 @@ def compiled_motion(
     """
     if type(potential) is not Potential or system.pbc.any():
         return None
-    acceleration, noise = ACCELERATION / system.masses, motion.noise(system.masses)
-    atoms = system.numbers, system.batch, system.within
-    rules = motion.timestep, motion.decay, acceleration, noise, motion.seed, LONGEST_MOVE, SKIN
-    loops = CompiledMotion(potential.model, *atoms, unit, *rules)
+    loops = CompiledMotion(
+        model=potential.model,
+        numbers=system.numbers,
+        batch=system.batch,
+        within=system.within,
+        unit=unit,
+        timestep=motion.timestep,
+        decay=motion.decay,
+        acceleration=ACCELERATION / system.masses,
+        noise=motion.noise(system.masses),
+        seed=motion.seed,
+        longest=LONGEST_MOVE,
+        skin=SKIN,
+    )
     return loops if loops.suits() else None
 
 
@@ -101,13 +111,12 @@ class SteppedMotion:
 
     def __init__(self, potential: Any, unit: float, system: System, motion: Motion) -> None:
         self.potential, self.unit, self.system, self.motion = potential, unit, system, motion
-        self._parts = [slice(*system.first[number : number + 2]) for number in range(system.count)]
         one = SteppedPotential(potential)
         self._z = torch.from_numpy(system.numbers).to(one.device)
         self._batch = torch.from_numpy(system.batch).to(one.device)
         largest = int(np.diff(system.first).max())
         alone = one.device.type == "cpu" and (system.pbc.any() or largest > SIZES.max_atoms)
-        self._stepped = [SteppedPotential(potential) for _ in self._parts] if alone or system.count == 1 else []
+        self._stepped = [SteppedPotential(potential) for _ in system.parts] if alone or system.count == 1 else []
         #: Where each structure was when its pairs were searched, [N, 3] in Angstrom.
         self.reference: ndarray | None = None
         self._like = one.dtype, one.device
@@ -177,7 +186,7 @@ class SteppedMotion:
         return self.unit * forces, self.unit * energies
 
     def _of_one(self, number: int, positions: ndarray) -> tuple[ndarray, ndarray]:
-        stepped, part, system = self._stepped[number], self._parts[number], self.system
+        stepped, part, system = self._stepped[number], self.system.parts[number], self.system
         rebuilds = _rebuilds(stepped)
         place = positions[part], system.cell[number], system.pbc[number]
         out = stepped(self._z[part], *place, stress=False, virials=False)

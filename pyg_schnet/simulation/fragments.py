@@ -29,13 +29,11 @@ class Fragments:
 
     def __init__(self, system: System, positions: ndarray) -> None:
         self.system = system
-        self._open = ~system.pbc.any(1)
-        self._limit = np.array(
-            [
-                APART + widest_gap(positions[part]) if is_open else np.inf
-                for part, is_open in zip(self._parts(), self._open, strict=True)
-            ]
-        )
+        gaps = [
+            np.inf if periodic else APART + widest_gap(positions[part])
+            for part, periodic in zip(system.parts, map(any, system.pbc.tolist()), strict=True)
+        ]
+        self._limit = np.array(gaps)
 
     def apart(self, positions: ndarray) -> int | None:
         """The first structure whose parts have flown apart.
@@ -48,14 +46,10 @@ class Fragments:
         """
         first = self.system.first[:-1]
         extent = np.maximum.reduceat(positions, first) - np.minimum.reduceat(positions, first)
-        parts = list(self._parts())
         for number in np.flatnonzero(np.linalg.norm(extent, axis=1) > self._limit).tolist():  # others cannot
-            if widest_gap(positions[parts[number]]) > self._limit[number]:
+            if widest_gap(positions[self.system.parts[number]]) > self._limit[number]:
                 return number
         return None
-
-    def _parts(self) -> list[slice]:
-        return [slice(*self.system.first[number : number + 2]) for number in range(self.system.count)]
 
 
 def widest_gap(positions: ndarray) -> float:

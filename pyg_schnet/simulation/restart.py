@@ -1,5 +1,6 @@
 """Files from which interrupted dynamics go on as if nothing had happened."""
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -69,7 +70,8 @@ def write_restart(path: Path, restart: Restart) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    arrays = {f"system.{name}": value for name, value in vars(restart.system).items() if name != "isotopes"}
+    names = [field.name for field in dataclasses.fields(restart.system) if field.name != "isotopes"]
+    arrays = {f"system.{name}": getattr(restart.system, name) for name in names}
     arrays |= {f"state.{name}": value for name, value in restart.state._asdict().items()}
     if restart.reference is not None:
         arrays["reference"] = restart.reference

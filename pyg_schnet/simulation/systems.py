@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,17 +40,22 @@ class System:
     pbc: ndarray
     isotopes: bool
 
+    @cached_property
+    def parts(self) -> list[slice]:
+        """Atoms of each structure."""
+        return [slice(int(begin), int(end)) for begin, end in zip(self.first[:-1], self.first[1:], strict=True)]
+
     @property
     def count(self) -> int:
         """Number of structures."""
         return len(self.cell)
 
-    @property
+    @cached_property
     def first(self) -> ndarray:
         """First atom of each structure, and the number of all [B + 1]."""
         return np.searchsorted(self.batch, np.arange(self.count + 1))
 
-    @property
+    @cached_property
     def within(self) -> ndarray:
         """Number of each atom within its structure [N]."""
         return np.arange(len(self.batch)) - self.first[self.batch]
@@ -146,7 +152,7 @@ def without_rigid_motion(system: System, positions: ndarray, velocities: ndarray
     """
     found = velocities.copy()
     for structure in range(system.count):
-        part = slice(*system.first[structure : structure + 2])
+        part = system.parts[structure]
         masses = system.masses[part, None]
         found[part] -= (masses * found[part]).sum(0) / masses.sum()
         if not system.pbc[structure].any():

@@ -141,7 +141,7 @@ class _Traj(TrajectoryFile):
         from ase.calculators.singlepoint import SinglePointCalculator  # noqa: PLC0415
 
         system = self.system
-        part = slice(*system.first[number : number + 2])
+        part = system.parts[number]
         atoms = Atoms(
             system.numbers[part],
             state.positions[part],
