@@ -295,7 +295,7 @@ class Dynamics:
             interval: Steps between two frames; those of steps 0, ``interval``, 2 ``interval``, ... are kept.
             trajectory: File for frames, see :mod:`pyg_schnet.simulation.trajectory_files`; frames are added to one
                 that these dynamics have written.
-            checkpoint: File for :meth:`resume`, written every half minute and at the end, also at a bad one.
+            checkpoint: File for :meth:`resume`, written at the beginning, every half minute, and at any end.
             progress: Whether to show a bar; ``None`` for: on a terminal.
 
         Returns:
@@ -311,10 +311,12 @@ class Dynamics:
         for name, value, least in (("steps", steps, 0), ("interval", interval, 1)):
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"`{name}` must be a whole number from {least}, got {value!r}")
-        file = None if trajectory is None else self._opened(Path(trajectory))
         restart = None if checkpoint is None else self._checked_checkpoint(Path(checkpoint))
+        file = None if trajectory is None else self._opened(Path(trajectory))
         frames: list[tuple[int, ndarray, ndarray]] = [self._frame()]
         self._keep(file, int(interval))
+        if restart is not None:
+            self._save(restart)  # a run that is killed early can go on, too
         saved = clock.monotonic()
         try:
             for done in self._chunks(int(steps), int(interval), progress):
