@@ -4,6 +4,7 @@ Where all structures are open, small and moved by a frozen SchNet on a CPU, inte
 compiled loops that do many steps in a call; all else goes step by step, with the same equations and random numbers.
 """
 
+import copy
 import time as clock
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from pyg_schnet.fast.dynamics import CompiledMotion
+from pyg_schnet.models import CommitteePotential, Potential
 from pyg_schnet.simulation.engines import LONGEST_MOVE, Motion, State, SteppedMotion, compiled_motion
 from pyg_schnet.simulation.fragments import Fragments
 from pyg_schnet.simulation.freezing import frozen_copy
@@ -225,7 +227,10 @@ class Dynamics:
         given = potential_of(model)
         unit = ENERGY[energy_unit_of(given, energy_unit)]
         copied = frozen_copy(given.model, device, checked_dtype(dtype), frozen)
-        self.potential = potential_of(copied).eval() if type(given).__module__.startswith("pyg_schnet.") else given
+        self.potential = potential_of(copied).eval()
+        if type(given) not in {Potential, CommitteePotential}:  # whose forces may be its own
+            self.potential = copy.deepcopy(given).eval()
+            self.potential.model = copied
         check_numbers(self.potential, torch.from_numpy(system.numbers), torch.from_numpy(system.batch), strict)
         self.system, self.motion, self.step = system, motion, 0
         compiled = compiled_motion(self.potential, unit, system, motion)

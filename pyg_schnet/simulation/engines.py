@@ -139,16 +139,18 @@ class SteppedMotion:
         if not steps:
             forces, energies = self._evaluated(positions)
         for number in range(1, steps + 1):
-            before = positions.copy()
-            velocities += kick * forces
-            if decay < 1.0:
-                positions += 0.5 * timestep * velocities
-                random = normal_vectors(self.motion.seed, first + number - 1, system.batch, system.within)
-                velocities = decay * velocities + noise * random
-                positions += 0.5 * timestep * velocities
-            else:
-                positions += timestep * velocities
-            trouble = self._trouble(np.square(positions - before).sum(1), LONGEST_MOVE**2, number)
+            before = positions
+            with np.errstate(all="ignore"):  # what is not finite is said below
+                velocities += kick * forces
+                if decay < 1.0:
+                    positions = positions + 0.5 * timestep * velocities
+                    random = normal_vectors(self.motion.seed, first + number - 1, system.batch, system.within)
+                    velocities = decay * velocities + noise * random
+                    positions = positions + 0.5 * timestep * velocities
+                else:
+                    positions = positions + timestep * velocities
+                moved = np.square(positions - before).sum(1)
+            trouble = self._trouble(moved, LONGEST_MOVE**2, number)
             if trouble is None:
                 forces, energies = self._evaluated(positions)
                 velocities += kick * forces

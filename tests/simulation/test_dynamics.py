@@ -20,7 +20,7 @@ from ase.md.verlet import VelocityVerlet
 from scipy import stats
 from torch_geometric.data import Batch, Data
 
-from pyg_schnet import Potential, fast, load, save
+from pyg_schnet import Potential, fast, load
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.fast.random_numbers import halves, mixed, normal_vectors
 from pyg_schnet.models import AtomisticModel, Committee
@@ -173,7 +173,9 @@ def test_atoms_cross_the_cutoff_in_a_list_that_is_searched_now_and_then(make_mod
     for skin in (0.0, 0.05, 0.5, 50.0):
         monkeypatch.setattr(engines, "SKIN", skin)
         dynamics = Dynamics(model, structures, temperature=1500, frozen=True)
-        dynamics.run(200)
+        start = dynamics.positions
+        dynamics.run(80)
+        assert np.abs(dynamics.positions - start).max() > 1  # several times as far as half the usual skin
         found.append(dynamics.positions)
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
@@ -403,9 +405,8 @@ Dynamics(model, molecule("CH3CH2OH"), temperature=300, replicas=2, seed=5).run(
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".traj"])
-def test_killed_run_is_readable_and_goes_on(make_model, tmp_path, suffix):
-    model, path, restart = tmp_path / "model.safetensors", tmp_path / f"run{suffix}", tmp_path / "run.restart"
-    save(make_model(**NOBLE).float(), model)
+def test_killed_run_is_readable_and_goes_on(tmp_path, suffix):
+    model, path, restart = bundled_path("model_md17_ethanol"), tmp_path / f"run{suffix}", tmp_path / "run.restart"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(model), str(path), str(restart)])
     try:
         for _ in range(600):
@@ -600,7 +601,7 @@ def test_a_potential_with_forces_of_its_own_is_asked(make_model):
     model = make_model(**NOBLE)
     plain, doubled = Dynamics(model, ethanol(), frozen=True), Dynamics(Doubled(model), ethanol())
     assert doubled.way == "stepped"
-    np.testing.assert_allclose(doubled.forces, 2 * plain.forces, rtol=1e-6)
+    np.testing.assert_allclose(doubled.forces, 2 * plain.forces, rtol=1e-5, atol=1e-9)
 
 
 def test_atoms_beyond_each_others_cutoff(make_model):
@@ -611,7 +612,7 @@ def test_atoms_beyond_each_others_cutoff(make_model):
     assert dynamics.way == "compiled"
     assert not dynamics.forces.any()
     z, pos = torch.tensor([1, 1]), torch.tensor(far.positions)
-    assert dynamics.energies == pytest.approx(Potential(model)(z, pos)["energy"].numpy())
+    assert dynamics.energies == pytest.approx(Potential(model)(z, pos)["energy"].detach().numpy())
     dynamics.run(10)
     assert not dynamics.forces.any()
 

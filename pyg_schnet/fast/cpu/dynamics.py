@@ -219,7 +219,7 @@ def advance(
                 _kick(velocities, forces, a, b, motion)
                 _move(pos, velocities, atoms, a, b, motion, steps[0] + step - 1)
                 moved, atom = _farthest(pos, before, a, b)
-                if moved > motion.longest * motion.longest:
+                if not (moved <= motion.longest * motion.longest and np.isfinite(moved)):
                     trouble[group, 0], trouble[group, 2] = step, atoms.batch[atom]
                     trouble[group, 1] = TOO_FAST if np.isfinite(moved) else NOT_FINITE
                     break
