@@ -37,7 +37,7 @@ from pyg_schnet.units import ENERGY
 _CHECKPOINT_SECONDS, _CALL_SECONDS = 30.0, 0.3
 
 
-class DynamicsError(ArithmeticError):
+class DynamicsError(FloatingPointError):
     """Dynamics that cannot go on: numbers that are not finite, atoms that are too fast, fragments that fly apart.
 
     Attributes:
