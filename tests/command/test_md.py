@@ -26,6 +26,7 @@ def folder(tmp_path, monkeypatch, make_model):
     atoms.rattle(0.02, seed=1)
     ase.io.write(tmp_path / "solid.xyz", atoms)
     save(make_model(mean=-3.0, std=0.05), tmp_path / "weak.safetensors")
+    save(make_model(std=0.5), tmp_path / "strong.safetensors")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -113,12 +114,12 @@ def test_relaxation_goes_on_after_a_torn_frame(folder, capsys):
 
 
 def test_cells_relax_too(folder, capsys):
-    main(["relax", "weak.safetensors", "solid.xyz", "--cell", "true", "--fmax", "0.002", "--steps", "200"])
+    main(["relax", "strong.safetensors", "solid.xyz", "--cell", "true", "--fmax", "0.005"])
     assert "1 structure relaxed" in capsys.readouterr().out
     relaxed = ase.io.read("relaxed.extxyz")
-    assert abs(relaxed.get_volume() - ase.io.read("solid.xyz").get_volume()) > 0.01
-    relaxed.calc = SchNetCalculator(load("weak.safetensors"))
-    assert np.abs(relaxed.get_stress()).max() * relaxed.get_volume() < 0.01
+    assert abs(relaxed.get_volume() - ase.io.read("solid.xyz").get_volume()) > 1
+    relaxed.calc = SchNetCalculator(load("strong.safetensors"))
+    assert np.abs(relaxed.get_stress()).max() * relaxed.get_volume() < 0.01  # it was 0.025
 
 
 def test_what_does_not_converge_is_said(folder, capsys):
