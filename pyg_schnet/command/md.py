@@ -65,7 +65,7 @@ def md(
                 raise FileExistsError(
                     f"{one} is there already; name another file with --output, or go on with --resume true"
                 )
-        motion = {"timestep": timestep, "temperature": temperature, "friction": friction, "seed": seed}
+        motion: dict[str, Any] = {"timestep": timestep, "temperature": temperature, "friction": friction, "seed": seed}
         dynamics = Dynamics(model, structures_in(structure), replicas=replicas, **motion, **how)
     number, start = steps - dynamics.step, time.perf_counter()
     record = dynamics.run(number, interval=interval, trajectory=path, checkpoint=restart)

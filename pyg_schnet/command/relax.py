@@ -79,9 +79,9 @@ def _relaxed(atoms: Any, fmax: float, steps: int, cell: bool) -> bool:
     from ase.filters import FrechetCellFilter  # noqa: PLC0415
     from ase.optimize import BFGS, LBFGS  # noqa: PLC0415
 
-    what = FrechetCellFilter(atoms) if cell else atoms
-    optimiser = (BFGS if 3 * len(atoms) <= _DENSE else LBFGS)(what, logfile=None)
-    return bool(optimiser.run(fmax=fmax, steps=steps))
+    what: Any = FrechetCellFilter(atoms) if cell else atoms
+    kind: Any = BFGS if 3 * len(atoms) <= _DENSE else LBFGS
+    return bool(kind(what, logfile=None).run(fmax=fmax, steps=steps))
 
 
 def _check_cells(structures: list[Any], source: str) -> None:

@@ -91,7 +91,7 @@ def normal_vectors(seed: int, step: int, structure: ndarray, atom: ndarray) -> n
     Example:
         >>> atoms = np.arange(2)
         >>> normal_vectors(0, 7, np.zeros(2, int), atoms).round(3).tolist()
-        [[0.263, -0.252, -0.259], [-0.384, -2.01, 1.16]]
+        [[0.881, 0.241, -0.775], [1.044, -0.618, 0.371]]
     """
     low, high = halves(step)
     shape = np.shape(structure)
