@@ -35,6 +35,8 @@ SPRING_QUANTUM: float = 6.626070040e-34 / (2 * math.pi) * 1e10 / (ELECTRONVOLT *
 KCAL_PER_MOL: float = 0.04336410390059322
 #: One kJ/mol in eV.
 KJ_PER_MOL: float = KCAL_PER_MOL / 4.184
+#: Acceleration of one u by one eV/Angstrom, in Angstrom/fs^2 (CODATA 2014).
+ACCELERATION: float = ELECTRONVOLT / DALTON * 1e-10
 
 #: Energy units in eV.
 ENERGY: dict[str, float] = {

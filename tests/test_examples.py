@@ -155,6 +155,14 @@ def test_recorded_steps_are_measured(tmp_path):
     assert all(difference < 1e-4 for row in rows for difference in row["difference"].values())
 
 
+def test_dynamics_are_measured(tmp_path):
+    """Compiled steps are those of ASE, and not slower; how much faster is for a quiet machine to say."""
+    run("benchmarks/dynamics.py", "--quick", "--json", "figures.json", cwd=tmp_path)
+    found = json.loads((tmp_path / "figures.json").read_text())
+    assert found["off"] < 1e-10
+    assert found["steps_per_second"]["velocity Verlet, float32"] > found["steps_per_second"]["ASE, float32"]
+
+
 def test_force_training_is_measured(tmp_path):
     """Crystals in a process of their own for the memory, too; no times are given where results disagree."""
     options = ("--quick", "--cases", "crystals", "--json", "figures.json")

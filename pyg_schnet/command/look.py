@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pyg_schnet.command.structures import structures_in
 from pyg_schnet.models import SchNet, load
 from pyg_schnet.models.published import PUBLISHED
 
@@ -53,13 +54,9 @@ def _model(name: str, device: str) -> Any:
 
 def _structures(source: str, model: Any, device: str, index: int | None = None) -> list[Any]:
     """All structures of a file, or the one of this number, in the model's numbers."""
-    from pyg_schnet.datasets.ase_files import read_structures  # noqa: PLC0415
     from pyg_schnet.simulation.structures import atoms_to_data  # noqa: PLC0415
 
-    if not Path(source).is_file():
-        raise FileNotFoundError(f"there is no file {source} with structures")
-    dtype = next(model.parameters()).dtype
-    read = [one.atoms for one in read_structures(Path(source))]
+    dtype, read = next(model.parameters()).dtype, structures_in(source)
     if index is not None:
         if not -len(read) <= index < len(read):
             raise ValueError(f"--index must be one of the {len(read)} structures of {source}, got {index}")

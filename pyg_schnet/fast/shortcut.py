@@ -35,7 +35,7 @@ def shortcut(
     Returns:
         What :class:`~pyg_schnet.Potential` returns; ``None`` for the usual way.
     """
-    if not _is_plain(model):
+    if not is_plain_network(model):
         return None
     frozen = model.filter_tables is not None
     if differentiable if frozen else model.filters == "exact":
@@ -59,8 +59,15 @@ def shortcut(
     return out if differentiable else {name: value.detach() for name, value in out.items()}
 
 
-def _is_plain(model: Any) -> bool:
-    """True for the network that passes stand for, if no bypassed method is overridden."""
+def is_plain_network(model: Any) -> bool:
+    """Whether passes stand for a model.
+
+    Args:
+        model: A model of energies.
+
+    Returns:
+        True for the network that passes stand for, if no bypassed method is overridden.
+    """
     network, kind = TabulatedFilters.network, type(model)
     if network is None or not isinstance(model, network):
         return False

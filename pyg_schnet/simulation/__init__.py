@@ -8,19 +8,22 @@ from pyg_schnet import former_names
 
 if TYPE_CHECKING:
     from pyg_schnet.simulation.ase import SchNetCalculator
+    from pyg_schnet.simulation.dynamics import Dynamics, DynamicsError
     from pyg_schnet.simulation.recorded import RecordedPotential
     from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
 
-__all__ = ["RecordedPotential", "SchNetCalculator", "atoms_to_data", "data_to_atoms"]
+__all__ = ["Dynamics", "DynamicsError", "RecordedPotential", "SchNetCalculator", "atoms_to_data", "data_to_atoms"]
 
 _HOMES = {
+    "Dynamics": "dynamics",
+    "DynamicsError": "dynamics",
     "RecordedPotential": "recorded",
     "SchNetCalculator": "ase",
     "atoms_to_data": "structures",
     "data_to_atoms": "structures",
 }
 #: What is of use without ASE.
-_WITHOUT_ASE = ("RecordedPotential",)
+_WITHOUT_ASE = ("Dynamics", "DynamicsError", "RecordedPotential")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,19 +8,18 @@ import torch
 from numpy import ndarray
 from torch import Tensor, nn
 
-from pyg_schnet.models import Committee, CommitteePotential, Potential, SchNet, load
-from pyg_schnet.models.elements import check_elements
+from pyg_schnet.models import CommitteePotential, Potential
 from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.models.inputs import check_volume
-from pyg_schnet.models.published import PUBLISHED
 from pyg_schnet.models.recordable import recordable
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.simulation.near_origin import NearOrigin
+from pyg_schnet.simulation.prepared import check_numbers, checked_dtype, energy_unit_of, first_of, potential_of
 from pyg_schnet.simulation.recorded import RecordedPotential
 from pyg_schnet.simulation.spreads import SPREADS, keep_in_extxyz
 from pyg_schnet.simulation.stepping import SteppedPotential
 from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
-from pyg_schnet.units import ENERGY, target_unit
+from pyg_schnet.units import ENERGY
 
 try:
     from ase import Atoms
@@ -111,23 +110,17 @@ class SchNetCalculator(Calculator):
         recorded = kwargs.pop("captured", recorded)  # the name it had before
         for argument in kwargs.keys() - {"atoms", "label", "directory", "restart"}:
             raise TypeError(f"SchNetCalculator has no argument {argument!r}; expected device, dtype or energy_unit")
-        if dtype not in {None, torch.float32, torch.float64}:
-            raise ValueError(f"`dtype` must be torch.float32 or torch.float64, got {dtype}")
+        checked_dtype(dtype)
         super().__init__(**kwargs)
-        potential = _potential_of(model)
-        bare: Any = potential.model[0] if isinstance(potential, CommitteePotential) else potential.model
-        if bare.config["readout"] == "mean":
-            raise ValueError("`model` has readout='mean' and predicts an energy per atom; dynamics need readout='add'")
-        unit = energy_unit or target_unit(bare.units) or "eV"
-        if unit not in ENERGY:
-            raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
-        self.energy_unit, self.unit_factor = unit, ENERGY[unit]
+        potential = potential_of(model)
+        bare: Any = first_of(potential)
+        self.energy_unit = energy_unit_of(potential, energy_unit)
+        self.unit_factor = ENERGY[self.energy_unit]
         if recorded:
             _check_recordable(potential)
             frozen = getattr(bare, "frozen", None) if frozen is None else frozen  # recorded steps are as the model is
-        self.potential = _potential_of(frozen_copy(potential.model, device, dtype, frozen)).eval()
+        self.potential = potential_of(frozen_copy(potential.model, device, dtype, frozen)).eval()
         self._has_energies = bare.config["readout"] in {"add", "sum"}
-        self._largest_z = bare.embedding.weight.size(0) - 1
         if isinstance(potential, CommitteePotential):
             self.implemented_properties = [*self.implemented_properties, *SPREADS]
         keep_in_extxyz()
@@ -271,33 +264,14 @@ class SchNetCalculator(Calculator):
         """Atomic numbers of the structure on the device; looked at when they are others than the last time."""
         numbers = structure.numbers
         if self._z[0] != numbers.tobytes() or len(self._z[1]) != len(numbers):
-            wrong = (numbers < 1) | (numbers > self._largest_z)
-            if wrong.any():
-                atom = int(np.flatnonzero(wrong)[0])
-                raise ValueError(
-                    f"atom {atom} is {structure.symbols[atom]!r} with the atomic number {numbers[atom]}; expected "
-                    f"elements from 1 to {self._largest_z}: set its number or remove it"
-                )
             z = torch.tensor(numbers, dtype=torch.long)
-            check_elements(self.potential.model, z, self.strict)
+            check_numbers(self.potential, z, strict=self.strict)
             self._z = numbers.tobytes(), z.to(self.device)
         return self._z[1]
 
     def export_properties(self) -> Properties:
         """Those results that ASE has a name for; called by ASE."""
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
-
-
-def _potential_of(model: Any) -> Potential | CommitteePotential:
-    """The potential of whatever a calculator takes."""
-    if isinstance(model, (str, Path)):
-        published = str(model) in PUBLISHED and not Path(model).exists()
-        model = SchNet.from_pretrained(str(model)) if published else load(model)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be a SchNet, a Potential, a Committee or a path, got {type(model).__name__}")
-    if isinstance(model, (Potential, CommitteePotential)):
-        return model
-    return CommitteePotential(model) if isinstance(model, Committee) else Potential(model)
 
 
 def _check_recordable(potential: Potential | CommitteePotential) -> None:

@@ -199,6 +199,16 @@ def sort_pairs(
     return order, d, decline, (i, j, weight, row, b, e)
 
 
+@inlined()
+def embed(x: ndarray, z: ndarray, network: Network, like: ndarray) -> None:
+    """Write the first features of atoms [N * A]."""
+    size = network.sizes[0]
+    weights = _array(network.embedding[0], network.embedding[1] * size, like)
+    for i in range(len(z)):
+        for f in range(size):
+            x[i * size + f] = weights[z[i] * size + f]
+
+
 @compiled(CONTRACT)
 def pass_both_ways(
     some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
@@ -291,15 +301,12 @@ def molecules_both_ways(
         limits: First group and the one behind the last.
     """
     (first_atom, order, first_pair), size = groups, network.sizes[0]
-    weights = _array(network.embedding[0], network.embedding[1] * size, pos)
     contributions, none = np.empty(len(z), np.float64), np.empty(0, pos.dtype)
     for group in range(limits[0], limits[1]):
         a, b = first_atom[group], first_atom[group + 1]
         mine = order[first_pair[group] : first_pair[group + 1]]
         x, vec = np.empty((b - a) * size, pos.dtype), np.empty(3 * len(mine), pos.dtype)
-        for i in range(a, b):
-            for f in range(size):
-                x[(i - a) * size + f] = weights[z[i] * size + f]
+        embed(x, z[a:b], network, pos)
         target, source, every = np.empty_like(mine), np.empty_like(mine), np.empty_like(mine)
         for n in range(len(mine)):
             target[n], source[n], every[n] = pairs[0, mine[n]], pairs[1, mine[n]], n

@@ -1,0 +1,109 @@
+"""``pyg-schnet md``: molecular dynamics of one structure or of a file of many."""
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from pyg_schnet.command.structures import checked_output, structures_in
+
+_ENDINGS = (".extxyz", ".xyz", ".traj", ".h5", ".hdf5")
+
+
+def md(
+    model: str,
+    structure: str,
+    *,
+    steps: int = 1000,
+    timestep: float = 0.5,
+    temperature: float | None = None,
+    friction: float = 0.01,
+    interval: int = 100,
+    output: str = "md.extxyz",
+    replicas: int = 1,
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "cpu",
+    dtype: Literal["float32", "float64"] | None = None,
+    frozen: bool | None = None,
+) -> None:
+    """Move structures by the forces of a trained model, at constant energy or temperature.
+
+    Args:
+        model: Model file, folder of a run or of a committee, checkpoint, or the name of a published model.
+        structure: File with one or many structures, which ASE reads; all of them move at once, each by itself.
+        steps: Number of steps, those before an interruption included.
+        timestep: Time of a step in fs.
+        temperature: Of the thermostat and of velocities at the beginning, in K; constant energy without it.
+        friction: Of the thermostat in 1/fs; with 0 the energy is constant, and velocities are drawn at the temperature.
+        interval: Steps between two frames.
+        output: Trajectory to write, .extxyz, .traj or .h5; beside it OUTPUT.restart, from which --resume goes on.
+        replicas: Copies of each structure, each with random numbers of its own.
+        seed: Seed of the random numbers.
+        resume: Whether to go on with a run that was interrupted, of the same options, or to make it longer.
+        device: Where to evaluate.
+        dtype: Floating-point type; that of the model by default.
+        frozen: Whether filters are read from tables; by default in float32 on a CPU.
+    """
+    from pyg_schnet.simulation.dynamics import Dynamics  # noqa: PLC0415
+
+    path = checked_output(output, _ENDINGS)
+    restart = path.with_name(path.name + ".restart")
+    how: dict[str, Any] = {"device": device, "dtype": dtype and getattr(torch, dtype), "frozen": frozen}
+    if resume:
+        dynamics = Dynamics.resume(model, restart, **how)
+        _check_same(dynamics, timestep, temperature if friction > 0 else None, friction, seed)
+        _check_atoms(dynamics, structures_in(structure), replicas, restart)
+        if dynamics.step >= steps:
+            print(f"{path}: {dynamics.step} steps are done already, --steps {steps} asks for no more")
+            return
+    else:
+        for one in (path, restart):
+            if one.exists():
+                raise FileExistsError(
+                    f"{one} is there already; name another file with --output, or go on with --resume true"
+                )
+        motion: dict[str, Any] = {"timestep": timestep, "temperature": temperature, "friction": friction, "seed": seed}
+        dynamics = Dynamics(model, structures_in(structure), replicas=replicas, **motion, **how)
+    number, start = steps - dynamics.step, time.perf_counter()
+    record = dynamics.run(number, interval=interval, trajectory=path, checkpoint=restart)
+    print(_summary(path, dynamics, record, number / (time.perf_counter() - start)))
+
+
+def _check_same(dynamics: Any, *given: Any) -> None:
+    """Raise a ValueError if a run is to go on in another way than it began."""
+    names = ("timestep", "temperature", "friction", "seed")
+    known = dynamics.motion.timestep, dynamics.motion.temperature, dynamics.motion.friction, dynamics.motion.seed
+    for name, before, now in zip(names, known, given, strict=True):
+        if before != now:
+            raise ValueError(
+                f"the run was begun with --{name} {before}, got {now}; repeat the options it was begun with"
+            )
+
+
+def _check_atoms(dynamics: Any, structures: list[Any], replicas: int, restart: Path) -> None:
+    """Raise a ValueError if a run is of other atoms."""
+    numbers = [one.numbers for one in structures for _ in range(replicas)]
+    if not np.array_equal(np.concatenate(numbers), dynamics.system.numbers):
+        raise ValueError(
+            f"{restart} is of other structures or another number of replicas; repeat the options it was begun with"
+        )
+
+
+def _summary(path: Path, dynamics: Any, record: Any, speed: float) -> str:
+    """What came out, in a line or two."""
+    system, count = dynamics.system, dynamics.system.count
+    what = f"{count} structures, {len(system.numbers)} atoms" if count > 1 else f"{len(system.numbers)} atoms"
+    kelvin = np.mean(dynamics.temperature)
+    lines = [
+        f"{path}: {what}, {dynamics.step} steps, {dynamics.time / 1000:g} ps, {speed:,.0f} steps/s; "
+        f"at the end {kelvin:.0f} K"
+    ]
+    if dynamics.motion.temperature is None and len(record.time) > 2:
+        times = (record.time - record.time.mean()) / 1000
+        slopes = times @ (record.total - record.total.mean(0)) / (times @ times) / np.diff(system.first)
+        worst = 1000 * slopes[np.abs(slopes).argmax()]
+        lines.append(f"drift of the energy {worst:+.2g} meV/atom/ps{' at worst' if count > 1 else ''}")
+    return "\n".join(lines)

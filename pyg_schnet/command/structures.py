@@ -1,0 +1,47 @@
+"""Models and structures that a command names."""
+
+from pathlib import Path
+from typing import Any
+
+
+def structures_in(source: str) -> list[Any]:
+    """All structures of a file.
+
+    Args:
+        source: Extended xyz, an ASE database, or anything else that ASE reads.
+
+    Returns:
+        ASE's ``Atoms``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If ASE is not installed.
+        ValueError: If it is damaged or holds no structures.
+    """
+    from pyg_schnet.datasets.ase_files import read_structures  # noqa: PLC0415
+
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"there is no file {source} with structures")
+    return [one.atoms for one in read_structures(Path(source))]
+
+
+def checked_output(output: str, endings: tuple[str, ...]) -> Path:
+    """The path of a file to write.
+
+    Args:
+        output: The path.
+        endings: What its name may end in.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If its name ends in something else.
+    """
+    path = Path(output)
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"--output must end in one of {', '.join(endings)}, got {output}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
+    return path
