@@ -1,0 +1,108 @@
+"""What every simulation needs of a model: its potential, the unit of its energies, elements that it knows."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyg_schnet.models import Committee, CommitteePotential, Potential, SchNet, load
+from pyg_schnet.models.elements import check_elements
+from pyg_schnet.models.published import PUBLISHED
+from pyg_schnet.units import ENERGY, SYMBOLS, target_unit
+
+
+def potential_of(model: Any) -> Potential | CommitteePotential:
+    """The potential of whatever a simulation takes.
+
+    Args:
+        model: A model of energies, a committee, a potential of either; a file or folder that :func:`pyg_schnet.load`
+            reads; or the name of a published model.
+
+    Returns:
+        The potential.
+
+    Raises:
+        TypeError: If it is none of these.
+        ValueError: If it predicts anything else than an energy, or cannot be read.
+    """
+    if isinstance(model, (str, Path)):
+        published = str(model) in PUBLISHED and not Path(model).exists()
+        model = SchNet.from_pretrained(str(model)) if published else load(model)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a SchNet, a Potential, a Committee or a path, got {type(model).__name__}")
+    if isinstance(model, (Potential, CommitteePotential)):
+        return model
+    return CommitteePotential(model) if isinstance(model, Committee) else Potential(model)
+
+
+def first_of(potential: Potential | CommitteePotential) -> Any:
+    """The model of a potential, or the first one of a committee."""
+    return potential.model[0] if isinstance(potential, CommitteePotential) else potential.model
+
+
+def energy_unit_of(potential: Potential | CommitteePotential, energy_unit: str | None = None) -> str:
+    """The unit of the energies of a potential.
+
+    Args:
+        potential: The potential.
+        energy_unit: The unit, if it is known better than by the model.
+
+    Returns:
+        That given, else what the model or its file says, else eV.
+
+    Raises:
+        ValueError: If the model predicts a mean over the atoms, whose derivatives are no forces, or the unit is none
+            of energy.
+    """
+    bare = first_of(potential)
+    if bare.config["readout"] == "mean":
+        raise ValueError("`model` has readout='mean' and predicts an energy per atom; dynamics need readout='add'")
+    unit = energy_unit or target_unit(bare.units) or "eV"
+    if unit not in ENERGY:
+        raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
+    return unit
+
+
+def checked_dtype(dtype: Any) -> torch.dtype | None:
+    """The floating-point type to evaluate in.
+
+    Args:
+        dtype: What was asked for.
+
+    Returns:
+        The same.
+
+    Raises:
+        ValueError: If it is neither ``None`` nor float32 or float64.
+    """
+    if dtype not in {None, torch.float32, torch.float64}:
+        raise ValueError(f"`dtype` must be torch.float32 or torch.float64, got {dtype}")
+    return dtype
+
+
+def check_numbers(
+    potential: Potential | CommitteePotential, numbers: Tensor, batch: Tensor | None = None, strict: bool = False
+) -> None:
+    """Look at the elements of structures before the first step.
+
+    Args:
+        potential: The potential.
+        numbers: Atomic numbers [N] on the CPU.
+        batch: Structure of each atom [N].
+        strict: Whether elements that no training example had are refused instead of warned of.
+
+    Raises:
+        ValueError: If one is not known to the model at all, or ``strict`` and none was trained on.
+    """
+    largest = first_of(potential).embedding.weight.size(0) - 1
+    wrong = (numbers < 1) | (numbers > largest)
+    if wrong.any():
+        atom = int(wrong.nonzero()[0])
+        number = int(numbers[atom])
+        name = SYMBOLS[number] if 0 <= number < len(SYMBOLS) else "?"
+        raise ValueError(
+            f"atom {atom} is {name!r} with the atomic number {number}; expected elements from 1 to {largest}: set its "
+            "number or remove it"
+        )
+    check_elements(potential.model, numbers, strict, batch)
