@@ -83,9 +83,9 @@ class ReplicaPotential:
             raise ValueError(f"`numbers` must be at least one atomic number [n], got shape {list(self.numbers.shape)}")
         check_numbers(self.potential, torch.from_numpy(self.numbers), strict=strict)
         self.pbc = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)).copy()
-        committee = isinstance(self.potential, CommitteePotential)
-        singles = [Potential(member) for member in self.potential.model] if committee else [self.potential]
-        self._members = [_Member(single, self.numbers, self.pbc) for single in singles]
+        model_or_committee: Any = self.potential.model
+        members = list(model_or_committee) if isinstance(self.potential, CommitteePotential) else [model_or_committee]
+        self._members = [_Member(Potential(member), self.numbers, self.pbc) for member in members]
 
     @property
     def is_committee(self) -> bool:
@@ -106,7 +106,9 @@ class ReplicaPotential:
             ValueError: If shapes do not fit, or positions or cells are impossible.
         """
         every = self.of_members(positions, cells)
-        return every[0] if len(every) == 1 else Evaluation(*(np.mean(part, axis=0) for part in zip(*every, strict=True)))
+        return (
+            every[0] if len(every) == 1 else Evaluation(*(np.mean(part, axis=0) for part in zip(*every, strict=True)))
+        )
 
     def of_members(self, positions: Any, cells: Any = None) -> list[Evaluation]:
         """The same of each member of a committee.
@@ -182,11 +184,8 @@ class _Member:
         pos = torch.tensor(near.reshape(-1, 3), **like)
         out = self._potential(self._z.repeat(count), pos, batch, batch_size=count, **lattice, virials=periodic)
         forces = _array(out["forces"]).reshape(count, atoms, 3)
-        if periodic:
-            virial = _array(out["virials"]).reshape(count, atoms, 3, 3).sum(1)
-        else:
-            virial = _open_virial(near, forces)
-        return Evaluation(_array(out["energy"]), forces, virial)
+        virials = _array(out["virials"]).reshape(count, atoms, 3, 3).sum(1) if periodic else _open_virial(near, forces)
+        return Evaluation(_array(out["energy"]), forces, virials)
 
 
 def _open_virial(positions: ndarray, forces: ndarray) -> ndarray:
