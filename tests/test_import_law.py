@@ -32,6 +32,7 @@ OPTIONAL = {
     "pymatgen",
     "torch_cluster",
 }
+OPTIONAL |= {"openmm", "openmmml", "lammps"}
 OPTIONAL |= {"vesin", "nvalchemiops", "plotly", "skimage", "sklearn", "scipy", "phonopy"}
 FREE_OF_EXTRAS = ["ops", "graph", "nn", "models", "transforms", "datasets", "convert", "analysis"]
 

@@ -43,6 +43,10 @@ PLOT = (
         ("ase", WATER + STUDY.format("normal_modes") + "normal_modes(model, water)", "md"),
         ("ase", WATER + STUDY.format("draw_decomposition") + "draw_decomposition(model, water)", "md"),
         ("matplotlib", WATER + STUDY.format("draw_filters") + "draw_filters(model)", "plot"),
+        ("ipi", "import pyg_schnet.simulation.ipi", "ipi"),
+        ("torch_sim", "import pyg_schnet.simulation.torchsim", "torchsim"),
+        ("openmm", "import pyg_schnet.simulation.openmm", "openmm"),
+        ("openmmml", "import pyg_schnet.simulation.openmm_ml", "openmm"),
         ("ase", CUBE + "write_cube('/dev/null', atom, lambda points: points[:, 0])", "md"),
     ],
 )
