@@ -23,8 +23,8 @@ DESCRIPTION = (
     "Train SchNet, report its errors and predict, from one file of settings: pyg-schnet fit --config settings.yaml; "
     "then pyg-schnet test, or predict, --config RUN/config.yaml. Files to start from are in examples/configs. "
     "To see what a model has learned: pyg-schnet look MODEL [STRUCTURE]; whether it is sound: pyg-schnet doctor MODEL "
-    "[STRUCTURE ...]. To move structures: pyg-schnet md, to their minima: pyg-schnet relax, by another program: pyg-schnet "
-    "serve, all MODEL STRUCTURE."
+    "[STRUCTURE ...]. To move structures: pyg-schnet md, to their minima: pyg-schnet relax, "
+    "by another program: pyg-schnet serve, all MODEL STRUCTURE."
 )
 #: File of settings in the folder of a run.
 CONFIG = "config.yaml"
