@@ -27,7 +27,9 @@ from pyg_schnet.simulation.sockets import SocketClient
 from pyg_schnet.units import BOHR, HARTREE
 
 DRIVER = Path(pyg_schnet.simulation.__file__).with_name("ipi.py")
-SERVE = [sys.executable, "-m", "pyg_schnet", "serve"]
+#: The command, without Lightning, which takes seconds to import.
+CODE = "import sys; from pyg_schnet.command.serve import serve; serve(*sys.argv[1:3], unix=sys.argv[3], wait=60.0)"
+SERVE = [sys.executable, "-c", CODE]
 
 
 @pytest.fixture
@@ -198,13 +200,12 @@ def test_beads_in_batches_a_broken_connection_and_members(make_model, simulation
 
 
 def test_a_command_that_is_killed_and_started_again(files, simulation, name):
-    pytest.importorskip("lightning")
     positions, cells = molecule("H2O").positions[None] / BOHR, 20 * np.eye(3)[None]
     simulation.listening.settimeout(60)
     found = []
     for ending in (signal.SIGKILL, None):
         with subprocess.Popen(
-            [*SERVE, "model.safetensors", "molecule.xyz", "--unix", name], cwd=files, stdout=subprocess.PIPE, text=True
+            [*SERVE, "model.safetensors", "molecule.xyz", name], cwd=files, stdout=subprocess.PIPE, text=True
         ) as serving:
             with simulation.accept() as connection:
                 initialise(simulation, connection, "")
@@ -357,7 +358,7 @@ def test_ipi_has_the_spread_of_a_committee(files, make_model):
 
 def test_ipi_over_a_socket(files, name):
     pytest.importorskip("ipi", reason="i-PI is not installed (extra ipi)")
-    command = [*SERVE, "model.safetensors", "molecule.xyz", "--unix", name, "--wait", "60"]
+    command = [*SERVE, "model.safetensors", "molecule.xyz", name]
     with subprocess.Popen(command, cwd=files, stdout=subprocess.PIPE, text=True) as serving:
         forcefield = (
             f"<ffsocket name='ff' mode='unix' pbc='false'><address>{name}</address><latency>1e-4</latency>"

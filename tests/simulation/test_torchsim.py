@@ -46,6 +46,7 @@ def crystals():
     for number, name in enumerate(("Si", "Cu", "Fe")):
         atoms = bulk(name, cubic=True) * (1, 1, number + 1)
         atoms.rattle(0.05, seed=number)
+        atoms.set_cell(atoms.cell.array @ [[1.0, 0.1, 0.0], [0.0, 1.0, -0.05], [0.0, 0.0, 1.02]], scale_atoms=True)
         yield atoms
 
 
