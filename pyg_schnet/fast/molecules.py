@@ -52,8 +52,11 @@ def energies_and_forces(model: Any, structures: Any) -> tuple[Tensor, Tensor] | 
     groups = loops.groups_of(structure, pairs[0], pairs[1], SIZES.atoms_per_group)
     energy, forces = np.zeros(batch_size), torch.zeros_like(pos, requires_grad=False).numpy()
     what = energy, forces, numbers, pos.detach().numpy(), structure, network, pairs, shares_of(model, structure)
-    number, products = len(groups[0]) - 1, products_of(network)
-    share_out(lambda *part: loops.molecules_both_ways(*what, groups, part), number, 1, products)
+    if len(groups[0]) == 2:  # a single group, nothing to share
+        loops.molecules_both_ways(*what, groups, (0, 1))
+    else:
+        number, products = len(groups[0]) - 1, products_of(network)
+        share_out(lambda *part: loops.molecules_both_ways(*what, groups, part), number, 1, products)
     energy += references_of(model, numbers, structure, batch_size)
     return torch.from_numpy(energy), torch.from_numpy(forces)
 

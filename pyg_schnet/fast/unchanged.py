@@ -123,7 +123,6 @@ class Callees:
         ]
         self._attributes = [vars(module) for module in every]
         self._numbers = [*map(len, self._attributes)]
-        self._one = every[0]
 
     def same(self) -> bool:
         """True if each has as many attributes as before: a method that somebody puts there is one more."""
@@ -131,7 +130,7 @@ class Callees:
 
     def disturbed(self) -> bool:
         """True if somebody listens to their calls by hooks, to one or to all modules."""
-        return any(self._hooks) or hooked(self._one)
+        return any(self._hooks) or has_global_hooks() or "forward" in self._attributes[0]
 
 
 def hooked(module: nn.Module) -> bool:

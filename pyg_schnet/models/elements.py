@@ -143,7 +143,8 @@ def check_elements(model: Any, z: Any, strict: bool = False, batch: Any = None) 
         >>> model.training_set = TrainingSet({1: 400, 6: 100}, structures=100, compositions=1)
         >>> check_elements(model, torch.tensor([6, 1, 1, 1, 1]), strict=True)
     """
-    _all_known(model, z, strict, batch)
+    if model.training_sets:
+        _all_known(model, z, strict, batch)
 
 
 def unfamiliar(model: Any, z: Tensor, batch: Tensor, batch_size: int) -> Tensor | None:
