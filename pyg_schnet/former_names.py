@@ -61,6 +61,7 @@ MODULES: dict[str, str] = {
 OBJECTS: dict[str, tuple[str, str]] = {
     "pyg_schnet.graph.may_inspect": ("pyg_schnet.graph.structure", "can_inspect"),
     "pyg_schnet.graph.unseen": ("pyg_schnet.graph.structure", "hidden_values"),
+    "pyg_schnet.graph.values_unseen": ("pyg_schnet.graph.structure", "values_hidden"),
     "pyg_schnet.models.CapturedPotential": ("pyg_schnet.simulation.recorded", "RecordedPotential"),
     "pyg_schnet.models.captured.CapturedPotential": ("pyg_schnet.simulation.recorded", "RecordedPotential"),
     "pyg_schnet.models.skin_pairs.Moving": ("pyg_schnet.simulation.recorded_pairs", "MovingAtoms"),

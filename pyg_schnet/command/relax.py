@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from pyg_schnet.command.structures import checked_output, structures_in
 from pyg_schnet.fast.tabulated import TabulatedFilters
+from pyg_schnet.models import Potential
 
 #: Degrees of freedom up to which the Hessian of BFGS, a matrix, costs next to nothing.
 _DENSE = 300
@@ -41,7 +42,7 @@ def relax(
         dtype: Floating-point type.
     """
     from pyg_schnet.simulation.ase import SchNetCalculator  # noqa: PLC0415
-    from pyg_schnet.simulation.prepared import first_of, potential_of  # noqa: PLC0415
+    from pyg_schnet.simulation.prepared import potential_of  # noqa: PLC0415
 
     if not (np.isfinite(fmax) and fmax > 0):
         raise ValueError(f"--fmax must be a positive number in eV/Angstrom, got {fmax}")
@@ -55,7 +56,8 @@ def relax(
     if cell:
         _check_cells(structures, structure)
     potential = potential_of(model)
-    frozen = isinstance(first_of(potential), TabulatedFilters) or None
+    members = [potential.model] if isinstance(potential, Potential) else list(potential.model)
+    frozen = all(isinstance(member, TabulatedFilters) for member in members) or None
     calculator = SchNetCalculator(potential, device, getattr(torch, dtype), frozen=frozen)
     done = _cut_to_whole_frames(path, structures) if path.exists() else 0
     unfinished = []

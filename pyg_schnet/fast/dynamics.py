@@ -68,6 +68,9 @@ class CompiledMotion:
     skin: float
     _prepared: tuple[Any, ...] | None = field(default=None, init=False, repr=False)
 
+    def __getstate__(self) -> dict[str, Any]:  # a copy has weights of its own, elsewhere in memory
+        return self.__dict__ | {"_prepared": None}
+
     def suits(self) -> bool:
         """True if loops know the model, and structures are small; they are open, which is not looked at."""
         model = self.model

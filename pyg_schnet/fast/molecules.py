@@ -103,6 +103,6 @@ def _is_usual(model: Any, z: Any, pos: Any, batch: Any, batch_size: int | None) 
     if torch.is_autocast_enabled("cpu") or pos.is_neg():
         return False
     if batch is None or not (batch_size is None or type(batch_size) is int):
-        return batch is None and batch_size in {None, 1}
+        return batch is None and (batch_size is None or (type(batch_size) is int and batch_size == 1))
     plain = type(batch) is Tensor and can_inspect(batch) and batch.is_contiguous()
     return plain and batch.dtype == torch.long and batch.shape == z.shape

@@ -16,7 +16,18 @@ from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.ops import first_derivatives
 
 #: Methods of a model that are bypassed.
-_BYPASSED = ("check_input", "edges", "represent", "tables", "predict", "total")
+_BYPASSED = (
+    "check_input",
+    "edges",
+    "represent",
+    "expanded",
+    "tables",
+    "wants_tables",
+    "new_tables",
+    "predict",
+    "_read_out",
+    "total",
+)
 
 
 def shortcut(

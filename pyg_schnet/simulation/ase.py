@@ -131,6 +131,10 @@ class SchNetCalculator(Calculator):
         self._place = NearOrigin()
         self._steps: tuple[tuple[Any, ...], RecordedPotential] | None = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        recorded = state.pop("captured", False)  # the name it had before
+        self.__dict__.update({"recorded": recorded} | state)
+
     def calculate(
         self,
         atoms: Atoms | None = None,

@@ -205,12 +205,13 @@ class Dynamics:
         dynamics._set_up(model, found.system, found.motion, device, dtype, energy_unit, frozen, False)
         if dynamics._fingerprint != found.model:
             raise ValueError(
-                f"{path} was written with another model, or with another `dtype` or `frozen`; pass what was passed then"
+                f"{path} was written with another model, or with another `dtype`, `frozen` or `energy_unit`; pass what "
+                "was passed then"
             )
-        dynamics._state, dynamics.step, dynamics._written = found.state, found.step, found.written
+        dynamics._state, dynamics.step, dynamics._inherited = found.state, found.step, found.written
         dynamics._own = {path.resolve()}
         if found.reference is not None and isinstance(dynamics._engine, SteppedMotion):
-            dynamics._engine.search_at(found.reference)
+            dynamics._engine.search_at(found.reference, found.lists)
         return dynamics
 
     def _set_up(
@@ -235,8 +236,9 @@ class Dynamics:
         self.system, self.motion, self.step = system, motion, 0
         compiled = compiled_motion(self.potential, unit, system, motion)
         self._engine: CompiledMotion | SteppedMotion = compiled or SteppedMotion(self.potential, unit, system, motion)
-        self._fingerprint = fingerprint(self.potential.model)
-        self._written: dict[str, Written] = {}
+        self._fingerprint = fingerprint(self.potential.model, unit)
+        #: How far each trajectory is written: by its full path, and by its name alone from before a restart.
+        self._written, self._inherited = dict[Path, Written](), dict[str, Written]()
         self._own: set[Path] = set()
         self._fragments: Fragments | None = None
         self._seconds = 0.0
@@ -400,20 +402,24 @@ class Dynamics:
         """Write this frame, unless it is none or there already."""
         if file is None or self.step % interval:
             return
-        written = self._written.get(file.path.name, Written())
+        path = file.path.resolve()
+        written = self._written.get(path, Written())
         if self.step > written.step:
-            self._written[file.path.name] = file.write(written, self.step, self.time, self._state)
+            self._written[path] = file.write(written, self.step, self.time, self._state)
 
     def _opened(self, path: Path) -> TrajectoryFile:
         """The file of a trajectory, as long as it was when it was last written for these dynamics."""
         file = trajectory_file(path, self.system)
-        written = self._written.get(path.name)
+        whole = path.resolve()
+        if whole not in self._written and path.name in self._inherited:
+            self._written[whole] = self._inherited.pop(path.name)
+        written = self._written.get(whole)
         if path.exists() and written is None:
             raise FileExistsError(f"{path} is there already, of other dynamics; name another trajectory, or remove it")
         if written is not None and path.exists():
             file.cut(written)
         elif written is not None:
-            self._written.pop(path.name)  # it was moved away: a new one begins here
+            self._written.pop(whole)  # it was moved away: a new one begins here
         return file
 
     def _checked_checkpoint(self, path: Path) -> Path:
@@ -426,8 +432,10 @@ class Dynamics:
         return path
 
     def _save(self, path: Path) -> None:
-        reference = self._engine.reference if isinstance(self._engine, SteppedMotion) else None
-        what = self.system, self._state, self.motion, self.step, self._fingerprint, self._written, reference
+        engine = self._engine
+        held = (engine.reference, engine.lists) if isinstance(engine, SteppedMotion) else (None, [])
+        written = self._inherited | {path.name: one for path, one in self._written.items()}
+        what = self.system, self._state, self.motion, self.step, self._fingerprint, written, *held
         write_restart(path, Restart(*what))
         self._own.add(path.resolve())
 

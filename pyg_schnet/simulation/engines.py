@@ -160,14 +160,22 @@ class SteppedMotion:
         found = State(positions, velocities, forces, energies)
         return found, None if steps else self._trouble(forces.sum(1) + energies[system.batch], np.inf, 1)
 
-    def search_at(self, reference: ndarray) -> None:
+    @property
+    def lists(self) -> list[tuple[int, int, int]]:
+        """How much the skin list of each structure has been of use."""
+        return [stepped.use_of_list for stepped in self._stepped]
+
+    def search_at(self, reference: ndarray, lists: list[tuple[int, int, int]]) -> None:
         """Have pairs searched where they were searched before, so that what follows is the same to the last bit.
 
         Args:
             reference: Positions in Angstrom [N, 3].
+            lists: What :attr:`lists` was then.
         """
         self.reference = None
         self._evaluated(reference)
+        for stepped, use in zip(self._stepped, lists, strict=True):
+            stepped.use_of_list = use
 
     def _trouble(self, values: ndarray, most: float, step: int) -> Trouble | None:
         """The first atom whose number is too large or none at all [N]."""

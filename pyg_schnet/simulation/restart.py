@@ -30,6 +30,7 @@ class Restart(NamedTuple):
         model: Checksum of the model, see :func:`fingerprint`.
         written: The trajectories, by their names without folders.
         reference: Where structures were when their pairs were searched, if that matters.
+        lists: How much their skin lists have been of use, if there are any.
     """
 
     system: System
@@ -39,18 +40,20 @@ class Restart(NamedTuple):
     model: str
     written: dict[str, Written]
     reference: ndarray | None
+    lists: list[tuple[int, int, int]]
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: Any, unit: float) -> str:
     """Checksum of weights, tables, their numbers and options: the same for the same energies.
 
     Args:
         model: A model or committee.
+        unit: Unit of its energies in eV.
 
     Returns:
         A hexadecimal number.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(float(unit)).encode())
     members = [model] if hasattr(model, "config") else list(model)
     for member in members:
         digest.update(repr(sorted((name, str(value)) for name, value in member.config.items())).encode())
@@ -83,6 +86,7 @@ def write_restart(path: Path, restart: Restart) -> None:
         "isotopes": restart.system.isotopes,
         "model": restart.model,
         "written": restart.written,
+        "lists": restart.lists,
     }
     arrays = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
     content = safetensors.numpy.save(arrays, metadata={"dynamics": json.dumps(facts)})
@@ -124,6 +128,7 @@ def read_restart(path: Path) -> Restart:
             facts["model"],
             {name: Written(*values) for name, values in facts["written"].items()},
             arrays.get("reference"),
+            [(rest, served, length) for rest, served, length in facts["lists"]],
         )
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path} is no file of dynamics to go on from ({error}); start them anew") from None

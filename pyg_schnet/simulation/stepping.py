@@ -48,7 +48,8 @@ class SteppedPotential:
         self.device, self.dtype = weight.device, weight.dtype
         #: The list, or ``None`` where it never pays.
         self.neighbors: VerletList | None = None
-        if self.device.type == "cpu" and all(map(_reads_tables, self._members)):
+        usual = type(potential) in {Potential, CommitteePotential}  # one of another kind may have its own forces
+        if usual and self.device.type == "cpu" and all(map(_reads_tables, self._members)):
             self.neighbors = VerletList(max(member.cutoff for member in self._members), skin)
         #: The potential of each member of a committee that is frozen.
         self._singles = [Potential(member) for member in self._members if len(self._members) > 1 and self.neighbors]
@@ -81,6 +82,15 @@ class SteppedPotential:
             return self._of_committee(z, [single(z, pos) for single in self._singles])  # a molecule has a shorter way
         out: dict[str, Tensor] = self.potential(z, pos, **periodic, stress=stress, virials=virials)
         return out
+
+    @property
+    def use_of_list(self) -> tuple[int, int, int]:
+        """Steps for which the list rests, those that its pairs have served, and those of the next rest."""
+        return self._rest, self._served, self._length
+
+    @use_of_list.setter
+    def use_of_list(self, use: tuple[int, int, int]) -> None:
+        self._rest, self._served, self._length = use
 
     def tensors(self, positions: ndarray, cell: ndarray, pbc: ndarray) -> tuple[Tensor, dict[str, Tensor]]:
         """A structure in the numbers of the model.

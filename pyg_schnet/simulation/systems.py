@@ -103,7 +103,7 @@ def system_of(structures: Any, replicas: int = 1) -> tuple[System, ndarray, ndar
         TypeError: If there is something else.
         ValueError: If there is no structure, or one is impossible.
     """
-    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 1:
+    if isinstance(replicas, bool) or not isinstance(replicas, (int, np.integer)) or replicas < 1:
         raise ValueError(f"`replicas` must be a whole number from 1, got {replicas!r}")
     parts = [part for part in _parts_of(structures) for _ in range(replicas)]
     if not parts:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ase.build import bulk, molecule
+from ase.build import bulk, graphene, molecule
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, load
@@ -45,6 +45,17 @@ def test_what_is_wrong_is_found(name):
     assert found[check].verdict == "FAIL"
     assert found[check].remedy
     assert found.failed
+
+
+@pytest.mark.parametrize("vacuum", [None, 6.0], ids=["no vector along the open axis", "a vector"])
+def test_a_layer_is_examined(vacuum):
+    found = doctor(
+        SchNet(8, 8, 1, 20, cutoff=3.0).double(),
+        atoms_to_data(graphene(vacuum=vacuum), torch.float64),
+        only=["forces", "graph", "smooth path", "supercell"],
+        progress=False,
+    )
+    assert [check.verdict for check in found.checks] == ["PASS"] * 4
 
 
 def test_nothing_is_wrong_with_a_sound_model():

@@ -7,9 +7,10 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from pyg_schnet import load, save
+from pyg_schnet import SchNet, load, save
 from pyg_schnet.command import main
 from pyg_schnet.datasets.bundled import bundled_path
+from pyg_schnet.models import DTNN, Committee
 from pyg_schnet.simulation import Dynamics
 from pyg_schnet.simulation.ase import SchNetCalculator
 
@@ -126,6 +127,15 @@ def test_what_does_not_converge_is_said(folder, capsys):
     main(["relax", str(ETHANOL), "two.xyz", "--steps", "1"])
     assert "of which 2 still had forces above 0.01 eV/Angstrom after 1 steps (number 0, 1;" in capsys.readouterr().out
     assert [one.info["converged"] for one in ase.io.read("relaxed.extxyz", ":")] == [False, False]
+
+
+def test_a_committee_of_several_kinds_relaxes(folder, make_model):
+    members = [SchNet(8, 8, 1, 20, cutoff=4.0), DTNN(8, 8, 1, 20, cutoff=4.0)]
+    for name, order in (("one", members), ("other", members[::-1])):
+        Committee(order).save(folder / name)
+        main(["relax", name, "two.xyz", "--steps", "1", "--output", f"{name}.extxyz"])
+    one, other = (ase.io.read(f"{name}.extxyz").positions for name in ("one", "other"))
+    np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_refusals_of_relaxation(folder):

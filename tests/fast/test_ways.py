@@ -139,3 +139,19 @@ def test_all_are_turned_off_for_a_process(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PYG_SCHNET_FAST", "0")
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['networks'] True"
+
+
+@pytest.mark.parametrize("name", ["expanded", "wants_tables", "new_tables", "tables", "represent", "_read_out"])
+def test_no_way_leaves_out_a_method_of_ones_own(name: str) -> None:
+    called = []
+
+    def own(self: SchNet, *given: object) -> object:
+        called.append(name)
+        return getattr(SchNet, name)(self, *given)
+
+    model = type("Own", (SchNet,), {name: own})(8, 8, 1, 20, cutoff=4.0, filters="table").train()
+    z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    with fast.recorded() as ways:
+        Potential(model)(z, pos)
+    assert called
+    assert ways == ["tables"]

@@ -484,3 +484,14 @@ def test_hessian_of_nothing(model):
     atoms.numbers[0] = 0
     with pytest.raises(ValueError, match="atom 0 is 'X' with the atomic number 0"):
         SchNetCalculator(model).get_hessian(atoms)
+
+
+def test_a_calculator_that_was_pickled_before_goes_on(make_model):
+    """Recorded steps had another name then."""
+    calculator = SchNetCalculator(make_model())
+    state = dict(vars(calculator))
+    state["captured"] = state.pop("recorded")
+    older = SchNetCalculator.__new__(SchNetCalculator)
+    older.__setstate__(state)
+    atoms = molecule("H2O")
+    assert older.get_potential_energy(atoms) == calculator.get_potential_energy(atoms)

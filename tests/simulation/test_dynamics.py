@@ -1,7 +1,9 @@
 """Dynamics: ASE's trajectories, conservation, the canonical distribution, exact restarts, files that survive a kill."""
 
+import copy
 import math
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -626,3 +628,71 @@ def test_file_without_a_bar_and_with(make_model, tmp_path, capfd):
     assert not capfd.readouterr().err
     dynamics.run(3, progress=True)
     assert "dynamics" in capfd.readouterr().err
+
+
+# Copies, units, files and potentials of others
+
+
+@pytest.mark.parametrize("atoms", [ethanol(), crystal()], ids=["open", "periodic"])
+def test_a_potential_of_ones_own_moves_by_its_own_forces(atoms, make_model):
+    class Twice(Potential):
+        def forward(self, *given, **options):
+            return {name: 2 * value for name, value in super().forward(*given, **options).items()}
+
+    model = make_model(**NOBLE).float()
+    plain, twice = (Dynamics(kind(model), atoms) for kind in (Potential, Twice))
+    np.testing.assert_allclose(twice.energies, 2 * plain.energies, rtol=1e-6)
+    np.testing.assert_allclose(twice.forces, 2 * plain.forces, rtol=1e-4, atol=1e-6)
+
+
+def test_a_file_of_the_same_name_elsewhere_is_somebody_elses(tmp_path, make_model):
+    model = make_model(**NOBLE)
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+    theirs, mine = (tmp_path / name / "md.extxyz" for name in ("theirs", "mine"))
+    Dynamics(model, ethanol(), temperature=10.0).run(8, interval=1, trajectory=theirs)
+    before, dynamics = theirs.read_bytes(), Dynamics(model, ethanol(), temperature=10.0)
+    dynamics.run(4, interval=2, trajectory=mine, checkpoint=tmp_path / "restart")
+    with pytest.raises(FileExistsError, match="of other dynamics"):
+        dynamics.run(4, interval=2, trajectory=theirs)
+    assert theirs.read_bytes() == before
+    Dynamics.resume(model, tmp_path / "restart").run(4, interval=2, trajectory=mine)
+    assert len(ase.io.read(mine, ":")) == 5
+
+
+def test_restart_where_the_next_step_searches_pairs(tmp_path, make_model):
+    """Whether a list has been of use decides which way the steps after a search take."""
+    options = {"temperature": 300.0, "timestep": 1.0, "dtype": torch.float32, "frozen": True}
+    model, whole = make_model(**NOBLE), []
+    watched = Dynamics(model, crystal(), **options)
+    for _ in range(40):
+        watched.run(1)
+        whole.append(watched._engine.reference.copy())
+    searched = [step for step in range(1, 40) if (whole[step] != whole[step - 1]).any()]
+    assert searched
+    for stop in (searched[0] - 1, searched[0], searched[0] + 1):
+        first = Dynamics(model, crystal(), **options)
+        first.run(stop, checkpoint=tmp_path / f"{stop}")
+        second = Dynamics.resume(model, tmp_path / f"{stop}", dtype=torch.float32, frozen=True)
+        for dynamics in (first, second):
+            dynamics.run(20)
+        np.testing.assert_array_equal(second.positions, first.positions)
+
+
+def test_another_unit_is_another_model(tmp_path, make_model):
+    model = make_model(**NOBLE)
+    Dynamics(model, ethanol(), energy_unit="kcal/mol").run(2, checkpoint=tmp_path / "restart")
+    with pytest.raises(ValueError, match="`energy_unit`"):
+        Dynamics.resume(model, tmp_path / "restart")
+    Dynamics.resume(model, tmp_path / "restart", energy_unit="kcal/mol").run(2)
+
+
+def test_copies_go_the_same_way(make_model):
+    dynamics = Dynamics(make_model(**NOBLE), ethanol(), temperature=50.0, replicas=np.int64(2), frozen=True)
+    assert dynamics.way == "compiled"
+    dynamics.run(2)
+    copies = copy.deepcopy(dynamics), pickle.loads(pickle.dumps(dynamics))
+    for one in (dynamics, *copies):
+        one.run(5)
+    for one in copies:
+        np.testing.assert_array_equal(one.positions, dynamics.positions)

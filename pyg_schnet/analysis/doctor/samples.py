@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet.analysis.doctor.subject import Subject
 from pyg_schnet.datasets.bundled import bundled_path
+from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.units import SYMBOLS
 
 #: How far atoms are moved at random, in Angstrom: at a symmetric place forces vanish and hide what is wrong.
@@ -176,10 +177,9 @@ def images(data: Data, cutoff: float) -> list[tuple[tuple[int, ...], Tensor]]:
         return [((0, 0, 0), torch.zeros(3, dtype=torch.float64))]
     cell, axes = cell.reshape(3, 3).double(), pbc.reshape(3).tolist()
     extent = float((data.pos.amax(0) - data.pos.amin(0)).norm())
-    heights = 1 / torch.linalg.inv(cell).norm(dim=0)  # distances between lattice planes
-    reach = [
-        math.ceil((cutoff + extent) / float(height)) if on else 0 for height, on in zip(heights, axes, strict=True)
-    ]
+    lattice = lattice_of(cell.unsqueeze(0), pbc.reshape(1, 3), 1, cell.device)  # open axes may have no vector
+    heights = [0.0] * 3 if lattice is None else lattice.height[0].tolist()  # distances between lattice planes
+    reach = [math.ceil((cutoff + extent) / height) if on else 0 for height, on in zip(heights, axes, strict=True)]
     steps = torch.cartesian_prod(*(torch.arange(-r, r + 1) for r in reach)).reshape(-1, 3)
     return [(tuple(step.tolist()), step.double() @ cell) for step in steps]
 
@@ -196,7 +196,12 @@ def cluster_of(sample: Sample, cutoff: float) -> Data:
     """
     data = sample.data
     size = data.pos.amax(0) - data.pos.amin(0)
-    edges = data.cell.reshape(3, 3).double() if sample.periodic else torch.diag(size + 1.7)
+    edges = torch.diag(size + 1.7)
+    if sample.periodic:  # an open axis may have no vector, or one that leads to nowhere
+        along = data.pbc.reshape(3, 1)
+        lattice = lattice_of(data.cell.reshape(1, 3, 3).double(), data.pbc.reshape(1, 3), 1, data.pos.device)
+        full = edges if lattice is None else lattice.cell[0] * (size.norm() + 1.7)
+        edges = torch.where(along, data.cell.reshape(3, 3).double(), full)
     counts = [1, 1, 1]
     while True:
         steps = torch.cartesian_prod(*(torch.arange(count) for count in counts)).reshape(-1, 3).double()
