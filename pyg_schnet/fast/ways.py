@@ -19,7 +19,7 @@ VARIABLE = "PYG_SCHNET_FAST"
 class _State(threading.local):
     """What is turned off in a thread, and where it writes down which ways it takes."""
 
-    off: frozenset[str] = frozenset({"compiled loops"} if os.environ.get(VARIABLE) == "0" else ())
+    off: frozenset[str] = frozenset(WAYS if os.environ.get(VARIABLE) == "0" else ())
     taken: list[str] | None = None
 
 

@@ -5,6 +5,7 @@ several structures move at once, each step has a frame of each, one behind the o
 ``ase.io.read(path, "3::B")`` is the trajectory of number 3. HDF5 has one array over all atoms.
 """
 
+import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,7 +88,7 @@ class TrajectoryFile(ABC):
 
 
 class _ExtendedXYZ(TrajectoryFile):
-    """Text, each frame written in one piece."""
+    """Text; what a kill leaves of a frame begins with an empty line, at which readers stop."""
 
     def _add(self, step: int, time: float, state: State) -> None:
         system, first = self.system, self.system.first
@@ -100,10 +101,15 @@ class _ExtendedXYZ(TrajectoryFile):
             atoms = range(first[number], first[number + 1])
             text += [f"{len(atoms)}\n", self._comment(number, step, time, state)]
             text += [line % (SYMBOLS[system.numbers[atom]], *rows[atom]) for atom in atoms]
-        with self.path.open("ab", buffering=0) as file:
-            content = memoryview("".join(text).encode())
-            while content:
-                content = content[file.write(content) :]
+        first_line, content = text[0].encode(), "".join(text[1:]).encode()
+        with self.path.open("r+b" if self.path.exists() else "xb", buffering=0) as file:
+            start = file.seek(0, os.SEEK_END)
+            blank = b" " * (len(first_line) - 1) + b"\n"  # where readers stop, until all behind it is there
+            for place, piece in ((start, blank + content), (start, first_line)):
+                file.seek(place)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[file.write(rest) :]
 
     def _comment(self, number: int, step: int, time: float, state: State) -> str:
         cell, pbc = self.system.cell[number], self.system.pbc[number]

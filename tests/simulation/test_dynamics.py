@@ -696,3 +696,20 @@ def test_copies_go_the_same_way(make_model):
         one.run(5)
     for one in copies:
         np.testing.assert_array_equal(one.positions, dynamics.positions)
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.98])
+def test_a_torn_frame_is_not_in_the_way(tmp_path, make_model, part):
+    """A frame of which a kill has left a part; the first line of a frame is written last."""
+    path, model = tmp_path / "run.extxyz", make_model(**NOBLE)
+    dynamics = Dynamics(model, [ethanol(), molecule("H2O")], temperature=100.0)
+    dynamics.run(2, interval=1, trajectory=path, checkpoint=tmp_path / "restart")
+    size = path.stat().st_size
+    dynamics.run(1, interval=1, trajectory=path)
+    content = path.read_bytes()
+    torn = size + int(part * (len(content) - size))
+    path.write_bytes(content[:size] + b" \n" + content[size + 2 : max(torn, size + 2)])
+    assert len(ase.io.read(path, ":")) == 6
+    again = Dynamics.resume(model, tmp_path / "restart")
+    again.run(1, interval=1, trajectory=path)
+    assert path.read_bytes() == content
