@@ -12,9 +12,15 @@ from pyg_schnet.models import CommitteePotential, Potential
 from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.models.recordable import recordable
-from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.simulation.near_origin import NearOrigin
-from pyg_schnet.simulation.prepared import check_numbers, checked_dtype, energy_unit_of, first_of, potential_of
+from pyg_schnet.simulation.prepared import (
+    check_numbers,
+    checked_dtype,
+    energy_unit_of,
+    first_of,
+    own_potential,
+    potential_of,
+)
 from pyg_schnet.simulation.recorded import RecordedPotential
 from pyg_schnet.simulation.spreads import SPREADS, keep_in_extxyz
 from pyg_schnet.simulation.stepping import SteppedPotential
@@ -119,7 +125,7 @@ class SchNetCalculator(Calculator):
         if recorded:
             _check_recordable(potential)
             frozen = getattr(bare, "frozen", None) if frozen is None else frozen  # recorded steps are as the model is
-        self.potential = potential_of(frozen_copy(potential.model, device, dtype, frozen)).eval()
+        self.potential = own_potential(potential, device, dtype, frozen, only_usual=recorded)
         self._has_energies = bare.config["readout"] in {"add", "sum"}
         if isinstance(potential, CommitteePotential):
             self.implemented_properties = [*self.implemented_properties, *SPREADS]

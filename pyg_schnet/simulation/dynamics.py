@@ -4,7 +4,6 @@ Where all structures are open, small and moved by a frozen SchNet on a CPU, inte
 compiled loops that do many steps in a call; all else goes step by step, with the same equations and random numbers.
 """
 
-import copy
 import time as clock
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,11 +16,9 @@ from torch import nn
 from tqdm import tqdm
 
 from pyg_schnet.fast.dynamics import CompiledMotion
-from pyg_schnet.models import CommitteePotential, Potential
 from pyg_schnet.simulation.engines import LONGEST_MOVE, Motion, State, SteppedMotion, compiled_motion
 from pyg_schnet.simulation.fragments import Fragments
-from pyg_schnet.simulation.freezing import frozen_copy
-from pyg_schnet.simulation.prepared import check_numbers, checked_dtype, energy_unit_of, potential_of
+from pyg_schnet.simulation.prepared import check_numbers, checked_dtype, energy_unit_of, own_potential, potential_of
 from pyg_schnet.simulation.restart import Restart, fingerprint, read_restart, write_restart
 from pyg_schnet.simulation.systems import (
     System,
@@ -227,11 +224,7 @@ class Dynamics:
     ) -> None:
         given = potential_of(model)
         unit = ENERGY[energy_unit_of(given, energy_unit)]
-        copied = frozen_copy(given.model, device, checked_dtype(dtype), frozen)
-        self.potential = potential_of(copied).eval()
-        if type(given) not in {Potential, CommitteePotential}:  # whose forces may be its own
-            self.potential = copy.deepcopy(given).eval()
-            self.potential.model = copied
+        self.potential = own_potential(given, device, checked_dtype(dtype), frozen)
         check_numbers(self.potential, torch.from_numpy(system.numbers), torch.from_numpy(system.batch), strict)
         self.system, self.motion, self.step = system, motion, 0
         compiled = compiled_motion(self.potential, unit, system, motion)

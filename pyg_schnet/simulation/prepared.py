@@ -1,5 +1,6 @@
 """What every simulation needs of a model: its potential, the unit of its energies, elements that it knows."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from pyg_schnet.models import Committee, CommitteePotential, Potential, SchNet, load
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.published import PUBLISHED
+from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.units import ENERGY, SYMBOLS, target_unit
 
 
@@ -34,6 +36,42 @@ def potential_of(model: Any) -> Potential | CommitteePotential:
     if isinstance(model, (Potential, CommitteePotential)):
         return model
     return CommitteePotential(model) if isinstance(model, Committee) else Potential(model)
+
+
+def own_potential(
+    given: Potential | CommitteePotential,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+    frozen: bool | None,
+    only_usual: bool = False,
+) -> Any:
+    """A copy of a potential for a simulation, its models frozen where that is worth it.
+
+    Args:
+        given: The potential; one of another kind, whose forces may be its own, stays of that kind.
+        device: Where to put the copy.
+        dtype: Floating-point type to evaluate in; ``None`` for the model's own.
+        frozen: Whether filters are read from tables; ``None`` for: in float32 on a CPU, and where they already are.
+        only_usual: Whether to refuse potentials of another kind.
+
+    Returns:
+        The copy, in evaluation mode.
+
+    Raises:
+        TypeError: If the potential is of another kind and that is refused.
+        ValueError: As :func:`~pyg_schnet.simulation.freezing.frozen_copy`.
+    """
+    copied = frozen_copy(given.model, device, dtype, frozen)
+    if type(given) in {Potential, CommitteePotential}:
+        return potential_of(copied).eval()
+    if only_usual:
+        raise TypeError(
+            f"a {type(given).__name__} may have forces of its own, which are not known here; pass its model, for the "
+            "forces of a Potential"
+        )
+    own = copy.deepcopy(given).eval()
+    own.model = copied
+    return own
 
 
 def first_of(potential: Potential | CommitteePotential) -> Any:

@@ -8,8 +8,14 @@ from numpy import ndarray
 
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import CommitteePotential, Potential
-from pyg_schnet.simulation.freezing import frozen_copy
-from pyg_schnet.simulation.prepared import check_numbers, checked_dtype, energy_unit_of, first_of, potential_of
+from pyg_schnet.simulation.prepared import (
+    check_numbers,
+    checked_dtype,
+    energy_unit_of,
+    first_of,
+    own_potential,
+    potential_of,
+)
 from pyg_schnet.simulation.stepping import SteppedPotential
 from pyg_schnet.sizes import SIZES
 from pyg_schnet.units import ENERGY
@@ -75,7 +81,7 @@ class ReplicaPotential:
     ) -> None:
         given = potential_of(model)
         self.unit = ENERGY[energy_unit_of(given, energy_unit)]
-        self.potential = potential_of(frozen_copy(given.model, device, checked_dtype(dtype), frozen)).eval()
+        self.potential = own_potential(given, device, checked_dtype(dtype), frozen, only_usual=True)
         weight = first_of(self.potential).embedding.weight
         self.dtype, self.device = weight.dtype, weight.device
         self.numbers = np.array(numbers, dtype=np.int64)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.models import CommitteePotential
-from pyg_schnet.simulation.freezing import frozen_copy
-from pyg_schnet.simulation.prepared import checked_dtype, energy_unit_of, first_of, potential_of
+from pyg_schnet.simulation.prepared import checked_dtype, energy_unit_of, first_of, own_potential, potential_of
 from pyg_schnet.units import ENERGY
 
 try:
@@ -56,8 +55,7 @@ class SchNetModel(ModelInterface):
         super().__init__()
         given = potential_of(model)
         self.unit = ENERGY[energy_unit_of(given, energy_unit)]
-        own = frozen_copy(given.model, device or "cpu", checked_dtype(dtype), frozen)
-        self.potential = potential_of(own).eval()
+        self.potential = own_potential(given, device or "cpu", checked_dtype(dtype), frozen)
         self.potential.strict = strict
         weight = first_of(self.potential).embedding.weight
         self._device, self._dtype = weight.device, weight.dtype

@@ -495,3 +495,20 @@ def test_a_calculator_that_was_pickled_before_goes_on(make_model):
     older.__setstate__(state)
     atoms = molecule("H2O")
     assert older.get_potential_energy(atoms) == calculator.get_potential_energy(atoms)
+
+
+class Twice(Potential):
+    """A potential whose results are its own."""
+
+    def forward(self, *given, **options):
+        return {name: 2 * value for name, value in super().forward(*given, **options).items()}
+
+
+@pytest.mark.parametrize("atoms", [molecule("H2O"), bulk("Cu", cubic=True)], ids=["open", "periodic"])
+def test_a_potential_of_ones_own_keeps_its_results(atoms, make_model):
+    model = make_model().float()
+    plain, twice = (SchNetCalculator(kind(model)) for kind in (Potential, Twice))
+    assert twice.get_potential_energy(atoms) == pytest.approx(2 * plain.get_potential_energy(atoms), rel=1e-6)
+    np.testing.assert_allclose(twice.get_forces(atoms), 2 * plain.get_forces(atoms), rtol=1e-4, atol=1e-6)
+    with pytest.raises(TypeError, match="a Twice may have forces of its own"):
+        SchNetCalculator(Twice(model), recorded=True)

@@ -93,3 +93,9 @@ def test_what_is_refused(make_model):
         potential(np.zeros((1, 2, 3)))
     with pytest.raises(ValueError, match="atom 1 is not finite"):
         potential([[[0, 0, 0], [0, np.nan, 0]]], np.eye(3)[None])
+
+
+def test_a_potential_of_ones_own_is_refused(make_model):
+    """What it adds to the forces would be lost."""
+    with pytest.raises(TypeError, match="pass its model"):
+        ReplicaPotential(type("Own", (Potential,), {})(make_model()), [8, 1, 1])
