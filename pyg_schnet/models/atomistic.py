@@ -193,9 +193,7 @@ class AtomisticModel(nn.Module):
             ValueError: If an argument has the wrong shape or impossible values.
         """
         graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
-        check_elements(self, given.z, batch=given.batch)
-        edges = given.find_edges(self)
+        given, edges = self._asked(z, pos, batch, batch_size, graph)
         residual = self.predict(given.z, given.pos, *given.structure_of_atoms, edges)
         return self.total(residual, given.z, *given.structure_of_atoms).to(residual.dtype)
 
@@ -217,9 +215,7 @@ class AtomisticModel(nn.Module):
             Features [N, hidden_channels].
         """
         graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
-        check_elements(self, given.z, batch=given.batch)
-        edges = given.find_edges(self)
+        given, edges = self._asked(z, pos, batch, batch_size, graph)
         return self.represent(given.z, edges)
 
     def contributions(
@@ -245,10 +241,16 @@ class AtomisticModel(nn.Module):
             ValueError: If the readout is neither ``"add"`` nor ``"mean"``.
         """
         graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
-        given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
-        check_elements(self, given.z, batch=given.batch)
-        edges = given.find_edges(self)
+        given, edges = self._asked(z, pos, batch, batch_size, graph)
         return self.shares_on(given.z, edges)
+
+    def _asked(
+        self, z: Any, pos: Any, batch: Any, batch_size: int | None, graph: dict[str, Tensor | None]
+    ) -> tuple[Structures, Edges]:
+        """The structures, all checked, and their edges."""
+        structures = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
+        check_elements(self, structures.z, batch=structures.batch)
+        return structures, structures.find_edges(self)
 
     def shares_on(self, z: Tensor, edges: Edges) -> Tensor:
         """What :meth:`contributions` returns, on edges that are known already.
