@@ -34,6 +34,7 @@ from pyg_schnet.fast import convolution_reference
 from pyg_schnet.fast.bspline import FilterTable
 from pyg_schnet.fast.gpu.edge_order import forgetting
 from pyg_schnet.fast.knots import knot_spacing
+from pyg_schnet.fast.operands import Form, Pairs
 from pyg_schnet.fast.spline import filter_table
 
 OPERATIONS = ("nodes", "edges", "table")
@@ -56,14 +57,13 @@ class System(NamedTuple):
 
     def arguments(self, operation: str, order: int, dtype: torch.dtype) -> tuple[Any, ...]:
         """Of one operation."""
-        g, x, d, s = (value.to(dtype) for value in self[:4])
-        c, start, spacing = self.table
-        ends, at = (self.target, self.source), (start, spacing, order, True)
+        g, x, d, s, c = (value.to(dtype) for value in (*self[:4], self.table.coefficients))
+        pairs, form = Pairs(d, s, self.target, self.source), Form(*self.table[1:], order, True)
         if operation == "nodes":
-            return x, c.to(dtype), d, s, *ends, len(x), *at
+            return x, c, pairs, len(x), form
         if operation == "edges":
-            return g, x, c.to(dtype), d, *ends, *at
-        return g, x, d, s, *ends, len(c), *at
+            return g, x, c, pairs._replace(s=None), form
+        return g, x, pairs, len(c), form
 
 
 def system(atoms: int, neighbors: int, features: int, device: torch.device) -> System:

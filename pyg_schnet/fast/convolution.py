@@ -36,6 +36,7 @@ from pyg_schnet.fast import ways
 from pyg_schnet.fast.bspline import FilterTable
 from pyg_schnet.fast.convolution_reference import edges_reference, nodes_reference, table_reference
 from pyg_schnet.fast.gpu.edge_order import forgetting
+from pyg_schnet.fast.operands import Form, Pairs
 from pyg_schnet.fast.plain import is_plain
 
 
@@ -73,8 +74,8 @@ def to_nodes(
         tensor([30.,  3.])
     """
     _check(x, table.coefficients, distance, weight, edge_index, symmetric and x.size(0) != num_targets)
-    c, start, spacing = table
-    return _nodes(x, c, distance, weight, edge_index[1], edge_index[0], num_targets, start, spacing, order, symmetric)
+    pairs = distance, weight, edge_index[1], edge_index[0]
+    return _nodes(x, table.coefficients, *pairs, num_targets, *table[1:], order, symmetric)
 
 
 def to_edges(
@@ -111,8 +112,8 @@ def to_edges(
         tensor([30.])
     """
     _check(x, table.coefficients, distance, weight, edge_index, symmetric and x.size(0) != g.size(0))
-    c, start, spacing = table
-    a: Tensor = _edges(g, x, c, distance, edge_index[1], edge_index[0], start, spacing, order, symmetric)
+    pairs = distance, None, edge_index[1], edge_index[0]
+    a: Tensor = _edges(g, x, table.coefficients, *pairs, *table[1:], order, symmetric)
     return a if weight is None else weight * a
 
 
@@ -153,7 +154,8 @@ def to_table(
         tensor(10.)
     """
     _check(x, g, distance, weight, edge_index, symmetric and x.size(0) != g.size(0))
-    c: Tensor = _table(g, x, distance, weight, edge_index[1], edge_index[0], size, start, spacing, order, symmetric)
+    pairs = distance, weight, edge_index[1], edge_index[0]
+    c: Tensor = _table(g, x, *pairs, size, start, spacing, order, symmetric)
     return c
 
 
@@ -212,135 +214,89 @@ def _looped(kind: Tensor) -> Any:
     return gpu_loops() if is_plain(kind, weight=True, device="cuda") else None
 
 
-def _run(name: str, twin: Callable[..., Tensor], kind: Tensor, arguments: tuple[Any, ...]) -> Tensor:
-    loops = _looped(kind)
-    result: Tensor = twin(*arguments) if loops is None else getattr(loops, name)(*arguments)
-    return result
+# PyTorch takes and gives back tensors and numbers one by one: two or three tensors of features, those of the pairs, a
+# size if there is one, and the numbers of the form.
 
 
-def _run_nodes(
-    x: Tensor,
-    c: Tensor,
-    d: Tensor,
-    s: Tensor | None,
-    target: Tensor,
-    source: Tensor,
-    num_targets: int,
-    start: float,
-    spacing: float,
-    order: int,
-    symmetric: bool,
-) -> Tensor:
-    return _run(
-        "nodes", nodes_reference, x, (x, c, d, s, target, source, num_targets, start, spacing, order, symmetric)
-    )
+def _grouped(features: int, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments of an operation, with so many tensors in front, as pairs and form in one piece each."""
+    pairs = features + len(Pairs._fields)
+    form = len(arguments) - len(Form._fields)
+    return *arguments[:features], Pairs(*arguments[features:pairs]), *arguments[pairs:form], Form(*arguments[form:])
 
 
-def _run_edges(
-    g: Tensor,
-    x: Tensor,
-    c: Tensor,
-    d: Tensor,
-    target: Tensor,
-    source: Tensor,
-    start: float,
-    spacing: float,
-    order: int,
-    symmetric: bool,
-) -> Tensor:
-    return _run("edges", edges_reference, x, (g, x, c, d, target, source, start, spacing, order, symmetric))
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor | None)))
+    ctx.rest = tuple(value for value in inputs if not isinstance(value, Tensor | None))
 
 
-def _run_table(
-    g: Tensor,
-    x: Tensor,
-    d: Tensor,
-    s: Tensor | None,
-    target: Tensor,
-    source: Tensor,
-    size: int,
-    start: float,
-    spacing: float,
-    order: int,
-    symmetric: bool,
-) -> Tensor:
-    return _run("table", table_reference, x, (g, x, d, s, target, source, size, start, spacing, order, symmetric))
-
-
-def _fake_nodes(x: Tensor, c: Tensor, d: Tensor, s: Any, target: Tensor, source: Tensor, n: int, *_: Any) -> Tensor:
-    return x.new_empty(n, x.size(1))
-
-
-def _fake_edges(g: Tensor, x: Tensor, c: Tensor, d: Tensor, *_: Any) -> Tensor:
-    return torch.empty_like(d)
-
-
-def _fake_table(g: Tensor, x: Tensor, d: Tensor, s: Any, target: Tensor, source: Tensor, size: int, *_: Any) -> Tensor:
-    return x.new_empty(size, x.size(1))
+def _kept(ctx: Any, features: int) -> tuple[Any, ...]:
+    return _grouped(features, (*ctx.saved_tensors, *ctx.rest))
 
 
 # Their derivatives, each in terms of the others.
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
-    ctx.rest = tuple(value for value in inputs if not isinstance(value, Tensor | None))
-
-
 def _nodes_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-    x, c, d, *s, target, source = ctx.saved_tensors
-    form = g, x, c, d, s[0] if s else None, target, source, *ctx.rest[1:]
-    _, *slopes = _gradients(form, (False, *ctx.needs_input_grad[:4]))
+    x, c, pairs, _, form = _kept(ctx, 2)
+    _, *slopes = _gradients(g, x, c, pairs, form, (False, *ctx.needs_input_grad[:4]))
     return *slopes, *[None] * 7
 
 
 def _edges_backward(ctx: Any, a: Tensor) -> tuple[Tensor | None, ...]:
-    g, x, c, d, target, source = ctx.saved_tensors
-    form = g, x, c, d, a, target, source, *ctx.rest
-    *slopes, _ = _gradients(form, (*ctx.needs_input_grad[:4], False))
-    return *slopes, *[None] * 6
+    g, x, c, pairs, form = _kept(ctx, 3)
+    *slopes, _ = _gradients(g, x, c, pairs._replace(s=a), form, (*ctx.needs_input_grad[:4], False))
+    return *slopes, *[None] * 7
 
 
 def _table_backward(ctx: Any, c: Tensor) -> tuple[Tensor | None, ...]:
-    g, x, d, *s, target, source = ctx.saved_tensors
-    form = g, x, c, d, s[0] if s else None, target, source, *ctx.rest[1:]
+    g, x, pairs, _, form = _kept(ctx, 2)
     need = ctx.needs_input_grad
-    dg, dx, _, dd, ds = _gradients(form, (need[0], need[1], False, need[2], need[3]))
+    dg, dx, _, dd, ds = _gradients(g, x, c, pairs, form, (need[0], need[1], False, need[2], need[3]))
     return dg, dx, dd, ds, *[None] * 7
 
 
-Form = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor, float, float, int, bool]
 Wanted = tuple[bool, bool, bool, bool, bool]
 
 
-def _gradients(form: Form, wanted: Wanted) -> tuple[Tensor | None, ...]:
+def _gradients(g: Tensor, x: Tensor, c: Tensor, pairs: Pairs, form: Form, wanted: Wanted) -> tuple[Tensor | None, ...]:
     """Gradients of the form with respect to g, x, c, d and s."""
-    g, x, c, d, s, target, source, start, spacing, order, symmetric = form
-    at = start, spacing, order, symmetric
     loops = None if torch.is_grad_enabled() or torch.compiler.is_compiling() or sum(wanted) < 2 else _looped(x)
     if loops is not None:
-        at_once: tuple[Tensor | None, ...] = loops.gradients(*form, wanted)
+        at_once: tuple[Tensor | None, ...] = loops.gradients(g, x, c, pairs, form, wanted)
         return at_once
-    dg = _nodes(x, c, d, s, target, source, g.size(0), *at) if wanted[0] else None
-    ends = (target, source) if symmetric else (source, target)  # the transposed convolution
-    dx = _nodes(g, c, d, s, *ends, x.size(0), *at) if wanted[1] else None
-    dc = _table(g, x, d, s, target, source, c.size(0), *at) if wanted[2] else None
-    dd = _edges(g, x, c, d, target, source, start, spacing, order + 1, symmetric) if wanted[3] else None
-    ds = _edges(g, x, c, d, target, source, *at) if wanted[4] else None
-    return dg, dx, dc, dd if dd is None or s is None else s * dd, ds
+    back = pairs if form.symmetric else pairs.reversed()  # the transposed convolution
+    alone = pairs._replace(s=None)
+    dg = _nodes(x, c, *pairs, g.size(0), *form) if wanted[0] else None
+    dx = _nodes(g, c, *back, x.size(0), *form) if wanted[1] else None
+    dc = _table(g, x, *pairs, c.size(0), *form) if wanted[2] else None
+    dd = _edges(g, x, c, *alone, *form.next_order()) if wanted[3] else None
+    ds = _edges(g, x, c, *alone, *form) if wanted[4] else None
+    return dg, dx, dc, dd if dd is None or pairs.s is None else pairs.s * dd, ds
 
 
-def _operation(name: str, run: Callable, fake: Callable, backward: Callable) -> Callable[..., Tensor]:
+def _operation(
+    name: str, arguments: str, features: int, twin: Callable[..., Tensor], empty: Callable, backward: Callable
+) -> Callable[..., Tensor]:
     """An operation with its derivatives: in a compiler one of torch's own, else without the time which that takes."""
 
-    @functools.wraps(run)
+    def run(*arguments: Any) -> Tensor:
+        loops = _looped(arguments[0])
+        result: Tensor = (twin if loops is None else getattr(loops, name))(*_grouped(features, arguments))
+        return result
+
     def alone(*arguments: Any) -> Tensor:  # compilers use memory again for other edges
         with forgetting():
             output: Tensor = run(*arguments)
         return output
 
-    operation = torch.library.custom_op(f"pyg_schnet::trilinear_{name}", alone, mutates_args=())
-    operation.register_fake(fake)
+    kinds = (
+        "Tensor d, Tensor? s, Tensor target, Tensor source",
+        "float start, float spacing, SymInt order, bool symmetric",
+    )
+    schema = f"({arguments.format(*kinds)}) -> Tensor"
+    operation = torch.library.custom_op(f"pyg_schnet::trilinear_{name}", alone, mutates_args=(), schema=schema)
+    operation.register_fake(lambda *arguments: empty(*_grouped(features, arguments)))
     operation.register_autograd(backward, setup_context=_keep)
 
     def forward(ctx: Any, *arguments: Any) -> Tensor:  # with `setup_context`, torch would spend longer on each call
@@ -358,6 +314,18 @@ def _operation(name: str, run: Callable, fake: Callable, backward: Callable) -> 
     return call
 
 
-_nodes = _operation("nodes", _run_nodes, _fake_nodes, _nodes_backward)
-_edges = _operation("edges", _run_edges, _fake_edges, _edges_backward)
-_table = _operation("table", _run_table, _fake_table, _table_backward)
+def _empty_rows(x: Tensor, _: Tensor, pairs: Pairs, size: int, form: Form) -> Tensor:
+    return x.new_empty(size, x.size(1))
+
+
+def _empty_edges(g: Tensor, x: Tensor, c: Tensor, pairs: Pairs, form: Form) -> Tensor:
+    return torch.empty_like(pairs.d)
+
+
+_nodes = _operation(
+    "nodes", "Tensor x, Tensor c, {}, SymInt num_targets, {}", 2, nodes_reference, _empty_rows, _nodes_backward
+)
+_edges = _operation("edges", "Tensor g, Tensor x, Tensor c, {}, {}", 3, edges_reference, _empty_edges, _edges_backward)
+_table = _operation(
+    "table", "Tensor g, Tensor x, {}, SymInt size, {}", 2, table_reference, _empty_rows, _table_backward
+)

@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from pyg_schnet.fast import convolution
+from pyg_schnet.fast.operands import Pairs
 from pyg_schnet.fast.weights import LocatedWeights
 from pyg_schnet.graph import Edges
 from pyg_schnet.sizes import SIZES
@@ -52,12 +53,13 @@ def group_structures(model: Any, located: LocatedWeights, batch: Tensor, edges: 
     """Groups of structures; ``None`` if a pair belongs to two of them."""
     cpu, structures, vec = convolution.installed_cpu_loops(), batch.numpy(), edges.edge_vec.detach()
     atoms = batch.numel()
-    _, _, target, source = cpu.edges_of(vec[:, 0], None, edges.pair_index[1], edges.pair_index[0], atoms, atoms)
+    pairs = Pairs(vec[:, 0], None, edges.pair_index[1], edges.pair_index[0])
+    _, _, target, source = cpu.edges_of(pairs, atoms, atoms)
     groups = located.loops.groups_of(structures, target, source, SIZES.atoms_per_group)
     if len(groups[0]) < 2:
         return None
-    pairs, symmetric = (cpu.flat(vec), target, source), edges.edge_pair is not None
-    return StructureGroups(pairs, shares_of(model, structures), symmetric, groups)
+    arrays, symmetric = (cpu.flat(vec), target, source), edges.edge_pair is not None
+    return StructureGroups(arrays, shares_of(model, structures), symmetric, groups)
 
 
 def forward_and_backward(

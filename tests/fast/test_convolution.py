@@ -185,7 +185,7 @@ def test_operations_for_compilers(name: str) -> None:
     g, x, c, d, s = (value.requires_grad_() for value in (case.g, case.x, case.c, case.d, case.s))
     given: tuple[Any, ...] = {
         "nodes": (x, c, d, s, target, source, N, *at),
-        "edges": (g, x, c, d, target, source, *at),
+        "edges": (g, x, c, d, None, target, source, *at),
         "table": (g, x, d, s, target, source, SIZE, *at),
     }[name]
     operation = getattr(torch.ops.pyg_schnet, f"trilinear_{name}").default

@@ -10,6 +10,7 @@ from torch import Tensor
 from pyg_schnet.fast.bspline import SUPPORT, pieces_of
 from pyg_schnet.fast.cpu.convolution_loops import EdgeArrays, KnotPlace, first_stray
 from pyg_schnet.fast.cpu.vectors import LANES
+from pyg_schnet.fast.operands import Pairs
 
 
 def padded(x: Tensor) -> Tensor:
@@ -24,8 +25,9 @@ def flat(tensor: Tensor) -> ndarray:
     return flat
 
 
-def edges_of(d: Tensor, s: Tensor | None, target: Tensor, source: Tensor, targets: int, sources: int) -> EdgeArrays:
+def edges_of(pairs: Pairs, targets: int, sources: int) -> EdgeArrays:
     """Distances, weights (empty without), targets and sources; loops would read and write anywhere for stray ends."""
+    d, s, target, source = pairs
     i, j = flat(target), flat(source)
     stray = first_stray(i, j, targets, sources)
     if stray >= 0:

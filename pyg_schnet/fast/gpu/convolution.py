@@ -17,6 +17,7 @@ from torch import Tensor
 from pyg_schnet.fast.bspline import SUPPORT, pieces_of
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
 from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, check, places
+from pyg_schnet.fast.operands import Form, Pairs
 from pyg_schnet.sizes import SIZES
 
 #: True if the kernels can run.
@@ -37,145 +38,88 @@ class Tile(NamedTuple):
 NODES, EDGES, TABLE = Tile(8, 64, 4), Tile(16, 64, 4), Tile(8, 64, 4)
 
 
-def nodes(
-    x: Tensor,
-    c: Tensor,
-    d: Tensor,
-    s: Tensor | None,
-    target: Tensor,
-    source: Tensor,
-    num_targets: int,
-    start: float,
-    spacing: float,
-    order: int,
-    symmetric: bool,
-) -> Tensor:
+def nodes(x: Tensor, c: Tensor, pairs: Pairs, num_targets: int, form: Form) -> Tensor:
     """The sum to nodes, see :func:`pyg_schnet.fast.to_nodes`."""
-    grid, y = _grid(start, spacing, c), x.new_empty(num_targets, x.size(1))
-    pieces, scale = _pieces(order), _scale(order, spacing)
+    grid, y, d = _grid(form, c), x.new_empty(num_targets, x.size(1)), pairs.d
+    pieces, scale = _pieces(form.order), _scale(form)
     if not pieces or d.numel() == 0 or y.numel() == 0:
         return y.zero_()
-    check(d, target, source, num_targets, x.size(0))
-    (row, place), mine = places(d, grid), by_node(d, target, source, num_targets, x.size(0), symmetric)
+    check(pairs, num_targets, x.size(0))
+    (row, place), mine = places(d, grid), by_node(pairs, num_targets, x.size(0), form.symmetric)
     tile, slices = _tile(NODES, y)
-    arrays = y, _features(x), _table(c), mine.pointer, mine.other, mine.edge, row, place, _weights(s, d)
-    how = pieces, len(pieces[0]) - 1, s is not None
+    arrays = y, _features(x), _table(c), mine.pointer, mine.other, mine.edge, row, place, _weights(pairs)
+    how = pieces, len(pieces[0]) - 1, pairs.s is not None
     _launch(gpu_loops.nodes_kernel, (num_targets, slices), tile, *arrays, x.size(1), scale, *how)
     return y
 
 
-def edges(
-    g: Tensor,
-    x: Tensor,
-    c: Tensor,
-    d: Tensor,
-    target: Tensor,
-    source: Tensor,
-    start: float,
-    spacing: float,
-    order: int,
-    symmetric: bool,
-) -> Tensor:
+def edges(g: Tensor, x: Tensor, c: Tensor, pairs: Pairs, form: Form) -> Tensor:
     """The numbers of edges, see :func:`pyg_schnet.fast.to_edges`."""
-    return _edges(g, x, c, d, target, source, start, spacing, order, symmetric, False)[0]
+    return _edges(g, x, c, pairs, form, False)[0]
 
 
-def _edges(
-    g: Tensor,
-    x: Tensor,
-    c: Tensor,
-    d: Tensor,
-    target: Tensor,
-    source: Tensor,
-    start: float,
-    spacing: float,
-    order: int,
-    symmetric: bool,
-    sloped: bool,
-) -> tuple[Tensor, Tensor]:
+def _edges(g: Tensor, x: Tensor, c: Tensor, pairs: Pairs, form: Form, sloped: bool) -> tuple[Tensor, Tensor]:
     """The numbers of edges and, with ``sloped``, those of the next order, from one reading of the features."""
-    grid, a = _grid(start, spacing, c), x.new_empty(d.size(0))
+    d, following = pairs.d, form.next_order()
+    grid, a = _grid(form, c), x.new_empty(d.size(0))
     slope = torch.empty_like(a) if sloped else a
-    pieces, slopes = _pieces(order), _pieces(order + 1)
+    pieces, slopes = _pieces(form.order), _pieces(following.order)
     if not pieces or d.numel() == 0 or x.size(1) == 0:
         return a.zero_(), slope.zero_()
-    check(d, target, source, g.size(0), x.size(0))
+    check(pairs, g.size(0), x.size(0))
     tile, _ = _tile(EDGES, x)
-    arrays = a, slope, _features(g), _features(x), _table(c), target.contiguous(), source.contiguous(), *places(d, grid)
-    numbers = d.size(0), x.size(1), _scale(order, spacing), _scale(order + 1, spacing)
-    how = pieces, len(pieces[0]) - 1, slopes or pieces, sloped and bool(slopes), symmetric
+    ends = pairs.target.contiguous(), pairs.source.contiguous()
+    arrays = a, slope, _features(g), _features(x), _table(c), *ends, *places(d, grid)
+    numbers = d.size(0), x.size(1), _scale(form), _scale(following)
+    how = pieces, len(pieces[0]) - 1, slopes or pieces, sloped and bool(slopes), form.symmetric
     _launch(gpu_loops.edges_kernel, (-(-d.size(0) // tile.edges),), tile, *arrays, *numbers, *how)
     return a, slope if slopes or not sloped else slope.zero_()
 
 
-def table(
-    g: Tensor,
-    x: Tensor,
-    d: Tensor,
-    s: Tensor | None,
-    target: Tensor,
-    source: Tensor,
-    size: int,
-    start: float,
-    spacing: float,
-    order: int,
-    symmetric: bool,
-) -> Tensor:
+def table(g: Tensor, x: Tensor, pairs: Pairs, size: int, form: Form) -> Tensor:
     """The sum to the table, see :func:`pyg_schnet.fast.to_table`."""
-    c = x.new_empty(size, x.size(1))
-    grid, pieces, scale = _grid(start, spacing, c), _pieces(order), _scale(order, spacing)
+    c, d = x.new_empty(size, x.size(1)), pairs.d
+    grid, pieces, scale = _grid(form, c), _pieces(form.order), _scale(form)
     if not pieces or d.numel() == 0 or c.numel() == 0:
         return c.zero_()
-    check(d, target, source, g.size(0), x.size(0))
+    check(pairs, g.size(0), x.size(0))
     mine, (tile, slices) = by_interval(d, grid), _tile(TABLE, c)
     intervals = size - SUPPORT + 1
     splits = min(SIZES.programs_per_interval, -(-d.size(0) // (intervals * SIZES.edges_per_program)))
     parts = c.new_empty(intervals * splits, SUPPORT, x.size(1))
-    ends, place = (target.contiguous(), source.contiguous()), places(d, grid).place
-    arrays = parts, _features(g), _features(x), *ends, mine.pointer, mine.edge, place, _weights(s, d)
-    how = pieces, len(pieces[0]) - 1, s is not None, symmetric
+    ends, place = (pairs.target.contiguous(), pairs.source.contiguous()), places(d, grid).place
+    arrays = parts, _features(g), _features(x), *ends, mine.pointer, mine.edge, place, _weights(pairs)
+    how = pieces, len(pieces[0]) - 1, pairs.s is not None, form.symmetric
     _launch(gpu_loops.intervals_kernel, (intervals * splits, slices), tile, *arrays, splits, x.size(1), *how)
     _launch(gpu_loops.knots_kernel, (size, slices), tile, c, parts, intervals, splits, x.size(1), scale)
     return c
 
 
 def gradients(
-    g: Tensor,
-    x: Tensor,
-    c: Tensor,
-    d: Tensor,
-    s: Tensor | None,
-    target: Tensor,
-    source: Tensor,
-    start: float,
-    spacing: float,
-    order: int,
-    symmetric: bool,
-    wanted: tuple[bool, bool, bool, bool, bool],
+    g: Tensor, x: Tensor, c: Tensor, pairs: Pairs, form: Form, wanted: tuple[bool, bool, bool, bool, bool]
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the form with respect to g, x, c, d and s, those that are wanted."""
-    at: tuple[Any, ...] = start, spacing, order, symmetric
-    ends = (target, source) if symmetric else (source, target)  # the transposed convolution
-    dg = nodes(x, c, d, s, target, source, g.size(0), *at) if wanted[0] else None
-    dx = nodes(g, c, d, s, *ends, x.size(0), *at) if wanted[1] else None
-    dc = table(g, x, d, s, target, source, c.size(0), *at) if wanted[2] else None
+    back = pairs if form.symmetric else pairs.reversed()  # the transposed convolution
+    dg = nodes(x, c, pairs, g.size(0), form) if wanted[0] else None
+    dx = nodes(g, c, back, x.size(0), form) if wanted[1] else None
+    dc = table(g, x, pairs, c.size(0), form) if wanted[2] else None
     dd, ds = None, None
     if wanted[3] and wanted[4]:
-        ds, dd = _edges(g, x, c, d, target, source, start, spacing, order, symmetric, sloped=True)
+        ds, dd = _edges(g, x, c, pairs, form, sloped=True)
     elif wanted[3]:
-        dd = edges(g, x, c, d, target, source, start, spacing, order + 1, symmetric)
+        dd = edges(g, x, c, pairs, form.next_order())
     elif wanted[4]:
-        ds = edges(g, x, c, d, target, source, *at)
-    return dg, dx, dc, dd if dd is None or s is None else s * dd, ds
+        ds = edges(g, x, c, pairs, form)
+    return dg, dx, dc, dd if dd is None or pairs.s is None else pairs.s * dd, ds
 
 
 # Sizes and splines.
 
 
-def _grid(start: float, spacing: float, c: Tensor) -> KnotGrid:
+def _grid(form: Form, c: Tensor) -> KnotGrid:
     if c.size(0) < SUPPORT:
         raise ValueError(f"a table of quintic splines has at least {SUPPORT} rows, got {c.size(0)}")
-    return KnotGrid(float(start), float(spacing), c.size(0))
+    return KnotGrid(float(form.start), float(form.spacing), c.size(0))
 
 
 def _tile(tile: Tile, x: Tensor) -> tuple[Tile, int]:
@@ -194,9 +138,9 @@ def _launch(kernel: Any, programs: tuple[int, ...], tile: Tile, *arguments: Any)
         kernel[programs](*arguments, EDGES=tile.edges, FEATURES=tile.features, **how)
 
 
-def _weights(s: Tensor | None, d: Tensor) -> Tensor:
+def _weights(pairs: Pairs) -> Tensor:
     """The weights; without, any tensor to stand for them, which will not be read."""
-    return (d if s is None else s).detach().contiguous()
+    return (pairs.d if pairs.s is None else pairs.s).detach().contiguous()
 
 
 @functools.cache
@@ -207,9 +151,9 @@ def _pieces(order: int) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(float(round(120 * value)) for value in row[:length]) for row in rows) if length > 0 else ()
 
 
-def _scale(order: int, spacing: float) -> float:
+def _scale(form: Form) -> float:
     """What makes derivatives with respect to the distance of :func:`_pieces`."""
-    return 1.0 / (120.0 * float(spacing) ** order)
+    return 1.0 / (120.0 * float(form.spacing) ** form.order)
 
 
 # 16-bit storage.

@@ -18,6 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from pyg_schnet.compat import assert_later
 from pyg_schnet.fast.bspline import SUPPORT
+from pyg_schnet.fast.operands import Pairs
 
 #: What is kept of one tensor of distances, at most: more than one model asks for.
 MOST = 32
@@ -51,10 +52,10 @@ def places(d: Tensor, grid: KnotGrid) -> Places:
     return _kept(d, ("places", grid), (), lambda: _places(d, grid))
 
 
-def by_node(d: Tensor, target: Tensor, source: Tensor, targets: int, sources: int, symmetric: bool) -> Sorted:
+def by_node(pairs: Pairs, targets: int, sources: int, symmetric: bool) -> Sorted:
     """The edges of each target; with ``symmetric`` those of which it is either end."""
-    name = "nodes", targets, sources, symmetric
-    return _kept(d, name, (target, source), lambda: _by_node(target, source, targets, sources, symmetric))
+    ends, name = (pairs.target, pairs.source), ("nodes", targets, sources, symmetric)
+    return _kept(pairs.d, name, ends, lambda: _by_node(*ends, targets, sources, symmetric))
 
 
 def by_interval(d: Tensor, grid: KnotGrid) -> Sorted:
@@ -62,9 +63,10 @@ def by_interval(d: Tensor, grid: KnotGrid) -> Sorted:
     return _kept(d, ("intervals", grid), (), lambda: _group(places(d, grid).row, None, grid.size - SUPPORT + 1))
 
 
-def check(d: Tensor, target: Tensor, source: Tensor, targets: int, sources: int) -> None:
+def check(pairs: Pairs, targets: int, sources: int) -> None:
     """Stop at edges whose ends are no nodes; on a GPU without waiting for it, as PyTorch's own indexing."""
-    _kept(d, ("check", targets, sources), (target, source), lambda: _check(target, source, targets, sources))
+    ends = pairs.target, pairs.source
+    _kept(pairs.d, ("check", targets, sources), ends, lambda: _check(*ends, targets, sources))
 
 
 def _places(d: Tensor, grid: KnotGrid) -> Places:

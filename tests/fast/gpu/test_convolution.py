@@ -14,6 +14,8 @@ from pyg_schnet.fast.gpu import convolution as gpu
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
 from pyg_schnet.fast.gpu import edge_order as gpu_layout
 from pyg_schnet.sizes import SIZES
+from tests.fast.operands import NAMES, Grid, Operands, floats, mapped, operands, public, strided, with_derivatives
+from tests.fast.operands import twin as plain_twin
 
 NATIVE = torch.cuda.is_available()
 triton = pytest.importorskip(
@@ -21,8 +23,7 @@ triton = pytest.importorskip(
 )  # earlier interpreters fail with new NumPy
 DEVICE = torch.device("cuda" if NATIVE else "cpu")
 
-NAMES = ["nodes", "edges", "table"]
-START, SPACING, SIZE = 0.9, 0.4, 9
+GRID = Grid(start=0.9, spacing=0.4, size=9, margin=0.2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,38 +53,24 @@ def _through_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convolution, "cpu_loops", lambda: gpu)
 
 
-def arguments(
-    name: str,
-    nodes: int = 3,
-    edges: int = 16,
-    features: int = 5,
-    dtype: torch.dtype = torch.float32,
-    weighted: bool = True,
-    order: int = 0,
-    symmetric: bool = False,
-) -> tuple[Any, ...]:
-    """Random features, table and edges; some edges are there twice, the last node has none, some are its own end."""
-    others = nodes if symmetric else nodes + 2
-    g, x, c = (torch.randn(n, features, dtype=dtype) for n in (nodes, others, SIZE))
-    # some distances beyond each end of the table
-    d, s = START - 0.2 + 2.0 * torch.rand(edges, dtype=dtype), torch.randn(edges, dtype=dtype)
-    target, source = (torch.randint(max(1, n - 1), (edges,)) for n in (nodes, others))
-    target[: edges // 8], source[: edges // 8] = target[edges // 2 :][: edges // 8], source[edges // 2 :][: edges // 8]
-    g, x, c, d, s, target, source = (value.to(DEVICE) for value in (g, x, c, d, s, target, source))
-    weight, at = s if weighted else None, (START, SPACING, order, symmetric)
-    if name == "nodes":
-        return x, c, d, weight, target, source, nodes, *at
-    if name == "edges":
-        return g, x, c, d, target, source, *at
-    return g, x, d, weight, target, source, SIZE, *at
+def everything(
+    nodes: int = 3, edges: int = 16, features: int = 5, dtype: torch.dtype = torch.float32, **how: Any
+) -> Operands:
+    given: Operands = mapped(lambda value: value.to(DEVICE), operands(GRID, nodes, edges, features, dtype, **how))
+    return given
+
+
+def arguments(name: str, *sizes: Any, **how: Any) -> tuple[Any, ...]:
+    return everything(*sizes, **how).of(name)
+
+
+def wide(given: Any) -> Any:
+    """In float64, whatever the operands."""
+    return mapped(lambda value: value.double() if value.is_floating_point() else value, given)
 
 
 def twin(name: str, given: tuple[Any, ...]) -> Tensor:
-    """In float64, whatever the arguments."""
-    floats = (isinstance(value, Tensor) and value.is_floating_point() for value in given)
-    wide = (value.double() if float else value for value, float in zip(given, floats, strict=True))
-    result: Tensor = getattr(convolution, f"{name}_reference")(*wide)
-    return result
+    return plain_twin(name, wide(given))
 
 
 def error(result: Tensor, expected: Tensor) -> float:
@@ -139,28 +126,19 @@ def test_tables_need_six_rows() -> None:
 def test_first_and_second_derivatives() -> None:
     """Of a graph that is not symmetric; of others, see SchNet below."""
     given = arguments("nodes", 2, 3, 2, torch.float64)
-    floats = [value for value in given if isinstance(value, Tensor) and value.is_floating_point()]
-    inputs = [value.requires_grad_() for value in floats]
-    results = []
-    for function in (convolution._nodes, convolution.nodes_reference):
-        torch.manual_seed(1)
-        value = function(*given)
-        first = torch.autograd.grad(value, inputs, torch.randn_like(value), create_graph=True)
-        second = torch.autograd.grad(first, inputs, [torch.randn_like(one) for one in first])
-        results.append([value, *first, *second])
-    for result, expected in zip(*results, strict=True):
+    ways = (lambda *given: public("nodes", given)), (lambda *given: twin("nodes", given))
+    for result, expected in zip(*(with_derivatives(way, given) for way in ways), strict=True):
         close(result.detach(), expected.detach(), factor=400.0)  # chains of two operations
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("wanted", [(True,) * 5, (True, False, False, True, False), (False, True, True, False, True)])
 def test_all_gradients_at_once(symmetric: bool, wanted: tuple[bool, bool, bool, bool, bool]) -> None:
-    x, c, d, s, target, source, _, *at = arguments("nodes", 2, 8, symmetric=symmetric)
-    g = torch.randn(2, x.size(1), device=DEVICE)
-    wide = [value.double().requires_grad_() for value in (g, x, c, d, s)]
-    a = convolution.edges_reference(*wide[:4], target, source, *at)
-    expected = torch.autograd.grad((wide[4] * a).sum(), wide)
-    results = gpu.gradients(g, x, c, d, s, target, source, *at, wanted)
+    given = everything(2, 8, symmetric=symmetric)
+    exact: Operands = wide(given)
+    leaves = [leaf.requires_grad_() for leaf in floats(exact)]
+    expected = torch.autograd.grad((exact.pairs.s * plain_twin("edges", exact.of("edges"))).sum(), leaves)
+    results = gpu.gradients(*given, wanted)
     for need, result, value in zip(wanted, results, expected, strict=True):
         assert (result is not None) == need
         if result is not None:
@@ -170,16 +148,8 @@ def test_all_gradients_at_once(symmetric: bool, wanted: tuple[bool, bool, bool, 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_layout_of_memory_and_indices_of_32_bits(name: str) -> None:
     given = arguments(name, features=6)
-    strided = []
-    for value in given:
-        if isinstance(value, Tensor):  # every second element of every second row, rows and columns exchanged
-            kind = value.dtype if value.is_floating_point() else torch.int32
-            wide = value.new_full([2 * size for size in reversed(value.shape)], 77, dtype=kind)
-            wide[(slice(None, None, 2),) * value.dim()] = value.permute(*reversed(range(value.dim()))).to(kind)
-            value = wide[(slice(None, None, 2),) * value.dim()].permute(*reversed(range(value.dim())))  # noqa: PLW2901
-            assert not value.is_contiguous()
-        strided.append(value)
-    assert torch.equal(getattr(gpu, name)(*strided), getattr(gpu, name)(*given))
+    apart = mapped(lambda value: strided(value, value.dtype if value.is_floating_point() else torch.int32), given)
+    assert torch.equal(getattr(gpu, name)(*apart), getattr(gpu, name)(*given))
 
 
 def poisoned(value: Tensor) -> Tensor:
@@ -206,7 +176,7 @@ def test_shares_of_crowded_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nan_of_one_distance_reaches_its_edge_only() -> None:
     given = arguments("edges")
-    given[3][2] = torch.nan
+    given[3].d[2] = torch.nan
     assert gpu.edges(*given).isnan().nonzero().flatten().tolist() == [2]
 
 
@@ -214,10 +184,10 @@ def test_nan_of_one_distance_reaches_its_edge_only() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("stray", [-1, 50])
 def test_stray_edges_are_refused(name: str, stray: int) -> None:
-    given = arguments(name)
-    next(value for value in given if isinstance(value, Tensor) and value.dtype == torch.long)[4] = stray
+    given = everything()
+    given.pairs.target[4] = stray
     with pytest.raises(RuntimeError, match="there are 5 sources and 3 targets"):
-        getattr(gpu, name)(*given)
+        getattr(gpu, name)(*given.of(name))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,16 +2,19 @@
 
 import gc
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
 from pyg_schnet.fast import convolution
-from pyg_schnet.fast.bspline import spline_weights
+from pyg_schnet.fast.bspline import FilterTable, spline_weights
+from pyg_schnet.fast.convolution import to_nodes
+from pyg_schnet.fast.convolution_reference import nodes_reference
 from pyg_schnet.fast.gpu import edge_order as gpu_layout
-from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, check, forgetting, places
+from pyg_schnet.fast.gpu.edge_order import KnotGrid, Sorted, by_interval, by_node, check, forgetting, places
+from pyg_schnet.fast.operands import Form, Pairs
 
 GRID = KnotGrid(0.9, 0.4, 9)
 E, N = 20, 5
@@ -25,15 +28,16 @@ def sorts(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     return found
 
 
-def edges() -> tuple[Tensor, Tensor, Tensor]:
-    """Distances, some beyond the ends of the table; targets, the last of which has none; sources."""
-    return 0.7 + 2.0 * torch.rand(E), torch.randint(N - 1, (E,)), torch.randint(N, (E,))
+def edges() -> Pairs:
+    """Some distances lie beyond the ends of the table, the last target has no edges."""
+    return Pairs(0.7 + 2.0 * torch.rand(E), None, torch.randint(N - 1, (E,)), torch.randint(N, (E,)))
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_edges_of_each_node(symmetric: bool) -> None:
-    d, target, source = edges()
-    pointer, edge, other = by_node(d, target, source, N, N, symmetric)
+    pairs = edges()
+    target, source = pairs.target, pairs.source
+    pointer, edge, other = by_node(pairs, N, N, symmetric)
     for node in range(N):
         expected = [(e, int(source[e])) for e in range(E) if target[e] == node]
         if symmetric:
@@ -44,7 +48,7 @@ def test_edges_of_each_node(symmetric: bool) -> None:
 
 
 def test_edges_of_each_interval() -> None:
-    d = edges()[0]
+    d = edges().d
     row, _ = spline_weights(d.double(), GRID.size, GRID.start, GRID.spacing)
     pointer, edge, _ = by_interval(d, GRID)
     for interval in range(GRID.size - 5):
@@ -54,7 +58,7 @@ def test_edges_of_each_interval() -> None:
 
 
 def test_places_are_those_of_splines() -> None:
-    d = torch.cat([edges()[0], torch.tensor([GRID.start, 100.0, -100.0, torch.nan, torch.inf])])
+    d = torch.cat([edges().d, torch.tensor([GRID.start, 100.0, -100.0, torch.nan, torch.inf])])
     row, place = places(d, GRID)
     assert torch.equal(row.long(), spline_weights(d.double(), GRID.size, GRID.start, GRID.spacing)[0])
     distance = GRID.start + GRID.spacing * (row + place.double())
@@ -72,94 +76,101 @@ def test_float32_distances_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize("stray", [-1, N])
-@pytest.mark.parametrize("end", [1, 2])
+@pytest.mark.parametrize("end", [2, 3])
 def test_strays_are_named(stray: int, end: int) -> None:
     given = edges()
-    check(*given, N, N)
+    check(given, N, N)
     given[end][3] = stray
     with pytest.raises(RuntimeError, match=f"there are {N} sources and {N} targets"):
-        check(*given, N, N)
+        check(given, N, N)
 
 
 def test_found_once(sorts: list[Tensor]) -> None:
-    d, target, source = edges()
+    d, _, target, source = edges()
     edge_index = torch.stack([source, target])
     for _ in range(3):  # views of one tensor are equal
-        by_node(d, edge_index[1], edge_index[0], N, N, False)
+        by_node(Pairs(d, None, edge_index[1], edge_index[0]), N, N, False)
         by_interval(d, GRID)
     assert len(sorts) == 2
-    by_node(d, edge_index[1], edge_index[0], N, N, True)
+    by_node(Pairs(d, None, edge_index[1], edge_index[0]), N, N, True)
     by_interval(d, GRID._replace(start=1.0))
     assert len(sorts) == 4
 
 
-def new_distances(d: Tensor, target: Tensor, source: Tensor) -> tuple[Tensor, ...]:
-    return d.clone(), target, source
+def new_distances(pairs: Pairs) -> Pairs:
+    return pairs._replace(d=pairs.d.clone())
 
 
-def changed_distances(d: Tensor, target: Tensor, source: Tensor) -> tuple[Tensor, ...]:
-    d[0] += 1.0
-    return d, target, source
+def changed_distances(pairs: Pairs) -> Pairs:
+    pairs.d[0] += 1.0
+    return pairs
 
 
-def changed_sources(d: Tensor, target: Tensor, source: Tensor) -> tuple[Tensor, ...]:
-    source[0] = N - 1 - source[0]
-    return d, target, source
+def changed_sources(pairs: Pairs) -> Pairs:
+    pairs.source[0] = N - 1 - pairs.source[0]
+    return pairs
 
 
-def other_sources(d: Tensor, target: Tensor, source: Tensor) -> tuple[Tensor, ...]:
-    return d, target, source.flip(0)
+def other_sources(pairs: Pairs) -> Pairs:
+    return pairs._replace(source=pairs.source.flip(0))
 
 
 @pytest.mark.parametrize("change", [new_distances, changed_distances, changed_sources, other_sources])
-def test_found_anew_after_a_change(change: Callable[..., tuple[Any, ...]], sorts: list[Tensor]) -> None:
+def test_found_anew_after_a_change(change: Callable[[Pairs], Pairs], sorts: list[Tensor]) -> None:
     given = edges()
-    by_node(*given, N, N, False)
-    given = change(*given)
-    after = by_node(*given, N, N, False)
+    by_node(given, N, N, False)
+    given = change(given)
+    after = by_node(given, N, N, False)
     assert len(sorts) == 2
     with forgetting():
-        for result, expected in zip(after, by_node(*given, N, N, False), strict=True):
+        for result, expected in zip(after, by_node(given, N, N, False), strict=True):
             assert torch.equal(result, expected)
 
 
 def test_nothing_is_kept_where_nothing_can_be_counted(sorts: list[Tensor]) -> None:
     given = edges()
     with forgetting():
-        by_node(*given, N, N, False)
-        by_node(*given, N, N, False)
-    by_node(*given, N, N, False)
+        by_node(given, N, N, False)
+        by_node(given, N, N, False)
+    by_node(given, N, N, False)
     assert len(sorts) == 3
     with torch.inference_mode():
         given = edges()
-        by_node(*given, N, N, False)
-        by_node(*given, N, N, False)
+        by_node(given, N, N, False)
+        by_node(given, N, N, False)
     assert len(sorts) == 5
 
 
 def test_operations_for_compilers_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """They use the memory of distances again for others, which PyTorch does not count."""
-    d, target, source = edges()
-    given = torch.randn(N, 3), torch.randn(GRID.size, 3), d, None, target, source, N, GRID.start, GRID.spacing, 0, False
-    forgets, run = list[bool](), convolution._run
-    state = lambda: getattr(gpu_layout._thread, "forgets", False)  # noqa: E731
-    monkeypatch.setattr(convolution, "_run", lambda *given: (forgets.append(state()), run(*given))[1])
-    assert torch.equal(torch.ops.pyg_schnet.trilinear_nodes(*given), convolution._nodes(*given))
-    assert forgets == [True, False]
+    pairs, x, table = edges(), torch.randn(N, 3), FilterTable(torch.randn(GRID.size, 3), GRID.start, GRID.spacing)
+    given = x, table.coefficients, *pairs, N, GRID.start, GRID.spacing, 0, False
+    found = list[Sorted]()
+
+    def nodes(x: Tensor, c: Tensor, pairs: Pairs, targets: int, form: Form) -> Tensor:
+        found.append(by_node(pairs, targets, len(x), form.symmetric))
+        return nodes_reference(x, c, pairs, targets, form)
+
+    monkeypatch.setattr(convolution, "cpu_loops", lambda: SimpleNamespace(nodes=nodes))
+    plain = to_nodes(x, table, pairs.d, torch.stack([pairs.source, pairs.target]), N)
+    assert torch.equal(torch.ops.pyg_schnet.trilinear_nodes(*given), plain)
+    torch.ops.pyg_schnet.trilinear_nodes(*given)
+    assert found[1] is not found[2]
+    assert by_node(pairs, N, N, False) is by_node(pairs, N, N, False)
 
 
 def test_memory_is_given_back() -> None:
-    d, target, source = edges()
+    pairs = edges()
     before = len(gpu_layout._known)
-    by_node(d, target, source, N, N, False)
+    by_node(pairs, N, N, False)
     assert len(gpu_layout._known) == before + 1
-    del d
+    del pairs
     gc.collect()
     assert len(gpu_layout._known) == before
 
 
 def test_memory_does_not_grow_with_changing_edges() -> None:
-    d, target, source = edges()
+    pairs = edges()
     for _ in range(3 * gpu_layout.MOST):
-        by_node(d, target.clone(), source, N, N, False)
-    assert len(gpu_layout._known[d][1]) <= gpu_layout.MOST
+        by_node(pairs._replace(target=pairs.target.clone()), N, N, False)
+    assert len(gpu_layout._known[pairs.d][1]) <= gpu_layout.MOST

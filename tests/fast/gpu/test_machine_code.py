@@ -11,8 +11,10 @@ import torch
 
 from pyg_schnet.fast.gpu import convolution as gpu
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
+from tests.fast.operands import Grid, operands
 
 pytest.importorskip("triton", minversion="3.4")
+GRID = Grid(start=0.9, spacing=0.2, size=12, margin=-0.1)
 Started = tuple[Any, tuple[Any, ...], gpu.Tile]
 
 
@@ -52,10 +54,7 @@ def assembly(kernel: Any, given: tuple[Any, ...], tile: gpu.Tile, capability: in
 
 
 def test_kernels_read_16_bytes_at_a_time_and_add_without_atomics(started: list[Started]) -> None:
-    n, e, k, size = 8, 40, 12, 64
-    x, c, d, s = torch.randn(n, size), torch.randn(k, size), 1.0 + torch.rand(e), torch.randn(e)
-    ends, at = (torch.randint(n, (e,)), torch.randint(n, (e,))), (0.9, 0.2, 0, True)
-    gpu.gradients(x, x, c, d, s, *ends, *at, (True,) * 5)
+    gpu.gradients(*operands(GRID, 8, 40, 64, torch.float32, symmetric=True), (True,) * 5)
     assert {kernel.fn.__name__ for kernel, *_ in started} == {
         "nodes_kernel",
         "edges_kernel",
@@ -73,12 +72,9 @@ def test_kernels_read_16_bytes_at_a_time_and_add_without_atomics(started: list[S
 
 def test_other_kinds_compile(started: list[Started]) -> None:
     """Sums in double precision are nowhere rounded to single; 16 bits are widened before they are added."""
-    n, e, k, size = 8, 40, 12, 20
-    x, c, d, s = torch.randn(n, size), torch.randn(k, size), 1.0 + torch.rand(e), torch.randn(e)
-    ends, at = (torch.randint(n, (e,)), torch.randint(n, (e,))), (0.9, 0.2, 1, False)
-    gpu.nodes(x.double(), c.double(), d.double(), s.double(), *ends, n, *at)
+    gpu.nodes(*operands(GRID, 8, 40, 20, torch.float64, order=1).of("nodes"))
     with gpu.storage(features=torch.bfloat16, table=torch.float16):
-        gpu.nodes(x, c, d, s, *ends, n, *at)
+        gpu.nodes(*operands(GRID, 8, 40, 20, torch.float32, order=1).of("nodes"))
     double, narrow = (assembly(*call, 90) for call in started)
     assert "fma.rn.f64" in double
     assert not re.search(r"(fma|add|mul)\.(rn\.)?f32|cvt\.rn\.f32", double)
