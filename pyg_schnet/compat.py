@@ -1,11 +1,14 @@
-"""Private names of torch, each with what stands in for it where a version of torch has it no longer, or not yet.
+"""Private names of torch and Numba, and what stands in for each where a version has it no longer, or not yet.
 
 What stands in is always right; at worst it is slower. All other files use public names only.
 """
 
 import contextlib
+import hashlib
+import pickle
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -127,3 +130,45 @@ def phase(name: str) -> contextlib.AbstractContextManager[Any]:
     if torch.compiler.is_compiling() or not _is_profiling():
         return _NOTHING
     return torch.profiler.record_function(f"pyg_schnet::{name}")
+
+
+#: Bytes of a sha256.
+_DIGEST = 32
+
+
+def keep_machine_code_safely(loops: Any, stamp: str) -> None:
+    """Have the machine code that Numba keeps checked, and a folder that is damaged, full or read-only forgiven.
+
+    These are attributes that Numba does not promise. Without them, it does as it always does.
+
+    Args:
+        loops: What ``numba.njit(cache=True)`` returned.
+        stamp: Checksum of all that the machine code is made of; kept code with another one is old.
+    """
+    cache: Any = getattr(loops, "_cache", None)
+    kept: Any = getattr(cache, "_cache_file", None)
+    if not all(hasattr(kept, name) for name in ("_source_stamp", "_dump", "_load_data", "_data_path")):
+        return
+    load, save, dump = cache.load_overload, cache.save_overload, kept._dump
+
+    def read(name: str) -> Any:
+        content = Path(kept._data_path(name)).read_bytes()
+        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
+            raise ValueError("damaged")
+        return pickle.loads(content[:-_DIGEST])
+
+    def load_or_not(*arguments: Any) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:  # damaged files fail in any way
+            with contextlib.suppress(Exception):
+                kept.flush()  # an empty index, which the new code can be added to
+            return None
+
+    def save_or_not(*arguments: Any) -> None:
+        with contextlib.suppress(Exception):  # a full disk, or a folder that can no longer be written to
+            save(*arguments)
+
+    kept._source_stamp, kept._load_data = stamp, read
+    kept._dump = lambda content: (text := dump(content)) + hashlib.sha256(text).digest()  # pickle stops before it
+    cache.load_overload, cache.save_overload = load_or_not, save_or_not

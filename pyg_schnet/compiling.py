@@ -3,17 +3,17 @@
 A package or kept machine code that cannot be used never fails a calculation: it is done without, or compiled anew.
 """
 
-import contextlib
 import functools
 import hashlib
 import importlib
 import importlib.util
-import pickle
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from pyg_schnet.compat import keep_machine_code_safely
 
 #: They release the interpreter lock, and division by zero is no error.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -21,7 +21,6 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrap
 NOT_FROM_PYTHON: dict[str, Any] = {"no_cpython_wrapper": True}
 #: Liberties of the arithmetic: a product and a sum may be rounded once; sums over features may change their order, too.
 CONTRACT, REORDER = {"contract", "nsz"}, {"contract", "nsz", "reassoc"}
-_DIGEST = 32
 _ROOT = Path(__file__).parent
 _IMPORT = re.compile(r"^from (pyg_schnet[\w.]*) import", re.MULTILINE)
 
@@ -105,7 +104,7 @@ def compiled(fastmath: Any = False, **options: Any) -> Callable[[Callable], Call
             loops: Callable = njit(cache=True, fastmath=fastmath, **OPTIONS, **options)(function)
         except Exception:  # no folder can be written to
             return njit(fastmath=fastmath, **OPTIONS, **options)(function)
-        _keep_safely(loops, stamp_of(Path(function.__code__.co_filename).parent))
+        keep_machine_code_safely(loops, stamp_of(Path(function.__code__.co_filename).parent))
         return loops
 
     return decorate
@@ -177,37 +176,3 @@ def _njit() -> Any:
     if trouble:
         raise ImportError(f"compiled loops need Numba, which is installed but cannot be used ({trouble})")
     raise ImportError('compiled loops need Numba; install it with pip install "pyg_schnet[fast]"')
-
-
-def _keep_safely(loops: Any, stamp: str) -> None:
-    """Have kept code checked, and a folder that is damaged, full or read-only forgiven.
-
-    These are attributes that Numba does not promise. Without them, it does as it always does.
-    """
-    cache: Any = getattr(loops, "_cache", None)
-    kept: Any = getattr(cache, "_cache_file", None)
-    if not all(hasattr(kept, name) for name in ("_source_stamp", "_dump", "_load_data", "_data_path")):
-        return
-    load, save, dump = cache.load_overload, cache.save_overload, kept._dump
-
-    def read(name: str) -> Any:
-        content = Path(kept._data_path(name)).read_bytes()
-        if hashlib.sha256(content[:-_DIGEST]).digest() != content[-_DIGEST:]:
-            raise ValueError("damaged")
-        return pickle.loads(content[:-_DIGEST])
-
-    def load_or_not(*arguments: Any) -> Any:
-        try:
-            return load(*arguments)
-        except Exception:  # damaged files fail in any way
-            with contextlib.suppress(Exception):
-                kept.flush()  # an empty index, which the new code can be added to
-            return None
-
-    def save_or_not(*arguments: Any) -> None:
-        with contextlib.suppress(Exception):  # a full disk, or a folder that can no longer be written to
-            save(*arguments)
-
-    kept._source_stamp, kept._load_data = stamp, read
-    kept._dump = lambda content: (text := dump(content)) + hashlib.sha256(text).digest()  # pickle stops before it
-    cache.load_overload, cache.save_overload = load_or_not, save_or_not

@@ -11,7 +11,7 @@ from pyg_schnet.analysis.checks import count
 from pyg_schnet.analysis.evaluate import evaluation_mode
 from pyg_schnet.analysis.molecule import atoms_of
 from pyg_schnet.models import AtomisticModel, Committee
-from pyg_schnet.models.structures import Structures
+from pyg_schnet.models.properties import properties
 from pyg_schnet.units import ENERGY, target_unit
 
 #: What is taken off the contributions where they are drawn.
@@ -91,7 +91,7 @@ def energy_decomposition(model: nn.Module, data: Data, *, less: str = "auto", ta
         if isinstance(model, Committee):
             shares, predicted = model.contributions(given).mean, model(given).mean
         else:
-            shares, predicted = model.contributions(given), _prediction(model, given)
+            shares, predicted = model.contributions(given), properties(model, given)
     unit = target_unit(first.units, target, first.out_channels)
     unit, factor = ("eV", ENERGY[unit]) if unit in ENERGY else (unit, 1.0)
     contributions = factor * shares[:, target].detach().cpu().double()
@@ -100,14 +100,6 @@ def energy_decomposition(model: nn.Module, data: Data, *, less: str = "auto", ta
     how = first.readout.reference
     total = contributions.sum() if how == "add" else contributions.mean()
     return Decomposition(contributions, baseline, factor * float(predicted[0, target]), float(total), how, words, unit)
-
-
-def _prediction(model: AtomisticModel, data: Data) -> Tensor:
-    """The prediction [1, C] float64: of a total energy, the dtype of the model would leave some meV."""
-    given = Structures.of(data, None, model.cutoff)
-    edges = given.find_edges(model)
-    residual = model.predict(given.z, given.pos, *given.structure_of_atoms, edges)
-    return model.total(residual, given.z, *given.structure_of_atoms)
 
 
 def _baseline(reference: Tensor, z: Tensor, contributions: Tensor, less: str) -> tuple[Tensor, str]:

@@ -13,9 +13,12 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
+from pyg_schnet.compat import phase
+from pyg_schnet.compiling import loops_of
 from pyg_schnet.graph.edges import Graph, same_place
 from pyg_schnet.graph.lattice import Lattice
 from pyg_schnet.graph.search import MARGIN, candidate_pairs
+from pyg_schnet.graph.structure import can_inspect
 from pyg_schnet.sizes import SIZES
 from pyg_schnet.threads import each
 
@@ -57,6 +60,32 @@ def compiled_graph(
     threads = max(1, min(torch.get_num_threads(), pos.size(0) // SIZES.atoms_per_thread))
     graph = _graph(pos, cutoff, (structures, grid, bins, wrap), threads)
     return candidate_pairs(pos, cutoff, batch, batch_size, lattice) if graph is None else graph
+
+
+def graph_of_few(pos: Tensor, cutoff: float, batch: Tensor) -> Graph | None:
+    """The graph of a few atoms in open structures, by as few steps as can be.
+
+    Args:
+        pos: Positions in Angstrom [N, 3], checked.
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N], sorted.
+
+    Returns:
+        The graph; ``None`` for more atoms, where compiled loops are missing or fail, and where values are not to be
+        looked at.
+
+    Raises:
+        ValueError: If two atoms are at the same place.
+    """
+    if pos.size(0) > SIZES.all_pairs_up_to or not can_inspect(pos) or not loops_of("pyg_schnet.graph.numba_few"):
+        return None
+    try:
+        with phase("search"):
+            return _of_few(pos.detach().double(), cutoff, batch)
+    except (ValueError, MemoryError):  # of the atoms
+        raise
+    except Exception:  # a broken package may fail in any way, which the general search says
+        return None
 
 
 def pairs_of_few(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, most: int) -> ndarray | None:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.compat import in_transform, is_mapped, is_transformed, outside_transforms, unwrapped
+from pyg_schnet.graph.compiled import graph_of_few
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.neighbors import radius_graph, search_graph
 
@@ -49,7 +50,8 @@ def neighbor_pairs(
         plain = [None if one is None else _plain(one) for one in (pos, batch, cell, pbc)]
         with outside_transforms():
             return _pairs_of(search_graph(plain[0], cutoff, plain[1], batch_size, *plain[2:]))  # type: ignore[arg-type]
-    return _pairs_of(search_graph(pos, cutoff, batch, batch_size, cell, pbc))
+    few = graph_of_few(pos, cutoff, batch) if cell is None and pbc is None else None
+    return _pairs_of(search_graph(pos, cutoff, batch, batch_size, cell, pbc) if few is None else few)
 
 
 def _plain(tensor: Tensor) -> Tensor:
