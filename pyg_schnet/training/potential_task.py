@@ -49,7 +49,7 @@ class PotentialTask(TrainingTask):
         decay_steps: See ``decay``.
         energy_unit: Unit in which errors are shown; data and model are in eV.
         rho_stress: Weight of the stresses, see :func:`~pyg_schnet.training.energy_forces_loss`; 0 for none.
-        forces: Whether to learn forces.
+        forces: True to learn forces.
         schedule: ``"exponential"``, ``"cosine"`` to zero at the end of the run, or ``"plateau"``, see
             :func:`~pyg_schnet.training.schedule.learning_rate_schedule`.
         warmup_steps: Steps in which the learning rate rises linearly from zero.
