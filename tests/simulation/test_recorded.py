@@ -267,10 +267,11 @@ def test_empty_places_have_no_effect_whatever_is_in_them(make_model: MakeModel) 
     assert empty.any()
     moving.pos[15:] = torch.nan
     moving.z[15:] = 99
-    nearest = int(torch.cdist(pos[2:3], pos[:8]).argsort()[0, 1])
-    assert (pos[2] - pos[nearest]).norm() < 3.0
-    for poison in (2, nearest):  # a pair of an atom with itself, and one within the cutoff
-        pairs.pair_index[:, empty] = torch.tensor([[poison], [2]])
+    distance = torch.cdist(pos[:8], pos[:8]) + 9.0 * torch.eye(8)
+    assert distance.min() < 3.0
+    atom, neighbor = divmod(int(distance.argmin()), 8)
+    for poison in (atom, neighbor):  # a pair of an atom with itself, and one within the cutoff
+        pairs.pair_index[:, empty] = torch.tensor([[poison], [atom]])
         pairs.pair_shift[empty] = torch.iinfo(torch.long).max
         out = results_of_step(model, moving, pairs, 3, 0.5, stress=False, virials=True)
         assert not out["stale"]
