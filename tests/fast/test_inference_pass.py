@@ -247,7 +247,7 @@ def strided(model: SchNet) -> None:
 
 def explain(model: SchNet) -> None:
     edge_index = torch.tensor([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]])
-    set_masks(model, nn.Parameter(torch.zeros(6, dtype=torch.float64)), edge_index)
+    set_masks(model, torch.zeros(6, dtype=torch.float64), edge_index)
 
 
 def another_activation(model: SchNet) -> None:
