@@ -9,7 +9,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -80,36 +80,68 @@ class _Blind:
         return None
 
 
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return [torch.linalg.vector_norm(tensor) for tensor in tensors]
+
+
 def _always() -> bool:
     return True
 
 
+class Private(NamedTuple):
+    """A private name of torch.
+
+    Attributes:
+        place: Module of torch.
+        path: Where the name is in it, names joined by dots.
+        stand_in: What is used where it is not there.
+    """
+
+    place: Any
+    path: str
+    stand_in: Callable[..., Any]
+
+
+#: All private names that others import from here.
+NAMES = {
+    "DispatchMode": Private(torch.utils, "_python_dispatch.TorchDispatchMode", _Blind),
+    "is_transformed": Private(torch._C, "_functorch.is_functorch_wrapped_tensor", _without_memory),
+    "is_batched": Private(torch._C, "_functorch.is_legacy_batchedtensor", _without_memory),
+    "in_transform": Private(torch._C, "_are_functorch_transforms_active", _wraps),
+    "is_mapped": Private(torch._C, "_functorch.is_batchedtensor", _without_memory),
+    "unwrapped": Private(torch._C, "_functorch.get_unwrapped", _itself),
+    "outside_transforms": Private(torch._C, "_DisableFuncTorch", contextlib.nullcontext),
+    "has_global_hooks": Private(_modules, "_has_any_global_hook", _some_hook),
+    "assert_later": Private(torch, "_assert_async", _checked_now),
+    "norms": Private(torch, "_foreach_norm", _norms),
+    "tensor_in": Private(torch, "_utils._rebuild_tensor", _tensor_in),
+}
 #: Base of what sees each operation; without it, what only watches is done without.
-DispatchMode: Any = private(torch.utils, "_python_dispatch.TorchDispatchMode", fallback=_Blind)
+DispatchMode: Any = private(*NAMES["DispatchMode"])
 #: True if a tensor is one of those inside of a transform of ``torch.func``: its values cannot be looked at.
-is_transformed: Callable[[Tensor], bool] = private(
-    torch._C, "_functorch.is_functorch_wrapped_tensor", fallback=_without_memory
-)
+is_transformed: Callable[[Tensor], bool] = private(*NAMES["is_transformed"])
 #: True if a tensor stands for many at once: gradients with ``is_grads_batched``.
-is_batched: Callable[[Tensor], bool] = private(torch._C, "_functorch.is_legacy_batchedtensor", fallback=_without_memory)
+is_batched: Callable[[Tensor], bool] = private(*NAMES["is_batched"])
 #: True if a transform of ``torch.func`` is at work.
-in_transform: Callable[[], bool] = private(torch._C, "_are_functorch_transforms_active", fallback=_wraps)
+in_transform: Callable[[], bool] = private(*NAMES["in_transform"])
 #: True if a tensor stands for many at once: inside of ``torch.vmap``.
-is_mapped: Callable[[Tensor], bool] = private(torch._C, "_functorch.is_batchedtensor", fallback=_without_memory)
+is_mapped: Callable[[Tensor], bool] = private(*NAMES["is_mapped"])
 #: What a tensor inside of a transform of ``torch.func`` wraps; itself where nobody knows, which then is refused.
-unwrapped: Callable[[Tensor], Tensor] = private(torch._C, "_functorch.get_unwrapped", fallback=lambda tensor: tensor)
+unwrapped: Callable[[Tensor], Tensor] = private(*NAMES["unwrapped"])
 #: Inside of this, operations are those of plain tensors, whatever transforms are at work.
-outside_transforms: Callable[[], Any] = private(torch._C, "_DisableFuncTorch", fallback=contextlib.nullcontext)
+outside_transforms: Callable[[], Any] = private(*NAMES["outside_transforms"])
 #: True if calls of any module do something else besides.
-has_global_hooks: Callable[[], bool] = private(_modules, "_has_any_global_hook", fallback=_some_hook)
+has_global_hooks: Callable[[], bool] = private(*NAMES["has_global_hooks"])
 #: Raise for a tensor with one element that is false; on a GPU without waiting for it.
-assert_later: Callable[[Tensor, str], None] = private(torch, "_assert_async", fallback=_checked_now)
+assert_later: Callable[[Tensor, str], None] = private(*NAMES["assert_later"])
 #: The norm of each of many tensors, in one launch.
-norms: Callable[[Sequence[Tensor]], list[Tensor]] = private(
-    torch, "_foreach_norm", fallback=lambda tensors: [torch.linalg.vector_norm(tensor) for tensor in tensors]
-)
+norms: Callable[[Sequence[Tensor]], list[Tensor]] = private(*NAMES["norms"])
 #: A tensor that looks into a storage.
-tensor_in: Callable[..., Tensor] = private(torch, "_utils._rebuild_tensor", fallback=_tensor_in)
+tensor_in: Callable[..., Tensor] = private(*NAMES["tensor_in"])
 _is_profiling: Callable[[], bool] = private(torch._C, "_autograd._profiler_enabled", fallback=_always)
 _NOTHING = contextlib.nullcontext()
 

@@ -42,6 +42,13 @@ class Sizes:
     max_atoms: int = 256
     #: Atoms of a group, if structures are smaller: what is kept of them fits the caches of current processors.
     atoms_per_group: int = 96
+    #: Distances of atoms in a cluster that are in memory at the same time, where their distribution is counted.
+    distances_at_once: int = 1 << 21
+    #: Distances at which a filter is evaluated at a time, where a cut through it is drawn.
+    filter_distances_at_once: int = 50_000
+    #: Steps for which a skin list that has been of no use rests, at first; it doubles each time.
+    steps_of_rest: int = 4
+
     #: Edges of an interval between two knots that one program of a GPU sums, on average.
     edges_per_program: int = 256
     #: The most programs of a GPU for an interval between two knots.

@@ -81,15 +81,15 @@ def _run(function: Callable[[Any], None], items: Sequence[Any], threads: int) ->
         finally:
             _thread.busy = False
 
-    openmp = _openmp() if os.getpid() == _HOME else None
-    if openmp is None:
+    run = openmp() if os.getpid() == _HOME else None
+    if run is None:
         own = _own_threads(threads - 1, os.getpid())
         jobs = [own.submit(work) for _ in range(threads - 1)]
         work()
         for job in jobs:
             job.result()
     else:
-        openmp(_Work(work), None, threads, 0)
+        run(_Work(work), None, threads, 0)
     if failures:
         raise failures[0]
 
@@ -101,8 +101,13 @@ def _taken(items: Iterator[Any]) -> Iterator[Any]:
 
 
 @functools.cache
-def _openmp() -> Callable[..., None] | None:
-    """What runs a function in the threads of torch's OpenMP, or ``None``."""
+def openmp() -> Callable[..., None] | None:
+    """What runs a function in the threads of torch's OpenMP.
+
+    Returns:
+        A function, or ``None`` if torch was built without OpenMP, or with another one; loops then take threads of their
+        own.
+    """
     try:
         run: Any = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).GOMP_parallel
     except (AttributeError, OSError):

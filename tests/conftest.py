@@ -20,8 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch_geometric.data import Data
 
-from pyg_schnet import Graph, SchNet, fast
+from pyg_schnet import Graph, SchNet, fast, radius_graph
 from pyg_schnet.fast.cuda_graph import Replay
+from tests.forks import Forks
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("fixed")
@@ -63,11 +64,35 @@ def assert_same_graph(found: Graph, expected: Graph) -> None:
         assert torch.equal(one, other), name
 
 
+def assert_forces_are_slopes(potential: Any, structures: Sequence[Tensor], places: Any, **tolerance: float) -> None:
+    """Forces on some atoms along some axes are finite differences of the energy.
+
+    Errors of these are the square of the step, 1e-4 Angstrom, times third derivatives, and round-off.
+    """
+    z, pos, batch = structures
+    forces, step = potential(z, pos, batch)["forces"], 1e-4
+    for atom, axis in places:
+        shift = torch.zeros_like(pos)
+        shift[atom, axis] = step
+        ends = [potential(z, pos + sign * shift, batch)["energy"].sum() for sign in (1, -1)]
+        assert forces[atom, axis].item() == pytest.approx(-float(ends[0] - ends[1]) / (2 * step), **tolerance)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
     random.seed(0)  # PyG's transforms draw from it
     np.random.seed(0)
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Processes for code, which have imported the package already, but none of its extras."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system does not fork processes")
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
 
 
 @pytest.fixture
@@ -164,6 +189,23 @@ def three_structures() -> Callable[[torch.dtype], tuple[Tensor, Tensor, Tensor]]
         return z, 2.5 * torch.randn(11, 3, dtype=dtype), torch.tensor([0] * 5 + [2] * 6)
 
     return three_structures
+
+
+@pytest.fixture
+def graph_of_kind() -> Callable[..., dict[str, Any]]:
+    """Function that says of :func:`three_structures` what a model needs beside them: open, periodic or given edges."""
+
+    def graph_of_kind(kind: str, cutoff: float, pos: Tensor, batch: Tensor) -> dict[str, Any]:
+        if kind == "open":
+            return {"batch_size": 3}
+        cell, pbc = 5.0 * torch.eye(3, dtype=pos.dtype).repeat(3, 1, 1), torch.ones(3, 3, dtype=torch.bool)
+        graph = {"batch_size": 3, "cell": cell, "pbc": pbc}
+        if kind == "given edges":
+            found = radius_graph(pos, cutoff, batch, cell, pbc, batch_size=3)
+            graph |= {"edge_index": found.edge_index, "edge_shift": found.edge_shift}
+        return graph
+
+    return graph_of_kind
 
 
 class Rounding(TorchDispatchMode):

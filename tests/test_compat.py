@@ -12,24 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from pyg_schnet import compat
-
-#: Name in ``compat``, module of torch and path in it.
-NAMES = {
-    "is_transformed": (torch._C, "_functorch.is_functorch_wrapped_tensor", compat._without_memory),
-    "is_batched": (torch._C, "_functorch.is_legacy_batchedtensor", compat._without_memory),
-    "in_transform": (torch._C, "_are_functorch_transforms_active", None),
-    "has_global_hooks": (torch.nn.modules.module, "_has_any_global_hook", compat._some_hook),
-    "assert_later": (torch, "_assert_async", compat._checked_now),
-    "norms": (torch, "_foreach_norm", None),
-    "tensor_in": (torch, "_utils._rebuild_tensor", compat._tensor_in),
-    "DispatchMode": (torch.utils, "_python_dispatch.TorchDispatchMode", compat._Blind),
-}
+from pyg_schnet.compat import NAMES
 
 
 def both(name: str) -> Iterator:
     """What is used, and what stands in for it."""
     yield getattr(compat, name)
-    yield NAMES[name][2]
+    yield NAMES[name].stand_in
 
 
 def test_a_name_that_is_not_there_has_a_stand_in() -> None:
@@ -81,8 +70,8 @@ def test_hooks_of_all_modules_are_known() -> None:
 
 
 def test_hooks_that_cannot_be_seen_are_feared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(compat._modules, "_global_forward_hooks")
-    assert compat._some_hook()
+    monkeypatch.delattr("torch.nn.modules.module._global_forward_hooks")
+    assert NAMES["has_global_hooks"].stand_in()
 
 
 def test_what_is_false_raises() -> None:
@@ -132,7 +121,7 @@ for one in kept:  # torch itself cannot do without
     setattr(*one)
 
 from pyg_schnet import Potential, SchNet, compat
-assert not places or all(getattr(compat, name).__module__ == compat.__name__ for name in NAMES)
+assert not places or all(getattr(compat, name) is one.stand_in for name, one in compat.NAMES.items())
 torch.manual_seed(0)
 z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], dtype=torch.float64)
 model = SchNet(8, 8, 2, 10, cutoff=5.0, filters="table").double()
@@ -155,7 +144,7 @@ def test_everything_works_without_private_names(tmp_path: Path) -> None:
     for removed in ([], places):
         file = tmp_path / f"{len(removed)}.pt"
         done = subprocess.run(
-            [sys.executable, "-c", STORY.replace("NAMES", str(list(NAMES))), str(file), *removed],
+            [sys.executable, "-c", STORY, str(file), *removed],
             capture_output=True,
             text=True,
             check=False,

@@ -32,8 +32,12 @@ def scripts():
 
 
 @pytest.mark.parametrize("script", scripts())
-def test_help(script, tmp_path):
-    assert "usage:" in run(script, "--help", cwd=tmp_path)
+def test_help(script, tmp_path, forks):
+    words = [str(EXAMPLES / script), "--help"]
+    begin = f"import runpy, sys; sys.argv = {words}; sys.path.insert(0, {str(EXAMPLES)!r}); "
+    done = forks.run(begin + f"runpy.run_path({words[0]!r}, run_name='__main__')", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
 
 
 @pytest.mark.parametrize("script", scripts())

@@ -1,8 +1,5 @@
 """Without an extra, one sentence names it."""
 
-import subprocess
-import sys
-
 import pytest
 
 BLOCK = "import sys; sys.modules[{name!r}] = None; "
@@ -50,18 +47,18 @@ PLOT = (
         ("ase", CUBE + "write_cube('/dev/null', atom, lambda points: points[:, 0])", "md"),
     ],
 )
-def test_missing_package(name, code, extra):
+def test_missing_package(name, code, extra, forks):
     blocked = BLOCK.format(name=name) + (BLOCK.format(name="matplotlib.figure") if name == "matplotlib" else "")
-    done = subprocess.run([sys.executable, "-c", blocked + code], capture_output=True, text=True, check=False)
+    done = forks.run(blocked + code)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("ImportError: ")
     assert f'pip install "pyg_schnet[{extra}]"' in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["lightning", "jsonargparse"])
-def test_command_line_without_its_packages(name):
+def test_command_line_without_its_packages(name, forks):
     code = BLOCK.format(name=name) + "from pyg_schnet.command import main; main(['fit'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = forks.run(code)
     assert done.returncode == 1
     assert done.stderr.strip() == (
         'pyg-schnet: the command line needs Lightning; install it with pip install "pyg_schnet[train]"'

@@ -33,8 +33,8 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.fixture(params=["torch's threads", "own threads"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "own threads":
-        monkeypatch.setattr(threads, "_openmp", lambda: None)
-    elif threads._openmp() is None:
+        monkeypatch.setattr(threads, "openmp", lambda: None)
+    elif threads.openmp() is None:
         pytest.skip("torch was built without this OpenMP")
     return request.param
 

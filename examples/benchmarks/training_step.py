@@ -39,7 +39,7 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 def step(task: Any, optimizer: torch.optim.Optimizer, batch: Any) -> None:
-    loss, *_ = task._loss(batch)
+    loss = task.loss_on(batch)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

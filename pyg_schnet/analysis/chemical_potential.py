@@ -62,9 +62,9 @@ def local_chemical_potential(
         points: Places of the probe in Angstrom [P, 3], or any shape [..., 3].
         probe: Atomic number of the probe.
         chunk: Points to evaluate at once; ``None`` for as many as are fast.
-        strict: Whether to refuse a probe or atoms of an element that the model was never trained on; otherwise there
+        strict: True to refuse a probe or atoms of an element that the model was never trained on; otherwise there
             is one warning.
-        progress: Whether to show a progress bar if it takes more than two seconds.
+        progress: True to show a progress bar if it takes more than two seconds.
 
     Returns:
         :math:`\Omega` [P] float64, or [...] as the points, in the unit of the model's energies; [P, C] for C targets.

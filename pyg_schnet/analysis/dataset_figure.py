@@ -45,7 +45,7 @@ def figure_of(dataset: InMemoryDataset, path: str | Path, cutoff: float = 6.0, s
     """
     if len(dataset) == 0:
         raise ValueError("there is no structure to draw; expected at least one")
-    counts, elements, targets, total = _collect(dataset)
+    counts, elements, targets, total = contents_of(dataset)
     distances = pair_distances(dataset, cutoff, sample)
     names = list(targets)[:_SHOWN_TARGETS]
     count = 3 + len(names)
@@ -60,8 +60,16 @@ def figure_of(dataset: InMemoryDataset, path: str | Path, cutoff: float = 6.0, s
     return save_figure(figure, path)
 
 
-def _collect(dataset: InMemoryDataset) -> tuple[NDArray, NDArray, dict[str, NDArray], int]:
-    """Atoms of each structure, atoms of each element, values of each target, atoms in all."""
+def contents_of(dataset: InMemoryDataset) -> tuple[NDArray, NDArray, dict[str, NDArray], int]:
+    """What of a dataset is drawn.
+
+    Args:
+        dataset: The dataset, or a subset of one.
+
+    Returns:
+        The number of atoms of each structure [B], the number of atoms of each element by atomic number, the known
+        values of each target, and the number of atoms in all.
+    """
     counts: list[Tensor] = []
     elements = torch.zeros(len(SYMBOLS), dtype=torch.long)
     targets: dict[str, list[Tensor]] = {}

@@ -73,7 +73,7 @@ def draw_parity(panel: Any, target: TargetErrors, title: str | None = None, cent
         panel: A panel of matplotlib.
         target: The values.
         title: What to call the target; ``None`` for its name.
-        centred: Whether the mean of the true values is taken off both; ``None`` if their spread is small beside it.
+        centred: True if the mean of the true values is taken off both; ``None`` if their spread is small beside it.
     """
     true, predicted = target.true.ravel(), target.predicted.ravel()
     mean = true.mean()

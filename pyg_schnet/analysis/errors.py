@@ -38,7 +38,7 @@ def predict(model: AtomisticModel, dataset: Structures, batch_size: int = 100, p
         model: A model of energies, in the unit it knows itself (``model.units``) or in eV.
         dataset: Structures with ``energy`` and ``forces``.
         batch_size: Structures evaluated at a time.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         Predictions beside the true values.

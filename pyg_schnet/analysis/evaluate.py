@@ -56,7 +56,7 @@ def evaluate(
         targets: Names of scalar properties in the order of the model's outputs.
         batch_size: Structures evaluated at a time.
         device: Where to evaluate; the model is moved there. ``None`` for where it is.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         Predictions beside true values of each target, in the units of the dataset.
@@ -170,7 +170,7 @@ def potential_pairs(
         model: A model of energies, in the unit it knows itself (``model.units``) or in eV; in evaluation mode.
         dataset: The structures.
         batch_size: Structures in a batch.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Yields:
         The batch on the CPU and, of the labels it has (for ``stress``: if any is known), predicted and true ``energy``

@@ -64,9 +64,9 @@ def look(
         distances: Structures, or distances in Angstrom, to be drawn beneath the filters; ``None`` for those of
             ``data``.
         probe: Atomic number of the probe for the local chemical potential.
-        relax: Whether vibrations are those of the nearest minimum instead of the structure as it is.
+        relax: True if vibrations are those of the nearest minimum instead of the structure as it is.
         title: Heading of the page.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         The path.
@@ -179,7 +179,7 @@ def _embeddings(page: Page, model: Any) -> None:
 
 
 def _groups(page: Page, found: EmbeddingMap) -> None:
-    """Whether elements of a group are together, and in order, as numbers; of few elements there is nothing to say."""
+    """Numbers that say how close elements of a group are, and how well in order; of few elements there are none."""
     try:
         near, order = group_separation(found), order_within_groups(found)
     except ValueError as error:

@@ -40,8 +40,8 @@ def draw_molecule(
         cmap: Colour map of the numbers.
         limits: Numbers at the ends of the colour map; ``None`` for the largest absolute value, both signs.
         view: How to look at it, of :func:`~pyg_schnet.analysis.molecule.view_of`.
-        symbols: Whether to write the symbols of the elements.
-        scale_bar: Whether to draw a bar of one Angstrom; for axes without a scale of their own.
+        symbols: True to write the symbols of the elements.
+        scale_bar: True to draw a bar of one Angstrom; for axes without a scale of their own.
 
     Returns:
         The axes.

@@ -99,7 +99,7 @@ class SchNetCLI(LightningCLI):
         Args:
             model: Model and protocol.
             datamodule: The data.
-            resume: Whether to go on with the interrupted run in the folder.
+            resume: True to go on with the interrupted run in the folder.
             members: Number of models of a committee, each with a seed of its own.
             weights: Trained model to go on from with these data: its file, the folder of its run or a checkpoint; of a
                 committee, each member goes on from its own.
@@ -271,8 +271,8 @@ class SchNetCLI(LightningCLI):
             output: File to write: structures with their labels and predictions beside them (xyz, extxyz, traj, db), or
                 a table (csv, json, npz); by default predictions.xyz for a file and npz for a part, in the run's folder.
             weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
-            overwrite: Whether to replace a file that is there.
-            strict: Whether to refuse elements that the model was never trained on, instead of a warning.
+            overwrite: True to replace a file that is there.
+            strict: True to refuse elements that the model was never trained on, instead of a warning.
         """
         directory = self._home
         trained = load_trained(directory, weights)

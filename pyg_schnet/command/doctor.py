@@ -1,4 +1,4 @@
-"""``pyg-schnet doctor``: whether a model is what dynamics, relaxations and batches take it for."""
+"""``pyg-schnet doctor``: checks that a model is what dynamics, relaxations and batches take it for."""
 
 import sys
 from pathlib import Path

@@ -29,10 +29,10 @@ def look(
         output: HTML file to write.
         index: Which structure of the file, from 0; negative numbers count from the end.
         probe: Atomic number of the probe for the local chemical potential.
-        relax: Whether vibrations are those of the nearest minimum instead of the structure as it is.
+        relax: True if vibrations are those of the nearest minimum instead of the structure as it is.
         data: File with structures whose distances are drawn beneath the filters; that of the structure by default.
         device: Where to evaluate.
-        overwrite: Whether to replace a file that is there.
+        overwrite: True to replace a file that is there.
     """
     from pyg_schnet.analysis.look import look as write_page  # noqa: PLC0415
 

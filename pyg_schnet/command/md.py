@@ -42,10 +42,10 @@ def md(
         output: Trajectory to write, .extxyz, .traj or .h5; beside it OUTPUT.restart, from which --resume goes on.
         replicas: Copies of each structure, each with random numbers of its own.
         seed: Seed of the random numbers.
-        resume: Whether to go on with a run that was interrupted, of the same options, or to make it longer.
+        resume: True to go on with a run that was interrupted, of the same options, or to make it longer.
         device: Where to evaluate.
         dtype: Floating-point type; that of the model by default.
-        frozen: Whether filters are read from tables; by default in float32 on a CPU.
+        frozen: True if filters are read from tables; by default in float32 on a CPU.
     """
     from pyg_schnet.simulation.dynamics import Dynamics  # noqa: PLC0415
 

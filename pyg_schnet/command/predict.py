@@ -36,8 +36,8 @@ def predict_file(
         trained: The model or committee.
         source: The file, with or without labels.
         path: File to write, see :func:`~pyg_schnet.command.writers.writer_for`; it appears when it is whole.
-        overwrite: Whether to replace a file that is there.
-        strict: Whether to refuse elements that the model was never trained on.
+        overwrite: True to replace a file that is there.
+        strict: True to refuse elements that the model was never trained on.
 
     Returns:
         The path.
@@ -81,8 +81,8 @@ def predict_part(
         dataset: The structures.
         trained: The model or committee.
         path: File to write, see :func:`~pyg_schnet.command.writers.writer_for`; it appears when it is whole.
-        overwrite: Whether to replace a file that is there.
-        strict: Whether to refuse elements that the model was never trained on.
+        overwrite: True to replace a file that is there.
+        strict: True to refuse elements that the model was never trained on.
 
     Returns:
         The path.

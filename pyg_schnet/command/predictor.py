@@ -31,7 +31,7 @@ class Predictor:
     Args:
         task: The task the model was trained for.
         trained: The model or committee.
-        strict: Whether to refuse elements that it was never trained on; otherwise there is one warning for each.
+        strict: True to refuse elements that it was never trained on; otherwise there is one warning for each.
     """
 
     def __init__(self, task: TrainingTask, trained: Trained, strict: bool = False) -> None:

@@ -36,8 +36,8 @@ def relax(
         fmax: The largest force on an atom that is left, in eV/Angstrom.
         steps: Steps for each structure, at most.
         output: Extended xyz to write, one structure after the other.
-        cell: Whether cells relax, too.
-        resume: Whether to go on after the structures that the output has already.
+        cell: True if cells relax, too.
+        resume: True to go on after the structures that the output has already.
         device: Where to evaluate.
         dtype: Floating-point type.
     """

@@ -39,7 +39,7 @@ def serve(
         device: Where to evaluate.
         dtype: float32 or float64 to evaluate in; the model's own by default.
         energy_unit: Unit of the model's energies; what its file says by default, else eV.
-        strict: Whether to refuse elements that the model was never trained on, instead of a warning.
+        strict: True to refuse elements that the model was never trained on, instead of a warning.
     """
     from pyg_schnet.simulation.atomic_units import AtomicUnits  # noqa: PLC0415
     from pyg_schnet.simulation.replicas import ReplicaPotential  # noqa: PLC0415

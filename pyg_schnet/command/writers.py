@@ -46,7 +46,7 @@ class Writer(AbstractContextManager["Writer"]):
     Args:
         path: Where to write.
         units: Units by name of what is predicted.
-        is_total: Whether energies and their derivatives are what ASE means by them.
+        is_total: True if energies and their derivatives are what ASE means by them.
     """
 
     def __init__(self, path: Path, units: dict[str, str], is_total: bool) -> None:

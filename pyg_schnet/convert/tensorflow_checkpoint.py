@@ -70,7 +70,7 @@ def _block(raw: bytes, offset: int, size: int) -> bytes:
         raise ValueError("its index is cut off")
     if trailer[0] != 0:
         raise ValueError("its index is compressed; expected an uncompressed one, as TensorFlow writes it")
-    if _masked_crc32c(block + trailer[:1]) != int.from_bytes(trailer[1:], "little"):
+    if masked_crc32c(block + trailer[:1]) != int.from_bytes(trailer[1:], "little"):
         raise ValueError("its index does not have its checksum; fetch it again")
     return block
 
@@ -138,7 +138,7 @@ def _tensor(content: bytes, entry: dict[int, list[Any]], name: str) -> np.ndarra
         raise ValueError(f"variable {name!r} is of a type that is not supported; expected plain numbers")
     shape = [_message(dim).get(1, [0])[0] for dim in _message(entry.get(2, [b""])[0]).get(2, [])]
     raw = content[offset : offset + size]
-    if _masked_crc32c(raw) != entry.get(6, [0])[0]:
+    if masked_crc32c(raw) != entry.get(6, [0])[0]:
         raise ValueError(f"variable {name!r} does not have its checksum; fetch the file of data again")
     return np.frombuffer(raw, _DTYPES[code]).reshape(shape).copy()
 
@@ -155,8 +155,19 @@ def _crc32c_table() -> list[int]:
 _TABLE = _crc32c_table()
 
 
-def _masked_crc32c(raw: bytes) -> int:
-    """CRC-32C (Castagnoli), rotated and shifted as TensorFlow stores it."""
+def masked_crc32c(raw: bytes) -> int:
+    """Checksum of bytes, CRC-32C (Castagnoli, RFC 3720), rotated and shifted as TensorFlow stores it.
+
+    Args:
+        raw: The bytes.
+
+    Returns:
+        A number of 32 bits.
+
+    Example:
+        >>> hex(masked_crc32c(b""))
+        '0xa282ead8'
+    """
     crc = 0xFFFFFFFF
     for byte in raw:
         crc = _TABLE[(crc ^ byte) & 0xFF] ^ crc >> 8

@@ -126,7 +126,7 @@ def is_bare(value: Any) -> bool:
         value: What ASE read.
 
     Returns:
-        Whether it is ``True``.
+        True if it is ``True``.
 
     Example:
         >>> is_bare(True), is_bare(1.0)

@@ -46,8 +46,8 @@ class StructureDataset(InMemoryDataset):
         transform: Applied to each structure when it is accessed.
         pre_transform: Applied to each structure once, before it is stored.
         pre_filter: Structures for which it is false are not stored.
-        log: Whether to print that files are processed.
-        force_reload: Whether to read the raw files again.
+        log: True to print that files are processed.
+        force_reload: True to read the raw files again.
 
     Raises:
         ValueError: If a raw file is damaged.

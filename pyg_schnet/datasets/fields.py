@@ -26,7 +26,7 @@ class Field(NamedTuple):
 
     Attributes:
         value: Numbers or a string.
-        of_atoms: Whether there is a row for each atom; ``None`` if the file does not tell.
+        of_atoms: True if there is a row for each atom; ``None`` if the file does not tell.
     """
 
     value: Any

@@ -53,8 +53,8 @@ class ISO17(StructureDataset):
         transform: Applied to each structure when it is accessed.
         pre_transform: Applied to each structure once, before it is stored.
         pre_filter: Structures for which it is false are not stored.
-        log: Whether to print that files are processed.
-        force_reload: Whether to process the raw file again.
+        log: True to print that files are processed.
+        force_reload: True to process the raw file again.
 
     Raises:
         ValueError: If an argument is not known or the raw file is damaged.

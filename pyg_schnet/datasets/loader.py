@@ -38,7 +38,7 @@ class StructureLoader(torch.utils.data.DataLoader):
         dataset: The structures: a dataset, a subset (``dataset[indices]`` or torch's ``Subset``), a list of ``Data``,
             torch's ``ConcatDataset``, or anything else that :func:`~pyg_schnet.datasets.as_dataset` takes.
         batch_size: Structures in a batch.
-        shuffle: Whether to draw a new order for each epoch.
+        shuffle: True to draw a new order for each epoch.
         device: Where batches are assembled. The structures are moved there once, those of a subset only; ``None``
             leaves them where they are.
         seed: Seed of the order; without it torch's global generator decides, or ``generator``.
@@ -279,7 +279,7 @@ class _Collated:
 
         Args:
             chosen: Their positions [B] on the CPU.
-            raised: Whether keys with "index" are raised by the numbers of atoms of the structures before.
+            raised: True if keys with "index" are raised by the numbers of atoms of the structures before.
         """
         batch, device = copy.copy(self.empty), self.device
         found = [ranges.of(chosen, device) for ranges in self.ranges]

@@ -70,8 +70,8 @@ class MaterialsProject(StructureDataset):
         transform: Applied to each crystal when it is accessed.
         pre_transform: Applied to each crystal once, before it is stored.
         pre_filter: Crystals for which it is false are not stored.
-        log: Whether to print that files are processed.
-        force_reload: Whether to process the raw file again.
+        log: True to print that files are processed.
+        force_reload: True to process the raw file again.
 
     Raises:
         ValueError: If an argument is not possible or the raw file is damaged.
@@ -199,7 +199,7 @@ class MaterialsProject(StructureDataset):
         if number not in range(5):
             raise ValueError(f"expected a fold from 0 to 4, got {number}")
         tested = np.zeros(self.report["rows"], dtype=bool)
-        tested[_fold_rows(len(tested), number)] = True
+        tested[fold_rows(len(tested), number)] = True
         names = self._data.material_id
         rows = [int(one.rsplit("-", 1)[1]) - 1 for one in ([names] if isinstance(names, str) else names)]
         of_test = torch.from_numpy(tested[rows])
@@ -267,8 +267,20 @@ def _collated(where: str, entries: list[tuple[str, Crystal, float]]) -> tuple[Da
     return data, slices | dict.fromkeys(("cell", "pbc", "formation_energy", "material_id"), of_crystals)
 
 
-def _fold_rows(rows: int, number: int) -> np.ndarray:
-    """Rows of the test set as scikit-learn's ``KFold(5, shuffle=True, random_state=18012019)`` draws them."""
+def fold_rows(rows: int, number: int) -> np.ndarray:
+    """Rows of a test set of Matbench, as scikit-learn's ``KFold(5, shuffle=True, random_state=18012019)`` draws them.
+
+    Args:
+        rows: Number of rows in all.
+        number: The fold, from 0 to 4.
+
+    Returns:
+        The rows, about a fifth of all.
+
+    Example:
+        >>> [len(fold_rows(12, number)) for number in range(5)]
+        [3, 3, 2, 2, 2]
+    """
     order = np.arange(rows)
     np.random.RandomState(18012019).shuffle(order)
     return np.array_split(order, 5)[number]

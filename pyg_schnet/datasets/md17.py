@@ -73,18 +73,29 @@ _ENTRIES = (
 )
 
 
-def _key(name: str) -> str:
-    """One spelling of a name: ``"ethanol CCSD(T)"`` and ``"ethanol_ccsd_t"`` are the same."""
+def key_of(name: str) -> str:
+    """One spelling of the name of a molecule, under which :data:`CATALOGUE` has it.
+
+    Args:
+        name: The name in any spelling, such as PyG's.
+
+    Returns:
+        The key.
+
+    Example:
+        >>> key_of("ethanol CCSD(T)")
+        'ethanol_ccsd_t'
+    """
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def _catalogue() -> dict[str, Entry]:
-    entries = {_key(entry.title): entry for entry in _ENTRIES}
+    entries = {key_of(entry.title): entry for entry in _ENTRIES}
     for molecule in MOLECULES:
         title = "salicylic acid" if molecule == "salicylic" else molecule
         frames = 99_988 if molecule == "azobenzene" else 100_000
-        entries[f"revised_{_key(title)}"] = Entry(
-            "revised", molecule, entries[_key(title)].formula, frames, f"revised {title}"
+        entries[f"revised_{key_of(title)}"] = Entry(
+            "revised", molecule, entries[key_of(title)].formula, frames, f"revised {title}"
         )
     return entries
 
@@ -117,15 +128,15 @@ class MD17(StructureDataset):
         root: Folder for raw and processed files.
         name: Name of the trajectory.
         train: For coupled cluster, whether the published training or test part is read; ``None`` for all others.
-        revised: Whether the revised labels of the molecule ``name`` are meant.
-        check_fingerprint: Whether a file that does not have the fingerprint it states is refused.
+        revised: True if the revised labels of the molecule ``name`` are meant.
+        check_fingerprint: True if a file that does not have the fingerprint it states is refused.
         source: The upstream file or a folder that holds it; by default the folder named in the environment variable
             ``PYG_SCHNET_DATA`` is searched before the file is downloaded.
         transform: Applied to each frame when it is accessed.
         pre_transform: Applied to each frame once, before it is stored.
         pre_filter: Frames for which it is false are not stored.
-        log: Whether to print that files are processed.
-        force_reload: Whether to process the raw file again.
+        log: True to print that files are processed.
+        force_reload: True to process the raw file again.
 
     Raises:
         ValueError: If the name is not known, ``train`` does not fit, or the raw file is damaged.
@@ -163,7 +174,7 @@ class MD17(StructureDataset):
         log: bool = True,
         force_reload: bool = False,
     ) -> None:
-        self.name = _key(f"revised {name}" if revised and not _key(name).startswith("revised_") else name)
+        self.name = key_of(f"revised {name}" if revised and not key_of(name).startswith("revised_") else name)
         if self.name not in CATALOGUE:
             known = ", ".join(entry.title for entry in CATALOGUE.values())
             raise ValueError(f"unknown molecule {name!r}{' (revised)' if revised else ''}; expected one of {known}")

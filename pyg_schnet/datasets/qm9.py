@@ -84,14 +84,14 @@ class QM9(StructureDataset):
         root: Folder for downloaded and processed files.
         name: ``"qm9"``, or ``"bundled"`` for the molecules that come with the package (not those of QM9).
         target: Name or column of one target, then ``y`` is [1, 1]; ``None`` for all 19.
-        uncharacterized: Whether to keep the molecules that failed the consistency check.
+        uncharacterized: True to keep the molecules that failed the consistency check.
         source: The raw archive, next to which the text files lie, or a folder that holds all; by default the folder in
             the environment variable ``PYG_SCHNET_DATA`` is searched before anything is downloaded.
         transform: Applied to each molecule when it is accessed.
         pre_transform: Applied to each molecule once, before it is stored.
         pre_filter: Molecules for which it is false are not stored.
-        log: Whether to print that files are processed.
-        force_reload: Whether to read the raw files again.
+        log: True to print that files are processed.
+        force_reload: True to read the raw files again.
 
     Raises:
         ValueError: If the name or target is not known or a raw file is damaged.

@@ -45,7 +45,7 @@ class Records:
         """Only some molecules.
 
         Args:
-            kept: Whether to keep each [M].
+            kept: True for each that is kept [M].
 
         Returns:
             Those molecules, in the same order.

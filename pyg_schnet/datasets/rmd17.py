@@ -72,7 +72,7 @@ def read_revised(path: Path, molecule: str, progress: bool = False) -> tuple[dic
         path: The archive, or the npz file of the molecule unpacked from it (the splits are then looked up beside it and
             in the folder ``splits`` beside its own).
         molecule: Name of the molecule in the archive.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         ``z`` [n], ``R`` [M, n, 3], ``E`` [M] and ``F`` [M, n, 3] in kcal/mol and Angstrom, and positions of frames by

@@ -70,7 +70,7 @@ def read_npz(path: Path, part: str | None = None, check_fingerprint: bool = True
     Args:
         path: The npz file, or a zip archive of several.
         part: End of the name of the npz file wanted from an archive of several, for example ``"-train.npz"``.
-        check_fingerprint: Whether the arrays must have the fingerprint stored with them.
+        check_fingerprint: True if the arrays must have the fingerprint stored with them.
 
     Returns:
         ``z`` int64 [n], ``R`` float64 [M, n, 3], ``E`` float64 [M], ``F`` float64 [M, n, 3], in the units of the file.

@@ -13,7 +13,7 @@ def from_smiles(smiles: str, seed: int = 0, optimize: bool = True) -> Data:
     Args:
         smiles: The molecule.
         seed: Seed of the conformer; the same seed gives the same conformer.
-        optimize: Whether to relax the conformer in the MMFF94 force field (UFF where that has no parameters).
+        optimize: True to relax the conformer in the MMFF94 force field (UFF where that has no parameters).
 
     Returns:
         ``z`` [N], ``pos`` [N, 3] in Angstrom, ``smiles``, and PyG's features of atoms and bonds: ``x`` [N, 9],

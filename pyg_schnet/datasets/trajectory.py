@@ -58,8 +58,8 @@ class Trajectory(StructureDataset):
         transform: Applied to each structure when it is accessed.
         pre_transform: Applied to each structure once, before it is stored.
         pre_filter: Structures for which it is false are not stored.
-        log: Whether to print that files are processed.
-        force_reload: Whether to read the files again; that is done anyway when they have changed.
+        log: True to print that files are processed.
+        force_reload: True to read the files again; that is done anyway when they have changed.
 
     Raises:
         FileNotFoundError: If there is no such file.

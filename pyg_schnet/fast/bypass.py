@@ -1,7 +1,7 @@
-"""When tables may stand in for the layers of a model: they call neither these nor whoever listens to them.
+"""When tables may be used instead of the layers of a model: the layers are then not called, nor are their hooks.
 
-Interaction blocks of somebody else, a method put into the place of one, hooks, masks of PyG's Explainer and transforms
-of ``torch.func`` need the networks themselves. The answer is asked for at every step, so the layers are looked up once.
+The networks themselves are needed by interaction blocks of another class, overridden methods, hooks, masks of PyG's
+Explainer and transforms of ``torch.func``. This is checked at every step, so the layers are looked up only once.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ _BLOCK, _CONVOLUTION = ("forward",), ("forward", "filters", "message", "factor",
 
 
 class _Layers(NamedTuple):
-    """What tables leave out, and what is against that: by a table of any kind, and by one that nobody asked for."""
+    """The layers that tables leave out, and the reasons against it: against any table, and against an unasked one."""
 
     origin: Origin
     callees: Callees
@@ -37,7 +37,7 @@ def may_stand_in(model: Any, unasked: bool = False) -> bool:
 
     Args:
         model: A model of interaction blocks.
-        unasked: Whether nobody has asked for tables: filter networks must then be those of the papers, so that each
+        unasked: True if tables were not asked for. Filter networks must then be those of the papers, so that each
             distance surely has one filter.
 
     Returns:
@@ -52,7 +52,7 @@ def may_stand_in(model: Any, unasked: bool = False) -> bool:
 
 
 def against_tables(model: Any) -> str:
-    """Why no table can stand in for the layers, whoever listens.
+    """Why no table can be used instead of the layers, hooks aside.
 
     Args:
         model: A model of interaction blocks.

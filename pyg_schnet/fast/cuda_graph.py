@@ -97,8 +97,8 @@ class Replay(Generic[Result]):
 class Addresses:
     """Where the weights of a model are in memory, which is what a recording remembers of them.
 
-    Values may change, they are read where they are. Whoever replaces a parameter, buffer or layer, moves them or lays
-    them out in another way makes recordings worthless.
+    Their values may change: a recording reads them where they are. After a parameter, a buffer or a layer is replaced,
+    moved or laid out in another way, recordings of the model can no longer be used.
 
     Args:
         model: The model.

@@ -74,10 +74,10 @@ def with_ghosts(
     Args:
         pair_index: Source and target of each pair [2, C].
         edge_vec: Vectors of the pairs in Angstrom [C, 3]; those that do not count may be anything, NaN too.
-        counts: Whether each pair counts [C].
+        counts: True for each pair that counts [C].
         ends: The ghost of each pair [C].
         cutoff: Cutoff distance in Angstrom.
-        symmetric: Whether a pair stands for both of its directions.
+        symmetric: True if a pair stands for both of its directions.
 
     Returns:
         The edges, not sorted.

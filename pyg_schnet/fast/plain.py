@@ -14,7 +14,7 @@ LOOPED = (torch.float32, torch.float64)
 def is_plain(tensor: Any, weight: bool = False, device: str = "cpu") -> bool:
     """True for a tensor in memory that compiled loops can read.
 
-    Whether anybody may do that now is asked elsewhere: :func:`has_numbers`, :func:`pyg_schnet.graph.can_inspect`.
+    May its values be looked at now? That is another question, see :func:`has_numbers`.
 
     Args:
         tensor: Anything.

@@ -40,8 +40,8 @@ def shortcut(
         structures: The structures, :class:`~pyg_schnet.models.structures.Structures`; afterwards they know their edges
             unless nobody needed them.
         differentiable: True if the results are to be differentiable with respect to the weights.
-        stress: Whether to return the stress, if there is a cell.
-        virials: Whether to return the virials of the atoms.
+        stress: True to return the stress, if there is a cell.
+        virials: True to return the virials of the atoms.
 
     Returns:
         What :class:`~pyg_schnet.Potential` returns; ``None`` for the usual way.
@@ -71,7 +71,7 @@ def shortcut(
 
 
 def is_plain_network(model: Any) -> bool:
-    """Whether passes stand for a model.
+    """True if passes may stand for a model.
 
     Args:
         model: A model of energies.

@@ -1,4 +1,4 @@
-"""What something was made of, and whether all of that is as it was.
+"""What something was made of, and the answer to one question: is all of that as it was?
 
 Compiled loops and recordings remember where weights are in memory, and frozen tables follow from weights. Whoever
 replaces a layer or a tensor, or gives a weight other memory, another layout or another kind, makes them worthless. To

@@ -38,7 +38,7 @@ _CUTOFFS = {NoCutoff: 0, CosineCutoff: 1, MollifierCutoff: 2, PolynomialCutoff: 
 
 
 class LocatedWeights(NamedTuple):
-    """What stays the same from call to call, and by what one sees whether it did.
+    """What stays the same from call to call, and what shows that it did.
 
     Attributes:
         origin: Layers, options and weights, and frozen tables.

@@ -49,7 +49,7 @@ class Backend:
             or the finished graph.
         package: Module it imports; empty if it needs none.
         install: What to pass to ``pip install`` to have it.
-        periodic: Whether it knows periodic boundaries.
+        periodic: True if it knows periodic boundaries.
         devices: Types of the devices it runs on.
     """
 
@@ -76,7 +76,7 @@ def find_search(name: str, device: torch.device, num_atoms: int, batch_size: int
         device: Where the positions are.
         num_atoms: Atoms in all structures together.
         batch_size: Number of structures.
-        periodic: Whether any axis of any structure is periodic.
+        periodic: True if any axis of any structure is periodic.
 
     Returns:
         A function with the arguments of :func:`pyg_schnet.graph.search.candidate_pairs`, which returns the same or the
@@ -185,7 +185,7 @@ def _torch_cluster(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, l
     def find(reach: float, most: int) -> Tensor:
         return package.radius(pos, pos, reach, batch, batch, max_num_neighbors=most, batch_size=batch_size)
 
-    return _open_pairs(find, pos, cutoff, batch, batch_size)
+    return open_pairs(find, pos, cutoff, batch, batch_size)
 
 
 def _pyg_lib(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, lattice: Lattice | None) -> Pairs:
@@ -196,13 +196,25 @@ def _pyg_lib(pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, lattice
     def find(reach: float, most: int) -> Tensor:
         return package.ops.radius(pos, pos, pointer, pointer, reach, most, 1, False)
 
-    return _open_pairs(find, pos, cutoff, batch, batch_size)
+    return open_pairs(find, pos, cutoff, batch, batch_size)
 
 
-def _open_pairs(
+def open_pairs(
     find: Callable[[float, int], Tensor], pos: Tensor, cutoff: float, batch: Tensor, batch_size: int
 ) -> Pairs:
-    """Repeat a search that keeps at most so many neighbours of an atom, itself among them, until none can be lost."""
+    """Repeat a search that keeps at most so many neighbours of an atom, itself among them, until none can be lost.
+
+    Args:
+        find: The search; it takes a distance in Angstrom and the number of neighbours to keep, and returns targets and
+            sources [2, E].
+        pos: Positions in Angstrom [N, 3] float64.
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N], sorted.
+        batch_size: Number of structures.
+
+    Returns:
+        Candidate pairs.
+    """
     largest = int(torch.bincount(batch, minlength=batch_size).max())
     reach = _reach(cutoff, pos, None)
     most = min(largest, _guess(reach)) if pos.is_cuda else largest  # a GPU reserves room for all, a CPU does not

@@ -134,7 +134,7 @@ def within_cutoff(
         cutoff: Cutoff distance in Angstrom.
 
     Returns:
-        Whether each edge is closer [E] bool.
+        True for each edge that is closer [E] bool.
 
     Example:
         >>> import torch

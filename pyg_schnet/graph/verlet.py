@@ -366,7 +366,7 @@ def _exchanged(graph: Graph, found: Graph, atoms: Tensor, stale_atom: Tensor) ->
         graph: Edges of all structures.
         found: New edges of the stale structures, whose atoms are numbered by themselves.
         atoms: Those atoms [M].
-        stale_atom: Whether each atom is one of them [N].
+        stale_atom: True for each atom that is one of them [N].
 
     Returns:
         The edges of all structures.

@@ -34,7 +34,7 @@ class AtomisticModel(nn.Module):
         readout_options: Arguments of the readout.
         out_channels: Number of targets C.
         act: Activation of the output network, see :data:`~pyg_schnet.nn.activation.ACTIVATIONS`.
-        zero_output: Whether the last layer starts at zero.
+        zero_output: True if the last layer starts at zero.
         mean: Mean of the property per atom, see :class:`~pyg_schnet.nn.Reference`.
         std: Standard deviation of the property per atom.
         atomref: Property of single atoms by atomic number, up to [max_z + 1, C].

@@ -316,9 +316,9 @@ class CommitteePotential(nn.Module):
 
     Args:
         model: A committee of models of energies.
-        stress: Whether a call returns the stress, unless it says otherwise.
-        virials: Whether a call returns the virials of the atoms, unless it says otherwise.
-        strict: Whether to refuse elements that a member was never trained on, see
+        stress: True if a call returns the stress, unless it says otherwise.
+        virials: True if a call returns the virials of the atoms, unless it says otherwise.
+        strict: True to refuse elements that a member was never trained on, see
             :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once, and spreads are infinite.
 
     Raises:
@@ -372,8 +372,8 @@ class CommitteePotential(nn.Module):
             cell: Lattice vectors as rows in Angstrom [B, 3, 3].
             pbc: Periodic axes [B, 3].
             batch_size: Number of structures.
-            stress: Whether to return the stress; ``None`` for what the constructor was told.
-            virials: Whether to return the virials of the atoms; ``None`` for what the constructor was told.
+            stress: True to return the stress; ``None`` for what the constructor was told.
+            virials: True to return the virials of the atoms; ``None`` for what the constructor was told.
 
         Returns:
             Means in the units and dtypes of :meth:`~pyg_schnet.Potential.forward`: ``energy`` [B], ``forces`` [N, 3]

@@ -48,7 +48,7 @@ class DTNN(AtomisticModel):
         gamma: Inverse squared width of the Gaussians in 1/Angstrom^2; ``None`` for that of their spacing.
         cutoff_function: ``"cosine"``, ``"mollifier"``, ``"polynomial"`` or, as in the paper, ``None``; without one, the
             energy jumps when a pair crosses the cutoff.
-        zero_output: Whether the last layers of the passes and of the output start at zero, as in the authors' code:
+        zero_output: True if the last layers of the passes and of the output start at zero, as in the authors' code:
             training starts from the references.
         readout_options: Arguments of the readout.
         max_z: Largest atomic number.

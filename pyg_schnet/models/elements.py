@@ -127,7 +127,7 @@ def check_elements(model: Any, z: Any, strict: bool = False, batch: Any = None) 
         model: An :class:`~pyg_schnet.models.AtomisticModel` or a :class:`~pyg_schnet.models.Committee`, of which each
             member must know the element.
         z: Atomic numbers [N]; whatever is wrong with them is left to the model.
-        strict: Whether to refuse.
+        strict: True to refuse.
         batch: Structure of each atom [N]; without it, compositions are those of all atoms together.
 
     Raises:
@@ -211,7 +211,7 @@ class _Memory:
         Args:
             z: Atomic numbers [N] on the CPU.
             batch: Structure of each atom [N], looked at if all training examples had one composition.
-            strict: Whether to refuse.
+            strict: True to refuse.
         """
         if not self.known.numpy().take(z.numpy(), mode="clip").all():
             missing = [n for n in z.unique().tolist() if 0 < n <= self.max_z and not self.known[n]]

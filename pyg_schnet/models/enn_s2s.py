@@ -68,7 +68,7 @@ class EnnS2S(AtomisticModel):
         cutoff_function: ``"cosine"``, ``"mollifier"``, ``"polynomial"`` or, as in the paper, ``None``; without one, the
             energy jumps when a pair crosses the cutoff.
         act: Activation of edge and output network, see :data:`~pyg_schnet.nn.activation.ACTIVATIONS`.
-        zero_output: Whether the last layer starts at zero.
+        zero_output: True if the last layer starts at zero.
         readout_options: Arguments of the readout; ``None`` for ``{"processing_steps": 12}`` with set2set.
         max_z: Largest atomic number.
 

@@ -16,7 +16,7 @@ def hessians(energy: Tensor, edge_vec: Tensor, structures: Structures, different
         energy: Energies [B].
         edge_vec: Vectors of the pairs that they come from [P, 3].
         structures: The structures, whose edges are known.
-        differentiable: Whether they are to be differentiable again.
+        differentiable: True if they are to be differentiable again.
 
     Returns:
         Hessians [n, 3, n, 3].
@@ -54,7 +54,7 @@ def hessian_vector(
         edge_vec: Vectors of the pairs that they come from [P, 3].
         structures: The structures, whose edges are known.
         vector: The displacement [N, 3].
-        differentiable: Whether it is to be differentiable again.
+        differentiable: True if it is to be differentiable again.
 
     Returns:
         The product [N, 3].

@@ -35,9 +35,9 @@ class Potential(nn.Module):
     Args:
         model: A model of energies. To compile it, compile its network, ``model.compile_network()``. Derivatives are
             taken outside: ``torch.compile(Potential(model))`` gives the same results, no faster.
-        stress: Whether a call returns the stress, unless it says otherwise.
-        virials: Whether a call returns the virials of the atoms, unless it says otherwise.
-        strict: Whether to refuse elements that the model was never trained on, see
+        stress: True if a call returns the stress, unless it says otherwise.
+        virials: True if a call returns the virials of the atoms, unless it says otherwise.
+        strict: True to refuse elements that the model was never trained on, see
             :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Raises:
@@ -93,9 +93,9 @@ class Potential(nn.Module):
             cell: Lattice vectors as rows in Angstrom [B, 3, 3].
             pbc: Periodic axes [B, 3].
             batch_size: Number of structures, needed only if the last ones may be empty.
-            stress: Whether to return the stress; every structure then needs a complete cell, periodic or not.
+            stress: True to return the stress; every structure then needs a complete cell, periodic or not.
                 ``None`` for what the constructor was told.
-            virials: Whether to return the virials of the atoms, which need no cell.
+            virials: True to return the virials of the atoms, which need no cell.
 
         Returns:
             ``energy`` in eV [B] and ``forces`` in eV/Angstrom [N, 3]; if asked for, ``stress`` in eV/Angstrom^3
@@ -227,9 +227,9 @@ def derivatives(
     Args:
         model: A model of energies.
         structures: The structures.
-        stress: Whether to return the stress, if there is a cell.
-        virials: Whether to return the virials of the atoms.
-        differentiable: Whether derivatives are to be differentiable again.
+        stress: True to return the stress, if there is a cell.
+        virials: True to return the virials of the atoms.
+        differentiable: True if derivatives are to be differentiable again.
 
     Returns:
         What :meth:`Potential.forward` returns.
@@ -250,7 +250,7 @@ def energy_on(model: AtomisticModel, structures: Structures, differentiable: boo
     Args:
         model: A model of energies.
         structures: The structures.
-        differentiable: Whether derivatives are to be differentiable again.
+        differentiable: True if derivatives are to be differentiable again.
 
     Returns:
         Energies [B] float64 and vectors [P, 3].

@@ -17,7 +17,7 @@ def properties(model: AtomisticModel, data: Data, strict: bool = False) -> Tenso
         model: The model.
         data: A ``Data`` or ``Batch`` with ``z`` and ``pos``, and ``cell`` and ``pbc`` of crystals. Its ``edge_index``
             is taken only beside an ``edge_shift``.
-        strict: Whether to refuse elements that the model was never trained on, see
+        strict: True to refuse elements that the model was never trained on, see
             :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Returns:

@@ -48,17 +48,17 @@ class SchNet(TabulatedFilters, Published, AtomisticModel):
         atomref: Property of single atoms by atomic number, up to [max_z + 1, C].
         out_channels: Number of targets C.
         basis: Radial basis: ``"gaussian"`` or ``"bessel"``.
-        trainable_basis: Whether centres and widths (or frequencies) of the basis are learned.
+        trainable_basis: True if centres and widths (or frequencies) of the basis are learned.
         gamma: Inverse squared width of the Gaussians in 1/Angstrom^2, ``None`` for PyG's.
         cutoff_function: ``"cosine"``, ``"mollifier"``, ``"polynomial"`` or ``None``; without one, the energy jumps when
             a pair crosses the cutoff.
-        activate_last: Whether the filter networks activate their second layer, as in the papers.
+        activate_last: True if the filter networks activate their second layer, as in the papers.
         act: Activation, see :data:`~pyg_schnet.nn.activation.ACTIVATIONS`.
         output_act: Activation of the output network; ``None`` for ``act``.
         normalization: Normalisation of the convolution by the number of neighbours: ``"mean"`` as in the paper for
             crystals, ``"smooth"`` (see :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None``.
-        shared_interactions: Whether all interaction blocks have the same weights.
-        zero_output: Whether the last layer starts at zero, as in the authors' code.
+        shared_interactions: True if all interaction blocks have the same weights.
+        zero_output: True if the last layer starts at zero, as in the authors' code.
         filters: How filters are evaluated, ``"exact"``, ``"table"`` or ``"auto"``, see
             :class:`~pyg_schnet.fast.tabulated.TabulatedFilters`; no part of the architecture.
         knot_spacing: Likewise.

@@ -23,7 +23,7 @@ class GaussianSmearing(nn.Module):
         num_gaussians: Number of Gaussians G, at least two.
         gamma: Inverse squared width in 1/Angstrom^2; ``None`` for :math:`1 / (2 h^2)` with the grid spacing h, as in
             PyG.
-        trainable: Whether centres and widths, then one for each Gaussian, are learned.
+        trainable: True if centres and widths, then one for each Gaussian, are learned.
 
     Raises:
         ValueError: If the grid has fewer than two centres or no extent, or ``gamma`` is not positive.
@@ -92,7 +92,7 @@ class BesselBasis(nn.Module):
     Args:
         cutoff: Cutoff distance in Angstrom.
         num_radial: Number of functions G.
-        trainable: Whether the frequencies are learned.
+        trainable: True if the frequencies are learned.
 
     Raises:
         ValueError: If ``cutoff`` is not positive or ``num_radial`` less than 1.
@@ -147,7 +147,7 @@ def radial_basis(
         cutoff: Cutoff distance in Angstrom.
         size: Number of functions G.
         gamma: Inverse squared width of the Gaussians in 1/Angstrom^2, see :class:`GaussianSmearing`.
-        trainable: Whether the parameters of the basis are learned.
+        trainable: True if the parameters of the basis are learned.
 
     Returns:
         The basis as a layer.

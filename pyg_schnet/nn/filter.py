@@ -30,7 +30,7 @@ class FilterNetwork(nn.Sequential):
     Args:
         num_gaussians: Size G of the expanded distance.
         num_filters: Number of filters F.
-        activate_last: Whether the second layer is activated too, as in the papers.
+        activate_last: True if the second layer is activated too, as in the papers.
         act: Activation; ``None`` for :class:`ShiftedSoftplus`.
 
     Example:

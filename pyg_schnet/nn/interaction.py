@@ -23,7 +23,7 @@ class InteractionBlock(nn.Module):
         num_gaussians: Size G of the expanded distance.
         num_filters: Number of filters F.
         cutoff: Cutoff function, see :class:`~pyg_schnet.CFConv`.
-        activate_last: Whether the filter network activates its second layer, see :class:`~pyg_schnet.FilterNetwork`.
+        activate_last: True if the filter network activates its second layer, see :class:`~pyg_schnet.FilterNetwork`.
         act: Activation; ``None`` for :class:`~pyg_schnet.ShiftedSoftplus`.
         normalization: Normalisation by the number of neighbours, see :class:`~pyg_schnet.CFConv`.
 

@@ -17,7 +17,7 @@ class DipoleMoment(nn.Module):
     centre of mass: with ``masses``, so does this.
 
     Args:
-        magnitude: Whether to return the length of the vector.
+        magnitude: True to return the length of the vector.
         masses: Masses by atomic number for the centre of mass about which charges count that need not add up to zero;
             ``None`` for neutral charges.
 

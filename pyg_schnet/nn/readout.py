@@ -28,7 +28,7 @@ class Atomwise(nn.Module):
         hidden_channels: Size of the atom features, at least two.
         out_channels: Number of properties.
         act: Activation; ``None`` for :class:`ShiftedSoftplus`.
-        zero_output: Whether the last layer starts at zero, as in the authors' code, so that an untrained model predicts
+        zero_output: True if the last layer starts at zero, as in the authors' code, so that an untrained model predicts
             the references.
 
     Example:

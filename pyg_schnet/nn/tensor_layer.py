@@ -25,7 +25,7 @@ class TensorLayer(MessagePassing):
         num_gaussians: Size G of the expanded distance.
         cutoff: Cutoff function of the distance as a module, a number for :class:`~pyg_schnet.CosineCutoff` at this
             distance, ``None`` for none.
-        zero_output: Whether :math:`W^\mathrm{fc}` starts at zero, as in the authors' code, so that an untrained layer
+        zero_output: True if :math:`W^\mathrm{fc}` starts at zero, as in the authors' code, so that an untrained layer
             changes nothing.
 
     Example:

@@ -18,7 +18,7 @@ def forces_from_energy(energy: Tensor, pos: Tensor, create_graph: bool = False) 
     Args:
         energy: Energies in eV, any shape, computed from ``pos``.
         pos: Positions in Angstrom [N, 3] that require gradients.
-        create_graph: Whether the forces shall be differentiable again, as training on forces needs it.
+        create_graph: True if the forces shall be differentiable again, as training on forces needs it.
 
     Returns:
         Forces in eV/Angstrom [N, 3]; zero where the energy does not depend on an atom.
@@ -46,8 +46,8 @@ def gradient(
         output: Values y, any shape.
         tensor: The tensor x they were computed from.
         direction: Weights v in the shape of ``output``; ``None`` for ones.
-        create_graph: Whether the gradient shall be differentiable again.
-        retain_graph: Whether to keep the graph for another gradient; ``None`` for ``create_graph``.
+        create_graph: True if the gradient shall be differentiable again.
+        retain_graph: True to keep the graph for another gradient; ``None`` for ``create_graph``.
 
     Returns:
         The gradient in the shape of ``tensor``.
@@ -172,8 +172,8 @@ def first_derivatives(
         edge_index: Row 0 the source j, row 1 the target i [2, E].
         batch: Structure of each atom [N].
         cell: Lattice vectors as rows in Angstrom [B, 3, 3].
-        stress: Whether to return the stress, if there is a cell.
-        virials: Whether to return the virials of the atoms.
+        stress: True to return the stress, if there is a cell.
+        virials: True to return the virials of the atoms.
 
     Returns:
         ``energy``, ``forces`` and, if asked for, ``virials`` and ``stress``.

@@ -70,13 +70,13 @@ class SchNetCalculator(Calculator):
             half precision.
         energy_unit: Unit of the model's energies, from which they are converted to eV; ``None`` for what the model or
             its file says (``model.units``), eV if they say nothing.
-        recorded: Whether steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small
+        recorded: True if steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small
             systems in dynamics, see :class:`~pyg_schnet.simulation.RecordedPotential`.
-        frozen: Whether filters are read from tables, see :meth:`~pyg_schnet.SchNet.freeze`; ``None`` for: in float32 on
+        frozen: True if filters are read from tables, see :meth:`~pyg_schnet.SchNet.freeze`; ``None`` for: in float32 on
             a CPU, if the model has filters and steps are not recorded, and if the model is frozen already. In float64
             filters are evaluated, exact to all digits, unless this is true: tables have relative errors of some 1e-10
             in energies and 1e-8 in forces, which :func:`~pyg_schnet.models.table_accuracy` measures.
-        strict: Whether elements that no training example had are refused; otherwise there is one warning for each.
+        strict: True if elements that no training example had are refused; otherwise there is one warning for each.
         **kwargs: Passed to ASE's ``Calculator``: ``atoms``, ``label``, ``directory``, ``restart``.
 
     Raises:
@@ -221,6 +221,17 @@ class SchNetCalculator(Calculator):
     def spreads(self) -> dict[str, Any]:
         """Standard deviations of the last results by name; empty for a single model."""
         return {name: self.results[name] for name in SPREADS if name in self.results}
+
+    @property
+    def rebuilds(self) -> int:
+        """How often pairs of atoms that are kept from step to step have been searched.
+
+        With ``recorded=True`` for the latest structure, else for all so far; 0 where each evaluation searches its own,
+        see :class:`~pyg_schnet.simulation.stepping.SteppedPotential`.
+        """
+        if self.recorded:
+            return 0 if self._steps is None else self._steps[1].rebuilds
+        return 0 if self._stepped.neighbors is None else self._stepped.neighbors.rebuilds
 
     def _evaluated(self, structure: Any, z: Tensor) -> dict[str, Any]:
         """Results of one evaluation, in the units of ASE."""

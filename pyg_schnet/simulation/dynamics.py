@@ -107,8 +107,8 @@ class Dynamics:
         device: Where to evaluate.
         dtype: Floating-point type of the model; ``None`` for its own.
         energy_unit: Unit of the model's energies; ``None`` for what the model says, eV if it says nothing.
-        frozen: Whether filters are read from tables; ``None`` for: in float32 on a CPU, and if the model is frozen.
-        strict: Whether elements that no training example had are refused instead of warned of.
+        frozen: True if filters are read from tables; ``None`` for: in float32 on a CPU, and if the model is frozen.
+        strict: True if elements that no training example had are refused instead of warned of.
 
     Raises:
         TypeError: If something is of the wrong kind.
@@ -296,7 +296,7 @@ class Dynamics:
             trajectory: File for frames, see :mod:`pyg_schnet.simulation.trajectory_files`; frames are added to one
                 that these dynamics have written.
             checkpoint: File for :meth:`resume`, written at the beginning, every half minute, and at any end.
-            progress: Whether to show a bar; ``None`` for: on a terminal.
+            progress: True to show a bar; ``None`` for: on a terminal.
 
         Returns:
             Energies of the frames, that at the beginning included.

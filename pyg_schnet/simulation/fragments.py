@@ -1,4 +1,4 @@
-"""Whether parts of structures fly apart."""
+"""The widest gap in each structure, which shows that parts of it fly apart."""
 
 import numpy as np
 from numpy import ndarray

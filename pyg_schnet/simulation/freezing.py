@@ -24,7 +24,7 @@ def frozen_copy(
         model: The model or committee.
         device: Where to put the copy.
         dtype: Floating-point type; ``None`` for the model's own, float32 if that has fewer digits.
-        frozen: Whether its filters come from tables; ``None`` for: in float32 on a CPU, and where they already do.
+        frozen: True if its filters come from tables; ``None`` for: in float32 on a CPU, and where they already do.
 
     Returns:
         The copy, in evaluation mode.

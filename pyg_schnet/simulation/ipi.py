@@ -52,7 +52,7 @@ class SchNetDriver(Dummy_driver):
         device: Where to evaluate.
         dtype: ``float32`` or ``float64``; the model's own by default.
         energy_unit: Unit of the model's energies; what its file says by default, else eV.
-        strict: Whether to refuse elements that the model was never trained on, instead of a warning.
+        strict: True to refuse elements that the model was never trained on, instead of a warning.
         verbose: What i-PI says to all drivers; nothing depends on it.
         **options: Others that i-PI adds to those of its input.
 

@@ -51,8 +51,8 @@ def own_potential(
         given: The potential; one of another kind, whose forces may be its own, stays of that kind.
         device: Where to put the copy.
         dtype: Floating-point type to evaluate in; ``None`` for the model's own.
-        frozen: Whether filters are read from tables; ``None`` for: in float32 on a CPU, and where they already are.
-        only_usual: Whether to refuse potentials of another kind.
+        frozen: True if filters are read from tables; ``None`` for: in float32 on a CPU, and where they already are.
+        only_usual: True to refuse potentials of another kind.
 
     Returns:
         The copy, in evaluation mode.
@@ -128,7 +128,7 @@ def check_numbers(
         potential: The potential.
         numbers: Atomic numbers [N] on the CPU.
         batch: Structure of each atom [N].
-        strict: Whether elements that no training example had are refused instead of warned of.
+        strict: True if elements that no training example had are refused instead of warned of.
 
     Raises:
         ValueError: If one is not known to the model at all, or ``strict`` and none was trained on.

@@ -62,9 +62,9 @@ class RecordedPotential:
         pbc: Periodic axes [B, 3].
         batch_size: Number of structures, needed only if the last ones may be empty.
         skin: How much farther pairs are kept, in Angstrom; large ones are searched more rarely and cost more between.
-        stress: Whether to return the stress; needs a complete cell.
-        virials: Whether to return the virials of the atoms.
-        strict: Whether to refuse elements that the model was never trained on, see
+        stress: True to return the stress; needs a complete cell.
+        virials: True to return the virials of the atoms.
+        strict: True to refuse elements that the model was never trained on, see
             :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Attributes:
@@ -185,7 +185,7 @@ class RecordedPotential:
         atoms = moving_atoms(self._z, self._batch, self._batch_size, pos, cell, self._pbc, ghosts_for(places))
         held = empty_pairs(atoms, pos.size(0), places)
         self.recordings += 1
-        step = partial(_step, self.model, atoms, held, self._batch_size, self.skin, self.stress, self.virials)
+        step = partial(results_of_step, self.model, atoms, held, self._batch_size, self.skin, self.stress, self.virials)
         return _Session(atoms, held, Replay(step, pos.device), Addresses(self.model))
 
     def __getstate__(self) -> dict[str, Any]:  # a copy makes recordings of its own
@@ -214,10 +214,24 @@ class RecordedPotential:
             check_volume(cell)
 
 
-def _step(
+def results_of_step(
     model: Any, atoms: MovingAtoms, pairs: SkinPairs, batch_size: int, skin: float, stress: bool, virials: bool
 ) -> dict[str, Tensor]:
-    """From positions to results; all that happens here may be recorded."""
+    """From positions to results; all that happens here may be recorded.
+
+    Args:
+        model: A model of energies.
+        atoms: Structures with ghosts, see :func:`~pyg_schnet.simulation.recorded_pairs.moving_atoms`.
+        pairs: Their pairs, see :func:`~pyg_schnet.simulation.recorded_pairs.fill_pairs`.
+        batch_size: Number of structures B.
+        skin: How much farther than the cutoff pairs are kept, in Angstrom.
+        stress: True to return the stress.
+        virials: True to return the virials of the atoms.
+
+    Returns:
+        What :class:`RecordedPotential` returns, and ``stale`` [], true if pairs must be searched again before the rest
+        counts.
+    """
     num_atoms = pairs.reference.size(0)
     edges, stale = edges_and_stale(pairs, atoms, model.cutoff, skin)
     with torch.enable_grad():

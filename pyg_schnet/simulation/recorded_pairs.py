@@ -1,4 +1,4 @@
-"""Pairs of moving atoms in places of fixed number, and on their device the answer whether they are still all there."""
+"""Pairs of moving atoms in a fixed number of places; the device itself finds out if some may be missing by now."""
 
 from typing import NamedTuple
 
@@ -45,7 +45,7 @@ class SkinPairs(NamedTuple):
     Attributes:
         pair_index: Source and target of each pair [2, C].
         pair_shift: Image of its source [C, 3].
-        there: Whether there is a pair in each place [C].
+        there: True for each place that holds a pair [C].
         ends: Ghosts of the places, see :func:`~pyg_schnet.fast.padding.ghost_ends` [C].
         reference: Positions in float64 when the pairs were searched [N, 3].
         lattice: Lattice vectors in float64 at that time [B + 1, 3, 3]; ``None`` without a cell.

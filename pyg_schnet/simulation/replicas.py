@@ -52,8 +52,8 @@ class ReplicaPotential:
         device: Where to evaluate.
         dtype: Floating-point type to evaluate in; ``None`` for the model's own.
         energy_unit: Unit of the model's energies; ``None`` for what the model or its file says, else eV.
-        frozen: Whether filters are read from tables; ``None`` for: in float32 on a CPU.
-        strict: Whether elements that no training example had are refused; otherwise there is a warning.
+        frozen: True if filters are read from tables; ``None`` for: in float32 on a CPU.
+        strict: True if elements that no training example had are refused; otherwise there is a warning.
 
     Raises:
         TypeError: If ``model`` is none of these.
@@ -95,7 +95,7 @@ class ReplicaPotential:
 
     @property
     def is_committee(self) -> bool:
-        """Whether there are several models, whose mean is what atoms feel."""
+        """True if there are several models, whose mean is what atoms feel."""
         return len(self._members) > 1
 
     def __call__(self, positions: Any, cells: Any = None) -> Evaluation:
@@ -159,7 +159,7 @@ class _Member:
         first = SteppedPotential(potential)
         self._stepped, self._dtype, self._device = [first], first.dtype, first.device
         self._z = torch.from_numpy(numbers).to(self._device)
-        #: Whether each replica has neighbours of its own, which are kept.
+        #: True if each replica has neighbours of its own, which are kept.
         self._alone = first.neighbors is not None and bool(pbc.any() or len(numbers) > SIZES.max_atoms)
 
     def __call__(self, positions: ndarray, cells: ndarray) -> Evaluation:

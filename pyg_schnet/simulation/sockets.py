@@ -41,7 +41,7 @@ class SocketClient:
         self.evaluate, self.address, self.wait = evaluate, address, wait
         #: How often a connection was lost.
         self.losses = 0
-        #: Whether the simulation said that it has ended; ASE's never does, it hangs up.
+        #: True if the simulation said that it has ended; ASE's never does, it hangs up.
         self.farewell = False
 
     def __iter__(self) -> Iterator[int]:

@@ -23,8 +23,8 @@ from pyg_schnet.sizes import SIZES
 #: How much farther than the cutoff pairs are kept, in Angstrom: crystals at room temperature are then searched once in
 #: tens of steps, for a third more pairs of a cutoff of 5 Angstrom.
 SKIN = 0.5
-#: Steps for which the list rests after it has been of no use, at first and at most: it doubles each time.
-_REST, _LONGEST_REST = 4, 256
+#: The most steps for which the list rests after it has been of no use.
+LONGEST_REST = 256
 
 
 class SteppedPotential:
@@ -53,7 +53,7 @@ class SteppedPotential:
             self.neighbors = VerletList(max(member.cutoff for member in self._members), skin)
         #: The potential of each member of a committee that is frozen.
         self._singles = [Potential(member) for member in self._members if len(self._members) > 1 and self.neighbors]
-        self._rest, self._served, self._length = 0, 1, _REST
+        self._rest, self._served, self._length = 0, 1, SIZES.steps_of_rest
 
     def __call__(
         self, z: Tensor, positions: ndarray, cell: ndarray, pbc: ndarray, *, stress: bool, virials: bool
@@ -65,8 +65,8 @@ class SteppedPotential:
             positions: Positions in Angstrom, float64 [n, 3].
             cell: Lattice vectors as rows in Angstrom, zero where there are none [3, 3].
             pbc: Periodic axes [3].
-            stress: Whether to return the stress; the cell then has a volume.
-            virials: Whether to return the virials of the atoms.
+            stress: True to return the stress; the cell then has a volume.
+            virials: True to return the virials of the atoms.
 
         Returns:
             What :class:`~pyg_schnet.Potential` or :class:`~pyg_schnet.models.CommitteePotential` returns.
@@ -145,11 +145,11 @@ class SteppedPotential:
         before = neighbors.rebuilds
         found: tuple[Tensor, Tensor] = neighbors.pairs(pos, None, **periodic)
         if neighbors.rebuilds == before:
-            self._served, self._length = self._served + 1, _REST
+            self._served, self._length = self._served + 1, SIZES.steps_of_rest
         else:
             unused, self._served = self._served == 0, 0
             if unused:
-                self._rest, self._length, self._served = self._length, min(2 * self._length, _LONGEST_REST), 1
+                self._rest, self._length, self._served = self._length, min(2 * self._length, LONGEST_REST), 1
         return found
 
 

@@ -38,7 +38,7 @@ def atoms_to_data(
         atoms: The structure.
         dtype: Floating-point type; ``None`` for torch's default.
         device: Where to put the tensors.
-        labels: Whether to take energy, forces and stress along, as far as the calculator of ``atoms`` has them already.
+        labels: True to take energy, forces and stress along, as far as the calculator of ``atoms`` has them already.
 
     Returns:
         ``z`` [n], ``pos`` [n, 3] and ``cell`` [1, 3, 3] in Angstrom, ``pbc`` [1, 3]; with ``labels`` also ``energy``

@@ -27,11 +27,11 @@ class SchNetModel(ModelInterface):
             and there are ``energy_std``, ``forces_std``.
         device: Where to evaluate.
         dtype: Floating-point type; ``None`` for the model's own.
-        compute_forces: Whether to return forces.
-        compute_stress: Whether to return stresses.
+        compute_forces: True to return forces.
+        compute_stress: True to return stresses.
         energy_unit: Unit of the model's energies; ``None`` for what the model or its file says, else eV.
-        frozen: Whether filters are read from tables; ``None`` for: in float32 on a CPU.
-        strict: Whether elements that no training example had are refused; otherwise there is a warning.
+        frozen: True if filters are read from tables; ``None`` for: in float32 on a CPU.
+        strict: True if elements that no training example had are refused; otherwise there is a warning.
 
     Raises:
         TypeError: If ``model`` is none of these.
@@ -63,7 +63,7 @@ class SchNetModel(ModelInterface):
 
     @property
     def compute_forces(self) -> bool:
-        """Whether forces are returned."""
+        """True if forces are returned."""
         return self._compute_forces
 
     @compute_forces.setter
@@ -72,7 +72,7 @@ class SchNetModel(ModelInterface):
 
     @property
     def compute_stress(self) -> bool:
-        """Whether stresses are returned."""
+        """True if stresses are returned."""
         return self._compute_stress
 
     @compute_stress.setter

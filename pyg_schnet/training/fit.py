@@ -32,7 +32,7 @@ def fit(
         directory: Folder of the run.
         max_steps: Largest number of steps in all; -1 for no limit.
         max_minutes: Largest time in all, interruptions not counted; ``None`` for no limit.
-        resume: Whether to go on with the run in ``directory``; without one a new run begins.
+        resume: True to go on with the run in ``directory``; without one a new run begins.
         info: Further facts for the header of the model file.
         **trainer_options: Further options of :class:`~pyg_schnet.training.RunTrainer`, for example ``validate_every``,
             ``patience``, ``ema_decay``, and of Lightning's ``Trainer``, for example ``accelerator="gpu"``.

@@ -258,7 +258,7 @@ def known_stress(target: Tensor) -> Tensor:
         target: True stresses [B, 3, 3], NaN where there is none.
 
     Returns:
-        Whether all nine elements are finite [B].
+        True for each structure whose nine elements are finite [B].
 
     Example:
         >>> known_stress(torch.stack([torch.zeros(3, 3), torch.full((3, 3), torch.nan)]))

@@ -129,7 +129,7 @@ def out_of_memory(error: BaseException) -> bool:
         error: The error.
 
     Returns:
-        Whether it does.
+        True if it does.
 
     Example:
         >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."))

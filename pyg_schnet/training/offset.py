@@ -39,7 +39,7 @@ def is_trained(model: AtomisticModel) -> bool:
         model: The model.
 
     Returns:
-        Whether it is trained.
+        True if it is trained.
 
     Example:
         >>> from pyg_schnet import SchNet

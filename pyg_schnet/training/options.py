@@ -149,7 +149,7 @@ def callbacks(
         ema_decay: Decay of the average of the weights.
         guard: What looks at losses.
         given: Further callbacks, or one.
-        bar: Whether there is a progress bar; ``None`` for yes.
+        bar: True if there is a progress bar; ``None`` for yes.
 
     Returns:
         All of them.

@@ -27,7 +27,7 @@ class Overview(NamedTuple):
         atoms: Smallest and largest number of atoms.
         elements: Atomic numbers.
         values: Mean, standard deviation and number of known values of each target, per atom if ``per_atom``.
-        per_atom: Whether the values are those of atoms.
+        per_atom: True if the values are those of atoms.
         force: Root mean square of the known components of forces, NaN for none.
         known_forces: Number of atoms with known forces; ``None`` if forces are not learnt.
         depth: Largest ratio of the size of a total energy to that of all electrons.
@@ -98,8 +98,8 @@ def overview(
         dataset: The training examples.
         targets: What is learnt of each structure.
         forces_key: Key of the forces; ``None`` if they are not learnt.
-        potential: Whether the first target is a total energy in eV.
-        stress: Whether stresses are learnt.
+        potential: True if the first target is a total energy in eV.
+        stress: True if stresses are learnt.
 
     Returns:
         Its figures.

@@ -49,7 +49,7 @@ class PotentialTask(TrainingTask):
         decay_steps: See ``decay``.
         energy_unit: Unit in which errors are shown; data and model are in eV.
         rho_stress: Weight of the stresses, see :func:`~pyg_schnet.training.energy_forces_loss`; 0 for none.
-        forces: Whether to learn forces.
+        forces: True to learn forces.
         schedule: ``"exponential"``, ``"cosine"`` to zero at the end of the run, or ``"plateau"``, see
             :func:`~pyg_schnet.training.schedule.learning_rate_schedule`.
         warmup_steps: Steps in which the learning rate rises linearly from zero.
@@ -175,7 +175,7 @@ class PotentialTask(TrainingTask):
         Returns:
             The loss, a scalar.
         """
-        loss, _ = self._loss(batch, with_forces=self.hparams["forces"])
+        loss = self.loss_on(batch)
         self.log("train/loss", loss, batch_size=batch.num_graphs)
         return loss
 
@@ -187,7 +187,8 @@ class PotentialTask(TrainingTask):
             batch_idx: Not used.
         """
         labels, known_forces = self.labels(batch), batch.get(self.hparams["forces_key"])
-        loss, out = self._loss(batch, with_forces=self.hparams["forces"] or known_forces is not None)
+        out = self.predictions(batch, with_forces=self.hparams["forces"] or known_forces is not None)
+        loss = self.loss_of(out, labels)
         self.validation_loss.update(loss.detach(), weight=batch.num_graphs)
         for name, label in (("energy", labels.energy), ("forces", known_forces)):
             if name in out and label is not None:
@@ -232,18 +233,34 @@ class PotentialTask(TrainingTask):
         weights = weights_of(batch)
         return Labels(energy.values(batch), batch.get(keys["forces"]), target, cell, batch.get("batch"), weights)
 
-    def loss_of(self, out: dict[str, Tensor], labels: "Labels") -> Tensor:
-        """Loss of predictions.
+    def predictions(self, batch: Data, with_forces: bool | None = None) -> dict[str, Tensor]:
+        """What the model says of a mini-batch.
 
         Args:
-            out: ``energy``, if forces are learnt ``forces`` and if stresses are learnt ``virials``, in the place of
-                which ``stress`` is put.
+            batch: Structures.
+            with_forces: True to compute forces, too, False for energies alone; ``None`` to compute what is learnt.
+
+        Returns:
+            ``energy`` in eV [B] float64; with forces ``forces`` in eV/Angstrom [N, 3] and, if stresses are learnt,
+            ``virials`` in eV [N, 3, 3].
+        """
+        batch = in_dtype_of(self.model, batch)
+        if self.hparams["forces"] if with_forces is None else with_forces:
+            return self.potential(batch)
+        return {"energy": properties(self.model, batch).squeeze(1)}
+
+    def loss_of(self, predictions: dict[str, Tensor], labels: "Labels") -> Tensor:
+        """Loss of predictions, equation (5) of the paper if forces are learnt.
+
+        Args:
+            predictions: What :meth:`predictions` returned. If stresses are learnt, ``stress`` is put in the place of
+                ``virials``.
             labels: What :meth:`labels` returned.
 
         Returns:
             The loss, a scalar in the dtype of the model.
         """
-        kind, delta = self.hparams["loss"], self.hparams["huber_delta"]
+        out, kind, delta = predictions, self.hparams["loss"], self.hparams["huber_delta"]
         if not self.hparams["forces"]:
             loss = scalar_loss(kind, out["energy"], labels.energy, 1.0, delta, labels.weights.energy)
             return loss.to(self.model.embedding.weight.dtype)
@@ -263,11 +280,6 @@ class PotentialTask(TrainingTask):
             huber_delta=delta,
             weights=labels.weights,
         )
-
-    def _loss(self, batch: Data, with_forces: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
-        labels, batch = self.labels(batch), in_dtype_of(self.model, batch)
-        out = self.potential(batch) if with_forces else {"energy": properties(self.model, batch).squeeze(1)}
-        return self.loss_of(out, labels), out
 
 
 class Labels(NamedTuple):

@@ -1,7 +1,7 @@
 """Training scalar properties."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -105,7 +105,7 @@ class PropertyTask(TrainingTask):
         Returns:
             The loss, a scalar.
         """
-        loss, _, _ = self._loss(batch)
+        loss = self.loss_on(batch)
         self.log("train/loss", loss, batch_size=batch.num_graphs)
         return loss
 
@@ -116,7 +116,8 @@ class PropertyTask(TrainingTask):
             batch: Structures with the targets.
             batch_idx: Not used.
         """
-        loss, predicted, true = self._loss(batch)
+        labels, predicted = self.labels(batch), self.predictions(batch)
+        loss, true = self.loss_of(predicted, labels), labels.values
         self.validation_loss.update(loss.detach(), weight=batch.num_graphs)
         for column in range(len(self.names)):
             known = true[:, column].isfinite()
@@ -135,9 +136,54 @@ class PropertyTask(TrainingTask):
         """The targets; without a data module each is taken for a key of the data."""
         return self.targets or [Target(name, name, None, "") for name in self.names]
 
-    def _loss(self, batch: Data) -> tuple[Tensor, Tensor, Tensor]:
-        true = torch.stack([target.values(batch) for target in self._found()], dim=1).double()  # [B, C]
-        predicted = properties(self.model, in_dtype_of(self.model, batch))  # [B, C]
+    def labels(self, batch: Data) -> "PropertyLabels":
+        """What is to be learnt from a mini-batch.
+
+        Args:
+            batch: Structures with the targets.
+
+        Returns:
+            Their labels.
+
+        Raises:
+            ValueError: If one is missing.
+        """
+        values = torch.stack([target.values(batch) for target in self._found()], dim=1).double()  # [B, C]
+        return PropertyLabels(values, weights_of(batch).energy)
+
+    def predictions(self, batch: Data) -> Tensor:
+        """What the model says of a mini-batch.
+
+        Args:
+            batch: Structures.
+
+        Returns:
+            Properties in the units of the data [B, C] float64.
+        """
+        return properties(self.model, in_dtype_of(self.model, batch))
+
+    def loss_of(self, predictions: Tensor, labels: "PropertyLabels") -> Tensor:
+        """Loss of predictions, in units of the standard deviation of each target.
+
+        Args:
+            predictions: What :meth:`predictions` returned [B, C].
+            labels: What :meth:`labels` returned.
+
+        Returns:
+            The loss, a scalar in the dtype of the model.
+        """
         kind, delta = self.hparams["loss"], self.hparams["huber_delta"]
-        loss = scalar_loss(kind, predicted, true, self.model.reference.std, delta, weights_of(batch).energy)
-        return loss.to(self.model.embedding.weight.dtype), predicted, true
+        loss = scalar_loss(kind, predictions, labels.values, self.model.reference.std, delta, labels.weights)
+        return loss.to(self.model.embedding.weight.dtype)
+
+
+class PropertyLabels(NamedTuple):
+    """What is to be learnt from structures.
+
+    Attributes:
+        values: Values of the targets [B, C] float64, NaN where they are not known.
+        weights: How much structures count [B]; ``None`` for all alike.
+    """
+
+    values: Tensor
+    weights: Tensor | None

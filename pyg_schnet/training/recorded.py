@@ -119,7 +119,7 @@ class RecordedTraining:
             bucket = None
         if bucket is None:
             self.recordings += 1
-            replay = Replay(partial(_step, self.task, self.optimizer, batch), batch.pos.device)
+            replay = Replay(partial(step_on, self.task, self.optimizer, batch), batch.pos.device)
             bucket = _Bucket(batch, replay, Addresses(self.model))
         self._buckets[batch.shape] = bucket
         while len(self._buckets) > self.max_shapes:
@@ -130,8 +130,17 @@ class RecordedTraining:
         return self.__dict__ | {"_buckets": OrderedDict[tuple[object, ...], _Bucket]()}
 
 
-def _step(task: PotentialTask, optimizer: Optimizer, batch: Padded) -> Tensor:
-    """From the edges to new weights; all that happens here may be recorded."""
+def step_on(task: PotentialTask, optimizer: Optimizer, batch: Padded) -> Tensor:
+    """One step on a mini-batch that is filled up, from its edges to new weights; all of it may be recorded.
+
+    Args:
+        task: What is learnt.
+        optimizer: Optimizer of the weights.
+        batch: The mini-batch, see :func:`~pyg_schnet.training.padding.padded`.
+
+    Returns:
+        The loss before the step, a scalar.
+    """
     optimizer.zero_grad(set_to_none=True)
     with torch.enable_grad():
         atoms = batch.z, batch.pos, batch.batch, batch.energy.size(0)

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch_geometric.data import Data
 from torchmetrics import MeanMetric
 
 from pyg_schnet.datasets import StructureLoader
@@ -96,6 +98,68 @@ class TrainingTask(LightningModule):
     def model(self) -> Any:
         """The model that is trained."""
         raise NotImplementedError(f"{type(self).__name__} must have a `model`")
+
+    def labels(self, batch: Data) -> Any:
+        """What is to be learnt from a mini-batch, checked.
+
+        Args:
+            batch: Structures with the targets.
+
+        Returns:
+            What :meth:`loss_of` takes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have `labels`")
+
+    def predictions(self, batch: Data) -> Any:
+        """What the model says of a mini-batch.
+
+        Args:
+            batch: Structures.
+
+        Returns:
+            What :meth:`loss_of` takes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have `predictions`")
+
+    def loss_of(self, predictions: Any, labels: Any) -> Tensor:
+        """Loss of predictions.
+
+        Args:
+            predictions: What :meth:`predictions` returned.
+            labels: What :meth:`labels` returned.
+
+        Returns:
+            The loss, a scalar in the dtype of the model.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must have `loss_of`")
+
+    def loss_on(self, batch: Data) -> Tensor:
+        """Loss of a mini-batch, the one that is made smaller in training.
+
+        Of energies and forces it is equation (5) of Schütt et al., J. Chem. Phys. 148, 241722 (2018), see
+        :func:`~pyg_schnet.training.energy_forces_loss`; of other properties see
+        :func:`~pyg_schnet.training.squared_loss`.
+
+        Args:
+            batch: Structures with the targets.
+
+        Returns:
+            The loss, a scalar in the dtype of the model.
+
+        Raises:
+            ValueError: If a label is missing or has another shape than the structures.
+
+        Example:
+            >>> from torch_geometric.data import Batch
+            >>> from pyg_schnet import SchNet
+            >>> from pyg_schnet.training import PotentialTask
+            >>> atom = Data(z=torch.tensor([2]), pos=torch.zeros(1, 3), energy=torch.tensor([3.0]))
+            >>> task = PotentialTask(SchNet(8, 8, 1, 10, cutoff=4.0, zero_output=True), forces=False)
+            >>> task.loss_on(Batch.from_data_list([atom])).item()  # (3 eV - 0 eV)^2
+            9.0
+        """
+        labels = self.labels(batch)
+        return self.loss_of(self.predictions(batch), labels)
 
     def check(self, dataset: Any) -> None:
         """Find the targets in a dataset and check that their units are those of the model.

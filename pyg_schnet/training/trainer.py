@@ -103,7 +103,7 @@ class RunTrainer(Trainer):
         Args:
             task: Model and protocol.
             data: Data and their split.
-            resume: Whether to go on with the run in the folder; without one a new run begins.
+            resume: True to go on with the run in the folder; without one a new run begins.
             info: Further facts for the header of the model file.
 
         Returns:
@@ -165,7 +165,7 @@ class RunTrainer(Trainer):
         """Hold the folder against other runs, and check again that it is free for this one.
 
         Args:
-            resume: Whether to go on with the run in the folder.
+            resume: True to go on with the run in the folder.
 
         Yields:
             Nothing.
@@ -227,7 +227,7 @@ class RunTrainer(Trainer):
         """Check that the folder is free for a new run, or holds one that can go on.
 
         Args:
-            resume: Whether to go on with the run in the folder.
+            resume: True to go on with the run in the folder.
 
         Raises:
             FileExistsError: If it is not.

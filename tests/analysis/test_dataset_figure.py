@@ -5,7 +5,7 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 
 pytest.importorskip("matplotlib")
-from pyg_schnet.analysis.dataset_figure import _collect, figure_of, main
+from pyg_schnet.analysis.dataset_figure import contents_of, figure_of, main
 from pyg_schnet.analysis.distances import distances_in, pair_distances
 from pyg_schnet.datasets import MD17
 
@@ -42,7 +42,7 @@ def test_mixture(tmp_path):
     dataset = mixture()
     assert figure_of(dataset, tmp_path / "x.png").stat().st_size > 10_000
     figure_of(dataset[:1], tmp_path / "one.png")  # a hydrogen atom: no pairs
-    counts, elements, targets, total = _collect(dataset[[4, 2]])
+    counts, elements, targets, total = contents_of(dataset[[4, 2]])
     assert counts.tolist() == [5, 3]
     assert total == elements.sum() == 8
     assert elements[:7].tolist() == [0, 2, 2, 2, 1, 1, 0]

@@ -11,6 +11,7 @@ from pyg_schnet import CFConv, FilterNetwork, GaussianSmearing, Potential, SchNe
 from pyg_schnet.analysis.filters.filters import distinct_filters, filter_curves, filter_cut
 from pyg_schnet.models import DTNN, Committee, EnnS2S
 from pyg_schnet.nn import TensorLayer
+from pyg_schnet.sizes import SIZES
 
 SMALL = {"hidden_channels": 8, "num_filters": 6, "num_interactions": 2}
 HEXAGONAL = torch.tensor([[2.46, 0, 0], [-1.23, 2.46 * 0.75**0.5, 0], [0, 0, 6.7]], dtype=torch.float64)
@@ -201,11 +202,9 @@ def test_layers_of_a_slab():
 
 
 def test_chunks_do_not_matter(monkeypatch):
-    import pyg_schnet.analysis.filters.filters as module
-
     model = small()
     whole = filter_cut(model, HEXAGONAL, resolution=7).values
-    monkeypatch.setattr(module, "_CHUNK", 100)
+    monkeypatch.setattr(SIZES, "filter_distances_at_once", 100)
     torch.testing.assert_close(filter_cut(model, HEXAGONAL, resolution=7, progress=True).values, whole)
 
 

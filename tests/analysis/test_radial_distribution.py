@@ -10,6 +10,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet.analysis.structure.radial_distribution import partial_distributions, radial_distribution
 from pyg_schnet.analysis.structure.trajectories import Beads
+from pyg_schnet.sizes import SIZES
 
 ase = pytest.importorskip("ase")
 from ase.build import bulk  # noqa: E402
@@ -157,7 +158,7 @@ def test_many_rows(monkeypatch):
     """Large clusters are looked at row by row."""
     frames = molecules(2, 9)
     whole = radial_distribution(frames)
-    monkeypatch.setattr("pyg_schnet.analysis.structure.pair_distances._MOST", 20)
+    monkeypatch.setattr(SIZES, "distances_at_once", 20)
     pieces = radial_distribution(frames)
     assert whole.counts.tolist() == pieces.counts.tolist()
 

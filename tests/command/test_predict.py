@@ -16,6 +16,7 @@ from ase.io import iread, read, write
 from pyg_schnet import Potential, SchNet
 from pyg_schnet.command import predict as module
 from pyg_schnet.command.predict import predict_file, predict_part
+from pyg_schnet.command.predictor import Predictor
 from pyg_schnet.models import Committee, CommitteePotential
 from pyg_schnet.models.elements import TrainingSet, UnknownElementWarning
 from pyg_schnet.simulation import atoms_to_data
@@ -200,7 +201,7 @@ def test_interrupted_leaves_nothing(suffix, model, frames, tmp_path, monkeypatch
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_predicted", stop)
+    monkeypatch.setattr(Predictor, "each", stop)
     with pytest.raises(KeyboardInterrupt):
         predict_file(PotentialTask(model), model, tmp_path / "in.xyz", tmp_path / f"out.{suffix}")
     assert [one.name for one in tmp_path.iterdir()] == ["in.xyz"]
@@ -250,7 +251,7 @@ def test_many_structures_take_little_time(model, tmp_path):
     """Batches, not one structure at a time, which would take a millisecond each at least."""
     structures = [Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + 1e-4 * k]]) for k in range(1500)]
     data = [atoms_to_data(atoms) for atoms in structures]
-    predictor = module.Predictor(PotentialTask(model), model)
+    predictor = Predictor(PotentialTask(model), model)
     predictor.each(data[:2])
     start, found = time.process_time(), []
     for portion in module.batches(iter(data), lambda one: one.num_nodes):

@@ -270,17 +270,17 @@ def pickled_model(state: dict[str, Tensor], path: Path, legacy: bool = False, **
     for name, value in state.items():
         node, *parts = root, *name.split(".")
         for depth, part in enumerate(parts[:-1]):
-            if part not in node._modules:
+            if part not in dict(node.named_children()):
                 here = ".".join(parts[: depth + 1])
                 node.add_module(part, class_of(kinds.get(here, kinds.get(part, "Dense")))())
-            node = node._modules[part]
+            node = node.get_submodule(part)
         buffer = any(word in name for word in ("cutoff", "distance_expansion", "standardize"))
         node.register_buffer(parts[-1], value) if buffer else setattr(node, parts[-1], nn.Parameter(value))
     for node in root.modules():
         node.activation = shifted_softplus
     pool = class_of("Aggregate")()
     pool.average = facts.get("average", True)
-    root.output_modules._modules["0"].atom_pool = pool
+    root.get_submodule("output_modules.0").atom_pool = pool
     for block in root.representation.interactions.children():
         block.cfconv.agg = class_of("Aggregate")()
         block.cfconv.agg.average = facts.get("normalize", False)

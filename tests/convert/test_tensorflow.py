@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyg_schnet import Potential, SchNet, load, save
 from pyg_schnet.convert import from_tensorflow
-from pyg_schnet.convert.tensorflow_checkpoint import _masked_crc32c, read_bundle
+from pyg_schnet.convert.tensorflow_checkpoint import masked_crc32c, read_bundle
 
 # --- the networks of the paper ---
 
@@ -126,7 +126,7 @@ def varint(value: int) -> bytes:
 
 def table_block(pairs: list[tuple[bytes, bytes]], kind: int = 0) -> bytes:
     body = b"".join(varint(0) + varint(len(k)) + varint(len(v)) + k + v for k, v in pairs) + bytes(4) + b"\1\0\0\0"
-    return body + bytes([kind]) + _masked_crc32c(body + bytes([kind])).to_bytes(4, "little")
+    return body + bytes([kind]) + masked_crc32c(body + bytes([kind])).to_bytes(4, "little")
 
 
 def write_bundle(prefix: Path, arrays: dict[str, np.ndarray], kind: int = 0, shards: int = 1) -> None:
@@ -136,7 +136,7 @@ def write_bundle(prefix: Path, arrays: dict[str, np.ndarray], kind: int = 0, sha
         raw = value.tobytes()
         shape = b"".join(b"\x12" + bytes([len(varint(n)) + 1]) + b"\x08" + varint(n) for n in value.shape)
         entry = b"\x08\x01\x12" + varint(len(shape)) + shape + b"\x20" + varint(len(data)) + b"\x28" + varint(len(raw))
-        pairs.append((f"{name}:0".encode(), entry + b"\x35" + _masked_crc32c(raw).to_bytes(4, "little")))
+        pairs.append((f"{name}:0".encode(), entry + b"\x35" + masked_crc32c(raw).to_bytes(4, "little")))
         data += raw
     content = table_block(pairs, kind)
     places = table_block([(b"~", varint(0) + varint(len(content) - 5))])
@@ -333,4 +333,4 @@ def test_cut_off_index_never_crashes(tmp_path: Path) -> None:
 def test_checksum_is_castagnoli() -> None:
     """CRC-32C of "123456789" is E3069283 (RFC 3720), masked by TensorFlow's rule."""
     crc = 0xE3069283
-    assert _masked_crc32c(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    assert masked_crc32c(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

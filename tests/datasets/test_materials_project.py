@@ -221,7 +221,7 @@ def test_official_folds():
     sums = [1765557812, 1762333243, 1754451058, 1766390889, 1762747374]
     checksums = ["d904bb9b6a501a7a", "c5a57a516187199c", "7e0b21a51bed9830", "ed05c8b1fc415f22", "efce824f4a3274ad"]
     for number in range(5):
-        rows = np.sort(materials_project._fold_rows(materials_project.MATBENCH_ROWS, number))
+        rows = np.sort(materials_project.fold_rows(materials_project.MATBENCH_ROWS, number))
         assert int(rows.sum()) == sums[number]
         assert hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()[:16] == checksums[number]
 

@@ -272,11 +272,11 @@ def test_dynamics_conserves_energy_as_well_as_the_exact_model(molecules: Any, ma
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")  # of torch
 def test_compiles_without_graph_breaks(molecules: Any, make_model: MakeModel) -> None:
-    torch._dynamo.reset()
+    torch.compiler.reset()
     model = make_model().freeze()
     expected = Potential(model)(*molecules)
     model.represent = torch.compile(model.represent, fullgraph=True, backend="eager")  # type: ignore[method-assign]
     ours = Potential(model)(*molecules)
-    torch._dynamo.reset()
+    torch.compiler.reset()
     for name, value in expected.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-12, atol=1e-12)

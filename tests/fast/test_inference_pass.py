@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch_geometric.explain.algorithm.utils import set_masks
 
 from pyg_schnet import Potential, SchNet, fast, radius_graph
 from pyg_schnet.fast.weights import locate
 from pyg_schnet.models import Committee, CommitteePotential
 from pyg_schnet.nn import ShiftedSoftplus
 from pyg_schnet.sizes import SIZES
+from tests.conftest import assert_forces_are_slopes
 
 pytest.importorskip("numba")
 MakeModel = Callable[..., SchNet]
@@ -45,17 +47,13 @@ def test_equal_to_the_ordinary_network(
     dtype: torch.dtype,
     make_model: MakeModel,
     three_structures: Any,
+    graph_of_kind: Any,
     ways: list[str],
     without_pass: Any,
 ) -> None:
     model = make_model(**VARIANTS[variant]).to(dtype).freeze()
     z, pos, batch = three_structures(dtype)
-    graph: dict[str, Any] = {"batch_size": 3}
-    if kind != "open":
-        graph |= {"cell": 5.0 * torch.eye(3, dtype=dtype).repeat(3, 1, 1), "pbc": torch.ones(3, 3, dtype=torch.bool)}
-    if kind == "given edges":
-        found = radius_graph(pos, model.cutoff, batch, graph["cell"], graph["pbc"], batch_size=3)
-        graph |= {"edge_index": found.edge_index, "edge_shift": found.edge_shift}
+    graph = graph_of_kind(kind, model.cutoff, pos, batch)
     potential = Potential(model, virials=True, stress=kind != "open")
     result = potential(z, pos, batch, **graph)
     assert ways == ["pass"]
@@ -163,13 +161,8 @@ def test_groups_of_another_size(
 def test_forces_are_those_of_the_energy(three_structures: Any, make_model: MakeModel, ways: list[str]) -> None:
     """Finite differences of energies of the pass."""
     potential = Potential(make_model(cutoff_function="mollifier", normalization="smooth").freeze())
-    z, pos, batch = three_structures(torch.float64)
-    forces, step = potential(z, pos, batch)["forces"], 1e-4
-    for atom, axis in ((0, 0), (4, 1), (10, 2)):
-        moved = torch.zeros_like(pos)
-        moved[atom, axis] = step
-        ends = [potential(z, pos + sign * moved, batch)["energy"].sum() for sign in (1, -1)]
-        assert forces[atom, axis].item() == pytest.approx(-float(ends[0] - ends[1]) / (2 * step), rel=1e-6, abs=1e-8)
+    structures = three_structures(torch.float64)
+    assert_forces_are_slopes(potential, structures, ((0, 0), (4, 1), (10, 2)), rel=1e-6, abs=1e-8)
     assert set(ways) == {"pass"}
 
 
@@ -253,7 +246,8 @@ def strided(model: SchNet) -> None:
 
 
 def explain(model: SchNet) -> None:
-    model.interactions[0].conv.explain = True
+    edge_index = torch.tensor([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]])
+    set_masks(model, torch.zeros(6, dtype=torch.float64), edge_index)
 
 
 def another_activation(model: SchNet) -> None:
@@ -275,8 +269,6 @@ def test_changed_layers_are_left_to_the_ordinary_network(
     model = make_model(hidden_channels=16).freeze()
     before = Potential(model)(*water)["energy"]
     change(model)
-    if change is explain:  # without a mask
-        model.interactions[0].conv._edge_mask = torch.zeros(6, dtype=torch.float64)
     after = Potential(model)(*water)["energy"]
     assert ways[0] == "pass"
     assert ways[1:] in (["frozen tables"], ["networks"])

@@ -12,6 +12,7 @@ from torch_geometric.data import Batch, Data
 from pyg_schnet import Potential, SchNet, fast
 from pyg_schnet.nn import ShiftedSoftplus
 from pyg_schnet.sizes import SIZES
+from tests.conftest import assert_forces_are_slopes
 
 pytest.importorskip("numba")
 MakeModel = Callable[..., SchNet]
@@ -89,13 +90,8 @@ def test_data_with_a_cell_but_no_periodic_axes(make_model: MakeModel, ways: list
 
 def test_forces_are_those_of_the_energy(make_model: MakeModel, ways: list[str]) -> None:
     potential = Potential(make_model(cutoff_function="mollifier").freeze())
-    z, pos, batch = molecules(torch.float64, 6, 5)
-    forces, step = potential(z, pos, batch)["forces"], 1e-4
-    for atom, axis in ((0, 0), (4, 1), (10, 2)):
-        moved = torch.zeros_like(pos)
-        moved[atom, axis] = step
-        ends = [potential(z, pos + sign * moved, batch)["energy"].sum() for sign in (1, -1)]
-        assert forces[atom, axis].item() == pytest.approx(-float(ends[0] - ends[1]) / (2 * step), rel=1e-6, abs=1e-8)
+    structures = molecules(torch.float64, 6, 5)
+    assert_forces_are_slopes(potential, structures, ((0, 0), (4, 1), (10, 2)), rel=1e-6, abs=1e-8)
     assert set(ways) == {"molecules"}
 
 

@@ -78,7 +78,7 @@ def test_tensors_that_stand_for_something_else() -> None:
 
 
 def test_compilers_have_no_numbers() -> None:
-    torch._dynamo.reset()
+    torch.compiler.reset()
     look = torch.compile(lambda x: x + 1 if is_plain(x) else x - 1, fullgraph=True, backend="eager")
     assert torch.equal(look(torch.ones(2)), torch.zeros(2))
-    torch._dynamo.reset()
+    torch.compiler.reset()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet import Potential, SchNet, fast, radius_graph
+from pyg_schnet import Potential, SchNet, fast
 from pyg_schnet.models import Committee, CommitteePotential
 from pyg_schnet.sizes import SIZES
 
@@ -72,17 +72,13 @@ def test_equal_to_the_ordinary_network(
     dtype: torch.dtype,
     make_model: MakeModel,
     three_structures: Any,
+    graph_of_kind: Any,
     ways: list[str],
     without_pass: Any,
 ) -> None:
     model = make_model(**VARIANTS[variant], filters="table").to(dtype).train()
     z, pos, batch = three_structures(dtype)
-    graph: dict[str, Any] = {"batch_size": 3}
-    if kind != "open":
-        graph |= {"cell": 5.0 * torch.eye(3, dtype=dtype).repeat(3, 1, 1), "pbc": torch.ones(3, 3, dtype=torch.bool)}
-    if kind == "given edges":
-        found = radius_graph(pos, model.cutoff, batch, graph["cell"], graph["pbc"], batch_size=3)
-        graph |= {"edge_index": found.edge_index, "edge_shift": found.edge_shift}
+    graph = graph_of_kind(kind, model.cutoff, pos, batch)
     potential = Potential(model, virials=True, stress=kind != "open")
     result = results(model, lambda: potential(z, pos, batch, **graph))
     assert ways == ["pass"]

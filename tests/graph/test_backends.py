@@ -114,9 +114,10 @@ def test_far_outside_a_flat_cell(name: str) -> None:
 def test_nvalchemi_makes_room_for_more_neighbors_than_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     needs("nvalchemi")
     pos, cell, pbc = crystal(3)
-    monkeypatch.setattr(backends, "_guess", lambda reach: 3)
-    graph = radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="nvalchemi")
-    assert_same_graph(graph, radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="torch"))
+    monkeypatch.setattr(backends, "DENSITY", 0.0)  # sixteen
+    graph = radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="torch")
+    assert graph.rowptr.diff().min() > 16
+    assert_same_graph(radius_graph(pos, 6.0, cell=cell, pbc=pbc, backend="nvalchemi"), graph)
 
 
 def test_open_searches_are_repeated_until_nothing_is_cut() -> None:
@@ -134,9 +135,9 @@ def test_open_searches_are_repeated_until_nothing_is_cut() -> None:
 
     on_gpu = SimpleNamespace(is_cuda=True, amax=pos.amax, amin=pos.amin)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "_guess", lambda reach: 5)
-        pairs = backends._open_pairs(find, on_gpu, 2.0, batch, 2)
-    assert asked == [5, 20, 80, 100][: len(asked)]
+        patch.setattr(backends, "DENSITY", 0.0)
+        pairs = backends.open_pairs(find, on_gpu, 2.0, batch, 2)
+    assert asked == [16, 64, 100][: len(asked)]
     assert len(asked) > 2
     assert sorted(zip(*(part.tolist() for part in pairs[:2]), strict=True)) == sorted(
         zip(i.tolist(), j.tolist(), strict=True)
@@ -157,13 +158,13 @@ def test_pyg_lib_is_called_like_pyg_calls_it(monkeypatch: pytest.MonkeyPatch) ->
         return ((torch.cdist(y, x) < r) & (batch.unsqueeze(0) == batch.unsqueeze(1))).nonzero().T
 
     monkeypatch.setitem(sys.modules, "pyg_lib", SimpleNamespace(ops=SimpleNamespace(radius=radius)))
-    monkeypatch.setattr(backends, "_is_there", lambda package: True)
+    monkeypatch.setattr(backends, "trouble_with", lambda package: None)
     assert_same_graph(radius_graph(pos, 5.0, batch, backend="pyg_lib"), radius_graph(pos, 5.0, batch, backend="torch"))
 
 
 def test_auto_goes_by_device_size_and_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     there: set[str] = set()
-    monkeypatch.setattr(backends, "_is_there", lambda package: package in there)
+    monkeypatch.setattr(backends, "trouble_with", lambda package: None if package in there else "")
 
     def chosen(num_atoms: int, batch_size: int, periodic: bool, device: str = "cpu") -> str:
         search = find_search("auto", torch.device(device), num_atoms, batch_size, periodic)
@@ -188,7 +189,7 @@ def test_auto_goes_by_device_size_and_what_is_installed(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", sorted(name for name in BACKENDS if BACKENDS[name].package))
 def test_a_missing_package_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_is_there", lambda package: False)
+    monkeypatch.setattr(backends, "trouble_with", lambda package: "")
     package = BACKENDS[name].package
     with pytest.raises(ImportError, match=f"backend '{name}' needs {package}; install it with pip install [\"p].*"):
         radius_graph(torch.rand(3, 3), 1.0, backend=name)
@@ -302,7 +303,6 @@ def test_a_package_that_fails_when_it_is_used_is_done_without(monkeypatch: pytes
 
     broken = dataclasses.replace(BACKENDS["numba"], search=failing, package="")
     monkeypatch.setitem(BACKENDS, "numba", broken)
-    monkeypatch.setattr(backends, "_FAILED", set())
     pos = torch.rand(20, 3)
     with pytest.warns(RuntimeWarning, match="failed .LLVM has no such target.; neighbors are searched without it"):
         found = radius_graph(pos, 1.0)

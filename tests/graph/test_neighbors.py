@@ -2,8 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyg_schnet import Graph, radius_graph
-from pyg_schnet.graph import search
+from pyg_schnet.graph.search import candidate_pairs
 from pyg_schnet.sizes import SIZES
 from tests.conftest import FIELDS, assert_same_graph
+
+from .looks import Looks
 
 
 def brute_force(pos: Tensor, cutoff: float, batch: Tensor) -> list[tuple[int, int]]:
@@ -105,18 +105,12 @@ def test_chunks_bound_the_pairs_and_change_nothing(chunk: int, monkeypatch: pyte
     """With one bin a structure every pair is looked at exactly once."""
     pos, batch = cloud([16, 0, 1, 30, 2])
     expected = radius_graph(pos, 20.0, batch, backend="torch")
-    seen: list[int] = []
-    close: Callable[..., Any] = search._close
-
-    def spy(bins: Any, rows: Any, *arguments: Any) -> Any:
-        seen.append(int(rows[2].sum()))
-        return close(bins, rows, *arguments)
-
     monkeypatch.setattr(SIZES, "most_pairs", -1)  # linked cells also for a system this small
     monkeypatch.setattr(SIZES, "pairs_per_chunk", chunk)
-    monkeypatch.setattr(search, "_close", spy)
-    graph = radius_graph(pos, 20.0, batch, backend="torch")
-    assert_same_graph(graph, expected)
+    assert_same_graph(radius_graph(pos, 20.0, batch, backend="torch"), expected)
+    with Looks() as looks:
+        candidate_pairs(pos, 20.0, batch, 5, None)
+    seen = looks.compared
     assert sum(seen) == (16 * 15 + 30 * 29 + 2) // 2
     assert max(seen) <= max(chunk, 29)  # never less than the row of one atom
     assert all(one + next_one > chunk for one, next_one in itertools.pairwise(seen))  # none is smaller than needed

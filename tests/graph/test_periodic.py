@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyg_schnet import Graph, radius_graph
-from pyg_schnet.graph import search, within_cutoff
+from pyg_schnet.graph import within_cutoff
+from pyg_schnet.graph.lattice import lattice_of
+from pyg_schnet.graph.search import candidate_pairs
 from pyg_schnet.ops import edge_vectors
 from pyg_schnet.sizes import SIZES
 from tests.conftest import FIELDS, assert_same_graph
+
+from .looks import Looks
 
 ALL = (True, True, True)
 needs_numba = pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="Numba is not installed")
@@ -347,15 +351,7 @@ def test_coordination_of_textbook_structures(name: str, coordination: int, bond:
 @pytest.mark.parametrize("size", [500, 40])
 @pytest.mark.parametrize("pbc", [(False, False, False), (True, False, True), ALL], ids=str)
 def test_many_bins_equal_brute_force(pbc: tuple[bool, ...], size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    bins: list[Tensor] = []
-    sort: Callable[..., Any] = search._sort_into_bins
-
-    def spy(*arguments: Any) -> Any:
-        bins.append(sort(*arguments).number)
-        return sort(*arguments)
-
     monkeypatch.setattr(SIZES, "most_pairs", -1)
-    monkeypatch.setattr(search, "_sort_into_bins", spy)
     cell, axes = 6 * TRICLINIC, np.array(pbc)
     pos = (3 * torch.rand(size, 3, dtype=torch.float64) - 1) @ cell[0]  # three cells wide, so wrapped or far apart
     expected = brute_force(pos.numpy(), cell[0].numpy(), axes, 3.5)
@@ -363,8 +359,11 @@ def test_many_bins_equal_brute_force(pbc: tuple[bool, ...], size: int, monkeypat
     assert expected.margin > 1e-9
     np.testing.assert_array_equal(sorted_rows(graph), expected.rows[ordered(expected.rows)])
     check_consistent(graph, size)
-    assert bins[0].min() >= 2
-    assert bins[0].prod() >= size / 8
+    lattice = lattice_of(cell, torch.tensor([pbc]), 1, cell.device)
+    with Looks() as looks:
+        candidate_pairs(pos, 3.5, torch.zeros(size, dtype=torch.long), 1, lattice)
+    # at most eight atoms in a bin on average, so 27 x 8 / 2 partners; one bin would make these pairs of everyone
+    assert sum(looks.compared) < min(108 * size, 0.75 * size * (size - 1) / 2 * 3 ** sum(pbc))
 
 
 @pytest.mark.parametrize(("rows", "pairs"), [(1, 1), (7, 3), (50, 1000), (500, 50)])
@@ -376,19 +375,20 @@ def test_chunks_change_nothing(rows: int, pairs: int, monkeypatch: pytest.Monkey
     pbc = torch.tensor([ALL, ALL, (True, False, False), (True, True, False), ALL])
     pos = torch.einsum("nk,nkl->nl", torch.rand(len(batch), 3, dtype=torch.float64), cell[batch])
     expected = radius_graph(pos, 4.0, batch, cell, pbc, "torch")
-    seen: list[tuple[int, int]] = []
-    partners: Callable[..., Any] = search._partners
-
-    def spy(bins: Any, atom: Tensor, *arguments: Any) -> Any:
-        seen.append((atom.numel(), int(atom.bincount().max())))
-        return partners(bins, atom, *arguments)
-
-    monkeypatch.setattr(search, "_partners", spy)
+    given = pos, 4.0, batch, 5, lattice_of(cell, pbc, 5, cell.device)
+    monkeypatch.setattr(SIZES, "rows_per_chunk", 1)
+    monkeypatch.setattr(SIZES, "pairs_per_chunk", 1)
+    with Looks() as one_by_one:
+        candidate_pairs(*given)
     monkeypatch.setattr(SIZES, "rows_per_chunk", rows)
     monkeypatch.setattr(SIZES, "pairs_per_chunk", pairs)
     assert_same_graph(radius_graph(pos, 4.0, batch, cell, pbc, "torch"), expected)
-    assert len(seen) > 1
-    assert all(number <= max(rows, of_one_atom) for number, of_one_atom in seen)
+    with Looks() as looks:
+        candidate_pairs(*given)
+    rows_at_a_time = (Counter(looks.sifted) - Counter(looks.compared)).elements()
+    assert max(rows_at_a_time) <= max(rows, *one_by_one.sifted)  # never less than those of one atom
+    assert max(looks.compared) <= max(pairs, *one_by_one.compared)
+    assert 2 < len(looks.sifted) <= len(one_by_one.sifted)
 
 
 # --- laws of lattices ---

@@ -14,6 +14,9 @@ from torch_geometric.nn import GATConv, Sequential
 from pyg_schnet import CosineCutoff, Potential, load, radius_graph, save
 from pyg_schnet.models import DTNN
 from pyg_schnet.nn import TensorLayer
+from tests.conftest import assert_forces_are_slopes
+
+from .laws import assert_it_learns, assert_smooth_at_the_cutoff, cell_and_two_of_them
 
 MakeModel = Callable[..., DTNN]
 # laws of nature hold to the round-off of some thousand float64 operations on energies of order one to hundred
@@ -84,56 +87,28 @@ def test_it_starts_as_the_authors_code(reset: bool, water: tuple[Tensor, Tensor]
 @pytest.mark.parametrize("cutoff_function", [None, "cosine"])
 def test_forces_are_the_slope_of_the_energy(cutoff_function: str | None, molecules: Any, make_dtnn: MakeModel) -> None:
     potential = Potential(make_dtnn(cutoff_function=cutoff_function)).eval()
+    # third derivatives of order 100 (Gaussians 0.2 Angstrom wide)
+    assert_forces_are_slopes(potential, molecules, [(0, 0), (4, 1), (15, 2)], abs=2e-5)
     forces = potential(*molecules)["forces"]
-    step = 1e-4
-    for atom, axis in [(0, 0), (4, 1), (15, 2)]:
-        shift = torch.zeros_like(molecules.pos)
-        shift[atom, axis] = step
-        energies = [potential(molecules.z, molecules.pos + s * shift, molecules.batch)["energy"].sum() for s in (1, -1)]
-        # error of the difference quotient: step^2 times third derivatives of order 100 (Gaussians 0.2 Angstrom wide)
-        assert -(energies[0] - energies[1]).item() / (2 * step) == pytest.approx(forces[atom, axis].item(), abs=2e-5)
     assert forces.abs().max() > 1e-2
     assert forces.sum(0).abs().max() < 1e-10
 
 
 def test_energy_is_constant_beyond_the_cutoff_and_smooth_at_it(make_dtnn: MakeModel) -> None:
-    model = make_dtnn(cutoff=4.0, cutoff_function="cosine")
-
-    def energy(distance: float) -> Tensor:
-        return model(torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [distance, 0, 0]], dtype=torch.float64))
-
-    apart = energy(4.0)
-    assert torch.equal(energy(50.0), apart)
-    steps = [abs((energy(4.0 - h) - apart).item()) for h in (1e-3, 1e-4)]
-    # quadratic in the distance to the cutoff: value and force are continuous; 2 % for the next order
-    assert steps[0] / steps[1] == pytest.approx(100.0, rel=0.02)
+    assert_smooth_at_the_cutoff(make_dtnn(cutoff=4.0, cutoff_function="cosine"))
 
 
 def test_a_supercell_has_the_energy_of_its_cells(make_dtnn: MakeModel) -> None:
     model = make_dtnn(cutoff=4.0)
-    z, pbc = torch.tensor([6, 7, 8]), torch.ones(1, 3, dtype=torch.bool)
-    pos = 3 * torch.rand(3, 3, dtype=torch.float64)
-    cell = torch.tensor([[[3.1, 0, 0], [0.4, 3.3, 0], [0, 0, 3.7]]], dtype=torch.float64)
-    double = cell * torch.tensor([2.0, 1, 1], dtype=torch.float64)[:, None]
-    together = model(z.repeat(2), torch.cat([pos, pos + cell[0, 0]]), cell=double, pbc=pbc)
-    torch.testing.assert_close(together, 2 * model(z, pos, cell=cell, pbc=pbc), **LAW)
+    single, together = cell_and_two_of_them(model)
+    torch.testing.assert_close(together, 2 * single, **LAW)
 
 
 # --- learning, files ---
 
 
 def test_it_learns(molecules: Any) -> None:
-    model = DTNN(hidden_channels=12, num_factors=16, cutoff=8.0, num_gaussians=40)
-    target = torch.tensor([[-1.0], [0.5], [2.0]])
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(40):
-        loss = (model(molecules.z, molecules.pos.float(), molecules.batch) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.01 * losses[0]
+    assert_it_learns(DTNN(hidden_channels=12, num_factors=16, cutoff=8.0, num_gaussians=40), molecules)
 
 
 def test_file(molecules: Any, make_dtnn: MakeModel, tmp_path: Path) -> None:

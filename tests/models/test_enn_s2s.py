@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.nn import NNConv
 from torch_geometric.nn.aggr import Set2Set
 
 from pyg_schnet import Potential, load, save
 from pyg_schnet.models import EnnS2S
 from pyg_schnet.models.enn_s2s import EdgeMatrixConv, EdgeNetwork
+from tests.conftest import assert_forces_are_slopes
+
+from .laws import assert_it_learns, assert_smooth_at_the_cutoff, cell_and_two_of_them
 
 MakeModel = Callable[..., EnnS2S]
 Arrays = dict[str, np.ndarray]
@@ -134,58 +137,30 @@ def test_forces_are_the_slope_of_the_energy(
     readout: str, cutoff_function: str | None, molecules: Any, make_enn: MakeModel
 ) -> None:
     potential = Potential(make_enn(readout=readout, cutoff_function=cutoff_function)).eval()
+    # third derivatives of order one
+    assert_forces_are_slopes(potential, molecules, [(0, 0), (4, 1), (15, 2)], abs=1e-7)
     forces = potential(*molecules)["forces"]
-    step = 1e-4
-    for atom, axis in [(0, 0), (4, 1), (15, 2)]:
-        shift = torch.zeros_like(molecules.pos)
-        shift[atom, axis] = step
-        energies = [potential(molecules.z, molecules.pos + s * shift, molecules.batch)["energy"].sum() for s in (1, -1)]
-        # error of the difference quotient: step^2 times third derivatives of order one, and round-off
-        assert -(energies[0] - energies[1]).item() / (2 * step) == pytest.approx(forces[atom, axis].item(), abs=1e-7)
     assert forces.abs().max() > 1e-4
     assert forces.sum(0).abs().max() < 1e-10
 
 
 def test_energy_is_constant_beyond_the_cutoff_and_smooth_at_it(make_enn: MakeModel) -> None:
-    model = make_enn(cutoff=4.0, cutoff_function="cosine")
-
-    def energy(distance: float) -> Tensor:
-        return model(torch.tensor([6, 8]), torch.tensor([[0.0, 0, 0], [distance, 0, 0]], dtype=torch.float64))
-
-    apart = energy(4.0)
-    assert torch.equal(energy(50.0), apart)
-    steps = [abs((energy(4.0 - h) - apart).item()) for h in (1e-3, 1e-4)]
-    # quadratic in the distance to the cutoff: value and force are continuous; 2 % for the next order
-    assert steps[0] / steps[1] == pytest.approx(100.0, rel=0.02)
+    assert_smooth_at_the_cutoff(make_enn(cutoff=4.0, cutoff_function="cosine"))
 
 
 @pytest.mark.parametrize(("readout", "factor"), [("add", 2.0), ("set2set", 1.0)])
 def test_a_supercell_is_made_of_its_cells(readout: str, factor: float, make_enn: MakeModel) -> None:
     """Sums are extensive; the attention of set2set sees the same atoms twice, which is the same mean."""
     model = make_enn(cutoff=4.0, readout=readout)
-    z, pbc = torch.tensor([6, 7, 8]), torch.ones(1, 3, dtype=torch.bool)
-    pos = 3 * torch.rand(3, 3, dtype=torch.float64)
-    cell = torch.tensor([[[3.1, 0, 0], [0.4, 3.3, 0], [0, 0, 3.7]]], dtype=torch.float64)
-    double = cell * torch.tensor([2.0, 1, 1], dtype=torch.float64)[:, None]
-    together = model(z.repeat(2), torch.cat([pos, pos + cell[0, 0]]), cell=double, pbc=pbc)
-    torch.testing.assert_close(together, factor * model(z, pos, cell=cell, pbc=pbc), **LAW)
+    single, together = cell_and_two_of_them(model)
+    torch.testing.assert_close(together, factor * single, **LAW)
 
 
 # --- learning, files ---
 
 
 def test_it_learns(molecules: Any) -> None:
-    model = EnnS2S(12, 12, num_gaussians=16, cutoff=8.0, readout_options={"processing_steps": 3})
-    target = torch.tensor([[-1.0], [0.5], [2.0]])
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(40):
-        loss = (model(molecules.z, molecules.pos.float(), molecules.batch) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.01 * losses[0]
+    assert_it_learns(EnnS2S(12, 12, num_gaussians=16, cutoff=8.0, readout_options={"processing_steps": 3}), molecules)
 
 
 def test_file(molecules: Any, make_enn: MakeModel, tmp_path: Path) -> None:

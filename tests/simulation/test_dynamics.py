@@ -23,11 +23,13 @@ from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, fast, load
 from pyg_schnet.datasets.bundled import bundled_path
+from pyg_schnet.fast.dynamics import CompiledMotion
 from pyg_schnet.fast.random_numbers import halves, mixed, normal_vectors
 from pyg_schnet.models import AtomisticModel, Committee
 from pyg_schnet.simulation import Dynamics, DynamicsError, atoms_to_data, engines
 from pyg_schnet.simulation.ase import SchNetCalculator
 from pyg_schnet.simulation.fragments import widest_gap
+from pyg_schnet.simulation.restart import read_restart
 from pyg_schnet.units import ACCELERATION, BOLTZMANN
 
 NOBLE = {"mean": -3.0, "std": 0.05}  # weak forces, so that random weights move atoms as gently as trained ones
@@ -333,9 +335,11 @@ def test_pairs_are_searched_at_the_same_places_after_a_restart(make_model, tmp_p
     whole = Dynamics(model, crystal(), temperature=3000, frozen=True, timestep=1.0)
     whole.run(40)
     whole.save(tmp_path / "run.restart")
-    assert np.abs(whole.positions - whole._engine.reference).max() > 1e-3
+    searched_at = read_restart(tmp_path / "run.restart").reference
+    assert np.abs(whole.positions - searched_at).max() > 1e-3
     again = Dynamics.resume(model, tmp_path / "run.restart", frozen=True)
-    np.testing.assert_array_equal(again._engine.reference, whole._engine.reference)
+    again.save(tmp_path / "again.restart")
+    np.testing.assert_array_equal(read_restart(tmp_path / "again.restart").reference, searched_at)
     whole.run(100)
     again.run(100)
     assert np.abs(whole.positions - crystal().positions).max() > 0.5
@@ -440,7 +444,8 @@ def test_killed_run_is_readable_and_goes_on(tmp_path, suffix):
 def test_interrupted_by_hand(make_model, tmp_path, monkeypatch):
     model, path, restart = make_model(**NOBLE), tmp_path / "run.xyz", tmp_path / "run.restart"
     dynamics = Dynamics(model, ethanol(), temperature=300, frozen=True)
-    plain, calls = dynamics._engine.advance, []
+    assert dynamics.way == "compiled"
+    plain, calls = CompiledMotion.advance, []
 
     def advance(*args):
         calls.append(args)
@@ -448,7 +453,7 @@ def test_interrupted_by_hand(make_model, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return plain(*args)
 
-    monkeypatch.setattr(dynamics._engine, "advance", advance)
+    monkeypatch.setattr(CompiledMotion, "advance", advance)
     with pytest.raises(KeyboardInterrupt):
         dynamics.run(1000, interval=5, trajectory=path, checkpoint=restart)
     assert dynamics.step == 15
@@ -667,7 +672,8 @@ def test_restart_where_the_next_step_searches_pairs(tmp_path, make_model):
     watched = Dynamics(model, crystal(), **options)
     for _ in range(40):
         watched.run(1)
-        whole.append(watched._engine.reference.copy())
+        watched.save(tmp_path / "watched")
+        whole.append(read_restart(tmp_path / "watched").reference)
     searched = [step for step in range(1, 40) if (whole[step] != whole[step - 1]).any()]
     assert searched
     for stop in (searched[0] - 1, searched[0], searched[0] + 1):

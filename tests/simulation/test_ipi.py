@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from ase.build import bulk, molecule
 from ase.calculators.socketio import SocketIOCalculator
 from ase.io import write
@@ -381,4 +380,17 @@ def test_what_the_driver_refuses(files, monkeypatch):
         SchNetDriver("molecule.xyz", "model.safetensors", modle="x")
     with pytest.raises(ValueError, match="`dtype` must be"):
         SchNetDriver("molecule.xyz", "model.safetensors", dtype="int8")
-    assert SchNetDriver("molecule.xyz", "model.safetensors", dtype="float64")._evaluate.potential.dtype == torch.float64
+
+
+def test_numbers_of_the_driver(files, make_model, monkeypatch):
+    """Those of the model, unless others are asked for: then forces differ by what they can hold."""
+    pytest.importorskip("ipi", reason="i-PI is not installed (extra ipi)")
+    from pyg_schnet.simulation.ipi import SchNetDriver
+
+    monkeypatch.chdir(files)
+    save(make_model().float(), "single.safetensors")
+    atoms = molecule("H2O", vacuum=4.0)
+    for name, other in (("model", "float32"), ("single", "float64")):
+        drivers = [SchNetDriver("molecule.xyz", f"{name}.safetensors", dtype=dtype) for dtype in (None, other)]
+        own, asked = (one.compute(atoms.cell.array.T / BOHR, atoms.positions / BOHR)[1] for one in drivers)
+        assert 1e-9 < np.abs(asked - own).max() / np.abs(own).max() < 1e-4

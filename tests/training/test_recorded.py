@@ -17,7 +17,7 @@ from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.training import PotentialTask, PropertyTask, RecordedTraining
 from pyg_schnet.training.padding import Padded, Sizes, padded, sizes_for
 from pyg_schnet.training.recordable import RecordableOptimizer
-from pyg_schnet.training.recorded import _step
+from pyg_schnet.training.recorded import step_on
 from pyg_schnet.transforms import RadiusGraph
 
 MakeModel = Callable[..., Any]
@@ -50,7 +50,7 @@ def batches(sizes: list[list[int]], **options: Any) -> list[Batch]:
 
 def ordinary(task: PotentialTask, optimizer: torch.optim.Optimizer) -> Callable[[Data], Tensor]:
     def step(batch: Data) -> Tensor:
-        loss, _ = task._loss(batch, with_forces=task.hparams["forces"])
+        loss = task.loss_on(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -149,7 +149,7 @@ def test_what_fills_up_has_no_effect_whatever_it_is(make_model: MakeModel) -> No
     filled.pair_index[:, pairs:] = atoms
     both = len(filled.edge_vec)
     filled.edge_index[:, pairs:both], filled.edge_index[:, both + pairs :] = atoms + 1, atoms
-    assert torch.equal(_step(task, recorded.optimizer, filled), expected)
+    assert torch.equal(step_on(task, recorded.optimizer, filled), expected)
     for parameter, gradient in zip(task.parameters(), gradients, strict=True):
         if gradient is not None:
             torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-14)
@@ -167,7 +167,11 @@ def test_shapes_are_kept_and_forgotten(make_model: MakeModel) -> None:
     assert recorded.recordings == 3
     recorded(large)
     assert recorded.recordings == 4
-    assert len(recorded._buckets) == 2
+    recorded(small)
+    recorded(large)
+    assert recorded.recordings == 4
+    recorded(batches([[200]])[0])  # is forgotten, too
+    assert recorded.recordings == 5
 
 
 number = st.integers(0, 5000)
@@ -214,12 +218,10 @@ def test_recorded_steps(make_model: MakeModel, stage: Any, variant: str) -> None
     one, other = twins(make_model(cutoff=2.5, **options), rho_stress=10.0 if variant == "stress" else 0.0)
     recorded, step = RecordedTraining(one, adam(one)), ordinary(other, adam(other))
     if variant == "tables":
-        plain, plain_adam = RecordedTraining(other, adam(other)), None
-        del plain_adam
+        optimizer = adam(other)
 
         def step(batch: Data) -> Tensor:
-            plain._buckets.clear()  # never recorded
-            return plain(batch)
+            return RecordedTraining(other, optimizer)(batch)  # a new one, which has no recording yet
 
     shapes = batches([[3, 4], [12, 9, 1]], crystal=variant == "stress")
     for _ in range(6):
@@ -233,8 +235,9 @@ def test_recorded_steps(make_model: MakeModel, stage: Any, variant: str) -> None
     assert sum(tape.played for tape in stage.tapes) == 12 - 3 * recorded.recordings
     assert not any(tape.constants for tape in stage.tapes) or variant == "tables"
     one.model.interactions[0] = copy.deepcopy(one.model.interactions[0])
-    recorded(batch)
-    assert len(recorded._buckets) == 1  # recordings of the old layer are gone
+    for batch in shapes:
+        recorded(batch)
+    assert recorded.recordings == 4  # those of the old layer are gone
 
 
 def test_a_copy_trains_its_own_weights(make_model: MakeModel) -> None:
@@ -259,7 +262,7 @@ def test_everything_is_on_the_device_of_the_model(
     optimizer: Any = SimpleNamespace(zero_grad=lambda **_: None, step=lambda: None)
     task.to("meta")
     with hidden_values():
-        loss = _step(task, optimizer, Padded(*(None if one is None else one.to("meta") for one in batch)))
+        loss = step_on(task, optimizer, Padded(*(None if one is None else one.to("meta") for one in batch)))
     assert loss.is_meta
     assert all(parameter.grad is None or parameter.grad.is_meta for parameter in task.parameters())
 
@@ -340,15 +343,17 @@ def test_bad_input(make_model: MakeModel) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("variant", ["exact", "counted", "tables"])
-def test_on_a_gpu(make_model: MakeModel, variant: str) -> None:
+def test_on_a_gpu(make_model: MakeModel, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"filters": "table"} if variant == "tables" else VARIANTS[variant]
     one, other = (task.cuda() for task in twins(make_model(cutoff=3.0, **options)))
     recorded, step = RecordedTraining(one, adam(one)), ordinary(other, adam(other))
     limit = 1e-4 if variant == "tables" else 1e-8  # sums of atomic additions come in any order
+    played, replay = [], torch.cuda.CUDAGraph.replay
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: (played.append(graph), replay(graph)))
     for _ in range(6):
         for batch in batches([[3, 7, 4], [30, 20]]):
             moved = batch.cuda()
             assert recorded(moved).item() == pytest.approx(step(moved).item(), rel=limit)
     for left, right in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=limit)
-    assert all(bucket.replay.recorded for bucket in recorded._buckets.values())
+    assert len(set(played)) == recorded.recordings

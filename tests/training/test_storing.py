@@ -1,7 +1,9 @@
 """Work that must not be lost: checkpoints are whole, the one before is kept, damage is noticed, one run in a folder."""
 
 import errno
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +32,19 @@ def run(dataset, folder, max_steps=8, **options):
     task = PotentialTask(SchNet(8, 8, 1, 10, cutoff=4.0), learning_rate=5e-3)
     options = {"validate_every": 4, "logger": False, "accelerator": "cpu", "enable_progress_bar": False} | options
     return fit(task, data, folder, max_steps=max_steps, **options)
+
+
+@pytest.fixture(scope="module")
+def made(dataset, tmp_path_factory):
+    """Function for the folder of a run of so many steps, made once and not to be changed."""
+    folder = tmp_path_factory.mktemp("runs")
+
+    def made(max_steps):
+        if not (folder / f"{max_steps}").exists():
+            run(dataset, folder / f"{max_steps}", max_steps)
+        return folder / f"{max_steps}"
+
+    return made
 
 
 def flipped(path, part=0.5):
@@ -71,9 +86,8 @@ def test_temporary_folder_is_not_used(tmp_path, monkeypatch):
     assert read_checkpoint(tmp_path / "last.ckpt")["value"] == 1
 
 
-def test_full_disk_in_a_run(dataset, tmp_path, monkeypatch):
+def test_full_disk_in_a_run(dataset, made, tmp_path, monkeypatch):
     """In the middle of a validation: one sentence, and the run goes on from before once there is room."""
-    run(dataset, tmp_path / "whole", 12)
     run(dataset, tmp_path / "parts", 4)
     before = (tmp_path / "parts" / "last.ckpt").read_bytes()
 
@@ -88,7 +102,7 @@ def test_full_disk_in_a_run(dataset, tmp_path, monkeypatch):
     assert not list((tmp_path / "parts").glob(".*"))
     run(dataset, tmp_path / "parts", 12, resume=True)
     for name in ("last.ckpt", "best.ckpt"):
-        whole, parts = (read_checkpoint(tmp_path / folder / name)["state_dict"] for folder in ("whole", "parts"))
+        whole, parts = (read_checkpoint(folder / name)["state_dict"] for folder in (made(12), tmp_path / "parts"))
         assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
@@ -107,14 +121,13 @@ def cut(path):
 
 
 @pytest.mark.parametrize("damage", [flipped, cut, lambda path: path.unlink()], ids=["flipped", "cut", "gone"])
-def test_damaged_run_goes_on_from_the_one_before(dataset, tmp_path, damage, capfd):
-    run(dataset, tmp_path / "whole", 12)
-    run(dataset, tmp_path / "parts", 8)
+def test_damaged_run_goes_on_from_the_one_before(dataset, made, tmp_path, damage, capfd):
+    shutil.copytree(made(8), tmp_path / "parts")
     damage(tmp_path / "parts" / "last.ckpt")
     run(dataset, tmp_path / "parts", 12, resume=True)
     said = capfd.readouterr().err
     assert "; the run goes on from the one before, last-previous.ckpt, of step 4" in said
-    whole, parts = (load(tmp_path / name / "model.safetensors").state_dict() for name in ("whole", "parts"))
+    whole, parts = (load(folder / "model.safetensors").state_dict() for folder in (made(12), tmp_path / "parts"))
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
@@ -135,23 +148,25 @@ def test_one_run_at_a_time(dataset, tmp_path):
     assert run(dataset, tmp_path).steps == 8
 
 
+def hold(folder, held):
+    """Be the only run in a folder until somebody ends that."""
+    with only_run_in(folder):
+        held.set()
+        time.sleep(600)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork processes")
 def test_lock_of_a_dead_process_holds_nothing(dataset, tmp_path):
-    script = textwrap.dedent(
-        """
-        import pathlib, sys, time
-        from pyg_schnet.training.storing import only_run_in
-        with only_run_in(pathlib.Path(sys.argv[1])):
-            print("held", flush=True)
-            time.sleep(600)
-        """
-    )
-    job = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, text=True)
-    assert job.stdout.readline() == "held\n"
+    context = multiprocessing.get_context("fork")
+    held = context.Event()
+    job = context.Process(target=hold, args=(tmp_path, held))
+    job.start()
+    assert held.wait(60)
     with pytest.raises(BlockingIOError, match="another run is at work"):
         run(dataset, tmp_path)
-    job.send_signal(signal.SIGKILL)
-    job.wait()
-    job.stdout.close()
+    job.kill()
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
     assert run(dataset, tmp_path).steps == 8
 
 
@@ -164,7 +179,7 @@ def test_file_systems_without_locks(tmp_path, monkeypatch):
         assert (tmp_path / "new").is_dir()
 
 
-def test_killed_while_it_stores_its_state(dataset, tmp_path):
+def test_killed_while_it_stores_its_state(dataset, made, tmp_path):
     """The temporary folder lies on another file system; wherever the process dies, the run goes on."""
     script = textwrap.dedent(
         """
@@ -194,6 +209,5 @@ def test_killed_while_it_stores_its_state(dataset, tmp_path):
     assert job.returncode == -9, (job.stderr[-2000:], time.monotonic() - start)
     assert read_checkpoint(tmp_path / "parts" / "last.ckpt")["global_step"] == 4
     run(dataset, tmp_path / "parts", 8, resume=True)
-    run(dataset, tmp_path / "whole", 8)
-    whole, parts = (load(tmp_path / name / "model.safetensors").state_dict() for name in ("whole", "parts"))
+    whole, parts = (load(folder / "model.safetensors").state_dict() for folder in (made(8), tmp_path / "parts"))
     assert all(torch.equal(value, parts[name]) for name, value in whole.items())

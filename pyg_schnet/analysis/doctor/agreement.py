@@ -1,4 +1,4 @@
-"""Whether other ways to the same prediction agree: in a batch, on a GPU, in single precision, from tables."""
+"""Checks that other ways to the same prediction agree: in a batch, on a GPU, in single precision, from tables."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whether elements and distances were in the training, and whether atoms that come too close repel each other."""
+"""Checks that elements and distances were in the training, and that atoms repel each other when they come close."""
 
 import math
 from itertools import combinations_with_replacement
@@ -33,7 +33,7 @@ NEAR = 3.0
 
 
 def check_known_elements(subject: Subject, samples: list[Sample]) -> Check:
-    """Whether each element of the structures was in the training, often enough."""
+    """Check that each element of the structures was in the training, often enough."""
     name, what = "elements", "elements of the structures that the training had never"
     sets = subject.network.training_sets
     if not sets:
@@ -57,7 +57,7 @@ def check_known_elements(subject: Subject, samples: list[Sample]) -> Check:
 
 
 def check_compositions(subject: Subject, samples: list[Sample]) -> Check | Skipped:
-    """Whether the training could tell how the energy is shared among the elements."""
+    """Check that the training could tell how the energy is shared among the elements."""
     sets = subject.network.training_sets
     if not sets:
         return Skipped("compositions", "the training set is not known")
@@ -69,7 +69,7 @@ def check_compositions(subject: Subject, samples: list[Sample]) -> Check | Skipp
 
 
 def check_distances(subject: Subject, samples: list[Sample], training: list[Data] | None) -> Check:
-    """Whether pairs of elements are as near to each other in the structures as they were in the training."""
+    """Check that pairs of elements in the structures are no nearer to each other than they were in the training."""
     if training is None:
         return Check(
             "distances", "WARN", None, None, "distances of the training are not known",

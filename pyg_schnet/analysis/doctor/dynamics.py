@@ -1,4 +1,4 @@
-"""Whether a short simulation keeps its energy."""
+"""A check that a short simulation keeps its energy."""
 
 import math
 from time import perf_counter

@@ -51,7 +51,7 @@ def doctor(
     only: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Diagnosis:
-    """Examine a model: whether it is what dynamics, relaxations and batches take it for.
+    """Check that a model is what dynamics, relaxations and batches take it for.
 
     Forces, stress and Hessian against finite differences; translation, rotation, reflection, permutation, supercell and
     extensivity; the graph, and steps at the cutoff and on the way; drift of the energy; batches, GPU, single precision
@@ -64,7 +64,7 @@ def doctor(
             taken at most; ``None`` for some of the elements that the model knows.
         training: Structures of the training, whose distances are compared.
         only: Names of the checks to make, those of the report; ``None`` for all.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         All checks; print them, ask whether one ``failed``, or write them as JSON.

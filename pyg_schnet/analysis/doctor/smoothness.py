@@ -1,4 +1,4 @@
-"""Whether all neighbours are there, and energies and forces have no steps, at the cutoff and on the way of atoms."""
+"""Checks that all neighbours are there, and that energies and forces have no steps, at the cutoff or anywhere."""
 
 from collections.abc import Callable
 from functools import reduce

@@ -1,4 +1,4 @@
-"""Whether embeddings follow the periodic table, in numbers: order within groups, separation of groups."""
+"""How well embeddings follow the periodic table, in numbers: order within groups, separation of groups."""
 
 import itertools
 from typing import Any, NamedTuple

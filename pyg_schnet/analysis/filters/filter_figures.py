@@ -88,7 +88,7 @@ def draw_filters(
         model: As in :func:`~pyg_schnet.analysis.filter_curves`.
         data: Structures (a dataset, a list of ``Data``) or distances in Angstrom [P]; ``None`` for no histogram.
         filters: Numbers of the filters to colour, or how many of the most distinct ones.
-        cutoff: Whether as the model applies them, or without the cutoff function.
+        cutoff: True to draw them as the model applies them, False to leave out the cutoff function.
         longest: Largest distance in Angstrom; ``None`` for that of the data or, without, of the model.
         sample: Largest number of structures whose distances are counted.
         figure: Figure of matplotlib to draw into; ``None`` for a new one.
@@ -189,7 +189,7 @@ def draw_all_filters(cut: FilterCut, axes: Any = None, *, common: bool = True) -
     Args:
         cut: What :func:`~pyg_schnet.analysis.filter_cut` returned; the paper's are 10 Å wide.
         axes: Axes of matplotlib to draw into; ``None`` for new ones.
-        common: Whether all have the same colours, with a colour bar; else each ends at its own largest absolute value.
+        common: True if all have the same colours, with a colour bar; else each ends at its own largest absolute value.
 
     Returns:
         The axes.

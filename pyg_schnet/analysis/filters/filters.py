@@ -13,9 +13,7 @@ from pyg_schnet.analysis.checks import count, positive
 from pyg_schnet.analysis.evaluate import evaluation_mode
 from pyg_schnet.analysis.filters.radial_filters import RadialFilter, default_reach, radial_filters
 from pyg_schnet.graph.lattice import lattice_of
-
-#: Distances that are evaluated at a time.
-_CHUNK = 50_000
+from pyg_schnet.sizes import SIZES
 
 
 class FilterCurves(NamedTuple):
@@ -68,7 +66,7 @@ def filter_curves(
         model: A :class:`~pyg_schnet.SchNet`, a :class:`~pyg_schnet.models.DTNN`, a :class:`~pyg_schnet.Potential` of
             one, or any module with :class:`~pyg_schnet.CFConv` or tensor layers.
         distances: Distances in Angstrom [D]; ``None`` for 500 from zero to the cutoff of the model.
-        cutoff: Whether the filters are as the model applies them, with the cutoff function and zero where atoms no
+        cutoff: True if the filters are as the model applies them, with the cutoff function and zero where atoms no
             longer interact; else what the filter networks give.
         basis: What expands distances, for modules that do not have exactly one radial basis.
 
@@ -132,7 +130,7 @@ def filter_cut(
         resolution: Number of places M along a side.
         plane: Directions to the right and up [2, 3], orthogonal; ``None`` for x and y.
         basis: As in :func:`filter_curves`.
-        progress: Whether to show a progress bar where it takes long.
+        progress: True to show a progress bar where it takes long.
 
     Returns:
         The cut.
@@ -194,7 +192,7 @@ def distinct_filters(values: Tensor, count: int) -> list[int]:
 
 def _summed(chosen: RadialFilter, places: Tensor, images: Tensor, progress: bool) -> Tensor:
     """Sum over images of the filters at all places [P, F]; pairs beyond the reach are not evaluated."""
-    parts, rows = [], max(1, _CHUNK // len(images))
+    parts, rows = [], max(1, SIZES.filter_distances_at_once // len(images))
     pieces = places.split(rows)
     for piece in tqdm(pieces, "cutting", disable=not progress or len(pieces) < 20, leave=False):
         distance = (piece[:, None] + images).norm(dim=2)  # [P', n]

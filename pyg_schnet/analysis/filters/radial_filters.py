@@ -37,7 +37,7 @@ class RadialFilter(NamedTuple):
 
         Args:
             distance: Distances in Angstrom, of any kind [E].
-            cutoff: Whether as the model applies them: times the cutoff function, and zero from :attr:`reach` on.
+            cutoff: True for filters as the model applies them: times the cutoff function, zero from :attr:`reach` on.
 
         Returns:
             Filters [E, F].

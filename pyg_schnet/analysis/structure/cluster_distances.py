@@ -82,7 +82,7 @@ def cluster_distances(
             :class:`~pyg_schnet.analysis.Beads` it is averaged over the beads.
         width: Width of the bins in Angstrom.
         neighbors: Nearest neighbours of each atom that count.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         The distributions.

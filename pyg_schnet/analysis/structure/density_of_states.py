@@ -71,7 +71,7 @@ def density_of_states(
         source: ``"velocities"``, ``"positions"`` or ``"auto"``: velocities if the first frame has them.
         modes: Number of modes to scale to; ``None`` for 3 N. Of a molecule that neither moves nor turns these are
             3 N - 6.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         The density of states.

@@ -100,9 +100,9 @@ def mean_square_displacement(
         timestep: Time between frames in fs; ``None`` for that of the file (``time`` or ``time_fs`` of its frames).
         window: Number of times to find, the first being zero; ``None`` for as many as there are frames.
         axes: Axes along which displacements count, for example ``"xy"`` of a slab.
-        unwrap: Whether to follow atoms through periodic boundaries; false if positions are not wrapped.
-        drift: Whether the motion of the centre of mass counts; false takes it off.
-        progress: Whether to show a progress bar.
+        unwrap: True to follow atoms through periodic boundaries; false if positions are not wrapped.
+        drift: True if the motion of the centre of mass counts; false takes it off.
+        progress: True to show a progress bar.
 
     Returns:
         The displacement, of all atoms and of each; :meth:`Displacement.of` one element.

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from pyg_schnet.analysis.structure.snapshot import Snapshot
 from pyg_schnet.graph import radius_graph
 from pyg_schnet.graph.edges import SAME_PLACE
-
-#: Distances that are in memory at the same time.
-_MOST = 1 << 21
+from pyg_schnet.sizes import SIZES
 
 
 def close_pairs(snapshot: Snapshot, r_max: float) -> tuple[NDArray, NDArray, NDArray]:
@@ -67,8 +65,8 @@ def distance_rows(pos: NDArray) -> Iterator[tuple[int, NDArray]]:
                [ 5., inf]]))
     """
     atoms = len(pos)
-    for start in range(0, atoms, max(1, _MOST // atoms)):
-        rows = pos[start : start + max(1, _MOST // atoms)]
+    for start in range(0, atoms, max(1, SIZES.distances_at_once // atoms)):
+        rows = pos[start : start + max(1, SIZES.distances_at_once // atoms)]
         squared = sum((rows[:, None, axis] - pos[None, :, axis]) ** 2 for axis in range(3))
         distances = np.sqrt(np.asarray(squared))
         distances[np.arange(len(rows)), start + np.arange(len(rows))] = math.inf

@@ -78,7 +78,7 @@ def radial_distribution(
             largest distance of the first frame; more of the same width follow if they are needed.
         elements: Pair of symbols or atomic numbers (a, b), for b around a; one stands for two; ``None`` for all atoms.
         volume: Volume in Angstrom^3 that replaces that of the cell.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         The distribution.
@@ -117,7 +117,7 @@ def partial_distributions(
         r_max: Largest distance in Angstrom.
         bins: Number of bins.
         volume: Volume in Angstrom^3 that replaces that of the cell.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         For each ordered pair of symbols (a, b) that occurs the distribution of b around a; g is that of (b, a),

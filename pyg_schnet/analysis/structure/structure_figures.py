@@ -32,7 +32,7 @@ def draw_radial_distribution(
         distributions: One, or several by name: what :func:`radial_distribution` or :func:`partial_distributions`
             returns (of the latter (a, b) and (b, a) are drawn once).
         axes: Axes of matplotlib, ``None`` for new ones.
-        coordination: Whether to draw the running coordination numbers, dashed, on an axis at the right.
+        coordination: True to draw the running coordination numbers, dashed, on an axis at the right.
 
     Returns:
         The axes.
@@ -81,7 +81,7 @@ def draw_cluster_distributions(
     Args:
         distances: What :func:`cluster_distances` returns, or several of them by name.
         figure: Figure of matplotlib to draw into, ``None`` for a new one.
-        antipodal: Whether the second panel shows the distances of opposite atoms in place of the largest one.
+        antipodal: True if the second panel shows the distances of opposite atoms in place of the largest one.
 
     Returns:
         The figure, whose axes are the three panels.
@@ -134,8 +134,8 @@ def draw_displacement(
         displacement: What :func:`mean_square_displacement` returns.
         axes: Axes of matplotlib, ``None`` for new ones.
         fit: What :func:`diffusion_coefficient` returns; drawn as a line over the range of the fit.
-        elements: Whether each element has a curve, if there are several.
-        logarithmic: Whether both axes are, on which diffusion has the slope one and free flight two.
+        elements: True if each element has a curve, if there are several.
+        logarithmic: True if both axes are logarithmic; on these diffusion has the slope one and free flight two.
 
     Returns:
         The axes.

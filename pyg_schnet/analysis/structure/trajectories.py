@@ -86,8 +86,8 @@ def snapshots(
             ``ase.Atoms`` or ``Data`` (``z``, ``pos``; perhaps ``cell`` and ``pbc``, ``velocities`` in Angstrom/fs,
             ``masses`` or ``mass`` in u, ``time`` in fs); also a single structure; or :class:`Beads` of such.
         what: What the progress bar says.
-        progress: Whether to show a progress bar.
-        single: Whether beads are refused.
+        progress: True to show a progress bar.
+        single: True if beads are refused.
 
     Yields:
         The frames, in float64.

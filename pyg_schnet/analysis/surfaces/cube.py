@@ -184,7 +184,7 @@ def write_potential_cube(
         padding: How far to go beyond the atoms along axes that are not periodic, in Angstrom.
         nearest: Smallest distance from an atom in Angstrom.
         target: Which of the model's targets, if it has several.
-        progress: Whether to show a progress bar if it takes more than two seconds.
+        progress: True to show a progress bar if it takes more than two seconds.
 
     Returns:
         The path.

@@ -85,7 +85,7 @@ def potential_cut(
         probe: Atomic number of the probe.
         nearest: Distance from an atom below which the potential is not shown, in Angstrom.
         target: Which of the model's targets, if it has several.
-        progress: Whether to show a progress bar if it takes more than two seconds.
+        progress: True to show a progress bar if it takes more than two seconds.
 
     Returns:
         The potential on the plane, and the atoms in it.

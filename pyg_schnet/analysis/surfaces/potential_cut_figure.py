@@ -34,8 +34,8 @@ def draw_potential_cut(
         axes: Axes of matplotlib to draw into; ``None`` for new ones.
         limits: Numbers at the ends of the colours, in eV; ``None`` to leave out a hundredth of the points on either.
         cmap: Colour map.
-        symbols: Whether to write the symbols of the atoms into their discs.
-        colorbar: Whether to draw a colour bar.
+        symbols: True to write the symbols of the atoms into their discs.
+        colorbar: True to draw a colour bar.
 
     Returns:
         The axes.

@@ -91,7 +91,7 @@ def potential_surface(
         power: Exponent of the surface.
         spacing: Distance of grid points of the surface in Angstrom; ``None`` for at most 0.1.
         target: Which of the model's targets, if it has several.
-        progress: Whether to show a progress bar if it takes more than two seconds.
+        progress: True to show a progress bar if it takes more than two seconds.
 
     Returns:
         The surface with the potential at its corners.

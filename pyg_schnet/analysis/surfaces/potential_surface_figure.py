@@ -44,7 +44,7 @@ def draw_potential_surface(
         elevation: Angle in degrees above the plane in which the molecule extends most.
         azimuth: Angle in degrees around the normal of this plane.
         extent: Half the length of the axes in Angstrom; ``None`` for that of the surface.
-        colorbar: Whether to draw a colour bar.
+        colorbar: True to draw a colour bar.
 
     Returns:
         The axes.

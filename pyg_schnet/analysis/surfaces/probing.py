@@ -54,7 +54,7 @@ def feel(model: Any, data: Data, points: Tensor, probe: int = 6, target: int = 0
         points: Places of the probe in Angstrom [P, 3].
         probe: Atomic number of the probe.
         target: Which of the model's targets, if it has several.
-        progress: Whether to show a progress bar if it takes more than two seconds.
+        progress: True to show a progress bar if it takes more than two seconds.
 
     Returns:
         The potential, on the CPU.

@@ -28,7 +28,7 @@ class NormalModes:
         displacements: Cartesian displacements [3n, n, 3] of each mode in u^-1/2, normalised as in ASE's
             ``Vibrations``: :math:`\sum_i m_i |u_i|^2 = 1`, so that :math:`\sqrt{m_i} u_i` are orthonormal. Signs are
             arbitrary, and so is the choice among modes of one wavenumber.
-        rigid: Whether a mode is a motion of the structure as a whole [3n].
+        rigid: True for each mode that moves the structure as a whole [3n].
         hessian: Second derivatives of the energy in eV/Angstrom^2 [n, 3, n, 3].
         energy: Potential energy in eV.
         largest_force: Length of the largest force on an atom in eV/Angstrom, zero at a minimum.

@@ -63,7 +63,7 @@ def phonons(
         masses: Masses in atomic mass units [n]; ``None`` for those of the structure, else standard atomic weights.
         chunk: Number of supercells that are evaluated at a time; ``None`` for as many as memory surely bears.
         energy_unit: Unit of the model's energies; ``None`` for what the model says, eV if it says nothing.
-        progress: Whether to show a progress bar if there are several chunks.
+        progress: True to show a progress bar if there are several chunks.
 
     Returns:
         ``phonopy.Phonopy`` with force constants in eV/Angstrom^2: frequencies in THz, imaginary ones negative.

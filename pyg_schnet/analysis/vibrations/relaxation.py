@@ -50,7 +50,7 @@ def relaxed(
         max_force: Length of the largest force on an atom at the end, in eV/Angstrom.
         max_steps: Most steps towards each stationary point.
         energy_unit: Unit of the model's energies; ``None`` for what the model says, eV if it says nothing.
-        progress: Whether to show a progress bar if it takes more than two seconds.
+        progress: True to show a progress bar if it takes more than two seconds.
 
     Returns:
         The structure in float64, with ``mass`` if it had one; edges and labels, which belong to other positions, are

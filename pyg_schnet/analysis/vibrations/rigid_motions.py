@@ -25,7 +25,7 @@ def rigid_motions(pos: Tensor, masses: Tensor, axis: Tensor | None = None, *, ro
         masses: Masses [n] in any unit.
         axis: The only axis about which the structure may turn [3], as a polymer does about its periodic axis; ``None``
             for all.
-        rotations: Whether there are rotations at all: crystals and slabs have none.
+        rotations: True if there are rotations at all: crystals and slabs have none.
 
     Returns:
         Orthonormal rows [R, 3n], translations first.

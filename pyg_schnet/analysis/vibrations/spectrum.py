@@ -23,7 +23,7 @@ class Spectrum(NamedTuple):
         lines: Wavenumbers of the lines in cm^-1 [L]; negative ones are imaginary.
         strengths: Strength of each line [L]: number of its modes, or their intensity in km/mol.
         width: Full width of a line at half of its height, in cm^-1.
-        infrared: Whether strengths are infrared intensities.
+        infrared: True if strengths are infrared intensities.
     """
 
     wavenumbers: Tensor

@@ -1,9 +1,9 @@
 """A network of tabulated interactions on small structures: energies, and their derivatives by one pass backwards.
 
-Python and compiled loops meet once, because to hand over an array takes as long as some thousand products. So weights
-are found by their addresses; whoever gives them keeps the weights where they are until the loops are done.
+Python calls the compiled loops once, because handing over an array takes as long as some thousand products. Weights are
+therefore passed by their addresses; the caller keeps them where they are until the loops are done.
 
-Many small structures are done some at a time, so few that all that is kept of them stays close to the processor.
+Many small structures are done in groups, each so small that all that is kept of it fits the caches of the processor.
 """
 
 import math
@@ -232,7 +232,7 @@ def pass_both_ways(
         mine: Which pairs are those of these atoms.
         first: The first of these atoms.
         kept: To be written, what :mod:`pyg_schnet.fast.cpu.second_order` asks for; ``None`` if it does not.
-        symmetric: Whether each pair stands for its opposite, too.
+        symmetric: True if each pair stands for its opposite, too.
     """
     (contributions, x, shares, norm, of_norm), vec, number = some, pairs[0], len(mine)
     left = scratch(len(network.blocks), network.sizes, len(shares), x) if kept is None else kept

@@ -268,7 +268,7 @@ def gradients_of_loss(
         mine: Which pairs are those of these atoms.
         first: The first of these atoms.
         kept: What the pass has written.
-        symmetric: Whether each pair stands for its opposite, too.
+        symmetric: True if each pair stands for its opposite, too.
     """
     (of_features, of_contributions, shares, norm), vec, number = some, pairs[0], len(mine)
     atoms, size, width = up(len(shares), LANES), up(network.sizes[0], LANES), up(network.sizes[1], LANES)
