@@ -29,6 +29,7 @@ whole.install()
 
 if TYPE_CHECKING:
     from pyg_schnet import analysis, convert, datasets, simulation, training, transforms  # noqa: F401
+    from pyg_schnet.simulation.exporting import export  # noqa: F401
 
 __version__ = "0.1.0"
 
@@ -49,14 +50,18 @@ __all__ = [
 
 #: Rooms that are imported when they are first asked for, with the package that they need.
 _ROOMS = {"analysis": "", "convert": "", "datasets": "", "simulation": "", "training": "lightning", "transforms": ""}
+#: Functions that are imported when they are first asked for, with the module of each.
+_FUNCTIONS = {"export": "pyg_schnet.simulation.exporting"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return importlib.import_module(f"pyg_schnet.{name}")
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     raise AttributeError(f"module 'pyg_schnet' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     there = (room for room, package in _ROOMS.items() if not package or find_spec(package) is not None)
-    return sorted({*globals(), *there})
+    return sorted({*globals(), *there, *_FUNCTIONS})

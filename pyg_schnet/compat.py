@@ -5,9 +5,11 @@ What stands in is always right; at worst it is slower. All other files use publi
 
 import contextlib
 import hashlib
+import os
 import pickle
+import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,3 +206,49 @@ def keep_machine_code_safely(loops: Any, stamp: str) -> None:
     kept._source_stamp, kept._load_data = stamp, read
     kept._dump = lambda content: (text := dump(content)) + hashlib.sha256(text).digest()  # pickle stops before it
     cache.load_overload, cache.save_overload = load_or_not, save_or_not
+
+
+def find_cpp_compiler() -> str | None:
+    """The C++ compiler by which torch compiles for CPUs.
+
+    Returns:
+        Its name or path; ``None`` if there is none.
+
+    Example:
+        >>> find_cpp_compiler() is None or isinstance(find_cpp_compiler(), str)
+        True
+    """
+    names = [os.environ["CXX"].split()[0]] if os.environ.get("CXX", "").strip() else ["g++", "clang++", "cl"]
+    return next((found for found in map(shutil.which, names) if found), None)
+
+
+def compile_package(program: "torch.export.ExportedProgram", path: Path, metadata: Mapping[str, str]) -> None:
+    """Compile a program for CPUs into a package of AOTInductor.
+
+    Args:
+        program: The program.
+        path: File to write, ``*.pt2``.
+        metadata: What is to stand in the package.
+
+    Raises:
+        ImportError: If this torch has no AOTInductor.
+        OSError: If the compiler fails.
+    """
+    try:
+        from torch._inductor import aoti_compile_and_package  # noqa: PLC0415, takes seconds
+    except ImportError as error:
+        raise ImportError(
+            f"packages need the AOTInductor of torch, which {torch.__version__} has not; update torch"
+        ) from error
+    # as many threads as the host has, not as this process
+    options = {"aot_inductor.metadata": dict(metadata), "cpp.dynamic_threads": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            aoti_compile_and_package(program, package_path=str(path), inductor_configs=options)
+        except Exception as error:  # of many kinds
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            said = next((line for line in lines if "error" in line.lower()), lines[0])
+            raise OSError(
+                f"the package could not be compiled ({said[:300]}); is {find_cpp_compiler()} in order?"
+            ) from error

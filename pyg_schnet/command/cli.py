@@ -24,7 +24,7 @@ DESCRIPTION = (
     "then pyg-schnet test, or predict, --config RUN/config.yaml. Files to start from are in examples/configs. "
     "To see what a model has learned: pyg-schnet look MODEL [STRUCTURE]; whether it is sound: pyg-schnet doctor MODEL "
     "[STRUCTURE ...]. To move structures: pyg-schnet md, to their minima: pyg-schnet relax, "
-    "by another program: pyg-schnet serve, all MODEL STRUCTURE."
+    "by another program: pyg-schnet serve, all MODEL STRUCTURE. For programs in C++: pyg-schnet export MODEL PATH."
 )
 #: File of settings in the folder of a run.
 CONFIG = "config.yaml"

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
+from torch_geometric.data import Batch, Data
 
-from pyg_schnet.graph import can_inspect
+from pyg_schnet.graph import can_inspect, radius_graph
+from pyg_schnet.ops import edge_vectors
 from pyg_schnet.units import SYMBOLS
 
 
@@ -32,30 +33,43 @@ class TrainingSet(NamedTuple):
         structures: Number of structures.
         compositions: Number of different compositions, those of the same proportions counted once; at most, if a model
             was trained on several sets.
+        distances: Smallest and largest distance within the cutoff in Angstrom, images included, of each two elements,
+            by their symbols in the order of atomic numbers, ``"H-O"``; empty if they are not known.
 
     Example:
         >>> from torch_geometric.data import Data
-        >>> water, ice = (Data(z=torch.tensor([8, 1, 1] * n), pos=torch.zeros(3 * n, 3)) for n in (1, 4))
-        >>> TrainingSet.of([Batch.from_data_list([water, ice])])
-        TrainingSet(elements={1: 10, 8: 5}, structures=2, compositions=1)
+        >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [0.0, 1, 0]]))
+        >>> batch = Batch.from_data_list([water, water])
+        >>> TrainingSet.of([batch])
+        TrainingSet(elements={1: 4, 8: 2}, structures=2, compositions=1, distances={})
+        >>> TrainingSet.of([batch], cutoff=1.2).distances
+        {'H-O': (1.0, 1.0)}
     """
 
     elements: dict[int, int]
     structures: int
     compositions: int
+    distances: dict[str, tuple[float, float]] = {}  # noqa: RUF012, nobody changes it
 
     @classmethod
-    def of(cls, batches: Iterable[Batch]) -> Self:
+    def of(cls, batches: Iterable[Batch], cutoff: float | None = None) -> Self:
         """Count the atoms of structures.
 
         Args:
             batches: Structures with ``z`` [N] and ``batch`` [N].
+            cutoff: Distance in Angstrom up to which distances are looked at; ``None`` for not at all.
 
         Returns:
-            Their elements, number and compositions.
+            Their elements, number, compositions and distances.
         """
         atoms, structures, compositions = dict[int, int](), 0, set[tuple[tuple[int, int], ...]]()
+        distances = dict[str, tuple[float, float]]()
         for part in batches:
+            if cutoff is not None:
+                try:
+                    distances = _wider(distances, distances_of(part, cutoff))
+                except ValueError:  # a structure is an impossible one, which is said when it is trained on
+                    distances, cutoff = {}, None
             structures += part.num_graphs
             present, place = np.unique(part.z.detach().cpu().numpy().reshape(-1), return_inverse=True)
             counts = _counts(place, part.batch.cpu().numpy(), len(present), part.num_graphs)  # [B, K]
@@ -65,17 +79,19 @@ class TrainingSet(NamedTuple):
             for row in np.unique(counts, axis=0).tolist():
                 if formula := tuple((z, n) for z, n in zip(present.tolist(), row, strict=True) if n):
                     compositions.add(formula)
-        return cls(dict(sorted(atoms.items())), structures, len(compositions))
+        return cls(dict(sorted(atoms.items())), structures, len(compositions), dict(sorted(distances.items())))
 
     def __or__(self, other: "TrainingSet") -> "TrainingSet":
-        """Both sets, if they are not the same one."""
-        if self == other:
-            return self
+        """Both sets, if they are not the same one; distances are known only if they are known of both."""
+        if self[:3] == other[:3] and (self.distances == other.distances or not (self.distances and other.distances)):
+            return self if self.distances else other  # files of older versions do not know distances
         numbers = sorted(self.elements.keys() | other.elements.keys())
         atoms = {number: self.elements.get(number, 0) + other.elements.get(number, 0) for number in numbers}
         same = self.compositions == other.compositions == 1 and _shares(self) == _shares(other)
         compositions = 1 if same else self.compositions + other.compositions
-        return TrainingSet(atoms, self.structures + other.structures, compositions)
+        known = self.distances and other.distances
+        distances = dict(sorted(_wider(self.distances, other.distances).items())) if known else {}
+        return TrainingSet(atoms, self.structures + other.structures, compositions, distances)
 
     @classmethod
     def read(cls, stored: Any) -> Self | None:
@@ -94,11 +110,17 @@ class TrainingSet(NamedTuple):
             return None
         try:
             atoms = {int(number): int(count) for number, count in stored["elements"].items()}
-            found = cls(atoms, int(stored["structures"]), int(stored["compositions"]))
+            distances = {
+                str(pair): (float(near), float(far)) for pair, (near, far) in (stored.get("distances") or {}).items()
+            }
+            found = cls(atoms, int(stored["structures"]), int(stored["compositions"]), distances)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise ValueError("its training set has no elements, structures and compositions") from None
         if not atoms or min(atoms) < 0 or max(atoms) > 10**6:
             raise ValueError(f"its training set has impossible elements {list(atoms)[:5]}")
+        for pair, (near, far) in distances.items():
+            if not 0 < near <= far < np.inf:
+                raise ValueError(f"its training set has impossible distances of {pair}, {near} to {far}")
         return found
 
 
@@ -113,8 +135,52 @@ def seen_by(model: Any, batches: Iterable[Batch]) -> TrainingSet | None:
         Both; ``None``, not known, if the model was trained before on what is not known.
     """
     if model.training_set is None:
-        return None if model.trained_elsewhere else TrainingSet.of(batches)
-    return model.training_set | TrainingSet.of(batches)
+        return None if model.trained_elsewhere else TrainingSet.of(batches, model.cutoff)
+    return model.training_set | TrainingSet.of(batches, model.cutoff)
+
+
+def distances_of(structures: Data, cutoff: float) -> dict[str, tuple[float, float]]:
+    """How near and how far the atoms of each two elements are, images included.
+
+    Args:
+        structures: One structure or a batch, with ``z``, ``pos`` and, where they are periodic, ``cell`` and ``pbc``.
+        cutoff: Distance in Angstrom up to which they are looked at.
+
+    Returns:
+        Smallest and largest distance in Angstrom, by the symbols of both elements in the order of atomic numbers.
+
+    Raises:
+        ValueError: If two atoms are at the same place, or a cell is an impossible one.
+
+    Example:
+        >>> from torch_geometric.data import Data
+        >>> chain = Data(z=torch.tensor([6, 1]), pos=torch.tensor([[0.0, 0, 0], [1.5, 0, 0]]))
+        >>> chain.cell, chain.pbc = 4.0 * torch.eye(3)[None], torch.tensor([[True, False, False]])
+        >>> distances_of(chain, 4.5)
+        {'H-H': (4.0, 4.0), 'H-C': (1.5, 2.5), 'C-C': (4.0, 4.0)}
+    """
+    pos, batch, cell, pbc = (structures.get(name) for name in ("pos", "batch", "cell", "pbc"))
+    pos, cell = pos.double(), None if cell is None else cell.double()
+    graph = radius_graph(pos, cutoff, batch, cell=cell, pbc=pbc)
+    length = edge_vectors(pos, graph.edge_index, graph.edge_shift, cell, batch).norm(dim=1)
+    kinds, place = structures.z.reshape(-1).unique(return_inverse=True)
+    first, second = place[graph.edge_index].sort(dim=0).values
+    key = first * len(kinds) + second
+    near, far = length.new_full((len(kinds) ** 2,), np.inf), length.new_zeros(len(kinds) ** 2)
+    near.scatter_reduce_(0, key, length, "amin")
+    far.scatter_reduce_(0, key, length, "amax")
+    names = [_symbol(number) for number in kinds.tolist()]
+    found = far.nonzero().squeeze(1).tolist()
+    pairs = [f"{names[one // len(kinds)]}-{names[one % len(kinds)]}" for one in found]
+    return dict(zip(pairs, zip(near[found].tolist(), far[found].tolist(), strict=True), strict=True))
+
+
+def _wider(
+    one: dict[str, tuple[float, float]], other: dict[str, tuple[float, float]]
+) -> dict[str, tuple[float, float]]:
+    """Distances of both."""
+    pairs = {pair: (one.get(pair, other.get(pair)), other.get(pair, one.get(pair))) for pair in one | other}
+    return {pair: (min(a[0], b[0]), max(a[1], b[1])) for pair, (a, b) in pairs.items() if a and b}
 
 
 def check_elements(model: Any, z: Any, strict: bool = False, batch: Any = None) -> None:

@@ -9,10 +9,19 @@ from pyg_schnet import former_names
 if TYPE_CHECKING:
     from pyg_schnet.simulation.ase import SchNetCalculator
     from pyg_schnet.simulation.dynamics import Dynamics, DynamicsError
+    from pyg_schnet.simulation.exporting import export
     from pyg_schnet.simulation.recorded import RecordedPotential
     from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
 
-__all__ = ["Dynamics", "DynamicsError", "RecordedPotential", "SchNetCalculator", "atoms_to_data", "data_to_atoms"]
+__all__ = [
+    "Dynamics",
+    "DynamicsError",
+    "RecordedPotential",
+    "SchNetCalculator",
+    "atoms_to_data",
+    "data_to_atoms",
+    "export",
+]
 
 _HOMES = {
     "Dynamics": "dynamics",
@@ -21,9 +30,10 @@ _HOMES = {
     "SchNetCalculator": "ase",
     "atoms_to_data": "structures",
     "data_to_atoms": "structures",
+    "export": "exporting",
 }
 #: What is of use without ASE.
-_WITHOUT_ASE = ("Dynamics", "DynamicsError", "RecordedPotential")
+_WITHOUT_ASE = ("Dynamics", "DynamicsError", "RecordedPotential", "export")
 
 
 def __getattr__(name: str) -> Any:

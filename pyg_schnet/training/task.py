@@ -203,7 +203,7 @@ class TrainingTask(LightningModule):
             check_elements(training, data.dataset[data.split["val"]])
         self._check_validation(data.dataset[data.split["val"]])
         set_references(self.model, training, self.targets, self.hparams["references"], data.batch_size)
-        self.model.training_set = seen_by(self.model, StructureLoader(training, batch_size=1000))
+        self.model.training_set = seen_by(self.model, StructureLoader(training, batch_size=100))
         self.model.units = self.model.units | {target.name: target.unit for target in self.targets if target.unit}
         self._prepared = True
 

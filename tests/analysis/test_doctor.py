@@ -162,6 +162,36 @@ def test_elements_and_distances():
     assert found.value == pytest.approx(max(0.2 * d for d, *_ in nearest_pairs(water).values()))
 
 
+def test_distances_that_a_model_remembers():
+    """Of a committee, each member must have seen them; images count."""
+    water = atoms_to_data(molecule("H2O"), torch.float64)
+
+    def judge(*sets, data=water):
+        models = [SchNet(12, 12, 1, cutoff=5.0) for _ in sets]
+        for model, distances in zip(models, sets, strict=True):
+            model.training_set = TrainingSet({1: 200, 8: 100}, 100, 1, distances)
+        model = models[0] if len(models) == 1 else Committee(models)
+        return doctor(model, data, only=["distances"], progress=False)["distances"]
+
+    bond, across = water.pos[0].dist(water.pos[1]).item(), water.pos[1].dist(water.pos[2]).item()
+    seen = {"H-H": (across - 0.1, 4.0), "H-O": (bond - 0.02, 4.0)}
+    assert (judge(seen).verdict, judge(seen).value) == ("PASS", 0.0)
+    wide = seen | {"H-O": (bond + 0.2, 4.0)}
+    for found in (judge(wide), judge(seen, wide)):
+        assert (found.verdict, found.value) == ("WARN", pytest.approx(0.2))
+        assert (
+            f"a pair H-O, {bond:.2f} apart, is nearer than the nearest of the training, {bond + 0.2:.2f}" in found.what
+        )
+    found = judge({"H-O": seen["H-O"]})
+    assert (found.verdict, found.value) == ("WARN", pytest.approx(3.0 - across))
+    assert "H-H" in found.what
+    for unknown in (judge({}), judge(seen, {})):
+        assert (unknown.verdict, unknown.value) == ("WARN", None)
+    boxed = water.clone()
+    boxed.cell, boxed.pbc = 3.0 * torch.eye(3, dtype=torch.float64)[None], torch.ones(1, 3, dtype=torch.bool)
+    assert judge(seen | {"O-O": (3.4, 4.0)}, data=boxed).value >= 0.4 - 1e-9
+
+
 def test_the_model_stays_as_it_is():
     model = SchNet(12, 12, 1, cutoff=5.0).train()
     before = copy.deepcopy(model.state_dict())

@@ -10,6 +10,7 @@ from torch_geometric.data import Batch, Data
 from pyg_schnet.analysis.doctor.check import Check, Skipped, judged
 from pyg_schnet.analysis.doctor.samples import Sample, with_positions
 from pyg_schnet.analysis.doctor.subject import Subject
+from pyg_schnet.models.elements import distances_of
 from pyg_schnet.units import SYMBOLS
 
 #: An element with fewer atoms in the training was hardly learned.
@@ -70,30 +71,40 @@ def check_compositions(subject: Subject, samples: list[Sample]) -> Check | Skipp
 
 def check_distances(subject: Subject, samples: list[Sample], training: list[Data] | None) -> Check:
     """Check that pairs of elements in the structures are no nearer to each other than they were in the training."""
-    if training is None:
+    reach = max(subject.cutoffs)
+    seen = _nearest_known(subject) if training is None else _nearest_in(training[:MOST_STRUCTURES], reach)
+    if not seen:
         return Check(
             "distances", "WARN", None, None, "distances of the training are not known",
             "pass structures of the training (--training FILE) to compare them",
         )  # fmt: skip
-    seen: dict[tuple[int, int], float] = {}
-    for data in training[:MOST_STRUCTURES]:
-        for pair, (distance, *_) in nearest_pairs(data).items():
-            seen[pair] = min(distance, seen.get(pair, math.inf))
-    worst, where, names = 0.0, "", ""
+    worst, where, names, what = 0.0, "", "", "a pair is nearer than any in the training"
     for sample in samples:
-        for pair, (distance, *_) in nearest_pairs(sample.data).items():
+        for pair, (distance, _) in distances_of(sample.data, reach).items():
             short = seen.get(pair, NEAR) - distance
             if short > worst:
-                worst, where, names = short, sample.name, "-".join(SYMBOLS[z] for z in pair)
-    return judged(
-        "distances",
-        worst,
-        MARGIN,
-        f"Angstrom that a pair {names} is nearer than any in the training".replace("pair  is", "pair is"),
-        f"train on structures with {names} as near, or relax the structure first",
-        structure=where,
-        worst="WARN",
-    )
+                worst, where, names = short, sample.name, pair
+                before = f"the nearest of the training, {seen[pair]:.2f}" if pair in seen else "any of the training"
+                what = f"a pair {pair}, {distance:.2f} apart, is nearer than {before}"
+    remedy = f"train on structures with {names} as near, or relax the structure first"
+    return judged("distances", worst, MARGIN, f"Angstrom that {what}", remedy, structure=where, worst="WARN")
+
+
+def _nearest_known(subject: Subject) -> dict[str, float]:
+    """Smallest distances that the training of each member had; empty if they are not known."""
+    every = [one.distances for one in subject.network.training_sets]
+    if not every or not all(every):
+        return {}
+    return {pair: max(one[pair][0] for one in every) for pair in set.intersection(*({*one} for one in every))}
+
+
+def _nearest_in(training: list[Data], reach: float) -> dict[str, float]:
+    """Smallest distances in structures."""
+    seen: dict[str, float] = {}
+    for data in training:
+        for pair, (distance, _) in distances_of(data, reach).items():
+            seen[pair] = min(distance, seen.get(pair, math.inf))
+    return seen
 
 
 def nearest_pairs(data: Data) -> dict[tuple[int, int], tuple[float, int, int]]:
