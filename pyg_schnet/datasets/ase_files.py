@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyg_schnet.datasets.npz_structures import npz_frames
+
 #: Results of ASE's calculators with a row for each atom; all others are of the whole structure.
 RESULTS_OF_ATOMS = {"forces", "stresses", "charges", "magmoms", "energies"}
 #: Arrays of ASE's atoms that are the structure itself.
@@ -58,7 +60,8 @@ def read_structures(path: Path, format: str | None = None) -> Iterator[Read]:
     """Read the structures of a file one after another.
 
     Args:
-        path: Extended xyz, an ASE database, or anything else that ASE reads.
+        path: Extended xyz, an ASE database, an npz file (:func:`~pyg_schnet.datasets.npz_structures.npz_frames`), or
+            anything else that ASE reads.
         format: ASE's name of the format, if the name of the file does not tell.
 
     Yields:
@@ -84,6 +87,10 @@ def read_structures(path: Path, format: str | None = None) -> Iterator[Read]:
                         atoms = row.toatoms()
                         yield _sorted(atoms, row.key_value_pairs, dict(row.data))
                         count += 1
+            elif format is None and path.suffix.lower() == ".npz":
+                for atoms, of_atoms, of_structure in npz_frames(path):
+                    yield Read(atoms, of_atoms, of_structure, {})
+                    count += 1
             else:
                 for atoms in ase.io.iread(str(path), index=":", format=format, do_not_split_by_at_sign=True):
                     yield _sorted(atoms, atoms.info, {})
