@@ -12,7 +12,7 @@ from typing import Any
 #: What ends a command with one sentence instead of a traceback.
 _SAID = (ValueError, TypeError, OSError, FloatingPointError, MemoryError, ImportError)
 #: Commands that need no file of settings, each a function of its name in a file of its name.
-TOOLS = ("doctor", "look", "md", "relax", "serve")
+TOOLS = ("doctor", "init", "look", "md", "relax", "serve")
 
 
 def main(args: Any = None) -> None:

@@ -1,8 +1,13 @@
 """Files with a user's own structures, as a path, a folder or a pattern names them."""
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from tqdm import tqdm
+
+from pyg_schnet.datasets.ase_files import Read, read_structures
+from pyg_schnet.datasets.property_table import PropertyTable
 
 #: What names of files with structures end in, where a folder is named.
 ENDINGS = (".xyz", ".extxyz", ".traj", ".db", ".npz", ".cif", ".vasp", ".poscar")
@@ -63,3 +68,37 @@ def _files(path: Path, endings: tuple[str, ...]) -> list[Path]:
             return matching
         raise FileNotFoundError(f"no file matches {path}; check the pattern and the folder it is looked up from")
     raise FileNotFoundError(f"expected one file or more with structures, found no {path}")
+
+
+def structures_of(
+    files: Sequence[Path], table: PropertyTable | None = None, format: str | None = None, show: bool = True
+) -> Iterator[tuple[Path, int, Read]]:
+    """Read all structures of files one after another, with a progress bar if that takes its time.
+
+    Args:
+        files: The files.
+        table: Table of properties; the line of a file is added to the fields of its structures.
+        format: ASE's name of the format, if the names of the files do not tell.
+        show: Whether to show a progress bar.
+
+    Yields:
+        The file, the number of the structure inside from 0, and the structure with its fields.
+
+    Raises:
+        ImportError: If ASE is not installed.
+        ValueError: If a file is damaged or holds no structures, or the table has no line for any of the files.
+    """
+    if table is not None and not any(table.row_of(path) for path in files):
+        raise ValueError(
+            f"{table.path} has no line for any of the {len(files):,} files, the first of which is {files[0].name}; its "
+            f"column {table.key!r} has {', '.join([*table.rows][:3])}, ...: expected names of files, with or without "
+            "their endings"
+        )
+    many = len(files) > 1
+    with tqdm(None, "reading", len(files) if many else None, delay=2, disable=not show, leave=False) as bar:
+        for path in files:
+            row = None if table is None else table.row_of(path)
+            for number, read in enumerate(read_structures(path, format)):
+                yield path, number, read if row is None else read._replace(of_structure=row | read.of_structure)
+                bar.update(not many)
+            bar.update(many)

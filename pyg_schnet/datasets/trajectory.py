@@ -1,7 +1,7 @@
 """A user's own structures, from any file that ASE reads (extra ``md``)."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Data
-from tqdm import tqdm
 
-from pyg_schnet.datasets.ase_files import Read, is_bare, read_structures
+from pyg_schnet.datasets.ase_files import Read, is_bare
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.collate import Frame, Frames
-from pyg_schnet.datasets.crystal import OCCUPANCY_TOLERANCE
+from pyg_schnet.datasets.crystal import is_shared
 from pyg_schnet.datasets.fields import Field, possible_name
-from pyg_schnet.datasets.own_files import Paths, files_of
+from pyg_schnet.datasets.own_files import Paths, files_of, structures_of
 from pyg_schnet.datasets.property_table import PropertyTable, read_table
 from pyg_schnet.datasets.splits import PART
 from pyg_schnet.datasets.summary import USERS_OWN
@@ -172,11 +171,11 @@ class Trajectory(StructureDataset):
     def read(self, paths: dict[str, Path]) -> Collated:
         """Convert units and collate all structures."""
         frames, found, first = Frames(), set[str](), ""
-        for path, number, read in self._structures():
+        for path, number, read in structures_of(self.paths, self.table, self.format, show=self.log):
             where, fields = f"{path}, structure {number}", read.fields()
             first = first or f"{where} has no field {{}}; its fields are {', '.join(sorted(fields)) or 'none'}"
             found |= fields.keys()
-            if _is_shared(read.of_structure.get("occupancy")):
+            if is_shared(read.of_structure.get("occupancy")):
                 frames.partly_occupied += 1
             else:
                 frames.add(self._frame(where, read, fields, self.part_of[path]))
@@ -203,26 +202,6 @@ class Trajectory(StructureDataset):
             return {"train": torch.arange(self.len())}
         part = self._data[PART].long()
         return {name: (part == number).nonzero().flatten() for number, name in enumerate(self.parts)}
-
-    def _structures(self) -> Iterator[tuple[Path, int, Read]]:
-        """All structures with what the table has of them, the file of each and the number inside."""
-        table, hidden = self.table, not self.log
-        if table is not None and not any(table.row_of(path) for path in self.paths):
-            raise ValueError(
-                f"{table.path} has no line for any of the {len(self.paths):,} files, the first of which is "
-                f"{self.paths[0].name}; its column {table.key!r} has {', '.join([*table.rows][:3])}, ...: expected names "
-                "of files, with or without their endings"
-            )
-        many = len(self.paths) > 1
-        with tqdm(None, "reading", len(self.paths) if many else None, delay=2, disable=hidden, leave=False) as bar:
-            for path in self.paths:
-                row = None if table is None else table.row_of(path)
-                for number, read in enumerate(read_structures(path, self.format)):
-                    if row is not None:
-                        read = read._replace(of_structure=row | read.of_structure)  # noqa: PLW2901
-                    yield path, number, read
-                    bar.update(not many)
-                bar.update(many)
 
     def _frame(self, where: str, read: Read, fields: dict[str, Any], part: str) -> Frame:
         """One structure in the units of this package."""
@@ -275,14 +254,6 @@ class Trajectory(StructureDataset):
             expected = " or ".join(map(str, sizes))
             raise ValueError(f"{where}: expected {expected} numbers in the field {key!r}, got {numbers.size}")
         return numbers
-
-
-def _is_shared(occupancy: Any) -> bool:
-    """True if a site of a crystal holds several elements or is not always occupied, as ASE reads it from a CIF."""
-    if not isinstance(occupancy, dict):
-        return False
-    sites = [site for site in occupancy.values() if isinstance(site, dict)]
-    return any(len(site) > 1 or abs(sum(site.values()) - 1) > OCCUPANCY_TOLERANCE for site in sites)
 
 
 def _factors(energy: str, length: str, stress: str | None, forces: str | None) -> dict[str, float]:
