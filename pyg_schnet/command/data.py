@@ -15,7 +15,7 @@ from pyg_schnet.training import SplitDataModule
 #: Settings that may be paths.
 _PATHS = {"root", "path", "val", "test", "table", "source", "split"}
 #: Ways to split; anything else is the path of a file written by ``save_split``.
-SPLITS = ("random", "block", "group", "files", "paper", "official", "official-1", "official-2", "official-3", "official-4", "official-5")
+SPLITS = ("random", "paper", "block", "group", "files", "official", "official-1", "official-2", "official-3", "official-4", "official-5")
 
 
 def structures(

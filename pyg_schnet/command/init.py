@@ -307,7 +307,8 @@ def _next(found: Survey, path: Path, text: str, parts: dict[str, list[Path]]) ->
     if "PotentialTask" in text and "forces: false" not in text:
         lines.append(f"  pyg-schnet md {run} {shown} --index 0 --steps 2000 --temperature 300")
     else:
-        lines.append(f"  pyg-schnet predict --config {run}/config.yaml --input {shown}")
+        inside = _shown(first.parent) if len(found.files) > 1 else shown
+        lines.append(f"  pyg-schnet predict --config {run}/config.yaml --input {inside} --output predictions.csv")
     if any(not unit.sure for name, unit in found.units.items() if name == "energy" and "PotentialTask" in text):
         lines.append(f"The unit of energy is assumed to be {found.units['energy'].unit}; --energy_unit changes it.")
     return "\n".join(lines)
