@@ -14,22 +14,13 @@ from pyg_schnet.command.data import structures, with_absolute_paths
 from pyg_schnet.command.messages import plain
 from pyg_schnet.command.predict import predict_file, predict_part
 from pyg_schnet.command.results import facts_of_training, holds_trained, load_trained, write_report
+from pyg_schnet.command.words import COMMANDS
 from pyg_schnet.files import replacing
 from pyg_schnet.models import load, save
 from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, TrainingTask
 
-#: What the command line says of itself.
-DESCRIPTION = (
-    "Train SchNet, report its errors and predict, from one file of settings: pyg-schnet fit --config settings.yaml; "
-    "then pyg-schnet test, or predict, --config RUN/config.yaml. Files to start from are in examples/configs. "
-    "To see what a model has learned: pyg-schnet look MODEL [STRUCTURE]; whether it is sound: pyg-schnet doctor MODEL "
-    "[STRUCTURE ...]. To move structures: pyg-schnet md, to their minima: pyg-schnet relax, "
-    "by another program: pyg-schnet serve, all MODEL STRUCTURE. For programs in C++: pyg-schnet export MODEL PATH."
-)
 #: File of settings in the folder of a run.
 CONFIG = "config.yaml"
-#: The commands.
-COMMANDS = ("fit", "validate", "test", "predict")
 #: File that says that a run has ended, and how.
 DONE = "done.json"
 #: Model that a run began with, if it was a trained one.
@@ -60,7 +51,7 @@ class SchNetCLI(LightningCLI):
             trainer_defaults={"devices": 1, "max_epochs": -1, "num_sanity_val_steps": 0, "enable_model_summary": False},
             seed_everything_default=0,
             parser_class=SettingsParser,
-            parser_kwargs={"prog": "pyg-schnet", "description": DESCRIPTION},
+            parser_kwargs={"prog": "pyg-schnet"},
             subclass_mode_model=True,
             args=args,
             auto_configure_optimizers=False,
@@ -267,7 +258,7 @@ class SchNetCLI(LightningCLI):
             model: Model and protocol.
             datamodule: The data.
             part: Which examples of the data.
-            input: File with structures that ASE reads, instead of a part of the data.
+            input: File with structures that ASE reads, a folder or a pattern, instead of a part of the data.
             output: File to write: structures with their labels and predictions beside them (xyz, extxyz, traj, db), or
                 a table (csv, json, npz); by default predictions.xyz for a file and npz for a part, in the run's folder.
             weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.

@@ -1,5 +1,6 @@
 """Data of a run as a file of settings describes them."""
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +9,37 @@ from torch import Tensor
 from torch_geometric.data import Dataset
 
 from pyg_schnet.datasets import Split, block_split, load_split, paper_split, random_split
+from pyg_schnet.datasets.group_split import group_split, groups_of
 from pyg_schnet.training import SplitDataModule
 
 #: Settings that may be paths.
-_PATHS = {"root", "path", "source", "split"}
+_PATHS = {"root", "path", "val", "test", "table", "source", "split"}
 #: Ways to split; anything else is the path of a file written by ``save_split``.
-SPLITS = ("random", "paper", "block", "official", "official-1", "official-2", "official-3", "official-4", "official-5")
+SPLITS = (
+    "random",
+    "paper",
+    "block",
+    "group",
+    "files",
+    "official",
+    "official-1",
+    "official-2",
+    "official-3",
+    "official-4",
+    "official-5",
+)
 
 
 def structures(
     dataset: Dataset,
     split: str = "random",
-    num_train: int | None = None,
-    num_val: int | None = None,
-    num_test: int | None = None,
+    num_train: int | float | None = None,
+    num_val: int | float | None = None,
+    num_test: int | float | None = None,
     split_seed: int = 0,
     gap: int = 0,
+    blocks: int = 10,
+    group_key: str | None = None,
     batch_size: int = 32,
     seed: int = 0,
     device: str | None = None,
@@ -34,14 +50,18 @@ def structures(
     Args:
         dataset: The dataset, by class and arguments.
         split: ``"random"``; ``"paper"`` with the numbers of the paper; ``"block"`` for parts of a trajectory without
-            neighbouring frames; ``"official"`` or ``"official-2"`` for what the authors of revised MD17 and ISO17
+            neighbouring frames; ``"group"`` for whole molecules or materials in one part; ``"files"`` for the files
+            that the dataset has for each part (``path``, ``val``, ``test``); ``"official"`` or ``"official-2"`` for what the authors of revised MD17 and ISO17
             published; or the path of a ``split.npz``.
-        num_train: Number of training examples.
-        num_val: Number of validation examples. Beside official splits without validation they are drawn from what is
-            in no part.
-        num_test: Number of test examples, drawn from the rest; ``None`` for all of it.
+        num_train: Number of training examples; a number between 0 and 1 is a share of all examples.
+        num_val: Number or share of validation examples. Beside official splits without validation they are drawn from
+            what is in no part, beside files without validation in runs of frames from those to train.
+        num_test: Number or share of test examples, drawn from the rest; ``None`` for all of it.
         split_seed: Seed of the split; the same for all members of a committee.
         gap: Frames left out between the parts of a block split.
+        blocks: Number of runs of frames that a block split cuts the trajectory into.
+        group_key: Key of the data with the molecule or material that a structure belongs to, for a group split; groups
+            are of one composition without it.
         batch_size: Examples in a mini-batch, over all processes.
         seed: Seed of the order of the training examples.
         device: Where batches are assembled, for example ``"cuda"``.
@@ -55,9 +75,18 @@ def structures(
     """
     if dataset is None:  # the command line leaves it out, and does without what it gets here
         return None  # type: ignore[return-value]
-    parts = _split(dataset, split, num_train, num_val, split_seed, gap)
-    if num_test is not None:
-        parts = _fewer_tests(parts, num_test, split_seed)
+    numbers = [_number(one, name, len(dataset)) for one, name in ((num_train, "train"), (num_val, "val"))]
+    tested = _number(num_test, "test", len(dataset))
+    if split == "block":
+        parts = _blocks(len(dataset), (num_train, num_val), numbers, gap, blocks, split_seed)
+    elif split == "group":
+        parts = group_split(groups_of(dataset, group_key), *_both(split, numbers, len(dataset)), seed=split_seed)
+    elif split == "files":
+        parts = _files(dataset, numbers, gap, blocks, split_seed)
+    else:
+        parts = _split(dataset, split, *numbers, split_seed)
+    if tested is not None:
+        parts = _fewer_tests(parts, tested, split_seed)
     return SplitDataModule(dataset, parts, batch_size, seed, device, tests)
 
 
@@ -83,11 +112,37 @@ def with_absolute_paths(settings: Any) -> Any:
 
 
 def _absolute(path: Any, name: str) -> Any:
-    is_path = isinstance(path, str) and (name == "root" or Path(path).expanduser().exists())
+    is_path = isinstance(path, str) and (
+        name == "root" or bool(glob.glob(str(Path(path).expanduser()), recursive=True))
+    )
     return str(Path(path).expanduser().absolute()) if is_path else path
 
 
-def _split(dataset: Dataset, split: str, num_train: int | None, num_val: int | None, seed: int, gap: int) -> Split:
+def _number(given: float | None, name: str, size: int) -> int | None:
+    """A number of examples, of a number or a share."""
+    if given is None or (given >= 1 and given == int(given)):
+        return None if given is None else int(given)
+    if not 0 <= given < 1:
+        raise ValueError(f"`num_{name}` must be a number of examples, or a share of them below 1, got {given}")
+    return int(given * size + 1e-9)
+
+
+def _both(split: str, numbers: list[int | None], size: int) -> tuple[int, int]:
+    """Numbers of training and validation examples, as they must be there."""
+    num_train, num_val = numbers
+    if num_train is None or num_val is None:
+        raise ValueError(
+            f"split={split!r} needs numbers of training and validation examples: set `num_train` and `num_val`"
+        )
+    if num_train + num_val > size:
+        raise ValueError(
+            f"there are {size} examples, fewer than the {num_train} to train and {num_val} to validate "
+            "that are asked for; lower `num_train` or `num_val`"
+        )
+    return num_train, num_val
+
+
+def _split(dataset: Dataset, split: str, num_train: int | None, num_val: int | None, seed: int) -> Split:
     if split == "paper":
         return paper_split(dataset, seed=seed, num_train=num_train)
     if split.startswith("official"):
@@ -96,18 +151,49 @@ def _split(dataset: Dataset, split: str, num_train: int | None, num_val: int | N
         if not Path(split).is_file():
             raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)} or the path of a split.npz")
         return load_split(split, dataset)
-    if num_train is None or num_val is None:
-        raise ValueError(
-            f"split={split!r} needs numbers of training and validation examples: set `num_train` and `num_val`"
-        )
-    if num_train + num_val > len(dataset):
-        raise ValueError(
-            f"there are {len(dataset)} examples, fewer than the {num_train} to train and {num_val} to validate "
-            "that are asked for; lower `num_train` or `num_val`"
-        )
-    if split == "block":
-        return block_split(len(dataset), num_train, num_val, gap=gap, seed=seed)
-    return random_split(len(dataset), num_train, num_val, seed)
+    return random_split(len(dataset), *_both(split, [num_train, num_val], len(dataset)), seed)
+
+
+def _blocks(size: int, given: tuple[Any, Any], numbers: list[int | None], gap: int, blocks: int, seed: int) -> Split:
+    """Runs of frames; a share is one of the runs, less the frames between them that are left out."""
+    num_train, num_val = _both("block", numbers, size)
+    if any(0 < one < 1 for one in given) and (usable := size // blocks - gap) > 0:
+        shares = [one if one >= 1 else max(1, round(one * blocks)) * usable for one in given]
+        num_train, num_val = map(int, shares)
+    return block_split(size, num_train, num_val, gap=gap, blocks=blocks, seed=seed)
+
+
+def _files(dataset: Any, numbers: list[int | None], gap: int, blocks: int, seed: int) -> Split:
+    """Parts that have files of their own; without one to validate on, runs of the frames to train are taken."""
+    if not hasattr(dataset, "file_split"):
+        raise ValueError(f"{type(dataset).__name__} has no files for each part; choose another split, such as 'random'")
+    parts, (num_train, num_val) = dict(dataset.file_split()), numbers
+    train = parts["train"]
+    if "val" in parts:
+        parts |= {} if num_val is None else {"val": _drawn(parts["val"], num_val, "validation", seed)}
+        parts |= {} if num_train is None else {"train": _drawn(train, num_train, "training", seed)}
+    else:
+        if num_val is None:
+            raise ValueError(
+                "there is no file to validate on (`val`); set `num_val` to take as many from those to train"
+            )
+        place = torch.arange(len(train))
+        run = place * blocks // max(len(train), 1)
+        inside = (place + gap < len(train)) & (run == run[(place + gap).clamp(max=len(train) - 1)])
+        inside |= run == blocks - 1  # behind the last run there is nothing to keep away from
+        left = len(train[inside]) - num_val if num_train is None else num_train
+        within = _runs(run[inside], left, num_val, num_train is None, seed)
+        parts |= {name: train[inside][within[name]] for name in ("train", "val")}
+    return Split(parts, len(dataset), method="files", seed=seed)
+
+
+def _runs(run: Tensor, num_train: int, num_val: int, all_of_the_rest: bool, seed: int) -> Split:
+    """Whole runs to train and to validate on."""
+    if all_of_the_rest:  # whole runs to validate on leave fewer to train
+        named = group_split(run, 1, num_val, seed=seed)
+        rest = torch.isin(run, run[named["val"]], invert=True).nonzero().flatten()
+        return Split({"train": rest, "val": named["val"]}, len(run))
+    return group_split(run, num_train, num_val, seed=seed)
 
 
 def _official(dataset: Dataset, split: str, num_train: int | None, num_val: int | None, seed: int) -> Split:

@@ -56,9 +56,5 @@ def _structures(source: str, model: Any, device: str, index: int | None = None) 
     """All structures of a file, or the one of this number, in the model's numbers."""
     from pyg_schnet.simulation.structures import atoms_to_data  # noqa: PLC0415
 
-    dtype, read = next(model.parameters()).dtype, structures_in(source)
-    if index is not None:
-        if not -len(read) <= index < len(read):
-            raise ValueError(f"--index must be one of the {len(read)} structures of {source}, got {index}")
-        read = [read[index]]
-    return [atoms_to_data(atoms, dtype).to(device) for atoms in read]
+    dtype = next(model.parameters()).dtype
+    return [atoms_to_data(atoms, dtype).to(device) for atoms in structures_in(source, index)]

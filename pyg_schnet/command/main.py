@@ -7,12 +7,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
+
+from pyg_schnet.command.words import COMMANDS, TOOLS, overview, prepared, unknown_command
 
 #: What ends a command with one sentence instead of a traceback.
 _SAID = (ValueError, TypeError, OSError, FloatingPointError, MemoryError, ImportError)
-#: Commands that need no file of settings, each a function of its name in a file of its name.
-TOOLS = ("doctor", "export", "look", "md", "relax", "serve")
 
 
 def main(args: Any = None) -> None:
@@ -21,55 +22,107 @@ def main(args: Any = None) -> None:
     Args:
         args: Words of the command line; those of this process by default.
     """
-    try:
-        import jsonargparse  # noqa: F401, PLC0415
-        import lightning  # noqa: F401, PLC0415
-    except ImportError:
-        sys.exit('pyg-schnet: the command line needs Lightning; install it with pip install "pyg_schnet[train]"')
-    from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: PLC0415
+    given = sys.argv[1:] if args is None else list(args)
+    if given[:1] in ([], ["--help"], ["-h"], ["help"]):
+        print(overview())
+        return
+    if given[0] == "--version":
+        from pyg_schnet import __version__  # noqa: PLC0415
 
+        print(f"pyg_schnet {__version__}")
+        return
+    if find_spec("jsonargparse") is None or find_spec("lightning") is None:
+        sys.exit('pyg-schnet: the command line needs Lightning; install it with pip install "pyg_schnet[train]"')
     from pyg_schnet.command.messages import plain  # noqa: PLC0415
 
-    words = sys.argv[1:] if args is None else list(args)
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings(), _plain_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
-        warnings.simplefilter("ignore", DeprecationWarning)  # Lightning calls jsonargparse by names of before
         try:
-            if words and words[0] in TOOLS:
+            words = prepared(given)
+            if words[0] in TOOLS:
                 _run_tool(words)
-            else:
-                from pyg_schnet.command.cli import SchNetCLI  # noqa: PLC0415
+            elif words[0] == "--print_completion":
+                from pyg_schnet.command.completion import script  # noqa: PLC0415
 
-                SchNetCLI(args)
-        except (*_SAID, MisconfigurationException) as error:
+                print(script(words[1:]))
+            elif words[0] in COMMANDS:
+                _run_lightning(words)
+            else:
+                raise ValueError(unknown_command(words[0]))
+        except _SAID as error:
             sys.exit(f"pyg-schnet: {plain(str(error))}")
         except KeyboardInterrupt:
             sys.stderr.write("pyg-schnet: interrupted; no file was left half-written\n")
             sys.exit(130)  # as shells expect it of SIGINT
 
 
+def _run_lightning(words: list[str]) -> None:
+    """Train, test, validate or predict, as a file of settings says."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # noqa: PLC0415
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+    warnings.simplefilter("ignore", DeprecationWarning)  # Lightning calls jsonargparse by names of before
+    if {"--help", "-h"} & {*words}:
+        from pyg_schnet.command.help import options_of  # noqa: PLC0415
+
+        print(options_of(words[0]))
+        return
+    from pyg_schnet.command.cli import SchNetCLI  # noqa: PLC0415
+
+    words = ["--help" if word == "--help_all" else word for word in words]
+    try:
+        with _as_words_of_the_process(words):
+            SchNetCLI()
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+
+
+@contextmanager
+def _as_words_of_the_process(words: list[str]) -> Iterator[None]:
+    """What Lightning looks at, also where it starts the other processes of a run."""
+    before = sys.argv
+    sys.argv = [before[0], *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
 def _run_tool(words: list[str]) -> None:
     """Call the function that a command names: its arguments in order, those that need a name as options."""
+    warnings.simplefilter("ignore", DeprecationWarning)
+    function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
+    parser, places, many = tool_parser(words[0], function)
+    values = vars(parser.parse_args(words[1:]).clone())
+    several = values.pop(many) if many else []
+    function(*(values.pop(one.name) for one in places if one.name != many), *several, **values)
+
+
+def tool_parser(name: str, function: Any) -> tuple[Any, list[inspect.Parameter], str | None]:
+    """The options of a command that is one function.
+
+    Args:
+        name: Name of the command.
+        function: The function.
+
+    Returns:
+        The parser, the arguments that have places, and the name of the one that may be many.
+    """
     from docstring_parser import parse  # noqa: PLC0415, comes with jsonargparse[signatures]
 
     from pyg_schnet.command.messages import ToolParser  # noqa: PLC0415
 
-    function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
-    parser = ToolParser(prog=f"pyg-schnet {words[0]}", description=(function.__doc__ or "").split("\n\n")[0])
+    parser = ToolParser(prog=f"pyg-schnet {name}", description=(function.__doc__ or "").split("\n\n")[0])
     said = {one.arg_name.lstrip("*"): one.description for one in parse(function.__doc__ or "").params}
     places = [one for one in inspect.signature(function).parameters.values() if one.kind is not one.KEYWORD_ONLY]
     many = next((one.name for one in places if one.kind is one.VAR_POSITIONAL), None)
     for one in places:
-        number: dict[str, Any] = {} if one.default is one.empty else {"nargs": "?", "default": one.default}
-        number |= {"nargs": "*", "default": []} if one.name == many else {}
-        parser.add_argument(one.name, help=said.get(one.name), **number)
+        kind: dict[str, Any] = {} if one.default is one.empty else {"nargs": "?", "default": one.default}
+        kind |= {"nargs": "*", "default": []} if one.name == many else {}
+        parser.add_argument(one.name, help=said.get(one.name), **kind)
     skip: set[str | int] = {one.name for one in places if one.name != many}
     parser.add_function_arguments(function, skip=skip)
-    values = vars(parser.parse_args(words[1:]).clone())
-    several = values.pop(many) if many else []
-    function(*(values.pop(one.name) for one in places if one.name != many), *several, **values)
+    return parser, places, many
 
 
 @contextmanager

@@ -22,6 +22,7 @@ def md(
     friction: float = 0.01,
     interval: int = 100,
     output: str = "md.extxyz",
+    index: int | None = None,
     replicas: int = 1,
     seed: int = 0,
     resume: bool = False,
@@ -40,6 +41,7 @@ def md(
         friction: Of the thermostat in 1/fs; with 0 the energy is constant, and velocities are drawn at the temperature.
         interval: Steps between two frames.
         output: Trajectory to write, .extxyz, .traj or .h5; beside it OUTPUT.restart, from which --resume goes on.
+        index: Which structure of the file, from 0, negative numbers from the end; all of them by default.
         replicas: Copies of each structure, each with random numbers of its own.
         seed: Seed of the random numbers.
         resume: True to go on with a run that was interrupted, of the same options, or to make it longer.
@@ -55,7 +57,7 @@ def md(
     if resume:
         dynamics = Dynamics.resume(model, restart, **how)
         _check_same(dynamics, timestep, temperature if friction > 0 else None, friction, seed)
-        _check_atoms(dynamics, structures_in(structure), replicas, restart)
+        _check_atoms(dynamics, structures_in(structure, index), replicas, restart)
         if dynamics.step >= steps:
             print(f"{path}: {dynamics.step} steps are done already, --steps {steps} asks for no more")
             return
@@ -66,7 +68,7 @@ def md(
                     f"{one} is there already; name another file with --output, or go on with --resume true"
                 )
         motion: dict[str, Any] = {"timestep": timestep, "temperature": temperature, "friction": friction, "seed": seed}
-        dynamics = Dynamics(model, structures_in(structure), replicas=replicas, **motion, **how)
+        dynamics = Dynamics(model, structures_in(structure, index), replicas=replicas, **motion, **how)
     number, start = steps - dynamics.step, time.perf_counter()
     record = dynamics.run(number, interval=interval, trajectory=path, checkpoint=restart)
     print(_summary(path, dynamics, record, number / (time.perf_counter() - start)))

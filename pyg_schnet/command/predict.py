@@ -19,22 +19,23 @@ from pyg_schnet.training import TrainingTask
 
 
 class _Structure(NamedTuple):
-    """A structure to predict, ASE's object for it when that is asked for, and what is known of the targets."""
+    """A structure to predict, ASE's object for it when that is asked for, what is known of the targets, and its file."""
 
     data: Data
     atoms: Callable[[], Any]
     known: Callable[[], dict[str, Any]]
+    file: str = ""
 
 
 def predict_file(
     task: TrainingTask, trained: Trained, source: Path, path: Path, overwrite: bool = False, strict: bool = False
 ) -> Path:
-    """Predict the structures of a file that ASE reads, a portion at a time, and write them with what was predicted.
+    """Predict the structures of files that ASE reads, a portion at a time, and write them with what was predicted.
 
     Args:
         task: The task the model was trained for.
         trained: The model or committee.
-        source: The file, with or without labels.
+        source: A file, a folder or a pattern (:func:`~pyg_schnet.datasets.own_files.files_of`), with or without labels.
         path: File to write, see :func:`~pyg_schnet.command.writers.writer_for`; it appears when it is whole.
         overwrite: True to replace a file that is there.
         strict: True to refuse elements that the model was never trained on.
@@ -48,20 +49,19 @@ def predict_file(
         ImportError: If ASE is missing.
         ValueError: If a structure cannot be read or predicted, with its number; nothing is written then.
     """
-    from pyg_schnet.datasets.ase_files import read_structures  # noqa: PLC0415
+    from pyg_schnet.datasets.own_files import files_of, structures_of  # noqa: PLC0415
     from pyg_schnet.simulation.structures import atoms_to_data  # noqa: PLC0415
 
-    if not source.is_file():
-        raise FileNotFoundError(f"there is no file {source} with structures to predict")
-    if path.exists() and path.samefile(source):
+    files = files_of(source)
+    if path.exists() and any(path.samefile(file) for file in files):
         raise ValueError(f"the predictions would replace the structures they are for; name another file than {source}")
     predictor = Predictor(task, trained, strict)
 
     def structures() -> Iterator[_Structure]:
-        for number, read in enumerate(read_structures(source)):
-            with _named(f"{source}, structure {number}"):
+        for file, number, read in structures_of(files, show=False):
+            with _named(f"{file if len(files) > 1 else source}, structure {number}"):
                 data = atoms_to_data(read.atoms, predictor.dtype)
-            yield _Structure(data, partial(_same, read.atoms), partial(_numbers, read))
+            yield _Structure(data, partial(_same, read.atoms), partial(_numbers, read), file.name * (len(files) > 1))
 
     return _written(predictor, structures(), str(source), path, overwrite)
 
@@ -122,7 +122,7 @@ def _written(
         for portion in batches(structures, lambda one: one.data.z.numel()):
             for one, predicted in zip(portion, _predicted(predictor, portion, what, number), strict=True):
                 known = {name: value for name, value in one.known().items() if _fits(value, predicted.get(name))}
-                writer.write(Row(number, one.data, one.atoms, known, predicted))
+                writer.write(Row(number, one.data, one.atoms, known, predicted, one.file))
                 number += 1
             bar.update(len(portion))
     return path

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 
-def structures_in(source: str) -> list[Any]:
-    """All structures of a file.
+def structures_in(source: str, index: int | None = None) -> list[Any]:
+    """All structures of a file, or one of them.
 
     Args:
         source: Extended xyz, an ASE database, or anything else that ASE reads.
+        index: Which structure, from 0, negative numbers from the end; ``None`` for all.
 
     Returns:
         ASE's ``Atoms``.
@@ -16,13 +17,18 @@ def structures_in(source: str) -> list[Any]:
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If ASE is not installed.
-        ValueError: If it is damaged or holds no structures.
+        ValueError: If it is damaged or holds no structures, or none of this number.
     """
     from pyg_schnet.datasets.ase_files import read_structures  # noqa: PLC0415
 
     if not Path(source).is_file():
         raise FileNotFoundError(f"there is no file {source} with structures")
-    return [one.atoms for one in read_structures(Path(source))]
+    read = [one.atoms for one in read_structures(Path(source))]
+    if index is None:
+        return read
+    if not -len(read) <= index < len(read):
+        raise ValueError(f"--index must be one of the {len(read)} structures of {source}, got {index}")
+    return [read[index]]
 
 
 def checked_output(output: str, endings: tuple[str, ...]) -> Path:

@@ -31,6 +31,7 @@ class Row(NamedTuple):
         atoms: Gives ASE's object for it.
         known: Known values of the targets by name.
         predicted: Predicted values by name, numbers or arrays.
+        file: Name of its file, if there are several.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Row(NamedTuple):
     atoms: Callable[[], Any]
     known: dict[str, Any]
     predicted: dict[str, Any]
+    file: str = ""
 
 
 class Writer(AbstractContextManager["Writer"]):
@@ -88,6 +90,8 @@ class Writer(AbstractContextManager["Writer"]):
         for name, value in found.items():
             of_atoms = arrays and name.startswith("forces")
             (atoms.arrays if of_atoms else atoms.info)[PREFIX + name] = value
+        if row.file:
+            atoms.info.setdefault("file", row.file)
         units = {name: unit for name, unit in self.units.items() if unit and name in found}
         if units:
             atoms.info[f"{PREFIX}units"] = ", ".join(f"{name} in {unit}" for name, unit in units.items())
@@ -189,6 +193,7 @@ class Table(Writer):
     def write(self, row: Row) -> None:
         """Add a structure."""
         values = {"structure": row.number, "formula": _formula(row.data), "atoms": row.data.z.numel()}
+        values |= {"file": row.file} if row.file else {}
         values |= {PREFIX + name: value for name, value in row.predicted.items()}
         self.rows.append(values | {KNOWN + name: value for name, value in row.known.items()})
 

@@ -1,6 +1,7 @@
 """Datasets, ready for PyG."""
 
 from pyg_schnet import former_names
+from pyg_schnet.datasets.group_split import group_split
 from pyg_schnet.datasets.iso17 import ISO17
 from pyg_schnet.datasets.loader import StructureLoader
 from pyg_schnet.datasets.materials_project import MaterialsProject
@@ -22,6 +23,7 @@ __all__ = [
     "as_dataset",
     "block_split",
     "from_smiles",
+    "group_split",
     "k_fold",
     "load_split",
     "paper_split",

@@ -1,11 +1,15 @@
 """Structures and all their fields from any file that ASE reads (extra ``md``)."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from pyg_schnet.datasets.cif import read_cif
+from pyg_schnet.datasets.npz_structures import npz_frames
 
 #: Results of ASE's calculators with a row for each atom; all others are of the whole structure.
 RESULTS_OF_ATOMS = {"forces", "stresses", "charges", "magmoms", "energies"}
@@ -58,7 +62,8 @@ def read_structures(path: Path, format: str | None = None) -> Iterator[Read]:
     """Read the structures of a file one after another.
 
     Args:
-        path: Extended xyz, an ASE database, or anything else that ASE reads.
+        path: Extended xyz, an ASE database, an npz file (:func:`~pyg_schnet.datasets.npz_structures.npz_frames`), or
+            anything else that ASE reads.
         format: ASE's name of the format, if the name of the file does not tell.
 
     Yields:
@@ -84,6 +89,13 @@ def read_structures(path: Path, format: str | None = None) -> Iterator[Read]:
                         atoms = row.toatoms()
                         yield _sorted(atoms, row.key_value_pairs, dict(row.data))
                         count += 1
+            elif format is None and path.suffix.lower() == ".npz":
+                for atoms, of_atoms, of_structure in npz_frames(path):
+                    yield Read(atoms, of_atoms, of_structure, {})
+                    count += 1
+            elif format is None and path.suffix.lower() == ".cif" and (atoms := _crystal(path)) is not None:
+                yield Read(atoms, {}, {}, {})
+                count += 1
             else:
                 for atoms in ase.io.iread(str(path), index=":", format=format, do_not_split_by_at_sign=True):
                     yield _sorted(atoms, atoms.info, {})
@@ -94,6 +106,20 @@ def read_structures(path: Path, format: str | None = None) -> Iterator[Read]:
         raise ValueError(f"{path} cannot be read after {count} structures ({type(error).__name__}: {error})") from None
     if count == 0:
         raise ValueError(f"{path} holds no structures")
+
+
+def _crystal(path: Path) -> Any:
+    """The crystal of a CIF, read some times as fast as ASE does; ``None`` if that is left to ASE."""
+    from ase import Atoms  # noqa: PLC0415
+
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if len(re.findall(r"^data_", text, re.MULTILINE | re.IGNORECASE)) > 1:
+        return None
+    try:
+        crystal = read_cif(text)
+    except ValueError:  # sites occupied in part, a space group without operations
+        return None
+    return Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.fractional, pbc=True)
 
 
 def _sorted(atoms: Any, info: dict[str, Any], data: dict[str, Any]) -> Read:

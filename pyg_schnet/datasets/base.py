@@ -21,7 +21,7 @@ from pyg_schnet.datasets.fingerprint import checksum
 from pyg_schnet.datasets.sequence import cut_out
 from pyg_schnet.datasets.summary import one_line, summary
 from pyg_schnet.files import replacing
-from pyg_schnet.files.source import RemoteFile, provide, writing
+from pyg_schnet.files.source import RemoteFile, cache_folder, provide, writing
 
 #: Version of what is stored; files of another one are made again.
 FORMAT = 2
@@ -38,7 +38,7 @@ class StructureDataset(InMemoryDataset):
     either whole or absent, and access without a Python object for each structure.
 
     Args:
-        root: Folder for downloaded and processed files.
+        root: Folder for downloaded and processed files; by default in the cache of the system.
         folder: Folder of this dataset inside ``root``.
         options: Everything that changes what is stored, by name; part of the name of the processed file.
         source: A raw file or a folder with raw files; ``None`` for the folder in the environment variable
@@ -64,7 +64,7 @@ class StructureDataset(InMemoryDataset):
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | None,
         folder: str,
         options: Mapping[str, Any],
         *,
@@ -88,6 +88,7 @@ class StructureDataset(InMemoryDataset):
         self.extras: dict[str, Tensor] = {}
         #: Files that are read beside the raw ones, such as published splits; filled by :meth:`read`.
         self.beside: list[Path] = []
+        root = cache_folder(None) / "data" if root is None else root
         super().__init__(str(root), transform, pre_transform, pre_filter, log=log, force_reload=force_reload)
         self.load(self.processed_paths[0])
 
@@ -179,7 +180,12 @@ class StructureDataset(InMemoryDataset):
         for file in self.files():
             paths[file.name] = provide(file, Path(self.raw_dir), self.source, self.subfolder)
         if self.log:
-            print(f"reading {', '.join(paths)} ...", flush=True)
+            few = (
+                [*paths]
+                if len(paths) < 4
+                else [f"{len(paths):,} files, {next(iter(paths))} to {next(reversed(paths))}"]
+            )
+            print(f"reading {', '.join(few)} ...", flush=True)
         identity = {name: _identity(path) for name, path in paths.items()}
         try:
             data, slices, report = self.read(paths)

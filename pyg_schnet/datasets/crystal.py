@@ -128,6 +128,25 @@ def from_dict(structure: Mapping[str, Any]) -> Crystal:
     return checked(Crystal(np.array(numbers, dtype=np.int64), fractional.reshape(-1, 3), cell))
 
 
+def is_shared(occupancy: Any) -> bool:
+    """True if a site of a crystal holds several elements or is not always occupied, as ASE reads it from a CIF.
+
+    Args:
+        occupancy: What ASE has in ``info["occupancy"]``: how much of each element, by site.
+
+    Returns:
+        Whether there is such a site.
+
+    Example:
+        >>> is_shared({"0": {"Na": 1.0}}), is_shared({"0": {"Na": 0.5, "K": 0.5}})
+        (False, True)
+    """
+    if not isinstance(occupancy, dict):
+        return False
+    sites = [site for site in occupancy.values() if isinstance(site, dict)]
+    return any(len(site) > 1 or abs(sum(site.values()) - 1) > OCCUPANCY_TOLERANCE for site in sites)
+
+
 def _determinant(m: NDArray) -> float:
     """Of a 3 x 3 matrix; numpy's own costs ten times as much for one so small."""
     (a, b, c), (d, e, f), (g, h, i) = m.tolist()

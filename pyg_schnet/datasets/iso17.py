@@ -42,7 +42,7 @@ class ISO17(StructureDataset):
     validates on it, else 0. The order of the atoms differs between isomers.
 
     Args:
-        root: Folder for raw and processed files.
+        root: Folder for raw and processed files; by default in the cache of the system.
         part: ``"reference"`` (404,000 frames to train and validate on), ``"test_within"`` (101,000 other frames of the
             same isomers), ``"test_other"`` (130,000 frames of other isomers), ``"reference_eq"`` and ``"test_eq"``
             (equilibrium structures, all forces zero).
@@ -77,7 +77,7 @@ class ISO17(StructureDataset):
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | None = None,
         part: str = "reference",
         *,
         name: str = "iso17",

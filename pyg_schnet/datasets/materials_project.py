@@ -58,7 +58,7 @@ class MaterialsProject(StructureDataset):
     than 1 Angstrom^3 per atom), or an atom has no neighbour.
 
     Args:
-        root: Folder for raw and processed files.
+        root: Folder for raw and processed files; by default in the cache of the system.
         name: ``"megnet2018"`` (MEGNet's snapshot of 2018-06-01, 69,239 crystals), ``"matbench"`` (its task
             ``mp_e_form``, 132,752 crystals with official folds), ``"query"`` (what :meth:`query` wrote, named by
             ``source``), or ``"bundled"`` for alloys computed with a classical potential, which need no download.
@@ -95,7 +95,7 @@ class MaterialsProject(StructureDataset):
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | None = None,
         name: str = "megnet2018",
         *,
         source: str | Path | None = None,

@@ -125,7 +125,7 @@ class MD17(StructureDataset):
     The authors advise against training on more than 1,000 frames of MD17 and revised MD17.
 
     Args:
-        root: Folder for raw and processed files.
+        root: Folder for raw and processed files; by default in the cache of the system.
         name: Name of the trajectory.
         train: For coupled cluster, whether the published training or test part is read; ``None`` for all others.
         revised: True if the revised labels of the molecule ``name`` are meant.
@@ -161,8 +161,8 @@ class MD17(StructureDataset):
 
     def __init__(
         self,
-        root: str | Path,
-        name: str,
+        root: str | Path | None = None,
+        name: str = "",
         *,
         train: bool | None = None,
         revised: bool = False,

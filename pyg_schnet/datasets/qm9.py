@@ -81,7 +81,7 @@ class QM9(StructureDataset):
     (130,831 of 133,885 remain); :attr:`report` counts them.
 
     Args:
-        root: Folder for downloaded and processed files.
+        root: Folder for downloaded and processed files; by default in the cache of the system.
         name: ``"qm9"``, or ``"bundled"`` for the molecules that come with the package (not those of QM9).
         target: Name or column of one target, then ``y`` is [1, 1]; ``None`` for all 19.
         uncharacterized: True to keep the molecules that failed the consistency check.
@@ -121,7 +121,7 @@ class QM9(StructureDataset):
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | None = None,
         name: str = "qm9",
         *,
         target: str | int | None = None,

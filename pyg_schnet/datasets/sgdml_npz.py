@@ -82,7 +82,7 @@ def read_npz(path: Path, part: str | None = None, check_fingerprint: bool = True
     arrays = read_arrays(path if part is None else _member(path, part), path)
     frames = check_frames(path, arrays)
     if check_fingerprint and "md5" in arrays:
-        stored, actual = _text(arrays["md5"]), fingerprint(arrays)
+        stored, actual = text_of(arrays["md5"]), fingerprint(arrays)
         if stored != actual:
             raise ValueError(
                 f"{path} is damaged: its arrays have the fingerprint {actual}, the file states {stored}; fetch it again"
@@ -188,6 +188,18 @@ def _member(path: Path, part: str) -> Path | IO[bytes]:
     return path
 
 
-def _text(value: NDArray) -> str:
+def text_of(value: NDArray) -> str:
+    """The text that an array holds.
+
+    Args:
+        value: A text or bytes, alone in its array.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> text_of(np.array(b"ethanol"))
+        'ethanol'
+    """
     item = value.item() if value.size == 1 else value.tolist()
     return item.decode(errors="replace") if isinstance(item, bytes) else str(item)

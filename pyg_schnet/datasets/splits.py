@@ -16,6 +16,9 @@ from torch.utils.data import Subset
 from pyg_schnet.datasets.sequence import as_dataset, name_of
 from pyg_schnet.files import replacing
 
+#: Key of the part that the file of a structure is for, where parts have files of their own.
+PART = "part_of_split"
+
 
 class Split(dict[str, Tensor]):
     """Positions of training, validation and test examples; they cannot overlap.

@@ -6,22 +6,27 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_schnet.datasets.ase_files import Read, is_bare, read_structures
+from pyg_schnet.datasets.ase_files import Read, is_bare
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.collate import Frame, Frames
-from pyg_schnet.datasets.crystal import OCCUPANCY_TOLERANCE
-from pyg_schnet.datasets.fields import Field
+from pyg_schnet.datasets.crystal import is_shared
+from pyg_schnet.datasets.fields import Field, possible_name
+from pyg_schnet.datasets.own_files import Paths, files_of, structures_of
+from pyg_schnet.datasets.property_table import PropertyTable, read_table
+from pyg_schnet.datasets.splits import PART
 from pyg_schnet.datasets.summary import USERS_OWN
 from pyg_schnet.files.source import RemoteFile
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
-from pyg_schnet.units import STRESS, conversion
+from pyg_schnet.units import FORCE, STRESS, conversion
 
 
 class Trajectory(StructureDataset):
-    """Structures from a user's own files: extended xyz, ASE databases, anything ASE reads.
+    """Structures from a user's own files: extended xyz, ASE databases, npz files, CIFs, anything ASE reads.
 
     Each structure is a ``Data`` with ``z`` [n] int64, ``pos`` [n, 3] float32 in Angstrom, ``energy`` [1] float64 in eV,
     ``forces`` [n, 3] float32 in eV/Angstrom, ``stress`` [1, 3, 3] float32 in eV/Angstrom^3 (in ASE's sign) and, if any
@@ -42,8 +47,14 @@ class Trajectory(StructureDataset):
     says which fields are kept, renamed or dropped.
 
     Args:
-        root: Folder for processed files.
-        path: The file, or several of them.
+        root: Folder for processed files; by default in the cache of the system.
+        path: The file, or several: paths, folders and patterns, see :func:`~pyg_schnet.datasets.own_files.files_of`.
+        val: Files with structures to validate on, if they are separate; they come behind those of ``path``, and
+            ``split: files`` on the command line, or :meth:`file_split`, gives them back.
+        test: Files with structures to test on, if they are separate.
+        table: Table of properties (csv) with a line for each file, see
+            :func:`~pyg_schnet.datasets.property_table.read_table`: its columns are fields of the structures. What a
+            file has itself goes before; files without a line lack the properties.
         energy_key: Name of the energy in the files; ``None`` to leave it out. Data without one need not say so, but a
             name given here must occur.
         forces_key: Name of the forces; the same holds for it.
@@ -52,7 +63,8 @@ class Trajectory(StructureDataset):
         cell_key: Name of the lattice vectors (3 x 3 or 9 numbers, rows), if they are not where the format has them.
         pbc: Periodic axes, if they are not to be as the files say.
         energy_unit: Unit of energy of the files: ``"eV"``, ``"kcal/mol"``, ``"Ha"``, ``"kJ/mol"`` or ``"meV"``.
-        length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``. Forces are in energy per length.
+        length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``.
+        forces_unit: Unit of forces, for example ``"Ha/Bohr"``; ``None`` for energy per length.
         stress_unit: ``"eV/Ang^3"``, ``"GPa"`` or ``"kbar"``; ``None`` for energy per length cubed.
         format: ASE's name of the format, if the name of the file does not tell.
         transform: Applied to each structure when it is accessed.
@@ -65,7 +77,8 @@ class Trajectory(StructureDataset):
         FileNotFoundError: If there is no such file.
         TypeError: If ``path`` is no path.
         ImportError: If ASE is not installed.
-        ValueError: If a unit is not known, a file is damaged, or no structure has a field that was named.
+        ValueError: If a unit is not known, a file is damaged, no structure has a field that was named, or ``table`` has
+            no line for any of the files.
 
     Example:
         >>> import ase, ase.io, tempfile
@@ -82,9 +95,12 @@ class Trajectory(StructureDataset):
 
     def __init__(
         self,
-        root: str | Path,
-        path: str | Path | Sequence[str | Path],
+        root: str | Path | None = None,
+        path: Paths = (),
         *,
+        val: Paths = (),
+        test: Paths = (),
+        table: str | Path | None = None,
         energy_key: str | None = "energy",
         forces_key: str | None = "forces",
         stress_key: str | None = "stress",
@@ -94,6 +110,7 @@ class Trajectory(StructureDataset):
         energy_unit: str = "eV",
         length_unit: str = "Ang",
         stress_unit: str | None = None,
+        forces_unit: str | None = None,
         format: str | None = None,
         transform: Callable[[Data], Data] | None = None,
         pre_transform: Callable[[Data], Data] | None = None,
@@ -101,29 +118,31 @@ class Trajectory(StructureDataset):
         log: bool = True,
         force_reload: bool = False,
     ) -> None:
-        paths = [path] if isinstance(path, (str, Path)) else list(path)
-        for one in paths:
-            if not isinstance(one, (str, Path)):
-                raise TypeError(
-                    f"`path` must be a file or several, got {type(one).__name__}; write structures to a file"
-                )
-        self.paths = [Path(one).expanduser().resolve() for one in paths]
-        missing = [str(one) for one in self.paths if not one.is_file()]
-        if missing or not self.paths:
-            raise FileNotFoundError(
-                f"expected one file or more with structures, found no {', '.join(missing) or 'name'}"
-            )
+        own = {"train": files_of(path)} | {
+            name: files_of(more) for name, more in (("val", val), ("test", test)) if more
+        }
+        #: Part of the split that each file is for.
+        self.part_of = {file: name for name, files in own.items() for file in files}
+        self.paths, self.parts = list(self.part_of), list(own)
+        if len(self.paths) < sum(map(len, own.values())):
+            twice = next(one for one in own["train"] if self.part_of[one] != "train" or len(own) < 2)
+            raise ValueError(f"{twice} is in two of `path`, `val` and `test`; a file can be for one part only")
+        self.table: PropertyTable | None = None if table is None else read_table(table)
         self.keys = {"energy": energy_key, "forces": forces_key, "stress": stress_key, "virial": virial_key}
         self.cell_key, self.format = cell_key, format
         if pbc is not None and np.shape(pbc) not in {(), (3,)}:
             raise ValueError(f"`pbc` must be True, False or three of them, got {pbc}")
         self.pbc = None if pbc is None else tuple(bool(axis) for axis in np.broadcast_to(np.asarray(pbc), 3))
-        self.factors = _factors(energy_unit, length_unit, stress_unit)
+        self.factors = _factors(energy_unit, length_unit, stress_unit, forces_unit)
         #: Units by key of the structures.
         self.units = {"pos": "Ang", "cell": "Ang", "energy": "eV", "forces": "eV/Ang", "stress": "eV/Ang^3"}  # type: ignore[misc]
+        if self.table is not None:
+            self.units = {possible_name(name): unit for name, unit in self.table.units.items()} | dict(self.units)  # type: ignore[misc]
         where = hashlib.sha256("\n".join(map(str, self.paths)).encode()).hexdigest()[:8]
         names = {"cell": cell_key, "pbc": self.pbc, "format": format} | self.keys
-        how = {"unit": energy_unit, "length": length_unit, "stress_unit": stress_unit}
+        how = {"unit": energy_unit, "length": length_unit, "stress_unit": stress_unit, "forces_unit": forces_unit}
+        if len(own) > 1:
+            how |= {"parts": ",".join(f"{name}:{len(files)}" for name, files in own.items())}
         super().__init__(
             root,
             "trajectory",
@@ -138,7 +157,8 @@ class Trajectory(StructureDataset):
 
     def files(self) -> list[RemoteFile]:
         """The user's files."""
-        return [RemoteFile(str(path), bundled=path) for path in self.paths]
+        tables = [] if self.table is None else [self.table.path.resolve()]
+        return [RemoteFile(str(path), bundled=path) for path in [*self.paths, *tables]]
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -153,15 +173,14 @@ class Trajectory(StructureDataset):
     def read(self, paths: dict[str, Path]) -> Collated:
         """Convert units and collate all structures."""
         frames, found, first = Frames(), set[str](), ""
-        for path in paths.values():
-            for number, read in enumerate(read_structures(path, self.format)):
-                where, fields = f"{path}, structure {number}", read.fields()
-                first = first or f"{where} has no field {{}}; its fields are {', '.join(sorted(fields)) or 'none'}"
-                found |= fields.keys()
-                if _is_shared(read.of_structure.get("occupancy")):
-                    frames.partly_occupied += 1
-                else:
-                    frames.add(self._frame(where, read, fields))
+        for path, number, read in structures_of(self.paths, self.table, self.format, show=self.log):
+            where, fields = f"{path}, structure {number}", read.fields()
+            first = first or f"{where} has no field {{}}; its fields are {', '.join(sorted(fields)) or 'none'}"
+            found |= fields.keys()
+            if is_shared(read.of_structure.get("occupancy")):
+                frames.partly_occupied += 1
+            else:
+                frames.add(self._frame(where, read, fields, self.part_of[path]))
         for label, key in {**self.keys, "cell": self.cell_key}.items():
             if key not in {None, label, *found}:
                 raise ValueError(f"{first.format(repr(key))}: name one of them as `{label}_key`")
@@ -169,9 +188,24 @@ class Trajectory(StructureDataset):
             key = self.keys["virial" if label == "stress" and self.keys["virial"] in found else label]
             if key != label and label in found - set(self.keys.values()):
                 frames.dropped[label] = "not asked for" if key is None else f"{key!r} is asked for instead"
-        return frames.collated(", ".join(paths))
+        data, slices, report = frames.collated(", ".join([*paths][:3]) + ", ..." * (len(paths) > 3))
+        if self.table is not None:
+            lacking = sum(self.table.row_of(path) is None for path in self.paths)
+            report |= {"files without a line of the table": lacking} if lacking else {}
+        return data, slices, report
 
-    def _frame(self, where: str, read: Read, fields: dict[str, Any]) -> Frame:
+    def file_split(self) -> dict[str, Tensor]:
+        """Which structures are in the files of which part.
+
+        Returns:
+            Positions of ``train`` and, where there are files for them, ``val`` and ``test``.
+        """
+        if len(self.parts) == 1:
+            return {"train": torch.arange(self.len())}
+        part = self._data[PART].long()
+        return {name: (part == number).nonzero().flatten() for number, name in enumerate(self.parts)}
+
+    def _frame(self, where: str, read: Read, fields: dict[str, Any], part: str) -> Frame:
         """One structure in the units of this package."""
         fields = {name: value for name, value in fields.items() if not is_bare(value)}
         atoms, cell = read.atoms, np.asarray(read.atoms.cell.array, dtype=np.float64)
@@ -199,7 +233,10 @@ class Trajectory(StructureDataset):
             stress = stress * self.factors["stress"]
         length = self.factors["length"]
         positions = atoms.positions * length
-        return Frame(atoms.numbers, positions, energy, forces, stress, cell * length, pbc, self._further(read))
+        further = self._further(read)
+        if len(self.parts) > 1:
+            further[PART] = Field(self.parts.index(part), False)
+        return Frame(atoms.numbers, positions, energy, forces, stress, cell * length, pbc, further)
 
     def _further(self, read: Read) -> dict[str, Field]:
         """Fields that are not labels; one that has the name of a label but is none is left out."""
@@ -221,23 +258,17 @@ class Trajectory(StructureDataset):
         return numbers
 
 
-def _is_shared(occupancy: Any) -> bool:
-    """True if a site of a crystal holds several elements or is not always occupied, as ASE reads it from a CIF."""
-    if not isinstance(occupancy, dict):
-        return False
-    sites = [site for site in occupancy.values() if isinstance(site, dict)]
-    return any(len(site) > 1 or abs(sum(site.values()) - 1) > OCCUPANCY_TOLERANCE for site in sites)
-
-
-def _factors(energy: str, length: str, stress: str | None) -> dict[str, float]:
+def _factors(energy: str, length: str, stress: str | None, forces: str | None) -> dict[str, float]:
     """What numbers of the files are multiplied with."""
     if stress is not None and stress not in STRESS:
         raise ValueError(f"`stress_unit` must be one of {', '.join(STRESS)} or None, got {stress!r}")
+    if forces is not None and forces not in FORCE:
+        raise ValueError(f"`forces_unit` must be one of {', '.join(FORCE)} or None, got {forces!r}")
     to_ev, to_ang = conversion(energy, "eV"), conversion(length, "Ang")
     return {
         "energy": to_ev,
         "length": to_ang,
-        "forces": to_ev / to_ang,
+        "forces": to_ev / to_ang if forces is None else FORCE[forces],
         "stress": to_ev / to_ang**3 if stress is None else STRESS[stress],
         "virial": to_ev / to_ang**3,  # the volume it is divided by is in the files' unit
     }

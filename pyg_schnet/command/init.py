@@ -1,0 +1,364 @@
+"""``pyg-schnet init``: from files of one's own to settings that train on them."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyg_schnet.command import recipe
+from pyg_schnet.datasets.own_files import files_of
+from pyg_schnet.datasets.property_table import read_table
+from pyg_schnet.datasets.survey import Survey, survey
+from pyg_schnet.datasets.survey_table import in_words
+from pyg_schnet.files import replacing
+
+#: Names of files that say which part of a split they are for.
+_PART = re.compile(r"(?:^|[_\-. ])(train|training|val|valid|validation|test|testing)(?:[_\-. ]|$)", re.IGNORECASE)
+#: Fewest structures that a model can be trained, validated and tested on.
+_FEWEST = 10
+
+
+def init(
+    *files: str,
+    output: str = "settings.yaml",
+    val: list[str] | None = None,
+    test: list[str] | None = None,
+    table: str | None = None,
+    target: str | None = None,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    group_key: str | None = None,
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
+    forces_unit: str | None = None,
+    stress_unit: str | None = None,
+    format: str | None = None,
+) -> None:
+    """Look at structures of your own, say what is there, and write settings that train on them.
+
+    Args:
+        files: Files with structures (extended xyz, ASE databases, npz, CIF, anything ASE reads), folders of them, or
+            patterns; names with train, val or test in them are taken for those parts.
+        output: File of settings to write; one that is there is never replaced.
+        val: Files with structures to validate on, if they are separate.
+        test: Files with structures to test on, if they are separate.
+        table: Table of properties (csv) with a line for each file; one that lies alone in the folder of CIFs is taken.
+        target: Property to learn, in place of the energy.
+        energy_key: Name of the energies in the files, if it is not found.
+        forces_key: Name of the forces.
+        stress_key: Name of the stresses.
+        group_key: Name of the molecule or material that a structure belongs to: none is in two parts of the split.
+        energy_unit: Unit of the energies: eV, meV, Ha, kcal/mol or kJ/mol; taken from the numbers by default.
+        length_unit: Unit of lengths: Ang, Bohr or nm.
+        forces_unit: Unit of forces, for example Ha/Bohr; energy per length by default.
+        stress_unit: Unit of stresses: eV/Ang^3, GPa or kbar.
+        format: ASE's name of the format, if the names of the files do not tell.
+    """
+    path = Path(output)
+    if path.exists():
+        raise FileExistsError(f"{path} exists already and is not replaced; name another file with --output")
+    if not path.resolve().parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
+    parts, table = _parts(files, val or [], test or [], table)
+    given = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "energy_unit": energy_unit}
+    given |= {"length_unit": length_unit, "forces_unit": forces_unit, "stress_unit": stress_unit, "format": format}
+    found = survey(parts["train"], val=parts["val"], test=parts["test"], table=table, **given)
+    print(in_words(found))
+    text = _settings(found, parts, table, target, group_key, format, path, files)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+    print(_next(found, path, text, parts))
+
+
+def _parts(
+    files: tuple[str, ...], val: list[str], test: list[str], table: str | None
+) -> tuple[dict[str, list[Path]], str | None]:
+    """Files of each part, and the table beside them."""
+    if not files:
+        raise ValueError("name files with structures, a folder or a pattern: pyg-schnet init FILE ...")
+    tables = [one for one in files if one.lower().endswith((".csv", ".tsv"))]
+    if tables and table is None:
+        table = tables[0]
+    parts = {"train": files_of([one for one in files if one not in tables] or list(files))}
+    parts |= {"val": files_of(val) if val else [], "test": files_of(test) if test else []}
+    if table is None:
+        beside = {
+            one for file in parts["train"][:1] if file.suffix.lower() == ".cif" for one in file.parent.glob("*.csv")
+        }
+        table = str(beside.pop()) if len(beside) == 1 else None
+    if not val and not test:
+        named = {file: _PART.search(file.stem) for file in parts["train"]}
+        words = {file: match[1].lower() for file, match in named.items() if match}
+        by_part = {part: [file for file, word in words.items() if word.startswith(part)] for part in parts}
+        if by_part["train"] and sum(map(len, by_part.values())) == len(named):
+            parts = by_part
+    return parts, table
+
+
+def _settings(
+    found: Survey,
+    parts: dict[str, list[Path]],
+    table: str | None,
+    target: str | None,
+    group_key: str | None,
+    format: str | None,
+    path: Path,
+    named: tuple[str, ...],
+) -> str:
+    """The file of settings."""
+    keys = found.labels.keys
+    units = {} if table is None else read_table(table).units
+    if target is None and "energy" not in keys:
+        columns = [name for name in found.properties if table is None or name in _columns(table)]
+        if not columns:
+            known = ", ".join(sorted(found.gathered.shapes)) or "none"
+            raise ValueError(
+                f"there is nothing to learn: no energy and no other number that varies; the fields are {known}; name "
+                "one with --energy_key or --target, or a table of properties with --table"
+            )
+        target = columns[0]
+    if target is None and table is not None and (mine := [one for one in found.properties if one in _columns(table)]):
+        target = mine[0]
+    if target is not None and found.gathered.shapes.get(target) != "number":
+        numbers = [name for name, shape in found.gathered.shapes.items() if shape == "number"]
+        raise ValueError(f"--target must be a number of each structure, {', '.join(numbers) or 'none'}; got {target!r}")
+    known = found.energies if target is None else found.gathered.values(target)
+    if np.isfinite(known).sum() < _FEWEST:
+        raise ValueError(
+            f"{np.isfinite(known).sum()} structures with a known {target or 'energy'} are too few to train, validate "
+            f"and test on; expected at least {_FEWEST}"
+        )
+    distance = recipe.cutoff(found)
+    edges = recipe.edges(found, float(str(distance.value)))
+    blocks = 3 if target is None or not found.periodic else 4
+    split, num_train = _split(found, parts, group_key)
+    forces = target is None and "forces" in keys and math.isfinite(found.force_square)
+    plan = recipe.steps(num_train, edges, blocks, forces)
+    task = _potential(found, forces) if target is None else _property(found, target, units.get(target, ""))
+    network = _network(found, distance, blocks, target, units)
+    name = _name(found, named)
+    lines = [
+        f"# Settings for {', '.join(map(str, named[:3]))}{', ...' * (len(named) > 3)}, written by pyg-schnet init.",
+        f"#   pyg-schnet fit --config {path}     about {max(1, round(plan.seconds / 60))} minutes on two cores",
+        "# Every line may be changed here, or on the command line: --data.num_train 500, --trainer.max_steps 20000.",
+        "# A better model takes longer: raise max_steps and max_time, hidden_channels and num_filters to 128.",
+        "seed_everything: 0",
+        "model:",
+        *_indented(task[:1], 2),
+        "  init_args:",
+        "    model:",
+        "      class_path: pyg_schnet.SchNet",
+        "      init_args:",
+        *_indented(network, 8),
+        *_indented(task[1:], 4),
+        "data:",
+        "  dataset:",
+        "    class_path: pyg_schnet.datasets.Trajectory",
+        "    init_args:",
+        *_indented(_dataset(found, parts, table, format, target, distance), 6),
+        *_indented(split, 2),
+        f"  batch_size: {plan.batch_size}",
+        "trainer:",
+        f"  directory: results/{name}",
+        f"  max_steps: {plan.max_steps}  # the learning rate falls to zero at the last step",
+        f'  max_time: "{plan.max_time}"  # days:hours:minutes:seconds; whichever comes first',
+        f"  validate_every: {plan.validate_every}",
+        "  gradient_clip_val: 10.0",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(table: str | None) -> set[str]:
+    return set() if table is None else {name for row in read_table(table).rows.values() for name in row}
+
+
+def _potential(found: Survey, forces: bool) -> list[str]:
+    """Settings of the task, where energies are learnt."""
+    one = found.compositions == 1
+    unit = found.units["energy"].unit
+    lines = ["class_path: pyg_schnet.training.PotentialTask"]
+    if forces:
+        weight = recipe.rho(found)
+        lines.append(f"rho: {weight.value}  # weight of the energies beside the forces; {weight.why}")
+        if "stress" in found.labels.keys or "virial" in found.labels.keys:
+            stress = recipe.rho_stress(found)
+            lines.append(f"rho_stress: {stress.value}  # weight of the stresses; {stress.why}")
+    else:
+        lines.append("forces: false  # there are none to learn from")
+    lines.append(f"references: {'mean' if one else 'fit'}  # {_REFERENCES[one]}")
+    lines += [f"learning_rate: {'5.0e-3' if one and forces else '2.0e-3'}", "schedule: cosine", "warmup_steps: 100"]
+    return [*lines, f"energy_unit: {unit if unit in {'kcal/mol', 'kJ/mol'} else 'meV'}  # of errors in reports"]
+
+
+_REFERENCES = {
+    True: "one composition: mean and spread of the energies",
+    False: "an energy of each element by least squares; the network learns the rest",
+}
+
+
+def _property(found: Survey, target: str, unit: str) -> list[str]:
+    """Settings of the task, where a property is learnt."""
+    return [
+        "class_path: pyg_schnet.training.PropertyTask",
+        f"targets: [{_quoted(target)}]{'  # ' + unit if unit else ''}",
+        "loss: absolute",
+        f"references: {'mean' if recipe.is_intensive(found, target, unit).value else 'fit'}",
+        "learning_rate: 2.0e-3",
+        "schedule: cosine",
+        "warmup_steps: 100",
+    ]
+
+
+def _network(
+    found: Survey, distance: recipe.Choice, blocks: int, target: str | None, units: dict[str, str]
+) -> list[str]:
+    """Settings of the network."""
+    lines = [
+        "hidden_channels: 64",
+        "num_filters: 64",
+        f"num_interactions: {blocks}",
+        f"cutoff: {distance.value}  # Angstrom; {distance.why}",
+        f"num_gaussians: {round(10 * float(str(distance.value)))}  # ten in each Angstrom",
+        "cutoff_function: polynomial",
+        "activate_last: true",
+    ]
+    if target is not None:
+        kind = recipe.is_intensive(found, target, units.get(target, ""))
+        lines.append(f"readout: {'mean' if kind.value else 'add'}  # {target}: {kind.why}")
+        if found.periodic:
+            lines.append("normalization: smooth  # by the number of neighbours")
+    return lines
+
+
+def _dataset(
+    found: Survey,
+    parts: dict[str, list[Path]],
+    table: str | None,
+    format: str | None,
+    target: str | None,
+    distance: Any,
+) -> list[str]:
+    """Settings of the data."""
+    lines = []
+    for name, files in parts.items():
+        if files:
+            lines += _listed("path" if name == "train" else name, files)
+    if table is not None:
+        lines.append(f"table: {_quoted(Path(table).expanduser().absolute())}")
+    for label in ("energy", "forces", "stress", "virial"):
+        key = found.labels.keys.get(label)
+        if key is not None and key != label:
+            lines.append(f"{label}_key: {_quoted(key)}")
+    for name in ("energy", "length"):
+        unit = found.units[name]
+        if (name == "length" or "energy" in found.labels.keys) and target is None or unit.unit not in {"eV", "Ang"}:
+            lines.append(
+                f"{name}_unit: {unit.unit}  # {'' if unit.sure else 'assumed, change it here if it is not: '}{unit.why}"
+            )
+    forces, quotient = found.units["forces"], f"{found.units['energy'].unit}/{found.units['length'].unit}"
+    if "forces" in found.labels.keys and forces.unit != quotient:
+        lines.append(f"forces_unit: {forces.unit}  # {forces.why}")
+    if (stress := found.units.get("stress")) is not None and target is None:
+        lines.append(f"stress_unit: {stress.unit}  # {'' if stress.sure else 'assumed; '}{stress.why}")
+    if found.periodic and math.isfinite(found.room) and found.room > distance.value and "stress" not in found.units:
+        lines.append(f"pbc: false  # images are {found.room:.1f} Ang apart, beyond the cutoff: the box changes nothing")
+    return lines + ([] if format is None else [f"format: {format}"])
+
+
+def _split(found: Survey, parts: dict[str, list[Path]], group_key: str | None) -> tuple[list[str], int]:
+    """Settings of the split, and how many structures there are to train."""
+    size = len(found)
+    gap = found.near[1]
+    if parts["test"] or parts["val"]:
+        lines, train = ["split: files  # each part has files of its own"], found.parts["train"]
+        if not parts["val"]:
+            held = max(1, train // 10)
+            lines += [f"num_val: {held}  # runs of frames of the files to train", f"gap: {gap}"]
+            train -= held
+        return lines, train
+    key = group_key or found.group_key
+    if group_key is not None and group_key not in found.gathered.shapes:
+        known = ", ".join(sorted(found.gathered.shapes)) or "none"
+        raise ValueError(f"no structure has a field {group_key!r} (--group_key); their fields are {known}")
+    names = [str(one.fields.get(key)) for one in found.gathered.all] if key else list(map(str, found.gathered.formulas))
+    _, counts = np.unique(names, return_counts=True)
+    if len(counts) >= 10 and counts.max() <= size / 10:
+        lines = [f"split: group  # {len(counts)} groups by {key or 'composition'}; none is in two parts"]
+        lines += [f"group_key: {_quoted(key)}"] * (key is not None)
+        return [*lines, "num_train: 0.75", "num_val: 0.1"], int(0.75 * size)
+    blocks = 10 * found.compositions
+    if found.compositions < 10 and size >= 5 * blocks and size // blocks - gap > 0:
+        why = "runs of frames" + (
+            f", {gap} frames between parts left out: neighbours resemble each other" if gap else ""
+        )
+        lines = [f"split: block  # {why}", "num_train: 0.8", "num_val: 0.1", f"gap: {gap}"]
+        lines += [f"blocks: {blocks}"] * (blocks != 10)
+        return lines, int(0.8 * size) - 8 * found.compositions * gap
+    held = max(1, size // 10)
+    return ["split: random", f"num_train: {size - 2 * held}", f"num_val: {held}"], size - 2 * held
+
+
+def _name(found: Survey, named: tuple[str, ...]) -> str:
+    """Name of the folder of the run."""
+    first = Path(named[0])
+    stem = first.name if first.is_dir() or not first.exists() else first.stem
+    stem = _PART.sub("", stem) if len(found.parts) > 1 else stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "own"
+
+
+def _next(found: Survey, path: Path, text: str, parts: dict[str, list[Path]]) -> str:
+    """What to do next."""
+    run = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.strip().startswith("directory:"))
+    first = (parts["test"] or parts["train"])[0]
+    shown = _shown(first)
+    lines = [
+        f"\n{path} is written; next:",
+        f"  pyg-schnet fit --config {path}",
+        f"  pyg-schnet test --config {run}/config.yaml",
+    ]
+    if "PotentialTask" in text and "forces: false" not in text:
+        lines.append(f"  pyg-schnet md {run} {shown} --index 0 --steps 2000 --temperature 300")
+    else:
+        inside = _shown(first.parent) if len(found.files) > 1 else shown
+        lines.append(f"  pyg-schnet predict --config {run}/config.yaml --input {inside} --output predictions.csv")
+    if any(not unit.sure for name, unit in found.units.items() if name == "energy" and "PotentialTask" in text):
+        lines.append(f"The unit of energy is assumed to be {found.units['energy'].unit}; --energy_unit changes it.")
+    return "\n".join(lines)
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _listed(name: str, files: list[Path]) -> list[str]:
+    """A path, a folder where that is all of it, or a list of paths."""
+    if len(files) == 1:
+        return [f"{name}: {_quoted(files[0])}"]
+    folders = {file.parent for file in files}
+    if len(folders) == 1 and files_of(folder := folders.pop()) == files:
+        return [f"{name}: {_quoted(folder)}"]
+    return [f"{name}:", *(f"  - {_quoted(file)}" for file in files)]
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    plain = re.fullmatch(r"[A-Za-z/][A-Za-z0-9_./-]*", text) and text.lower() not in {
+        "true",
+        "false",
+        "null",
+        "yes",
+        "no",
+        "on",
+        "off",
+    }
+    return text if plain else "'" + text.replace("'", "''") + "'"
+
+
+def _indented(lines: list[str], spaces: int) -> list[str]:
+    return [" " * spaces + line for line in lines]

@@ -1,0 +1,136 @@
+"""Structures of a user's files as plain arrays in the units of the files, before anything is known of them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyg_schnet.datasets.ase_files import Read, is_bare
+from pyg_schnet.datasets.crystal import is_shared
+from pyg_schnet.datasets.own_files import structures_of
+from pyg_schnet.datasets.property_table import PropertyTable
+
+#: Fields of extended xyz and of ASE that describe the structure or how it was made.
+_NO_LABELS = {"pbc", "Lattice", "occupancy", "spacegroup", "unit_cell", "tags", "initial_charges", "initial_magmoms"}
+
+
+class One(NamedTuple):
+    """A structure.
+
+    Attributes:
+        file: The file it is from.
+        numbers: Atomic numbers [n].
+        pos: Positions [n, 3].
+        cell: Lattice vectors as rows [3, 3].
+        pbc: Periodic axes [3].
+        fields: Numbers, arrays and strings by name.
+    """
+
+    file: Path
+    numbers: NDArray
+    pos: NDArray
+    cell: NDArray
+    pbc: NDArray
+    fields: dict[str, Any]
+
+
+class Gathered:
+    """All structures of some files.
+
+    Args:
+        files: The files.
+        table: Table of properties.
+        format: ASE's name of the format, if the names of the files do not tell.
+        show: Whether to show a progress bar.
+
+    Raises:
+        ImportError: If ASE is not installed.
+        ValueError: If a file is damaged or holds no structures.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], table: PropertyTable | None = None, format: str | None = None, show: bool = True
+    ) -> None:
+        self.all: list[One] = []
+        #: Shape of each field, as :func:`~pyg_schnet.datasets.labels.find_labels` takes it, and how many have it.
+        self.shapes: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
+        seen: dict[str, Counter[str]] = defaultdict(Counter)
+        #: Crystals that are left out because sites are occupied in part.
+        self.partly_occupied = 0
+        for path, _, read in structures_of(files, table, format, show):
+            if is_shared(read.of_structure.get("occupancy")):
+                self.partly_occupied += 1
+                continue
+            atoms = read.atoms
+            fields = {name: value for name, value in _fields(read).items() if name not in _NO_LABELS}
+            for name, value in fields.items():
+                seen[name][_shape(value, len(atoms))] += 1
+            numbers = np.asarray(atoms.numbers, dtype=np.int64)
+            self.all.append(One(path, numbers, atoms.positions, atoms.cell.array, np.asarray(atoms.pbc), fields))
+        if not self.all:
+            raise ValueError(f"no structure is left, {self.partly_occupied} have sites partly occupied")
+        for name, kinds in seen.items():
+            self.counts[name] = sum(kinds.values())
+            self.shapes[name] = "vectors" if set(kinds) <= {"vectors", "matrix"} else kinds.most_common(1)[0][0]
+        self.sizes = np.array([len(one.numbers) for one in self.all])
+        self.formulas = [_formula(one.numbers) for one in self.all]
+
+    def values(self, key: str) -> NDArray:
+        """A field of one number.
+
+        Args:
+            key: Its name.
+
+        Returns:
+            The numbers [M], NaN where there is none.
+        """
+        found = np.full(len(self.all), np.nan)
+        for place, one in enumerate(self.all):
+            value = one.fields.get(key)
+            if value is not None and np.size(value) == 1 and not isinstance(value, str):
+                found[place] = float(np.asarray(value).reshape(()))
+        return found
+
+    def arrays(self, key: str) -> list[NDArray | None]:
+        """A field of several numbers.
+
+        Args:
+            key: Its name.
+
+        Returns:
+            The arrays, ``None`` where there is none.
+        """
+        found: list[NDArray | None] = []
+        for one in self.all:
+            value = one.fields.get(key)
+            found.append(None if value is None or isinstance(value, str) else np.asarray(value, dtype=np.float64))
+        return found
+
+
+def _fields(read: Read) -> dict[str, Any]:
+    return {name: value for name, value in read.fields().items() if not is_bare(value)}
+
+
+def _shape(value: Any, n: int) -> str:
+    if isinstance(value, str):
+        return "word"
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return "other"
+    if array.dtype.kind not in "iufb":
+        return "other"
+    if array.size == 1:
+        return "number"
+    if array.shape == (n, 3):
+        return "matrix" if n == 3 else "vectors"  # of three atoms it may be either
+    return "matrix" if array.size in {6, 9} and array.shape[0] != n else "other"
+
+
+def _formula(numbers: NDArray) -> tuple[tuple[int, int], ...]:
+    z, counts = np.unique(numbers, return_counts=True)
+    return tuple(zip(z.tolist(), counts.tolist(), strict=True))

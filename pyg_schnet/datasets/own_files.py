@@ -1,0 +1,104 @@
+"""Files with a user's own structures, as a path, a folder or a pattern names them."""
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pyg_schnet.datasets.ase_files import Read, read_structures
+from pyg_schnet.datasets.property_table import PropertyTable
+
+#: What names of files with structures end in, where a folder is named.
+ENDINGS = (".xyz", ".extxyz", ".traj", ".db", ".npz", ".cif", ".vasp", ".poscar")
+
+#: A path, or several.
+Paths = str | Path | Sequence[str | Path]
+
+
+def files_of(paths: Paths, endings: Iterable[str] = ENDINGS) -> list[Path]:
+    """The files that paths, folders and patterns name.
+
+    Args:
+        paths: Any number of files; folders, of which all files directly inside with one of ``endings`` are taken; and
+            patterns such as ``"runs/**/*.xyz"``, in which ``**`` stands for any folders.
+        endings: What names of files in a folder may end in, capitals do not matter.
+
+    Returns:
+        Absolute paths in the order given, those of a folder or a pattern by name; each once.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or a folder or a pattern has none.
+        TypeError: If something is no path.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("b.cif", "a.CIF", "notes.txt"):
+        ...     (folder / name).touch()
+        >>> [path.name for path in files_of(folder)]
+        ['a.CIF', 'b.cif']
+    """
+    endings = tuple(endings)
+    found: dict[Path, None] = {}
+    for one in [paths] if isinstance(paths, (str, Path)) else list(paths):
+        if not isinstance(one, (str, Path)):
+            raise TypeError(f"`path` must be a file or several, got {type(one).__name__}; write structures to a file")
+        found |= dict.fromkeys(path.absolute() for path in _files(Path(one).expanduser(), endings))
+    if not found:
+        raise FileNotFoundError("expected one file or more with structures, found no name")
+    return list(found)
+
+
+def _files(path: Path, endings: tuple[str, ...]) -> list[Path]:
+    if path.is_file():
+        return [path.resolve()]
+    if path.is_dir():
+        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in endings and one.is_file())
+        if not inside:
+            raise FileNotFoundError(
+                f"the folder {path} has no file with structures; expected names that end in {', '.join(endings)}, or "
+                'name the files by a pattern, for example "folder/*.out"'
+            )
+        return inside
+    if glob.has_magic(str(path)):
+        matching = sorted(Path(one) for one in glob.glob(str(path), recursive=True))
+        matching = [one for one in matching if one.is_file()]
+        if matching:
+            return matching
+        raise FileNotFoundError(f"no file matches {path}; check the pattern and the folder it is looked up from")
+    raise FileNotFoundError(f"expected one file or more with structures, found no {path}")
+
+
+def structures_of(
+    files: Sequence[Path], table: PropertyTable | None = None, format: str | None = None, show: bool = True
+) -> Iterator[tuple[Path, int, Read]]:
+    """Read all structures of files one after another, with a progress bar if that takes its time.
+
+    Args:
+        files: The files.
+        table: Table of properties; the line of a file is added to the fields of its structures.
+        format: ASE's name of the format, if the names of the files do not tell.
+        show: Whether to show a progress bar.
+
+    Yields:
+        The file, the number of the structure inside from 0, and the structure with its fields.
+
+    Raises:
+        ImportError: If ASE is not installed.
+        ValueError: If a file is damaged or holds no structures, or the table has no line for any of the files.
+    """
+    if table is not None and not any(table.row_of(path) for path in files):
+        raise ValueError(
+            f"{table.path} has no line for any of the {len(files):,} files, the first of which is {files[0].name}; its "
+            f"column {table.key!r} has {', '.join([*table.rows][:3])}, ...: expected names of files, with or without "
+            "their endings"
+        )
+    many = len(files) > 1
+    with tqdm(None, "reading", len(files) if many else None, delay=2, disable=not show, leave=False) as bar:
+        for path in files:
+            row = None if table is None else table.row_of(path)
+            for number, read in enumerate(read_structures(path, format)):
+                yield path, number, read if row is None else read._replace(of_structure=row | read.of_structure)
+                bar.update(not many)
+            bar.update(many)

@@ -1,0 +1,382 @@
+"""A first look at a user's own structures: what they are, what is known of them, and what is odd."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyg_schnet.datasets.gathered import Gathered
+from pyg_schnet.datasets.guessed_units import (
+    LARGEST_FORCE,
+    Guess,
+    all_electron_energy,
+    forces_unit_of,
+    guess_energy_unit,
+    guess_length_unit,
+    guess_stress_unit,
+    work_and_energy,
+)
+from pyg_schnet.datasets.labels import FoundLabels, find_labels
+from pyg_schnet.datasets.nearest import clearance, nearest
+from pyg_schnet.datasets.npz_structures import npz_units
+from pyg_schnet.datasets.own_files import Paths, files_of
+from pyg_schnet.datasets.property_table import read_table
+from pyg_schnet.datasets.resemblance import group_key, memory, of_composition, repeated
+from pyg_schnet.units import ENERGY, FORCE, LENGTH, STRESS, conversion
+
+#: Structures whose distances are looked at.
+_LOOKED_AT = 500
+#: Median distances from the median beyond which a value is far from all others.
+_FAR = 15.0
+#: Steps in Angstrom beyond which the work of forces says nothing, and how many steps are looked at, the smallest ones.
+_FAR_STEP, _STEPS = 0.8, 300
+#: Noble gases, which have no bonds.
+_NOBLE = {2, 10, 18, 36, 54, 86}
+
+
+@dataclass
+class Survey:
+    """What some files hold; energies, lengths and their quotients are in eV and Angstrom.
+
+    Attributes:
+        files: The files, those to train with first.
+        parts: Number of structures in the files of each part.
+        gathered: All structures, in the units of the files.
+        labels: Names of the labels.
+        units: Unit of the ``energy``, ``length``, ``forces`` and ``stress`` and why it is taken.
+        energies: [M], NaN where it is not known.
+        rest: Energies without what each element brings [M].
+        force_square: Mean square of the forces, NaN for none.
+        largest_force: The largest component.
+        stress_square: Mean square of the stresses (sum over nine components), NaN for none.
+        ratio: Typical distance of nearest neighbours in sums of covalent radii.
+        shortest: Shortest distance by pair of elements, of the structures that were looked at.
+        neighbour: Typical distance of a nearest neighbour.
+        room: Least room between a structure and its images, infinite for open ones.
+        slope: Change of energy along a trajectory over the work of the forces, and the correlation of the two.
+        near: Correlation of neighbouring frames, and after how many frames there is none.
+        duplicates: Number of structures that repeat another one.
+        odd: What is odd, a sentence each.
+        group_key: Field with the molecule or material of each structure, ``None`` for none.
+        properties: Further numbers of the structures, which might be learnt.
+    """
+
+    files: list[Path]
+    parts: dict[str, int]
+    gathered: Gathered
+    labels: FoundLabels
+    units: dict[str, Guess]
+    energies: NDArray
+    rest: NDArray
+    force_square: float = math.nan
+    largest_force: float = 0.0
+    stress_square: float = math.nan
+    ratio: float = math.nan
+    shortest: dict[tuple[int, int], float] = field(default_factory=dict)
+    neighbour: float = math.nan
+    room: float = math.inf
+    slope: tuple[float, float] = (math.nan, 0.0)
+    near: tuple[float, int] = (0.0, 0)
+    duplicates: int = 0
+    odd: list[str] = field(default_factory=list)
+    group_key: str | None = None
+    properties: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.gathered.all)
+
+    @property
+    def periodic(self) -> int:
+        """Number of structures with a periodic axis."""
+        return sum(bool(one.pbc.any()) for one in self.gathered.all)
+
+    @property
+    def elements(self) -> dict[int, int]:
+        """Number of structures with each element."""
+        found: dict[int, int] = {}
+        for formula in self.gathered.formulas:
+            for number, _ in formula:
+                found[number] = found.get(number, 0) + 1
+        return dict(sorted(found.items()))
+
+    @property
+    def compositions(self) -> int:
+        """Number of different compositions."""
+        return len(set(self.gathered.formulas))
+
+    def within_and_between(self) -> tuple[float, float]:
+        """Variance of the energies within structures of the same composition, and that between compositions.
+
+        Returns:
+            Both in eV^2; NaN for the first if no composition occurs twice.
+        """
+        formulas = self.gathered.formulas
+        groups: dict[Any, list[float]] = {}
+        for formula, value in zip(formulas, self.rest, strict=True):
+            if math.isfinite(value):
+                groups.setdefault(formula, []).append(value)
+        several = [np.array(group) for group in groups.values() if len(group) > 1]
+        count = sum(map(len, several)) - len(several)
+        within = sum(float(((group - group.mean()) ** 2).sum()) for group in several) / count if count else math.nan
+        means = np.array([np.mean(group) for group in groups.values()])
+        return within, float(means.var()) if len(means) else math.nan
+
+
+def survey(
+    path: Paths,
+    *,
+    val: Paths = (),
+    test: Paths = (),
+    table: str | Path | None = None,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    stress_key: str | None = None,
+    energy_unit: str | None = None,
+    length_unit: str | None = None,
+    forces_unit: str | None = None,
+    stress_unit: str | None = None,
+    format: str | None = None,
+    show: bool = True,
+) -> Survey:
+    """Look at structures in files of any kind that :class:`~pyg_schnet.datasets.Trajectory` reads.
+
+    Args:
+        path: Files, folders and patterns, see :func:`~pyg_schnet.datasets.own_files.files_of`.
+        val: Files with structures to validate on, if they are separate.
+        test: Files with structures to test on, if they are separate.
+        table: Table of properties with a line for each file.
+        energy_key: Name of the energies; found by itself otherwise, as are the next ones.
+        forces_key: Name of the forces.
+        stress_key: Name of the stresses.
+        energy_unit: Unit of the energies, if it is known; taken from the numbers otherwise, as are the next ones.
+        length_unit: Unit of lengths.
+        forces_unit: Unit of forces; energy per length otherwise.
+        stress_unit: Unit of stresses.
+        format: ASE's name of the format, if the names of the files do not tell.
+        show: Whether to show a progress bar.
+
+    Returns:
+        What they hold.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If ASE is not installed.
+        ValueError: If a file is damaged, there is no such field, or a unit is not known.
+
+    Example:
+        >>> import ase, ase.io, tempfile
+        >>> file = f"{tempfile.mkdtemp()}/h2.xyz"
+        >>> frames = [ase.Atoms("H2", [[0, 0, 0], [0, 0, 0.7 + i / 50]], info={"E": -31.0 + i / 9}) for i in range(9)]
+        >>> ase.io.write(file, frames, format="extxyz")
+        >>> found = survey(file, show=False)
+        >>> len(found), found.labels.keys, found.units["energy"].unit
+        (9, {'energy': 'E'}, 'eV')
+    """
+    parts = {"train": files_of(path)} | {name: files_of(more) for name, more in (("val", val), ("test", test)) if more}
+    files = [file for own in parts.values() for file in own]
+    for name, unit, known in (
+        ("energy_unit", energy_unit, ENERGY),
+        ("length_unit", length_unit, LENGTH),
+        ("forces_unit", forces_unit, FORCE),
+        ("stress_unit", stress_unit, STRESS),
+    ):
+        if unit is not None and unit not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {unit!r}")
+    gathered = Gathered(files, None if table is None else read_table(table), format, show)
+    labels = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
+    given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
+    told = _told(files)
+    units, ratio, shortest, neighbour = _units(gathered, labels, given, told)
+    energies = gathered.values(labels.keys.get("energy", ""))
+    energies = energies * conversion(units["energy"].unit, "eV")
+    slope = _slope(gathered, labels, energies, units)
+    if forces_unit is None and (better := forces_unit_of(*slope, units["forces"].unit)) is not None:
+        slope, units["forces"] = (slope[0] * FORCE[units["forces"].unit] / FORCE[better.unit], slope[1]), better
+    counts = {name: sum(one.file in set(own) for one in gathered.all) for name, own in parts.items()}
+    rest = of_composition(energies, [one.numbers for one in gathered.all])
+    found = Survey(files, counts, gathered, labels, units, energies, rest)
+    found.ratio, found.shortest, found.neighbour, found.slope = ratio, shortest, neighbour, slope
+    _add_sizes(found)
+    found.room = min(clearance(one.pos, one.cell, one.pbc) for one in gathered.all)
+    found.room *= LENGTH[units["length"].unit]
+    found.group_key = group_key(gathered)
+    _add_order(found)
+    found.duplicates = repeated(gathered)
+    used = {*labels.keys.values(), *sum(labels.others.values(), []), found.group_key}
+    numbers = [name for name, shape in gathered.shapes.items() if shape == "number" and name not in used]
+    found.properties = [name for name in numbers if np.nanstd(gathered.values(name)) > 0]
+    _add_odd(found)
+    return found
+
+
+def _labels(gathered: Gathered, given: dict[str, str | None]) -> FoundLabels:
+    found = find_labels(gathered.shapes)
+    for label, key in given.items():
+        if key is not None and key not in gathered.shapes:
+            known = ", ".join(sorted(gathered.shapes)) or "none"
+            raise ValueError(f"no structure has a field {key!r} ({label}_key); their fields are {known}")
+    keys = found.keys | {label: key for label, key in given.items() if key is not None}
+    if "stress" in keys and "virial" in keys:
+        keys.pop("virial")
+    return found._replace(keys=keys)
+
+
+def _told(files: list[Path]) -> dict[str, str]:
+    """Units that all files say themselves."""
+    if any(file.suffix.lower() != ".npz" for file in files):
+        return {}
+    found = [npz_units(file) for file in files]
+    return {name: unit for name, unit in found[0].items() if all(one.get(name) == unit for one in found)}
+
+
+def _units(
+    gathered: Gathered, labels: FoundLabels, given: dict[str, str | None], told: dict[str, str]
+) -> tuple[dict[str, Guess], float, dict[tuple[int, int], float], float]:
+    """Units, and what was seen of distances on the way to them."""
+    ratio, shortest, neighbour = _distances(gathered)
+    units: dict[str, Guess] = {}
+    only_noble = {number for formula in gathered.formulas for number, _ in formula} <= _NOBLE
+    units["length"] = _chosen("length", given, told) or guess_length_unit(ratio, only_noble)
+    size = LENGTH[units["length"].unit]
+    shortest, neighbour = {pair: size * one for pair, one in shortest.items()}, neighbour * size
+    ratio *= size
+    squares = [one for one in _squares(gathered, labels) if math.isfinite(one)]
+    force = math.sqrt(float(np.mean(squares)) / 3) if squares else math.nan
+    electrons = np.array([all_electron_energy(one.numbers) for one in gathered.all])
+    energies = gathered.values(labels.keys.get("energy", ""))
+    if given["forces"] is not None:
+        force *= FORCE[given["forces"]]
+    units["energy"] = _chosen("energy", given, told) or guess_energy_unit(
+        energies, electrons, force, units["length"].unit
+    )
+    quotient = f"{units['energy'].unit}/{units['length'].unit}"
+    units["forces"] = _chosen("forces", given, told) or Guess(quotient, "energy per length", units["energy"].sure)
+    if key := labels.keys.get("stress"):
+        sizes = [np.sqrt((one**2).mean()) for one in gathered.arrays(key) if one is not None and np.isfinite(one).all()]
+        size = float(np.median(sizes)) if sizes else 0.0
+        units["stress"] = _chosen("stress", given, told) or guess_stress_unit(size)
+    return units, ratio, shortest, neighbour
+
+
+def _chosen(name: str, given: dict[str, str | None], told: dict[str, str]) -> Guess | None:
+    if given[name] is not None:
+        return Guess(str(given[name]), "as you say", True)
+    return Guess(told[name], "the file says so", True) if name in told else None
+
+
+def _distances(gathered: Gathered) -> tuple[float, dict[tuple[int, int], float], float]:
+    """Typical nearest distance in covalent radii, the shortest by elements, and the typical one, as the files are."""
+    from ase.data import covalent_radii  # noqa: PLC0415  an extra
+
+    ratios, shortest, distances = [], dict[tuple[int, int], float](), []
+    every = max(1, len(gathered.all) // _LOOKED_AT)
+    for one in gathered.all[::every]:
+        atoms, partners, apart = nearest(one.pos, one.cell, one.pbc)
+        here, there = one.numbers[atoms], one.numbers[partners]
+        ratios.append(apart / (covalent_radii[here] + covalent_radii[there]))
+        distances.append(apart)
+        for a, b, distance in zip(here.tolist(), there.tolist(), apart.tolist(), strict=True):
+            pair = (min(a, b), max(a, b))
+            shortest[pair] = min(distance, shortest.get(pair, math.inf))
+    whole = np.concatenate(ratios)
+    if not whole.size:
+        return math.nan, {}, math.nan
+    return float(np.median(whole)), dict(sorted(shortest.items())), float(np.median(np.concatenate(distances)))
+
+
+def _squares(gathered: Gathered, labels: FoundLabels) -> list[float]:
+    """Mean square of the forces of each structure, sum over three components, in the unit of the file."""
+    key = labels.keys.get("forces")
+    if key is None:
+        return []
+    found = []
+    for array in gathered.arrays(key):
+        known = np.empty(0) if array is None else array[np.isfinite(array)]
+        found.append(3 * float((known**2).mean()) if known.size else math.nan)
+    return found
+
+
+def _add_sizes(found: Survey) -> None:
+    """Sizes of forces and stresses."""
+    factor = FORCE[found.units["forces"].unit]
+    squares = np.array(_squares(found.gathered, found.labels)) * factor**2
+    if np.isfinite(squares).any():
+        found.force_square = float(np.nanmean(squares))
+        arrays = [one for one in found.gathered.arrays(found.labels.keys["forces"]) if one is not None]
+        found.largest_force = factor * max(float(np.nanmax(np.abs(one), initial=0.0)) for one in arrays)
+    if "stress" in found.units:
+        stresses = [one for one in found.gathered.arrays(found.labels.keys["stress"]) if one is not None]
+        known = [one for one in stresses if np.isfinite(one).all()]
+        sizes = [_square(one.reshape(-1)) for one in known]
+        found.stress_square = STRESS[found.units["stress"].unit] ** 2 * float(np.mean(sizes)) if sizes else math.nan
+
+
+def _square(stress: NDArray) -> float:
+    """Sum of the squares of the nine components of a stress, given as nine numbers or six."""
+    return float((stress**2).sum() if stress.size == 9 else (stress[:3] ** 2).sum() + 2 * (stress[3:] ** 2).sum())
+
+
+def _slope(gathered: Gathered, labels: FoundLabels, energies: NDArray, units: dict[str, Guess]) -> tuple[float, float]:
+    """Change of the energies, in eV, from frame to frame over the work of the forces, and the correlation of both."""
+    if not {"energy", "forces"} <= labels.keys.keys():
+        return math.nan, 0.0
+    forces = gathered.arrays(labels.keys["forces"])
+    factor, size = FORCE[units["forces"].unit], LENGTH[units["length"].unit]
+    pairs = []
+    for place in range(len(gathered.all) - 1):
+        one, other = gathered.all[place], gathered.all[place + 1]
+        here, there = forces[place], forces[place + 1]
+        if here is None or there is None or not np.array_equal(one.numbers, other.numbers):
+            continue
+        step = np.abs(other.pos - one.pos).max(initial=0.0) * size
+        if np.array_equal(one.cell, other.cell) and step < _FAR_STEP:
+            first = (energies[place], one.pos * size, here * factor)
+            pairs.append((step, (first, (energies[place + 1], other.pos * size, there * factor))))
+    pairs.sort(key=lambda pair: pair[0])
+    return work_and_energy([pair for _, pair in pairs[:_STEPS]])
+
+
+def _add_order(found: Survey) -> None:
+    """Whether frames follow each other in time."""
+    if "energy" in found.labels.keys:
+        both = zip(found.gathered.all, found.gathered.formulas, strict=True)
+        found.near = memory(found.rest, [(one.file, formula) for one, formula in both])
+
+
+def _add_odd(found: Survey) -> None:
+    """What a user should look at."""
+    rest, odd = found.rest, found.odd
+    known = rest[np.isfinite(rest)]
+    spread = float(np.median(np.abs(known - np.median(known)))) if len(known) else 0.0
+    if spread > 0:
+        per_atom = np.abs(rest - np.median(known)) / spread
+        far = np.flatnonzero(per_atom > _FAR)
+        if len(far):
+            odd.append(f"energies far from all others: {_places(far)}")
+    if found.largest_force > 4 * LARGEST_FORCE:
+        odd.append(f"a component of a force is {found.largest_force:.3g} eV/Ang; are there structures that flew apart?")
+    slope, correlation = found.slope
+    if correlation > 0.9 and not 0.8 < slope < 1.25:
+        odd.append(
+            f"from frame to frame energies change by {slope:.3g} times the work of the forces; units of energy and "
+            "forces do not belong together (--energy_unit, --length_unit, --forces_unit)"
+        )
+    if correlation < -0.9:
+        odd.append("energies rise along the forces: these are gradients, not forces; change their sign")
+    if 0 < found.ratio < 0.5:
+        odd.append(f"nearest neighbours are {found.ratio:.2f} times the sum of their covalent radii apart")
+    if found.gathered.partly_occupied:
+        odd.append(f"{found.gathered.partly_occupied:,} crystals have sites partly occupied and are left out")
+    lacking = {label: key for label, key in found.labels.keys.items() if found.gathered.counts[key] < len(found)}
+    for label, key in lacking.items():
+        odd.append(f"{len(found) - found.gathered.counts[key]:,} structures have no {label}")
+    if found.labels.gradients and "forces" not in found.labels.keys:
+        odd.append(f"{found.labels.gradients[0]!r} looks like gradients; forces are their negative: write them as such")
+
+
+def _places(places: NDArray) -> str:
+    few = ", ".join(map(str, places[:5].tolist()))
+    return f"structures {few}{' and ' + str(len(places) - 5) + ' more' if len(places) > 5 else ''} (from 0)"
