@@ -46,9 +46,9 @@ def sampled(dynamics, pause, samples):
 
 def test_volumes_of_an_ideal_gas(springs, each_step):
     """V^N exp(-P V / kT), a gamma distribution of N + 1; that of one atom more or fewer would be noticed."""
-    atoms, pressure, temperature = 20, 1.0, 300.0
+    atoms, pressure, temperature = 12, 1.0, 300.0
     unit = BOLTZMANN * temperature / (pressure * STRESS["GPa"])
-    side = (21 * unit) ** (1 / 3)
+    side = (13 * unit) ** (1 / 3)
     gas = Atoms(f"Au{atoms}", side * np.random.default_rng(0).random((atoms, 3)), cell=[side] * 3, pbc=True)
     dynamics = Dynamics(
         springs(0.0, cutoff=0.01).double(),
@@ -57,12 +57,12 @@ def test_volumes_of_an_ideal_gas(springs, each_step):
         temperature=temperature,
         replicas=80,
         pressure=pressure,
-        pressure_time=60 * 50.0,
+        pressure_time=80 * 50.0,
         bulk_modulus=pressure,
         seed=3,
     )
     dynamics.run(150)
-    volumes = sampled(dynamics, 100, 12)[0] / unit
+    volumes = sampled(dynamics, 110, 6)[0] / unit
     assert stats.kstest(volumes, "gamma", (atoms + 1,)).pvalue > 0.01
     for other in (atoms, atoms + 2):
         assert stats.kstest(volumes, "gamma", (other,)).pvalue < 1e-3
