@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyg_schnet.fast.dynamics import CompiledMotion, Trouble
 from pyg_schnet.fast.random_numbers import normal_vectors
+from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import CommitteePotential, Potential
 from pyg_schnet.simulation.barostat import BAROSTATS, LARGEST_STRAIN, STEPS_PER_MOVE, strains, stretches
 from pyg_schnet.simulation.stepping import SKIN, SteppedPotential
@@ -128,8 +129,8 @@ def compiled_motion(
 class SteppedMotion:
     """Any structures with any potential, step by step.
 
-    Large and periodic structures of a frozen model on a CPU are evaluated one after the other, with a skin list each,
-    all others in one batch.
+    A single structure and, of a frozen model on a CPU, large ones are evaluated one after the other, with a skin list
+    each where that pays, all others in one batch.
 
     Args:
         potential: The potential.
@@ -143,8 +144,8 @@ class SteppedMotion:
         one = SteppedPotential(potential)
         self._z = torch.from_numpy(system.numbers).to(one.device)
         self._batch = torch.from_numpy(system.batch).to(one.device)
-        largest = int(np.diff(system.first).max())
-        alone = one.neighbors is not None and bool(system.pbc.any() or largest > SIZES.max_atoms)
+        # small crystals take less time together without lists than one after the other with them, large ones as long
+        alone = one.neighbors is not None and int(np.diff(system.first).max()) > SIZES.max_atoms
         self._stepped = [SteppedPotential(potential) for _ in system.parts] if alone or system.count == 1 else []
         #: Where each structure was when its pairs were searched, [N, 3], and its cell [B, 3, 3], both in Angstrom.
         self.reference: ndarray | None = None
@@ -260,11 +261,14 @@ class SteppedMotion:
         dtype, device = self._like
         system, periodic = self.system, {}
         shift = np.rint(np.add.reduceat(positions, system.first[:-1]) / np.diff(system.first)[:, None])
-        shift[system.pbc.any(1)] = 0.0  # a lattice is anywhere
+        near = positions - shift[system.batch]
         if system.pbc.any():
+            for number in np.flatnonzero(system.pbc.any(1)):
+                part = system.parts[number]
+                near[part] = centred(positions[part], cells[number], system.pbc[number])
             cell, pbc = torch.from_numpy(cells).to(device, dtype), torch.from_numpy(system.pbc).to(device)
             periodic = {"cell": cell, "pbc": pbc}
-        pos = torch.from_numpy(positions - shift[system.batch]).to(device, dtype)
+        pos = torch.from_numpy(near).to(device, dtype)
         more = {"virials": True} if self.motion.pressure is not None else {}
         out = self.potential(self._z, pos, self._batch, batch_size=system.count, **periodic, **more)
         return self._arrays(out)

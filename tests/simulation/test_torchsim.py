@@ -16,7 +16,6 @@ from pyg_schnet.simulation.ase import SchNetCalculator
 
 ts = pytest.importorskip("torch_sim", reason="TorchSim is not installed (extra torchsim)")
 
-from torch_sim.autobatching import calculate_memory_scalers  # noqa: E402
 from torch_sim.models.interface import validate_model_outputs  # noqa: E402
 
 from pyg_schnet.simulation.torchsim import SchNetModel  # noqa: E402
@@ -126,8 +125,7 @@ def test_relaxation_to_a_force_criterion(springs, batched):
     model = SchNetModel(springs().double(), compute_stress=False)
     criterion, options = ts.generate_force_convergence_fn(1e-4, include_cell_forces=False), {"max_steps": 500}
     if batched:  # two triangles at a time, so that others take the places of those that are done
-        largest = 2.5 * calculate_memory_scalers(ts.io.atoms_to_state(triangles[:1], CPU, torch.float64), "n_atoms")[0]
-        sizes = {"memory_scales_with": "n_atoms", "max_memory_scaler": float(largest)}
+        sizes = {"memory_scales_with": "n_atoms", "max_memory_scaler": 7.0}
         options["autobatcher"] = ts.InFlightAutoBatcher(model, **sizes)
     fire = ts.Optimizer.fire if hasattr(ts, "Optimizer") else ts.optimizers.fire
     state = ts.optimize(triangles, model, optimizer=fire, convergence_fn=criterion, **options)
