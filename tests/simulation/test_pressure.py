@@ -182,6 +182,23 @@ def test_stress_of_a_crystal_becomes_the_pressure(morse):
     np.testing.assert_allclose(stress, -pressure * STRESS["GPa"] * np.array([1, 1, 1, 0, 0, 0]), atol=1e-5)
 
 
+def test_atoms_without_forces_move_with_their_cell(springs):
+    """Their places within the cell stay as they were, but for a common shift."""
+    start = crystal()
+    dynamics = Dynamics(
+        springs(0.0, cutoff=0.01).double(),
+        start,
+        temperature=0.0,
+        pressure=20.0,
+        pressure_time=10.0,
+        bulk_modulus=200.0,
+    )
+    dynamics.run(10)
+    assert dynamics.volumes[0] < 0.99 * start.get_volume()
+    found, expected = dynamics.positions @ np.linalg.inv(dynamics.cells[0]), start.get_scaled_positions(wrap=False)
+    np.testing.assert_allclose(found - found[0], expected - expected[0], atol=1e-12)
+
+
 # Restarts and files
 
 
