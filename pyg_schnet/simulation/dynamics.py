@@ -461,7 +461,7 @@ class Dynamics:
 
     def _save(self, path: Path) -> None:
         engine = self._engine
-        held: tuple[Any, ...] = (None, None, [])
+        held: tuple[Any, ...] = (None, self.system.cell, [])
         if isinstance(engine, SteppedMotion):
             held = engine.reference, engine.reference_cells, engine.lists
         written = self._inherited | {path.name: one for path, one in self._written.items()}

@@ -41,7 +41,7 @@ class Restart(NamedTuple):
     model: str
     written: dict[str, Written]
     reference: ndarray | None
-    reference_cells: ndarray | None
+    reference_cells: ndarray
     lists: list[tuple[int, int, int]]
 
 
