@@ -17,9 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from pyg_schnet.files.whole import replacing
-from pyg_schnet.units import BOHR, HARTREE
 
-#: Properties of i-PI that are kept, in its atomic units turned into eV (the temperature into K).
+#: Properties of i-PI that are kept: energies, and the temperature.
 LOG = ("conserved", "potential", "kinetic_cv", "kinetic_td", "temperature")
 _INPUT = """<simulation verbosity='quiet'><output prefix='out'></output><total_steps>2</total_steps>
 <prng><seed>{seed}</seed></prng>
@@ -39,6 +38,7 @@ def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text())
     try:
         from ipi.scripting import InteractiveSimulation  # noqa: PLC0415
+        from ipi.utils.units import unit_to_user  # noqa: PLC0415
     except ImportError:
         hint = 'install it with pip install "pyg_schnet[ipi]", or name a Python that has it with --engine'
         sys.exit(f"path integrals need i-PI 3.3 or newer, which {sys.executable} does not have; {hint}")
@@ -47,22 +47,24 @@ def main() -> None:
     if settings["start"]:
         with np.load(settings["start"]) as before:
             system.beads.q[:], system.beads.p[:] = before["end_q"], before["end_p"]
-    kept: list[tuple[Any, ...]] = []
     simulation.run(stride)  # compiles, and is part of the segment
-    kept.append(_frame(system))
-    start, frames = time.perf_counter(), settings["steps"] // stride
+    kept = [_frame(system)]
+    start, frames = np.array(_clocks()), settings["steps"] // stride
     for _ in tqdm(range(1, frames), settings["text"], unit=f" x {stride} steps", leave=False, mininterval=1.0):
         simulation.run(stride)
         kept.append(_frame(system))
-    seconds = (time.perf_counter() - start) / max(frames - 1, 1) / stride
+    seconds = (np.array(_clocks()) - start) / max(frames - 1, 1) / stride
     positions, energies, forces, log = (np.stack(part) for part in zip(*kept, strict=True))
+    # by i-PI's own constants, so that energies are what the network said
+    bohr, hartree = unit_to_user("length", "angstrom", 1.0), unit_to_user("energy", "electronvolt", 1.0)
+    log *= [hartree] * (len(LOG) - 1) + [unit_to_user("temperature", "kelvin", 1.0)]
     shape = (frames, settings["beads"], -1, 3)
     with replacing(settings["target"]) as part:
         np.savez(
             part,
-            positions=(BOHR * positions).reshape(shape).astype(np.float32),
-            energies=HARTREE * energies,
-            forces=(HARTREE / BOHR * forces).reshape(shape).astype(np.float32),
+            positions=(bohr * positions).reshape(shape).astype(np.float32),
+            energies=hartree * energies,
+            forces=(hartree / bohr * forces).reshape(shape).astype(np.float32),
             log=log,
             seconds_per_step=seconds,
             steps=settings["steps"],
@@ -71,12 +73,16 @@ def main() -> None:
         )
 
 
+def _clocks() -> tuple[float, float]:
+    """Wall time and the processor's time of this process, which does not depend on what else the computer does."""
+    return time.perf_counter(), time.process_time()
+
+
 def _frame(system: Any) -> tuple[Any, ...]:
-    """Positions, energies and forces of the beads, in atomic units, and what i-PI makes of them, in eV."""
-    log = [float(system.properties[name][0]) * HARTREE for name in LOG[:-1]]
-    kelvin = float(system.properties["temperature"][0]) / 3.1668105e-6
+    """Positions, energies and forces of the beads and what i-PI makes of them, in atomic units."""
     beads, forces = system.beads, system.forces
-    return _copy(beads.q), _copy(forces.pots), _copy(forces.f), np.array([*log, kelvin])
+    log = np.array([float(system.properties[name][0]) for name in LOG])
+    return _copy(beads.q), _copy(forces.pots), _copy(forces.f), log
 
 
 def _copy(array: Any) -> np.ndarray:

@@ -31,7 +31,7 @@ class Segment(NamedTuple):
         energies: Of each bead in eV [M, P].
         forces: In eV/Angstrom [M, P, n, 3].
         log: i-PI's own figures at the same times in eV and K [M, 5]: see ``beads.LOG``.
-        seconds_per_step: Wall time of a step, without what happens once at the beginning.
+        seconds_per_step: Wall time of a step and processor's time, without what happens once at the beginning [2].
         steps: Steps of the segment.
     """
 
@@ -39,7 +39,7 @@ class Segment(NamedTuple):
     energies: NDArray
     forces: NDArray
     log: NDArray
-    seconds_per_step: float
+    seconds_per_step: NDArray
     steps: int
 
 
@@ -64,8 +64,7 @@ class Run(NamedTuple):
         """The segments, without the first one, in which the beads come to their temperature."""
         for path in self.files()[1:]:
             with np.load(path) as stored:
-                arrays = [stored[name] for name in Segment._fields[:4]]
-                yield Segment(*arrays, float(stored["seconds_per_step"]), int(stored["steps"]))
+                yield Segment(*(stored[name] for name in Segment._fields[:5]), int(stored["steps"]))
 
     @property
     def picoseconds(self) -> float:
@@ -118,7 +117,9 @@ def extend(run: Run, count: int, steps: int, model: Path, atoms: Atoms, engine: 
         }
         (work / "settings.json").write_text(json.dumps(settings, indent=2))
         script = Path(__file__).with_name("beads.py")
-        done = subprocess.run([command, str(script.resolve()), "settings.json"], cwd=work, stdout=sys.stderr, check=False)
+        done = subprocess.run(
+            [command, str(script.resolve()), "settings.json"], cwd=work, stdout=sys.stderr, check=False
+        )
         if done.returncode:
             raise ChildProcessError(f"the path integral with {run.beads} beads ended early, see above")
         shutil.rmtree(work)
