@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ipi.scripting import InteractiveSimulation
+from ipi.utils.units import unit_to_user
 from tqdm import tqdm
 
 from pyg_schnet.files.whole import replacing
@@ -36,12 +38,6 @@ _INPUT = """<simulation verbosity='quiet'><output prefix='out'></output><total_s
 
 def main() -> None:
     settings = json.loads(Path(sys.argv[1]).read_text())
-    try:
-        from ipi.scripting import InteractiveSimulation  # noqa: PLC0415
-        from ipi.utils.units import unit_to_user  # noqa: PLC0415
-    except ImportError:
-        hint = 'install it with pip install "pyg_schnet[ipi]", or name a Python that has it with --engine'
-        sys.exit(f"path integrals need i-PI 3.3 or newer, which {sys.executable} does not have; {hint}")
     simulation = InteractiveSimulation(_INPUT.format(**settings))
     system, stride = simulation.syslist[0], settings["stride"]
     if settings["start"]:

@@ -31,7 +31,7 @@ def networks(source: str | None, out: Path) -> dict[str, Path]:
     Raises:
         FileNotFoundError: If they are not there.
     """
-    source = source or os.environ.get("PYG_SCHNET_DATA")
+    source = source or os.environ.get("PYG_SCHNET_DATA") or None
     if source is None:
         raise FileNotFoundError(
             "name the folder with the paper's C20 networks, --c20 FOLDER (or set PYG_SCHNET_DATA), or fetch them from "

@@ -72,6 +72,29 @@ class Run(NamedTuple):
         return sum(segment.steps for segment in self.segments()) * TIMESTEP / 1000
 
 
+def check_engine(engine: str) -> str:
+    """The Python that has i-PI, if it has.
+
+    Args:
+        engine: Its name or path.
+
+    Returns:
+        Its path.
+
+    Raises:
+        FileNotFoundError: If there is no such Python, or it has no i-PI.
+    """
+    command = shutil.which(engine)
+    asked = [command, "-c", "import ipi.scripting"]
+    if command is None or subprocess.run(asked, capture_output=True, check=False).returncode:
+        what = f"there is no Python {engine}" if command is None else f"{engine} has no i-PI 3.3 or newer"
+        raise FileNotFoundError(
+            f'{what}, which path integrals need: pip install "pyg_schnet[ipi]", name a Python that has both with '
+            "--engine, or leave path integrals out with --beads and no number"
+        )
+    return command
+
+
 def extend(run: Run, count: int, steps: int, model: Path, atoms: Atoms, engine: str, dtype: str = "float32") -> Run:
     """Go on with a run until it has so many segments of so many steps; nothing is done if it has them.
 
@@ -89,11 +112,7 @@ def extend(run: Run, count: int, steps: int, model: Path, atoms: Atoms, engine: 
 
     Raises:
         ChildProcessError: If i-PI ends too early; it has said why.
-        FileNotFoundError: If there is no such Python.
     """
-    command = shutil.which(engine)
-    if command is None:
-        raise FileNotFoundError(f"there is no Python {engine}; name one that has i-PI with --engine")
     work = run.folder / "work"
     for number in range(len(run.files()), count):
         shutil.rmtree(work, ignore_errors=True)
@@ -118,7 +137,7 @@ def extend(run: Run, count: int, steps: int, model: Path, atoms: Atoms, engine: 
         (work / "settings.json").write_text(json.dumps(settings, indent=2))
         script = Path(__file__).with_name("beads.py")
         done = subprocess.run(
-            [command, str(script.resolve()), "settings.json"], cwd=work, stdout=sys.stderr, check=False
+            [engine, str(script.resolve()), "settings.json"], cwd=work, stdout=sys.stderr, check=False
         )
         if done.returncode:
             raise ChildProcessError(f"the path integral with {run.beads} beads ended early, see above")

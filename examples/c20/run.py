@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--c20", help='folder with the C20 networks, or "download"; PYG_SCHNET_DATA if not given')
     parser.add_argument("--out", type=Path, default=Path("results/c20_study"), help="folder of the study")
     parser.add_argument("--engine", default=sys.executable, help="the Python that has i-PI, and pyg_schnet")
-    parser.add_argument("--beads", type=int, nargs="+", default=[1, 4, 8, 16, 32], help="numbers of beads")
+    parser.add_argument("--beads", type=int, nargs="*", help="numbers of beads (default: 1 4 8 16 32)")
     parser.add_argument("--picoseconds", type=float, default=25.0, help="of path integrals with up to 8 beads; with "
                         "more beads they are shorter, and take as long")  # fmt: skip
     parser.add_argument("--classical", type=float, default=100.0, help="classical dynamics in ps, of all copies")
@@ -51,14 +51,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, nargs="+", default=list(range(len(table5.ROWS))), help="rows of table V")
     parser.add_argument("--smoke", action="store_true", help="everything very short, to see that it works")
     args = parser.parse_args()
+    if args.beads is None:
+        args.beads = [2] if args.smoke else [1, 4, 8, 16, 32]
     if args.smoke:
-        short = {"beads": [1, 2], "picoseconds": 0.1, "classical": 0.8, "minutes": 0.05, "frames": [64, 32, 32]}
+        short = {"picoseconds": 0.1, "classical": 0.8, "minutes": 0.05, "frames": [64, 32, 32]}
         vars(args).update(short, replicas=8, rows=[0])
     return args
 
 
 def quantum_nuclei(args: argparse.Namespace, files: dict[str, Path], model: SchNet, rest: dict[str, Any]) -> list[str]:
     """Stage 2, and its figures."""
+    if not args.beads:
+        return []
     atoms, out = cage.minimum_of(args.out), args.out
     replicas, interval = 8, 20
     frames = max(2, round(args.classical / replicas / (interval * path_integrals.TIMESTEP / 1000)))
@@ -103,6 +107,8 @@ def table_five(args: argparse.Namespace, models: dict[str, SchNet]) -> list[str]
 
 def main() -> None:
     args = arguments()
+    if args.beads:
+        args.engine = path_integrals.check_engine(args.engine)
     args.out.mkdir(parents=True, exist_ok=True)
     files = cage.networks(args.c20, args.out)
     models = {name: load(path) for name, path in files.items()}
