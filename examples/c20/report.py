@@ -94,7 +94,7 @@ def table5_text(rows: Sequence[Row], found: Sequence[Mapping[str, Any]], gap: Ma
     for row, one in zip(rows, found, strict=True):
         figures = (f"{one['energy_kcal']:.3f}", f"{row.energy:g}", f"{one['forces_kcal']:.3f}", f"{row.forces:g}")
         size = (str(row.blocks), str(row.features), f"{row.rho:g}")
-        lines.append(_line(*size, *figures, str(one["steps"]), f"{one['seconds'] / 60:.1f}"))
+        lines.append(_line(*size, *figures, str(one["steps"]), f"{one['minutes']:g}"))
     lines += [
         "",
         "Mean absolute errors in kcal/mol and kcal/mol/Å. The two networks of the labels are "

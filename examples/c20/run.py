@@ -35,24 +35,36 @@ from pyg_schnet import SchNet, load
 BEADS, STEPS = 8, 2500
 
 
+def at_least(smallest: float, kind: type = float) -> Any:
+    """What reads a number from the command line and refuses smaller ones."""
+
+    def number(text: str) -> Any:
+        value = kind(text)
+        if value < smallest:
+            raise argparse.ArgumentTypeError(f"expected {smallest:g} or more, got {text}")
+        return value
+
+    return number
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--c20", help='folder with the C20 networks, or "download"; PYG_SCHNET_DATA if not given')
-    parser.add_argument("--out", type=Path, default=Path("results/c20_study"), help="folder of the study")
-    parser.add_argument("--engine", default=sys.executable, help="the Python that has i-PI, and pyg_schnet")
-    parser.add_argument("--beads", type=int, nargs="*", help="numbers of beads (default: 1 4 8 16 32)")
-    parser.add_argument("--picoseconds", type=float, default=25.0, help="of path integrals with up to 8 beads; with "
-                        "more beads they are shorter, and take as long")  # fmt: skip
-    parser.add_argument("--classical", type=float, default=100.0, help="classical dynamics in ps, of all copies")
-    parser.add_argument("--minutes", type=float, default=60.0, help="training of each row of table V; 0 for no table V")
-    parser.add_argument("--frames", type=int, nargs=3, default=[20_000, 4_500, 4_500], metavar=("TRAIN", "VAL", "TEST"),
-                        help="frames of table V")  # fmt: skip
-    parser.add_argument("--replicas", type=int, default=58, help="copies of the cage that give them")
-    parser.add_argument("--rows", type=int, nargs="+", default=list(range(len(table5.ROWS))), help="rows of table V")
-    parser.add_argument("--smoke", action="store_true", help="everything very short, to see that it works")
+    add = parser.add_argument
+    add("--c20", help='folder with the C20 networks, or "download"; PYG_SCHNET_DATA if not given')
+    add("--out", type=Path, default=Path("results/c20_study"), help="folder of the study")
+    add("--smoke", action="store_true", help="everything very short, to see that it works")
+    add("--engine", default=sys.executable, help="the Python that has i-PI, and pyg_schnet")
+    add("--beads", type=at_least(1, int), nargs="*", help="numbers of beads (default: 1 4 8 16 32)")
+    how = "path integrals in ps, with more than 8 beads in proportion less"
+    add("--picoseconds", type=at_least(0.05), default=25.0, help=how)
+    add("--classical", type=at_least(0.2), default=100.0, help="classical dynamics in ps, of all copies")
+    add("--minutes", type=at_least(0), default=60.0, help="training of each row of table V; 0 for no table V")
+    frames, parts, rows = [20_000, 4_500, 4_500], ("TRAIN", "VAL", "TEST"), range(len(table5.ROWS))
+    add("--frames", type=at_least(1, int), nargs=3, default=frames, metavar=parts, help="frames of table V")
+    add("--replicas", type=at_least(1, int), default=58, help="copies of the cage that give them")
+    add("--rows", type=int, nargs="+", choices=rows, default=[*rows], help="rows of table V")
     args = parser.parse_args()
-    if args.beads is None:
-        args.beads = [2] if args.smoke else [1, 4, 8, 16, 32]
+    args.beads = sorted(set(([2] if args.smoke else [1, 4, 8, 16, 32]) if args.beads is None else args.beads))
     if args.smoke:
         short = {"picoseconds": 0.1, "classical": 0.8, "minutes": 0.05, "frames": [64, 32, 32]}
         vars(args).update(short, replicas=8, rows=[0])
@@ -83,7 +95,8 @@ def quantum_nuclei(args: argparse.Namespace, files: dict[str, Path], model: SchN
     best = results[most]["plain"].pair
     apart = {f"{beads} beads less {most}, {how}": quantum.overlap_error(result[how].pair, best)
              for beads, result in results.items() if beads != most for how in ("plain", "perturbed")}  # fmt: skip
-    apart["classical less one bead"] = quantum.overlap_error(at_300.pair, results[min(results)]["plain"].pair)
+    fewest = min(results)
+    apart[f"classical less {fewest} beads, plain"] = quantum.overlap_error(at_300.pair, results[fewest]["plain"].pair)
     figures.draw_quantum_distances(at_300, results[middle]["plain"], middle, out / "c20_quantum_distances.png")
     figures.draw_convergence(results, found, out / "c20_beads.png")
     path = out / "times.json"

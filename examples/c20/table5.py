@@ -52,7 +52,7 @@ ROWS = (
 
 
 def trained(row: Row, data: Labelled, minutes: float, out: Path, validate_every: int = 200) -> dict[str, Any]:
-    """Train the network of a row and test it, if that is not done yet.
+    """Train the network of a row and test it, if that is not done yet, or go on if there are more minutes now.
 
     Args:
         row: The row.
@@ -66,8 +66,8 @@ def trained(row: Row, data: Labelled, minutes: float, out: Path, validate_every:
     """
     folder = out / row.name
     path = folder / "errors.json"
-    if path.exists():
-        return json.loads(path.read_text())
+    if path.exists() and (done := json.loads(path.read_text()))["minutes"] >= minutes:
+        return done
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
     torch.manual_seed(0)
@@ -85,7 +85,7 @@ def trained(row: Row, data: Labelled, minutes: float, out: Path, validate_every:
         "forces_kcal": of_forces.metrics()["mae"] / KCAL_PER_MOL,
         "steps": result.steps,
         "best_step": result.best_step,
-        "seconds": result.seconds,
+        "minutes": minutes,
         "test": len(of_energy.true),
     }
     path.write_text(json.dumps(errors, indent=1))
