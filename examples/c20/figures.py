@@ -32,27 +32,29 @@ def draw_quantum_distances(classical: Any, quantum: Any, beads: int, path: Path)
     return save_figure(draw_cluster_distributions({"classical": classical, f"{beads} beads": quantum}), path)
 
 
-def draw_convergence(results: Mapping[int, Mapping[str, Any]], report: Mapping[str, Any], path: Path) -> Path:
+def draw_convergence(
+    results: Mapping[int, Mapping[str, Any]], classical: Any, report: Mapping[str, Any], path: Path
+) -> Path:
     """Figure 11, and the energies: what changes with the number of beads."""
     figure, (left, right) = panel_grid(2, width=5.2, height=3.6)
+    left.plot(classical.pair.r.numpy(), classical.pair.density.numpy(), color=GREY, linewidth=1.0, label="classical")
     for number, (beads, result) in enumerate(sorted(results.items())):
         pair, colour = result["plain"].pair, COLOURS[number % len(COLOURS)]
-        left.plot(pair.r.numpy(), pair.density.numpy(), color=colour, linewidth=1.0, label=f"{beads}")
-    left.set(xlabel="distance (Å)", ylabel="h(r) (1/Å)", xlim=(1.2, 4.7), title="pairs, plain, by beads")
+        left.plot(pair.r.numpy(), pair.density.numpy(), color=colour, linewidth=1.0, label=f"{beads} beads")
+    left.set(xlabel="distance (Å)", ylabel="h(r) (1/Å)", xlim=(1.2, 4.7), title="pairs, plain estimator")
     left.set_ylim(0, None)
     left.legend(frameon=False, fontsize=8)
     numbers = sorted(int(beads) for beads in report["beads"])
-    rows = [report["beads"][str(beads)] for beads in numbers]
-    shown = [(rows, numbers, "total", "plain", BLUE, "o")]
     several = [beads for beads in numbers if beads > 1]  # with one bead, the perturbation is no small one
-    shown.append(
-        ([report["beads"][str(beads)] for beads in several], several, "perturbed_total", "perturbed", ORANGE, "s")
-    )
-    for of, places, name, label, colour, marker in shown:
-        value, error = np.array([row["energies_eV"][name] for row in of]).T.reshape(2, -1)
+    for name, label, places, colour, marker in (
+        ("total", "plain", numbers, BLUE, "o"),
+        ("perturbed_total", "perturbed", several, ORANGE, "s"),
+    ):
+        value, error = zip(*(report["beads"][str(beads)]["energies_eV"][name] for beads in places), strict=True)
         right.errorbar(places, value, error, color=colour, marker=marker, linestyle="", capsize=2, label=label)
-        harmonic = [row["harmonic_eV"][label] for row in of]
-        right.plot(places, harmonic, "--", color=colour, linewidth=0.8, label=f"{label}, harmonic")
+        curve = report["harmonic_by_beads_eV"][label][places[0] - 1 :]
+        right.plot(range(places[0], places[0] + len(curve)), curve, "--", color=colour, linewidth=0.8,
+                   label=f"{label}, harmonic")  # fmt: skip
     right.axhline(report["harmonic_exact_eV"], color=GREY, linewidth=0.8, label="exact, harmonic")
     right.set(xlabel="beads", ylabel="energy above the minimum (eV)", xscale="log", title="energy at 300 K")
     right.set_xticks(numbers, [str(beads) for beads in numbers])

@@ -22,6 +22,7 @@ from pyg_schnet.analysis import (
     path_integral_energies,
     perturbed_distances,
 )
+from pyg_schnet.simulation import Dynamics
 from pyg_schnet.simulation.replicas import ReplicaPotential
 from pyg_schnet.units import BOLTZMANN
 
@@ -76,15 +77,16 @@ def summary(
     Returns:
         The figures.
     """
-    report: dict[str, Any] = {"classical": _distances(classical), "beads": {}}
+    kelvin = next(iter(runs.values())).temperature
+    rigid = 3 * BOLTZMANN * kelvin  # six translations and rotations, classical and without a potential
+    harmonic = {
+        name: [harmonic_energy(rest["quanta_eV"], kelvin, beads, perturbed=how) + rigid
+               for beads in range(1, max(runs) + 1)]
+        for name, how in (("plain", False), ("perturbed", True))
+    }  # fmt: skip
+    report: dict[str, Any] = {"classical": _distances(classical), "harmonic_by_beads_eV": harmonic, "beads": {}}
     for beads, result in results.items():
-        run, energies = runs[beads], result["energies"]
-        lowest, kelvin = rest["energy_eV"], run.temperature
-        rigid = 3 * BOLTZMANN * kelvin  # six translations and rotations, classical and without a potential
-        harmonic = {
-            name: harmonic_energy(rest["quanta_eV"], kelvin, beads, perturbed=how) + rigid
-            for name, how in (("plain", False), ("perturbed", True))
-        }
+        run, energies, lowest = runs[beads], result["energies"], rest["energy_eV"]
         energy = {name: list(value) for name, value in energies._asdict().items() if name not in {"frames", "beads"}}
         for name in ("total", "potential", "perturbed_total", "perturbed_potential"):
             energy[name][0] -= lowest
@@ -93,12 +95,12 @@ def summary(
             "picoseconds": run.picoseconds,
             "seconds_per_step": np.mean([one.seconds_per_step for one in run.segments()], axis=0).tolist(),
             "energies_eV": energy,
-            "harmonic_eV": harmonic,
+            "harmonic_eV": {name: values[beads - 1] for name, values in harmonic.items()},
             "plain": _distances(result["plain"]),
             "perturbed": _distances(result["perturbed"]),
             "against_ipi_eV": _against_ipi(run),
         }
-    exact = sum(_exact(quantum, run.temperature) for quantum in rest["quanta_eV"])
+    exact = sum(_exact(quantum, kelvin) for quantum in rest["quanta_eV"])
     report["harmonic_exact_eV"] = exact + rigid
     path.write_text(json.dumps(report, indent=1))
     return report
@@ -122,6 +124,16 @@ def time_of_the_network(model: SchNet, atoms: Atoms, structures: int, repetition
         potential(places)
         times.append(np.array([time.perf_counter(), time.process_time()]) - start)
     wall, processor = np.median(times[2:], axis=0)
+    return float(wall), float(processor)
+
+
+def time_of_dynamics(model: SchNet, atoms: Atoms, steps: int) -> tuple[float, float]:
+    """Seconds of a step of classical dynamics of one cage in compiled loops: on the wall, and of the processor."""
+    dynamics = Dynamics(model, atoms, temperature=300.0, dtype=torch.float32)
+    dynamics.run(10)
+    start = np.array([time.perf_counter(), time.process_time()])
+    dynamics.run(steps)
+    wall, processor = (np.array([time.perf_counter(), time.process_time()]) - start) / steps
     return float(wall), float(processor)
 
 

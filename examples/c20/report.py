@@ -78,7 +78,7 @@ def _statements(report: Mapping[str, Any], beads: int, apart: Mapping[str, tuple
 
 def times_text(times: Mapping[str, tuple[float, float]]) -> str:
     """Time of the network beside the paper's."""
-    lines = ["## Time of the network", "", "| structures in a call | ms, wall | ms, processor |", "|---|---:|---:|"]
+    lines = ["## Time of the network", "", "| what, structures | ms, wall | ms, processor |", "|---|---:|---:|"]
     lines += [_line(name, f"{1e3 * wall:.2f}", f"{1e3 * processor:.2f}") for name, (wall, processor) in times.items()]
     return "\n".join([*lines, "", "The paper: 10 ms on a GTX 1080, and less than 7 h for 1.25 ns."])
 

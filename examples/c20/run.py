@@ -98,11 +98,12 @@ def quantum_nuclei(args: argparse.Namespace, files: dict[str, Path], model: SchN
     fewest = min(results)
     apart[f"classical less {fewest} beads, plain"] = quantum.overlap_error(at_300.pair, results[fewest]["plain"].pair)
     figures.draw_quantum_distances(at_300, results[middle]["plain"], middle, out / "c20_quantum_distances.png")
-    figures.draw_convergence(results, found, out / "c20_beads.png")
+    figures.draw_convergence(results, at_300, found, out / "c20_beads.png")
     path = out / "times.json"
     if not path.exists():
         repetitions = 5 if args.smoke else 100
-        times = {str(n): quantum.time_of_the_network(model, atoms, n, repetitions) for n in (1, BEADS)}
+        times = {f"a call, {n}": quantum.time_of_the_network(model, atoms, n, repetitions) for n in (1, BEADS)}
+        times["a step of classical dynamics, 1"] = quantum.time_of_dynamics(model, atoms, 20 * repetitions)
         path.write_text(json.dumps(times))
     times = json.loads(path.read_text())
     return [report.quantum_text(found, middle, apart), report.times_text(times)]
