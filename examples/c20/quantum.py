@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from ase import Atoms
 from classical import replicas_of
-from path_integrals import TIMESTEP, Run
+from numpy.typing import NDArray
+from path_integrals import TIMESTEP, Run, Segment
 from torch_geometric.data import Data
 
 from pyg_schnet import SchNet
@@ -22,6 +23,7 @@ from pyg_schnet.analysis import (
     path_integral_energies,
     perturbed_distances,
 )
+from pyg_schnet.analysis.path_integrals.ring_polymer import primitive_kinetic_energy, virial_kinetic_energy
 from pyg_schnet.simulation import Dynamics
 from pyg_schnet.simulation.replicas import ReplicaPotential
 from pyg_schnet.units import BOLTZMANN
@@ -34,7 +36,11 @@ _KINDS = ("nearest", "diameter", "antipodal", "pair")
 def rings_of(run: Run) -> Iterator[RingPolymer]:
     """All beads at one time after another."""
     for segment in run.segments():
-        yield from map(RingPolymer, segment.positions, segment.energies, segment.forces)
+        yield from _rings(segment)
+
+
+def _rings(segment: Segment) -> Iterator[RingPolymer]:
+    return map(RingPolymer, segment.positions.astype(float), segment.energies, segment.forces.astype(float))
 
 
 def classical_distances(path: Path, replicas: int) -> Any:
@@ -50,7 +56,7 @@ def path_integral(run: Run, atoms: Atoms) -> dict[str, Any]:
         atoms: The molecule.
 
     Returns:
-        ``plain`` and ``perturbed`` distances, and ``energies``.
+        ``plain`` and ``perturbed`` distances, ``energies``, and ``masses`` in u.
     """
     z, masses = torch.from_numpy(atoms.numbers), atoms.get_masses()
     every = list(rings_of(run))
@@ -59,6 +65,7 @@ def path_integral(run: Run, atoms: Atoms) -> dict[str, Any]:
         "plain": cluster_distances(Beads(beads), WIDTH, NEIGHBORS),
         "perturbed": perturbed_distances(every, masses, run.temperature, WIDTH, NEIGHBORS),
         "energies": path_integral_energies(every, masses, run.temperature),
+        "masses": masses,
     }
 
 
@@ -98,7 +105,7 @@ def summary(
             "harmonic_eV": {name: values[beads - 1] for name, values in harmonic.items()},
             "plain": _distances(result["plain"]),
             "perturbed": _distances(result["perturbed"]),
-            "against_ipi_eV": _against_ipi(run),
+            "against_ipi_eV": _against_ipi(run, result["masses"]),
         }
     exact = sum(_exact(quantum, kelvin) for quantum in rest["quanta_eV"])
     report["harmonic_exact_eV"] = exact + rigid
@@ -151,7 +158,16 @@ def _distances(found: Any) -> dict[str, Any]:
     return {kind: {name: getattr(getattr(found, kind), name) for name in names} for kind in _KINDS}
 
 
-def _against_ipi(run: Run) -> dict[str, float]:
-    """Largest difference of i-PI's own potential energy of a frame from the mean of the beads."""
-    gaps = [np.abs(one.energies.mean(1) - one.log[:, 1]).max() for one in run.segments()]
-    return {"potential": float(max(gaps))}
+def _against_ipi(run: Run, masses: NDArray) -> dict[str, float]:
+    """Largest differences in a frame between i-PI's own estimators in eV and those of this package."""
+    gaps = {"potential": 0.0, "virial": 0.0, "primitive": 0.0}
+    for segment in run.segments():
+        for ring, log in zip(_rings(segment), segment.log, strict=True):
+            own = {
+                "potential": ring.energies.mean(),
+                "virial": virial_kinetic_energy(ring.positions, ring.forces, run.temperature),
+                "primitive": primitive_kinetic_energy(ring.positions, masses, run.temperature),
+            }
+            for name, theirs in zip(gaps, log[1:4], strict=True):
+                gaps[name] = max(gaps[name], abs(float(own[name] - theirs)))
+    return gaps
