@@ -94,7 +94,7 @@ def test_harmonic_energy_converges_faster_if_perturbed():
 @pytest.fixture(scope="module")
 def eight():
     """Energies with eight beads."""
-    return path_integral_energies(sampled(8, 4_000), MASSES, TEMPERATURE, progress=False)
+    return path_integral_energies(sampled(8, 3_000), MASSES, TEMPERATURE, progress=False)
 
 
 def test_energies_of_a_harmonic_molecule(eight):
@@ -114,7 +114,7 @@ def test_energies_of_a_harmonic_molecule(eight):
         assert abs(found.value - value) < 4 * found.error, name
         assert found.error < 0.1 * (better - plain), name
     assert eight.kinetic.error < 0.7 * eight.kinetic_primitive.error
-    assert (eight.frames, eight.beads) == (4_000, 8)
+    assert (eight.frames, eight.beads) == (3_000, 8)
 
 
 def test_perturbed_energies_are_nearer_to_the_exact_ones(eight):
@@ -125,7 +125,7 @@ def test_perturbed_energies_are_nearer_to_the_exact_ones(eight):
 
 def test_errors_are_those_of_repetitions():
     """Twenty short simulations scatter as the errors say; an error of an error from 20 is 16 per cent."""
-    every = [path_integral_energies(sampled(4, 320, seed), MASSES, TEMPERATURE, progress=False) for seed in range(20)]
+    every = [path_integral_energies(sampled(4, 160, seed), MASSES, TEMPERATURE, progress=False) for seed in range(20)]
     for name in ("total", "perturbed_total", "perturbed_kinetic"):
         values, errors = zip(*(getattr(one, name) for one in every), strict=True)
         assert np.std(values, ddof=1) == pytest.approx(np.mean(errors), rel=0.5), name
