@@ -1,7 +1,8 @@
 """Frames of C20 at 500 K for table V, labelled by the paper's own networks, since its DFT data are not to be had.
 
 Forces are those of the network that learnt forces, energies those of the network that learnt energies. These are two
-potentials: no energy has both as its labels. What a perfect model of the one misses of the other is measured.
+potentials: no energy has both as its labels, so no model can be right in both. How far they are apart is measured, and
+energies of the network that learnt forces, which belong to its forces, are kept beside them.
 """
 
 import json
@@ -42,7 +43,7 @@ class Labelled(NamedTuple):
 
 
 def labelled(
-    models: dict[str, SchNet], atoms: Atoms, counts: tuple[int, int, int], replicas: int, out: Path
+    models: dict[str, SchNet], atoms: Atoms, counts: tuple[int, int, int], replicas: int, consistent: bool, out: Path
 ) -> Labelled:
     """The frames, simulated and labelled if that is not done yet.
 
@@ -51,6 +52,7 @@ def labelled(
         atoms: The cage.
         counts: Examples to train, validate and test with.
         replicas: Copies of the cage that are simulated.
+        consistent: Whether energies are of the same network as forces.
         out: Where files are kept.
 
     Returns:
@@ -64,7 +66,10 @@ def labelled(
         frames = simulate(models["c20-force"], atoms, out / "frames.traj", replicas=replicas, frames=each, **options)
         _label(models, atoms, np.stack([one.positions for one in iread(frames)]), replicas, path)
     with np.load(path) as stored:
-        arrays = {name: torch.from_numpy(stored[name]) for name in ("positions", "energy", "forces")}
+        keys = ("positions", "energy_of_forces" if consistent else "energy", "forces")
+        arrays = dict(
+            zip(("positions", "energy", "forces"), (torch.from_numpy(stored[key]) for key in keys), strict=True)
+        )
         gap = json.loads(str(stored["gap"]))
     if len(arrays["energy"]) < total:
         raise ValueError(f"{path} has {len(arrays['energy'])} frames, {total} are wanted; remove it to make new ones")
@@ -97,7 +102,6 @@ def _label(models: dict[str, SchNet], atoms: Atoms, positions: np.ndarray, repli
         "energy_spread_kcal": float(energy.std()) / KCAL_PER_MOL,
         "forces_spread_kcal": float(forces.std()) / KCAL_PER_MOL,
     }
+    arrays = {"positions": positions, "energy": energy, "forces": forces.astype(np.float32)}
     with replacing(path) as part:
-        np.savez(
-            part, positions=positions, energy=energy, forces=forces.astype(np.float32), gap=np.array(json.dumps(gap))
-        )
+        np.savez(part, **arrays, energy_of_forces=other_energy, gap=np.array(json.dumps(gap)))

@@ -62,6 +62,7 @@ def arguments() -> argparse.Namespace:
     frames, parts, rows = [20_000, 4_500, 4_500], ("TRAIN", "VAL", "TEST"), range(len(table5.ROWS))
     add("--frames", type=at_least(1, int), nargs=3, default=frames, metavar=parts, help="frames of table V")
     add("--replicas", type=at_least(1, int), default=58, help="copies of the cage that give them")
+    add("--consistent", action="store_true", help="label energies, too, with the network that learnt forces")
     add("--rows", type=int, nargs="+", choices=rows, default=[*rows], help="rows of table V")
     args = parser.parse_args()
     args.beads = sorted(set(([2] if args.smoke else [1, 4, 8, 16, 32]) if args.beads is None else args.beads))
@@ -113,9 +114,11 @@ def table_five(args: argparse.Namespace, models: dict[str, SchNet]) -> list[str]
     """Stage 3."""
     if args.minutes <= 0:
         return []
-    data = labels.labelled(models, cage.minimum_of(args.out), tuple(args.frames), args.replicas, args.out)
+    atoms, counts = cage.minimum_of(args.out), tuple(args.frames)
+    data = labels.labelled(models, atoms, counts, args.replicas, args.consistent, args.out)
+    folder = args.out / ("table5_consistent" if args.consistent else "table5")
     rows = [table5.ROWS[number] for number in args.rows]
-    found = [table5.trained(row, data, args.minutes, args.out / "table5") for row in rows]
+    found = [table5.trained(row, data, args.minutes, folder) for row in rows]
     return [report.table5_text(rows, found, data.gap, args.frames)]
 
 
