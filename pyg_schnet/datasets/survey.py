@@ -32,7 +32,7 @@ _LOOKED_AT = 500
 #: Median distances from the median beyond which a value is far from all others.
 _FAR = 15.0
 #: Steps in Angstrom beyond which the work of forces says nothing, and how many steps are looked at, the smallest ones.
-_FAR_STEP, _STEPS = 0.8, 300
+_FAR_STEP, _STEPS = 0.8, 60
 #: Noble gases, which have no bonds.
 _NOBLE = {2, 10, 18, 36, 54, 86}
 
@@ -359,12 +359,12 @@ def _add_odd(found: Survey) -> None:
     if found.largest_force > 4 * LARGEST_FORCE:
         odd.append(f"a component of a force is {found.largest_force:.3g} eV/Ang; are there structures that flew apart?")
     slope, correlation = found.slope
-    if correlation > 0.9 and not 0.8 < slope < 1.25:
+    if correlation > 0.85 and not 0.75 < slope < 1.35:
         odd.append(
             f"from frame to frame energies change by {slope:.3g} times the work of the forces; units of energy and "
             "forces do not belong together (--energy_unit, --length_unit, --forces_unit)"
         )
-    if correlation < -0.9:
+    if correlation < -0.85:
         odd.append("energies rise along the forces: these are gradients, not forces; change their sign")
     if 0 < found.ratio < 0.5:
         odd.append(f"nearest neighbours are {found.ratio:.2f} times the sum of their covalent radii apart")
