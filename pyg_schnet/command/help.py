@@ -1,4 +1,4 @@
-"""``pyg-schnet fit --help``: the options of this package, each in a line or two, from the docstrings of what they set."""
+"""``pyg-schnet fit --help``: options of this package in a line or two each, from the docstrings of what they set."""
 
 import inspect
 import re
@@ -24,7 +24,17 @@ _OFTEN = {
     "precision": ("32-true", "64-true for double precision, bf16-mixed on GPUs."),
 }
 #: Arguments that settings have by another name, or not at all.
-_LEFT_OUT = {"self", "model", "datamodule", "dataset", "transform", "pre_transform", "pre_filter", "kwargs", "spellings"}
+_LEFT_OUT = {
+    "self",
+    "model",
+    "datamodule",
+    "dataset",
+    "transform",
+    "pre_transform",
+    "pre_filter",
+    "kwargs",
+    "spellings",
+}
 _LEFT_OUT |= {"callbacks", "logger", "log", "force_reload", "mean", "std", "atomref", "readout_options"}
 
 
@@ -46,7 +56,9 @@ def options_of(command: str) -> str:
     lines = [f"usage: pyg-schnet {command} --config {settings} [--OPTION VALUE ...]", ""]
     lines += [(method.__doc__ or "").split("\n\n")[0], ""]
     lines += _options("", method)
-    lines += _line("--config, -c FILE", "File of settings, or the name of one that comes with the package; several add up.")
+    lines += _line(
+        "--config, -c FILE", "File of settings, or the name of one that comes with the package; several add up."
+    )
     if command == "fit":
         lines += _line("--seed_everything 0", "Seed of the weights, and of the order of the examples.")
         lines += _line("--print_config", "Print all settings and end.")
@@ -62,7 +74,12 @@ def _run_options() -> list[str]:
     lines = ["", "Run:", *_options("trainer.", RunTrainer)]
     for name, (default, says) in _OFTEN.items():
         lines += _line(f"--trainer.{name} {default}", says)
-    lines += ["", "Data:", *_line("--data.dataset CLASS", "The dataset, for example Trajectory, MD17 or QM9."), *_options("data.", structures)]
+    lines += [
+        "",
+        "Data:",
+        *_line("--data.dataset CLASS", "The dataset, for example Trajectory, MD17 or QM9."),
+        *_options("data.", structures),
+    ]
     lines += ["", "Your own files (--data.dataset Trajectory):", *_options("data.dataset.", Trajectory)]
     lines += ["", "Task (--model PotentialTask, energies and forces):", *_options("model.", PotentialTask)]
     lines += ["", "Task (--model PropertyTask, any number), besides:"]

@@ -19,7 +19,7 @@ from pyg_schnet.training import TrainingTask
 
 
 class _Structure(NamedTuple):
-    """A structure to predict, ASE's object for it when that is asked for, what is known of the targets, and its file."""
+    """A structure to predict, ASE's object for it when that is asked for, what is known of it, and its file."""
 
     data: Data
     atoms: Callable[[], Any]

@@ -180,7 +180,11 @@ class StructureDataset(InMemoryDataset):
         for file in self.files():
             paths[file.name] = provide(file, Path(self.raw_dir), self.source, self.subfolder)
         if self.log:
-            few = [*paths] if len(paths) < 4 else [f"{len(paths):,} files, {next(iter(paths))} to {next(reversed(paths))}"]
+            few = (
+                [*paths]
+                if len(paths) < 4
+                else [f"{len(paths):,} files, {next(iter(paths))} to {next(reversed(paths))}"]
+            )
             print(f"reading {', '.join(few)} ...", flush=True)
         identity = {name: _identity(path) for name, path in paths.items()}
         try:

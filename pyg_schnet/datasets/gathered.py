@@ -66,7 +66,9 @@ class Gathered:
                 self.partly_occupied += 1
                 continue
             atoms = read.atoms
-            fields = {name: value for name, value in read.fields().items() if name not in _NO_LABELS and not is_bare(value)}
+            fields = {
+                name: value for name, value in read.fields().items() if name not in _NO_LABELS and not is_bare(value)
+            }
             for name, value in fields.items():
                 seen[name][_shape(name, value, len(atoms), read)] += 1
             numbers = np.asarray(atoms.numbers, dtype=np.int64)

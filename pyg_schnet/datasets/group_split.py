@@ -12,7 +12,11 @@ from pyg_schnet.datasets.splits import Split
 
 
 def group_split(
-    groups: Sequence[Any] | np.ndarray | Tensor, num_train: int, num_val: int, num_test: int | None = None, seed: int = 0
+    groups: Sequence[Any] | np.ndarray | Tensor,
+    num_train: int,
+    num_val: int,
+    num_test: int | None = None,
+    seed: int = 0,
 ) -> Split:
     """Split by groups: no group has structures in two parts.
 
@@ -90,7 +94,7 @@ def groups_of(dataset: Any, key: str | None = None) -> list[str]:
             found.append(" ".join(f"{number}x{count}" for number, count in zip(numbers, counts, strict=True)))
             continue
         value = data.get(key)
-        if value is None and position == 0 and key not in {one for part in dataset for one in part.keys()}:
+        if value is None and position == 0 and key not in {one for part in dataset for one in part.to_dict()}:
             raise ValueError(f"the data have no `{key}` to group by; they have {', '.join(sorted(data.keys()))}")
         if isinstance(value, Tensor) and value.numel() != 1:
             raise ValueError(f"`{key}` must be a word or a number of each structure, got {list(value.shape)}")

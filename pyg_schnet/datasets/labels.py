@@ -6,7 +6,21 @@ from typing import NamedTuple
 
 #: Words beside "energy" and the like that change nothing.
 _MEANINGLESS = {"dft", "ref", "qm", "pbe", "xtb", "total", "tot", "scf", "pot", "potential", "true", "label", "labels"}
-_MEANINGLESS |= {"target", "reference", "ml", "mace", "vasp", "qe", "orca", "r2scan", "scan", "cell", "per", "of", "the"}
+_MEANINGLESS |= {
+    "target",
+    "reference",
+    "ml",
+    "mace",
+    "vasp",
+    "qe",
+    "orca",
+    "r2scan",
+    "scan",
+    "cell",
+    "per",
+    "of",
+    "the",
+}
 _WORDS = {
     "energy": {"energy", "energies", "e", "etot", "toten", "epot"},
     "forces": {"forces", "force", "f"},

@@ -13,7 +13,19 @@ from pyg_schnet.datasets.gathered import Gathered
 #: Correlation of neighbouring frames from which on a file is taken for a trajectory, and below which one forgot.
 _NEAR, _FORGOTTEN = 0.3, 0.15
 #: Words in names of fields that say which molecule or material a structure is of, the best first.
-_GROUPS = ("molecule", "mol", "smiles", "inchi", "compound", "system", "group", "material", "trajectory", "traj", "name")
+_GROUPS = (
+    "molecule",
+    "mol",
+    "smiles",
+    "inchi",
+    "compound",
+    "system",
+    "group",
+    "material",
+    "trajectory",
+    "traj",
+    "name",
+)
 
 
 def memory(values: NDArray, of: Sequence[object]) -> tuple[float, int]:

@@ -107,21 +107,32 @@ class Survey:
         """Number of different compositions."""
         return len(set(self.gathered.formulas))
 
+    @property
+    def groups(self) -> int:
+        """Number of different groups, or of compositions where no field names groups."""
+        return len(set(self.group_of))
+
+    @property
+    def group_of(self) -> list[Any]:
+        """The group of each structure: what the field says, or its composition."""
+        if self.group_key is None:
+            return list(self.gathered.formulas)
+        return [str(one.fields.get(self.group_key)) for one in self.gathered.all]
+
     def within_and_between(self) -> tuple[float, float]:
-        """Variance of the energies within structures of the same composition, and that between compositions.
+        """Variance of the energies within groups, and of the means of groups.
 
         Returns:
-            Both in eV^2; NaN for the first if no composition occurs twice.
+            Both in eV^2; NaN for the first if no group has two structures.
         """
-        formulas = self.gathered.formulas
         groups: dict[Any, list[float]] = {}
-        for formula, value in zip(formulas, self.rest, strict=True):
+        for group, value in zip(self.group_of, self.rest, strict=True):
             if math.isfinite(value):
-                groups.setdefault(formula, []).append(value)
-        several = [np.array(group) for group in groups.values() if len(group) > 1]
+                groups.setdefault(group, []).append(value)
+        several = [np.array(values) for values in groups.values() if len(values) > 1]
         count = sum(map(len, several)) - len(several)
-        within = sum(float(((group - group.mean()) ** 2).sum()) for group in several) / count if count else math.nan
-        means = np.array([np.mean(group) for group in groups.values()])
+        within = sum(float(((values - values.mean()) ** 2).sum()) for values in several) / count if count else math.nan
+        means = np.array([np.mean(values) for values in groups.values()])
         return within, float(means.var()) if len(means) else math.nan
 
 
@@ -205,7 +216,7 @@ def survey(
     found.group_key = group_key(gathered)
     _add_order(found)
     found.duplicates = repeated(gathered)
-    used = {*labels.keys.values(), *sum(labels.others.values(), []), found.group_key}
+    used = {*labels.keys.values(), *(name for names in labels.others.values() for name in names), found.group_key}
     numbers = [name for name, shape in gathered.shapes.items() if shape == "number" and name not in used]
     found.properties = [name for name in numbers if np.nanstd(gathered.values(name)) > 0]
     _add_odd(found)
@@ -249,7 +260,9 @@ def _units(
     energies = gathered.values(labels.keys.get("energy", ""))
     if given["forces"] is not None:
         force *= FORCE[given["forces"]]
-    units["energy"] = _chosen("energy", given, told) or guess_energy_unit(energies, electrons, force, units["length"].unit)
+    units["energy"] = _chosen("energy", given, told) or guess_energy_unit(
+        energies, electrons, force, units["length"].unit
+    )
     quotient = f"{units['energy'].unit}/{units['length'].unit}"
     units["forces"] = _chosen("forces", given, told) or Guess(quotient, "energy per length", units["energy"].sure)
     if key := labels.keys.get("stress"):
@@ -317,9 +330,7 @@ def _square(stress: NDArray) -> float:
     return float((stress**2).sum() if stress.size == 9 else (stress[:3] ** 2).sum() + 2 * (stress[3:] ** 2).sum())
 
 
-def _slope(
-    gathered: Gathered, labels: FoundLabels, energies: NDArray, units: dict[str, Guess]
-) -> tuple[float, float]:
+def _slope(gathered: Gathered, labels: FoundLabels, energies: NDArray, units: dict[str, Guess]) -> tuple[float, float]:
     """Change of the energies, in eV, from frame to frame over the work of the forces, and the correlation of both."""
     if not {"energy", "forces"} <= labels.keys.keys():
         return math.nan, 0.0
@@ -374,9 +385,7 @@ def _add_odd(found: Survey) -> None:
     for label, key in lacking.items():
         odd.append(f"{len(found) - found.gathered.counts[key]:,} structures have no {label}")
     if found.labels.gradients and "forces" not in found.labels.keys:
-        odd.append(
-            f"{found.labels.gradients[0]!r} looks like gradients; forces are their negative: write them as such"
-        )
+        odd.append(f"{found.labels.gradients[0]!r} looks like gradients; forces are their negative: write them as such")
 
 
 def _places(places: NDArray) -> str:

@@ -118,7 +118,9 @@ class Trajectory(StructureDataset):
         log: bool = True,
         force_reload: bool = False,
     ) -> None:
-        own = {"train": files_of(path)} | {name: files_of(more) for name, more in (("val", val), ("test", test)) if more}
+        own = {"train": files_of(path)} | {
+            name: files_of(more) for name, more in (("val", val), ("test", test)) if more
+        }
         #: Part of the split that each file is for.
         self.part_of = {file: name for name, files in own.items() for file in files}
         self.paths, self.parts = list(self.part_of), list(own)

@@ -55,8 +55,9 @@ def test_trains_on_own_data(name, call, tmp_path):
     for number, atoms in enumerate(frames):
         atoms.rattle(0.05, seed=number)
         atoms.calc = EMT()
+        value, _ = atoms.get_potential_energy(), atoms.get_forces()
         write(tmp_path / f"{number}.{'cif' if name == 'own_crystals' else 'xyz'}", atoms)
-        rows.append(f"{number},{atoms.get_potential_energy()}")
+        rows.append(f"{number},{value}")
     words = ["--data.dataset.path", str(tmp_path)]
     if name == "own_crystals":
         (tmp_path / "table.csv").write_text("\n".join(rows))

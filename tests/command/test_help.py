@@ -71,7 +71,10 @@ def test_all_options_of_lightning_too(call, capsys):
     [
         ("fti", "^pyg-schnet: there is no command 'fti'; did you mean 'fit'\\?$"),
         ("frobnicate", "^pyg-schnet: there is no command 'frobnicate'; expected one of init, fit"),
-        ("fit --config md71", "no file md71 of settings, and none of this name comes with the package; did you mean 'md17'"),
+        (
+            "fit --config md71",
+            "no file md71 of settings, and none of this name comes with the package; did you mean 'md17'",
+        ),
         ("fit --config zzz", "those that come with the package are c20, "),
         ("fit --config own_molecules", "^pyg-schnet: .*expected one file or more with structures, found no name"),
         ("md model start.xyz --stepz 5", "^pyg-schnet: there is no option 'stepz'; did you mean 'steps'\\?[^\n]*$"),
@@ -112,7 +115,8 @@ def test_completion(call, capsys, shell, tmp_path):
         assert word in script
     if shell == "bash":
         (tmp_path / "script").write_text(script)
-        lines = f"source {tmp_path}/script; COMP_WORDS=(pyg-schnet re); COMP_CWORD=1; _shtab_pyg_schnet; echo ${{COMPREPLY[@]}}"
+        lines = f"source {tmp_path}/script; COMP_WORDS=(pyg-schnet re); COMP_CWORD=1; _shtab_pyg_schnet; "
+        lines += "echo ${COMPREPLY[@]}"
         said = subprocess.run(["bash", "-c", lines], capture_output=True, text=True, check=True).stdout
         assert said.split() == ["relax"]
 

@@ -1,6 +1,7 @@
 """From files of one's own to a trained model: three users, and what else files may hold."""
 
 import csv
+import itertools
 import json
 import sqlite3
 
@@ -58,12 +59,12 @@ def ethanol(root, count=120, unit=1.0, name="forces"):
     return frames
 
 
-def with_emt(atoms, seed, amount=0.08, stress=True):
+def with_emt(atoms, seed, amount=0.08):
     atoms = atoms.copy()
     atoms.rattle(amount, seed=seed)
     atoms.calc = EMT()
     results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-    results |= {"stress": atoms.get_stress()} if stress else {}
+    results |= {"stress": atoms.get_stress()} if atoms.pbc.all() else {}
     atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
 
@@ -82,11 +83,12 @@ def test_a_chemist_with_frames(root, call, settings, here, capsys):
     call("fit", "--config", "settings.yaml", *SHORT)
     model = load("results/frames")
     assert model.elements == [1, 6, 8]
-    assert float(model.reference.mean) * 9 == pytest.approx(np.mean([a.info["energy"] for a in read("frames.xyz", ":")]) * kcal / mol, abs=0.1)
+    energies = [atoms.get_potential_energy() * kcal / mol for atoms in read("frames.xyz", ":")]
+    assert float(model.reference.mean) * 9 == pytest.approx(np.mean(energies), abs=0.1)
     for line in said.splitlines()[-2:]:  # the commands that it names are commands
         words = line.split()
         assert words[0] == "pyg-schnet"
-        call(*(["20" if before == "--steps" else word for before, word in zip(words, words[1:], strict=False)]))
+        call(*(["20" if before == "--steps" else word for before, word in itertools.pairwise(words)]))
     report = json.loads((here / "results/frames/test/report.json").read_text())
     assert report["targets"]["energy"]["unit"] == "kcal/mol"
     assert len(read("md.extxyz", ":")[-1]) == 9
@@ -108,7 +110,8 @@ def test_a_molecule_in_a_box_with_a_file_for_tests(root, call, settings, here):
     assert (found["data"]["split"], found["data"]["num_val"]) == ("files", 4)
     call("fit", "--config", "settings.yaml", *SHORT)
     training = read_header(here / "results/mol/model.safetensors")["training"]
-    assert (training["num_train"], training["num_val"]) == (41, 4)
+    assert training["num_val"] == 4
+    assert training["num_train"] in {40, 41}  # whole runs of four or five frames are taken out
     call("test", "--config", "results/mol/config.yaml")
     assert json.loads((here / "results/mol/test/report.json").read_text())["facts"]["structures"] == 15
 
@@ -154,23 +157,22 @@ def test_crystals_with_stress(call, settings, here):
 
 def test_several_molecules_go_whole_into_a_part(call, settings, here):
     """Twelve molecules, four frames each, named; energies of compositions by least squares, energies count more."""
-    names = ["CH4", "C2H6", "C2H4", "C2H2", "CH3OH", "H2O", "NH3", "CH3NH2", "H2CO", "HCN", "CO2", "N2"]
+    names = ["CH4", "C2H6", "C2H4", "C2H2", "CH3OH", "H2O", "NH3", "CH3CH2OH", "H2CO", "HCN", "CO2", "N2"]
     frames = []
     for name in names:
         for seed in range(4):
-            atoms = with_emt(molecule(name), seed, stress=False)
+            atoms = with_emt(molecule(name), seed)
             atoms.info |= {"Molecule": name, "config_type": "rattled"}
             frames.append(atoms)
-    write("many.db", frames[0])
     write("many.extxyz", frames)
     found = settings("many.extxyz")
     assert (found["data"]["split"], found["data"]["group_key"]) == ("group", "Molecule")
     assert task(found)["references"] == "fit"
-    assert task(found)["rho"] > 0.01
+    assert 0.01 <= task(found)["rho"] <= 0.1
     call("fit", "--config", "settings.yaml", *SHORT)
     with np.load("results/many/split.npz") as split:
         kinds = [{names[i // 4] for i in split[part].tolist()} for part in ("train", "val", "test")]
-    assert not (kinds[0] & kinds[1] or kinds[0] & kinds[2] or kinds[1] & kinds[2])
+    assert not any(one & other for one, other in itertools.combinations(kinds, 2))
 
 
 def test_energies_alone_in_other_capitals(call, settings, here):
@@ -187,7 +189,9 @@ def test_energies_alone_in_other_capitals(call, settings, here):
 def test_neighbouring_frames_of_a_trajectory_are_kept_apart(settings, here):
     """A slow oscillation: as many frames are left out between the parts as it takes to forget."""
     time = np.arange(400)
-    frames = [Atoms("H2", [[0, 0, 0], [0, 0, 0.75 + 0.05 * np.sin(t / 8)]], info={"energy": np.sin(t / 8)}) for t in time]
+    frames = [
+        Atoms("H2", [[0, 0, 0], [0, 0, 0.75 + 0.05 * np.sin(t / 8)]], info={"energy": np.sin(t / 8)}) for t in time
+    ]
     write("slow.xyz", frames, format="extxyz")
     found = settings("slow.xyz")["data"]
     assert found["split"] == "block"
@@ -197,7 +201,9 @@ def test_neighbouring_frames_of_a_trajectory_are_kept_apart(settings, here):
 def test_nothing_is_replaced_and_units_can_be_said(root, call, here):
     write("frames.xyz", ethanol(root, 30), format="extxyz")
     (here / "settings.yaml").write_text("mine")
-    with pytest.raises(SystemExit, match=r"settings.yaml exists already and is not replaced; name another file with --out"):
+    with pytest.raises(
+        SystemExit, match=r"settings.yaml exists already and is not replaced; name another file with --out"
+    ):
         call("init", "frames.xyz")
     assert (here / "settings.yaml").read_text() == "mine"
     call("init", "frames.xyz", "--output", "other.yaml", "--energy-unit", "kJ/mol", "--forces-unit", "eV/Ang")
@@ -225,7 +231,11 @@ def broken(kind):
         (lambda: broken("empty"), "broken.xyz", "broken.xyz"),
         (lambda: sqlite3.connect("a.db").close(), "a.db", "a.db"),
         (lambda: None, "nowhere.xyz", "found no nowhere.xyz"),
-        (lambda: write("one.xyz", molecule("CH4")), "one.xyz", "there is nothing to learn: no energy and no other number"),
+        (
+            lambda: write("one.xyz", molecule("CH4")),
+            "one.xyz",
+            "there is nothing to learn: no energy and no other number",
+        ),
         (
             lambda: write("few.xyz", [with_emt(molecule("CH4"), s) for s in range(3)]),
             "few.xyz",
@@ -251,3 +261,17 @@ def test_broken_files_are_one_sentence(call, here, make, words, message):
     assert str(ended.value).startswith("pyg-schnet: ")
     assert "\n" not in str(ended.value)
     assert not (here / "settings.yaml").exists()
+
+
+@pytest.mark.parametrize(("apart", "rho"), [(0.0, 0.01), (1.0, 0.0316), (30.0, 0.1)])
+def test_weight_of_energies(settings, here, apart, rho):
+    """Means of ten molecules differ by so many spreads of each: the share of the variance between them decides."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for number in range(400):
+        atoms = Atoms("HF", [[0, 0, 0], [0, 0, 0.9 + rng.normal() / 30]], info={"mol": f"m{number % 10}"})
+        atoms.info["energy"] = rng.normal() + apart * (-1) ** (number % 10) - 2700
+        atoms.arrays["forces"] = rng.normal(size=(2, 3))
+        frames.append(atoms)
+    write("m.xyz", frames, format="extxyz")
+    assert task(settings("m.xyz"))["rho"] == pytest.approx(rho, rel=0.35)

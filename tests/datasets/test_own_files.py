@@ -18,7 +18,11 @@ from pyg_schnet.datasets.property_table import read_table
 
 
 def helium(path, energies):
-    write(path, [Atoms("He2", [[0, 0, 0], [0, 0, 2 + e / 99]], info={"energy": float(e)}) for e in energies], format="extxyz")
+    write(
+        path,
+        [Atoms("He2", [[0, 0, 0], [0, 0, 2 + e / 99]], info={"energy": float(e)}) for e in energies],
+        format="extxyz",
+    )
     return path
 
 
@@ -80,12 +84,20 @@ def test_broken_tables(tmp_path, text, message):
 def test_table_without_names_of_columns(tmp_path):
     (tmp_path / "id_prop.csv").write_text("1000041,-1.25\n1000050,3\n")
     table = read_table(tmp_path / "id_prop.csv")
-    assert table.rows == {"1000041": {"id": "1000041", "property": -1.25}, "1000050": {"id": "1000050", "property": 3.0}}
+    assert table.rows == {
+        "1000041": {"id": "1000041", "property": -1.25},
+        "1000050": {"id": "1000050", "property": 3.0},
+    }
 
 
 def test_cifs_are_what_ase_reads(tmp_path):
     """With symmetry, in a skewed cell, and where only ASE can: several crystals in one file."""
-    crystals = [bulk("NaCl", "rocksalt", a=5.64), bulk("Ti"), bulk("Fe", cubic=True), bulk("GaN", "wurtzite", a=3.2, c=5.2)]
+    crystals = [
+        bulk("NaCl", "rocksalt", a=5.64),
+        bulk("Ti"),
+        bulk("Fe", cubic=True),
+        bulk("GaN", "wurtzite", a=3.2, c=5.2),
+    ]
     for number, one in enumerate(crystals):
         one.rattle(0.02, seed=number)
         write(tmp_path / f"{number}.cif", one)
@@ -138,7 +150,9 @@ def test_forces_have_a_unit_of_their_own(tmp_path, unit):
 
 
 def test_files_for_each_part(tmp_path):
-    paths = [helium(tmp_path / f"{name}.xyz", range(*ends)) for name, *ends in (("a", 0, 40), ("v", 40, 50), ("t", 50, 70))]
+    paths = [
+        helium(tmp_path / f"{name}.xyz", range(*ends)) for name, *ends in (("a", 0, 40), ("v", 40, 50), ("t", 50, 70))
+    ]
     dataset = Trajectory(tmp_path, paths[0], val=paths[1], test=paths[2], log=False)
     parts = {name: sorted(float(dataset[int(i)].energy) for i in part) for name, part in dataset.file_split().items()}
     assert parts == {"train": [*range(40)], "val": [*range(40, 50)], "test": [*range(50, 70)]}
@@ -200,7 +214,9 @@ def test_shares_of_all_examples(tmp_path, split, expected):
     found = structures(dataset, split, num_train=0.8, num_val=0.1, gap=10).split
     assert (len(found["train"]), len(found["val"])) == expected[:2]
     assert len(found["test"]) >= expected[2]
-    with pytest.raises(ValueError, match="`num_train` must be a number of examples, or a share of them below 1, got 1.5"):
+    with pytest.raises(
+        ValueError, match="`num_train` must be a number of examples, or a share of them below 1, got 1.5"
+    ):
         structures(dataset, split, num_train=1.5, num_val=0.1)
 
 
@@ -208,4 +224,4 @@ def test_data_have_a_place_by_default(tmp_path, monkeypatch):
     """That of the system's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     dataset = Trajectory(path=helium(tmp_path / "a.xyz", range(3)), log=False)
-    assert (tmp_path / "cache" / "pyg_schnet") in [*map(type(tmp_path), dataset.processed_paths)][0].parents
+    assert (tmp_path / "cache" / "pyg_schnet") in next(map(type(tmp_path), dataset.processed_paths)).parents

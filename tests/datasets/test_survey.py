@@ -81,7 +81,9 @@ def test_what_is_said_goes_before_what_is_found(frames, tmp_path):
     assert any("do not belong together" in sentence for sentence in found.odd)
     with pytest.raises(ValueError, match="`energy_unit` must be one of eV, meV, Ha, kcal/mol, kJ/mol, got 'Ry'"):
         survey(path, energy_unit="Ry", show=False)
-    with pytest.raises(ValueError, match="no structure has a field 'energi' \\(energy_key\\); their fields are E, my_fo"):
+    with pytest.raises(
+        ValueError, match="no structure has a field 'energi' \\(energy_key\\); their fields are E, my_fo"
+    ):
         survey(path, energy_key="energi", show=False)
 
 
@@ -136,7 +138,8 @@ def test_several_energies_are_told(frames, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("numbers", "true"), [([1], -13.6), ([6], -1029.7), ([8], -2042.0), ([29], -44626.0), ([6, 6, 8, *[1] * 6], -4205.0)]
+    ("numbers", "true"),
+    [([1], -13.6), ([6], -1029.7), ([8], -2042.0), ([29], -44626.0), ([6, 6, 8, *[1] * 6], -4205.0)],
 )
 def test_energies_of_all_electrons(numbers, true):
     """Published energies of atoms (Hartree-Fock limits or better), and of ethanol, in eV."""
@@ -166,7 +169,11 @@ def test_nearest_neighbours(name, pbc):
     """Against ASE's neighbour list."""
     from ase.neighborlist import neighbor_list
 
-    atoms = molecule(name) if name == "CH4" else bulk(name, "rocksalt" if name == "NaCl" else "fcc", a=5.64 if name == "NaCl" else 3.61)
+    atoms = (
+        molecule(name)
+        if name == "CH4"
+        else bulk(name, "rocksalt" if name == "NaCl" else "fcc", a=5.64 if name == "NaCl" else 3.61)
+    )
     atoms.rattle(0.05, seed=1)
     i, d = neighbor_list("id", atoms, 6.0)
     expected = [d[i == atom].min() for atom in range(len(atoms))]
