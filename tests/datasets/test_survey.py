@@ -116,6 +116,7 @@ def test_repeated_and_outlying_structures(frames, tmp_path):
         ({"REF_energy": "number", "REF_forces": "vectors"}, {"energy": "REF_energy", "forces": "REF_forces"}),
         ({"free_energy": "number", "energy": "number"}, {"energy": "energy"}),
         ({"free_energy": "number"}, {"energy": "free_energy"}),
+        ({"label": "number", "ref": "number", "pbe": "vectors"}, {}),
         ({"dftTotalEnergy": "number", "virials": "matrix"}, {"energy": "dftTotalEnergy", "virial": "virials"}),
         ({"formation_energy_per_atom": "number", "force_constant": "number"}, {}),
         ({"energy": "vectors", "forces": "number", "kinetic_energy": "number"}, {}),
