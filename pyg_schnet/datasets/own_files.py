@@ -155,3 +155,17 @@ def told_unit(
         said = " and ".join(f"{file.name} in {unit or 'a unit that it does not say'}" for unit, file in found.items())
         raise ValueError(f"the files have the {quantity} in different units, {said}; convert them to the same one")
     return next(iter(found))
+
+
+def check_lengths(files: Sequence[Path]) -> None:
+    """Refuse files that say themselves that they are not in Angstrom, where structures are taken as they are.
+
+    Args:
+        files: The files.
+
+    Raises:
+        ValueError: If one says so.
+    """
+    for file in files:
+        if (unit := told_unit("length", [file])) not in {None, "Ang"}:
+            raise ValueError(f"{file} says that its lengths are in {unit}, expected Angstrom; convert them")
