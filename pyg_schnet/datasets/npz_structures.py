@@ -68,7 +68,7 @@ def npz_frames(path: Path) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]
         )
     many = len(pos)
     cell = _rows(arrays, found.get("cell"), np.zeros((3, 3)), (many, 3, 3))
-    pbc = _rows(arrays, found.get("pbc"), cell.any(axis=-1), (many, 3))
+    pbc = _rows(arrays, found.get("pbc"), np.asarray(cell.any(axis=-1)), (many, 3))
     of_atoms, of_structure = _fields(arrays, found, pos.shape[:2])
     numbers = np.broadcast_to(z, pos.shape[:2])
     for place in range(len(pos)):
