@@ -252,3 +252,18 @@ def compile_package(program: "torch.export.ExportedProgram", path: Path, metadat
             raise OSError(
                 f"the package could not be compiled ({said[:300]}); is {find_cpp_compiler()} in order?"
             ) from error
+
+
+def load_package(path: Path) -> Callable[..., Sequence[Tensor]]:
+    """A package of AOTInductor, to be called.
+
+    Args:
+        path: What :func:`compile_package` wrote.
+
+    Returns:
+        A function of the tensors that the program takes.
+    """
+    from torch._inductor import aoti_load_package  # noqa: PLC0415, takes seconds
+
+    package: Callable[..., Sequence[Tensor]] = aoti_load_package(str(path))
+    return package

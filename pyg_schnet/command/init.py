@@ -326,7 +326,9 @@ def _next(found: Survey, path: Path, text: str, parts: dict[str, list[Path]]) ->
         f"  pyg-schnet fit --config {path}",
         f"  pyg-schnet test --config {run}/config.yaml",
     ]
-    if "PotentialTask" in text and "forces: false" not in text:
+    if (length := found.units["length"].unit) != "Ang":
+        lines.append(f"md and predict take structures in Angstrom; these are in {length}: convert them before.")
+    elif "PotentialTask" in text and "forces: false" not in text:
         lines.append(f"  pyg-schnet md {run} {shown} --index 0 --steps 2000 --temperature 300")
     else:
         inside = _shown(first.parent) if len(found.files) > 1 else shown

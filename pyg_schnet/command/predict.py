@@ -50,12 +50,13 @@ def predict_file(
         ImportError: If ASE is missing.
         ValueError: If a structure cannot be read or predicted, with its number; nothing is written then.
     """
-    from pyg_schnet.datasets.own_files import files_of, structures_of  # noqa: PLC0415
+    from pyg_schnet.datasets.own_files import check_lengths, files_of, structures_of  # noqa: PLC0415
     from pyg_schnet.simulation.structures import atoms_to_data  # noqa: PLC0415
 
     if not source.exists() and not glob.has_magic(str(source)):
         raise FileNotFoundError(f"there is no file {source} with structures to predict")
     files = files_of(source)
+    check_lengths(files)
     if path.exists() and any(path.samefile(file) for file in files):
         raise ValueError(f"the predictions would replace the structures they are for; name another file than {source}")
     predictor = Predictor(task, trained, strict)

@@ -17,12 +17,14 @@ def structures_in(source: str, index: int | None = None) -> list[Any]:
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If ASE is not installed.
-        ValueError: If it is damaged or holds no structures, or none of this number.
+        ValueError: If it is damaged or holds no structures, or none of this number, or says that it is not in Angstrom.
     """
     from pyg_schnet.datasets.ase_files import read_structures  # noqa: PLC0415
+    from pyg_schnet.datasets.own_files import check_lengths  # noqa: PLC0415
 
     if not Path(source).is_file():
         raise FileNotFoundError(f"there is no file {source} with structures")
+    check_lengths([Path(source)])
     read = [one.atoms for one in read_structures(Path(source))]
     if index is None:
         return read

@@ -16,11 +16,12 @@ NAMES: dict[str, tuple[str, ...]] = {
     "cell": ("cell", "cells", "lattice", "lattices"),
     "energy": ("e", "energy", "energies", "total_energy", "total_energies"),
     "forces": ("f", "forces", "force"),
+    "pbc": ("pbc", "periodic"),
 }
 #: What files say of themselves.
 _ABOUT = {"md5", "type", "name", "theory", "r_unit", "e_unit", "units"}
-#: Units as files spell them.
-_SPELLINGS = {
+#: Units as files spell them, in small letters.
+SPELLINGS = {
     "kcal/mol": "kcal/mol",
     "kj/mol": "kJ/mol",
     "ev": "eV",
@@ -38,8 +39,9 @@ def npz_frames(path: Path) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]
     """Structures of an npz file.
 
     Atomic numbers are ``z`` [n], or [M, n] with zeros behind the last atom of the smaller structures; positions are
-    [M, n, 3]; see :data:`NAMES` for further names of them. Arrays of M rows are fields of the structures, those of M
-    times n rows of their atoms.
+    [M, n, 3]; see :data:`NAMES` for further names of them. Lattice vectors are [3, 3] or [M, 3, 3], zero where there
+    are none, and all their axes are periodic unless ``pbc``, [3] or [M, 3], says otherwise. Arrays of M rows are
+    fields of the structures, those of M times n rows of their atoms.
 
     Args:
         path: The file.
@@ -48,7 +50,7 @@ def npz_frames(path: Path) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]
         ASE's ``Atoms``, fields with a row for each atom, and fields of the structure.
 
     Raises:
-        ValueError: If it is no npz file, or lacks numbers or positions.
+        ValueError: If it is no npz file, lacks numbers or positions, or an array has another shape.
     """
     from ase import Atoms  # noqa: PLC0415  an extra
 
@@ -64,15 +66,14 @@ def npz_frames(path: Path) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]
             f"expected whole numbers {found['z']} [n] or [M, n] and {found['pos']} [M, n, 3], got {z.dtype} "
             f"{list(z.shape)} and {list(pos.shape)}"
         )
-    cell = arrays.get(found.get("cell", ""))
+    many = len(pos)
+    cell = _rows(arrays, found.get("cell"), np.zeros((3, 3)), (many, 3, 3))
+    pbc = _rows(arrays, found.get("pbc"), np.asarray(cell.any(axis=-1)), (many, 3))
     of_atoms, of_structure = _fields(arrays, found, pos.shape[:2])
     numbers = np.broadcast_to(z, pos.shape[:2])
     for place in range(len(pos)):
         here = numbers[place] > 0
-        atoms = Atoms(numbers[place][here], pos[place][here])
-        if cell is not None:
-            atoms.set_cell(cell if cell.ndim == 2 else cell[place])
-            atoms.pbc = True
+        atoms = Atoms(numbers[place][here], pos[place][here], cell=cell[place], pbc=pbc[place].astype(bool))
         rows = {name: array[place][here] for name, array in of_atoms.items()}
         yield atoms, rows, {name: array[place] for name, array in of_structure.items()}
 
@@ -107,7 +108,15 @@ def npz_units(path: Path) -> dict[str, str]:
     with np.load(path, allow_pickle=False) as file:
         told = {name: text_of(file[name]) for name in ("e_unit", "r_unit") if name in file.files}
     named = {"energy": told.get("e_unit", ""), "length": told.get("r_unit", "")}
-    return {name: _SPELLINGS[unit.lower()] for name, unit in named.items() if unit.lower() in _SPELLINGS}
+    return {name: SPELLINGS[unit.lower()] for name, unit in named.items() if unit.lower() in SPELLINGS}
+
+
+def _rows(arrays: dict[str, NDArray], name: str | None, otherwise: NDArray, shape: tuple[int, ...]) -> NDArray:
+    """What is one array for all structures, or has a row for each of them, in rows [M, ...]."""
+    array = otherwise if name is None else arrays[name]
+    if array.shape not in {shape[1:], shape}:
+        raise ValueError(f"expected {name} {list(shape[1:])} or {list(shape)}, got {list(array.shape)}")
+    return np.broadcast_to(array, shape)
 
 
 def _fields(
@@ -118,7 +127,7 @@ def _fields(
     of_atoms, of_structure = {}, {}
     for name, array in arrays.items():
         known = ours.get(name, name)
-        if known in {"z", "pos", "cell"} or name in _ABOUT or array.shape[:1] != shape[:1]:
+        if known in {"z", "pos", "cell", "pbc"} or name in _ABOUT or array.shape[:1] != shape[:1]:
             continue
         if array.shape[:2] == shape and shape[1] > 1:
             of_atoms[known] = array

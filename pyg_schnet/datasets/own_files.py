@@ -7,7 +7,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from pyg_schnet.datasets.ase_files import Read, read_structures
+from pyg_schnet.datasets.npz_structures import SPELLINGS, npz_units
 from pyg_schnet.datasets.property_table import PropertyTable
+from pyg_schnet.units import ENERGY
 
 #: What names of files with structures end in, where a folder is named.
 ENDINGS = (".xyz", ".extxyz", ".traj", ".db", ".npz", ".cif", ".vasp", ".poscar")
@@ -86,7 +88,8 @@ def structures_of(
 
     Raises:
         ImportError: If ASE is not installed.
-        ValueError: If a file is damaged or holds no structures, or the table has no line for any of the files.
+        ValueError: If a file is damaged or holds no structures, or the table has no line for any of the files, or one
+            for two of them.
     """
     if table is not None and not any(table.row_of(path) for path in files):
         raise ValueError(
@@ -94,6 +97,13 @@ def structures_of(
             f"column {table.key!r} has {', '.join([*table.rows][:3])}, ...: expected names of files, with or without "
             "their endings"
         )
+    if table is not None:
+        of_line: dict[int, Path] = {}
+        for path in files:
+            if (row := table.row_of(path)) is not None and (other := of_line.setdefault(id(row), path)) != path:
+                raise ValueError(
+                    f"{table.path} has one line for both {other} and {path}; give the files names of their own"
+                )
     many = len(files) > 1
     with tqdm(None, "reading", len(files) if many else None, delay=2, disable=not show, leave=False) as bar:
         for path in files:
@@ -102,3 +112,60 @@ def structures_of(
                 yield path, number, read if row is None else read._replace(of_structure=row | read.of_structure)
                 bar.update(not many)
             bar.update(many)
+
+
+def told_unit(
+    quantity: str, files: Sequence[Path], table: PropertyTable | None = None, key: str | None = None
+) -> str | None:
+    """The unit of energies or lengths that files say themselves, or a table of properties in the name of a column.
+
+    Args:
+        quantity: ``"energy"`` or ``"length"``.
+        files: The files; npz files may say it, others never do.
+        table: Table of properties.
+        key: Name of the energies.
+
+    Returns:
+        The unit, ``None`` if nothing tells.
+
+    Raises:
+        ValueError: If the files contradict each other, or the unit of the table is none of energy.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> path = Path(tempfile.mkdtemp(), "water.npz")
+        >>> np.savez(path, E=np.zeros(1), e_unit="kcal/mol")
+        >>> told_unit("energy", [path]), told_unit("length", [path])
+        ('kcal/mol', None)
+    """
+    if quantity == "energy" and table is not None and (unit := table.units.get(key or "")):
+        if (known := SPELLINGS.get(unit.lower())) not in ENERGY:
+            raise ValueError(
+                f"{table.path} has {key!r} in {unit!r}, which is no unit of energy; convert it to one of "
+                f"{', '.join(ENERGY)}, or say with `energy_unit` what it is"
+            )
+        return known
+    if not any(file.suffix.lower() == ".npz" for file in files):
+        return None
+    found: dict[str | None, Path] = {}
+    for file in files:
+        found.setdefault(npz_units(file).get(quantity) if file.suffix.lower() == ".npz" else None, file)
+    if len(found) > 1:
+        said = " and ".join(f"{file.name} in {unit or 'a unit that it does not say'}" for unit, file in found.items())
+        raise ValueError(f"the files have the {quantity} in different units, {said}; convert them to the same one")
+    return next(iter(found))
+
+
+def check_lengths(files: Sequence[Path]) -> None:
+    """Refuse files that say themselves that they are not in Angstrom, where structures are taken as they are.
+
+    Args:
+        files: The files.
+
+    Raises:
+        ValueError: If one says so.
+    """
+    for file in files:
+        if (unit := told_unit("length", [file])) not in {None, "Ang"}:
+            raise ValueError(f"{file} says that its lengths are in {unit}, expected Angstrom; convert them")

@@ -46,8 +46,8 @@ def read_table(path: str | Path) -> PropertyTable:
     The first line has the names of the columns, perhaps with units, ``gap [eV]`` or ``gap (eV)``; without such a line
     (two columns, as ``id_prop.csv`` has them) the values are called ``property``. A column called ``id``, ``file``,
     ``material_id`` or the like, otherwise the first one, names the files, with or without their endings. Columns may be
-    separated by commas, semicolons or tabs. Columns with numbers only are numbers, all others are strings; empty cells
-    and ``nan`` are not known.
+    separated by commas, semicolons or tabs. Columns with numbers only are numbers, all others are strings; empty cells,
+    ``nan`` and infinite numbers are not known.
 
     Args:
         path: The table.
@@ -114,16 +114,21 @@ def _head_and_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]
 
 
 def _values(cells: list[str], is_key: bool) -> list[Any]:
-    known = [cell for cell in cells if cell.lower() not in _UNKNOWN]
-    kind = float if not is_key and all(map(_is_number, known)) else str
-    return [kind(cell) if is_key or cell.lower() not in _UNKNOWN else None for cell in cells]
+    if is_key:
+        return cells
+    known = [None if cell.lower() in _UNKNOWN else cell for cell in cells]
+    if not all(_is_number(cell) for cell in known if cell is not None):
+        return known
+    numbers = [math.nan if cell is None else float(cell) for cell in known]
+    return [number if math.isfinite(number) else None for number in numbers]
 
 
 def _is_number(cell: str) -> bool:
     try:
-        return math.isfinite(float(cell))
+        float(cell)
     except ValueError:
         return False
+    return True
 
 
 def _plain(name: str) -> str:

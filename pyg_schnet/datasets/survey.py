@@ -21,8 +21,7 @@ from pyg_schnet.datasets.guessed_units import (
 )
 from pyg_schnet.datasets.labels import FoundLabels, find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
-from pyg_schnet.datasets.npz_structures import npz_units
-from pyg_schnet.datasets.own_files import Paths, files_of
+from pyg_schnet.datasets.own_files import Paths, files_of, told_unit
 from pyg_schnet.datasets.property_table import read_table
 from pyg_schnet.datasets.resemblance import group_key, memory, of_composition, repeated
 from pyg_schnet.units import ENERGY, FORCE, LENGTH, STRESS, conversion
@@ -196,10 +195,12 @@ def survey(
     ):
         if unit is not None and unit not in known:
             raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {unit!r}")
-    gathered = Gathered(files, None if table is None else read_table(table), format, show)
+    properties = None if table is None else read_table(table)
+    gathered = Gathered(files, properties, format, show)
     labels = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
-    told = _told(files)
+    asked = {name: labels.keys.get(name) for name in ("energy", "length") if given[name] is None}
+    told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
     units, ratio, shortest, neighbour = _units(gathered, labels, given, told)
     energies = gathered.values(labels.keys.get("energy", ""))
     energies = energies * conversion(units["energy"].unit, "eV")
@@ -233,14 +234,6 @@ def _labels(gathered: Gathered, given: dict[str, str | None]) -> FoundLabels:
     if "stress" in keys and "virial" in keys:
         keys.pop("virial")
     return found._replace(keys=keys)
-
-
-def _told(files: list[Path]) -> dict[str, str]:
-    """Units that all files say themselves."""
-    if any(file.suffix.lower() != ".npz" for file in files):
-        return {}
-    found = [npz_units(file) for file in files]
-    return {name: unit for name, unit in found[0].items() if all(one.get(name) == unit for one in found)}
 
 
 def _units(

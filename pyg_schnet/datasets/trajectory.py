@@ -16,7 +16,7 @@ from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.collate import Frame, Frames
 from pyg_schnet.datasets.crystal import is_shared
 from pyg_schnet.datasets.fields import Field, possible_name
-from pyg_schnet.datasets.own_files import Paths, files_of, structures_of
+from pyg_schnet.datasets.own_files import Paths, files_of, structures_of, told_unit
 from pyg_schnet.datasets.property_table import PropertyTable, read_table
 from pyg_schnet.datasets.splits import PART
 from pyg_schnet.datasets.summary import USERS_OWN
@@ -62,8 +62,9 @@ class Trajectory(StructureDataset):
         virial_key: Name of the virial, of which ``stress = -virial / volume``, in place of the stress; an energy.
         cell_key: Name of the lattice vectors (3 x 3 or 9 numbers, rows), if they are not where the format has them.
         pbc: Periodic axes, if they are not to be as the files say.
-        energy_unit: Unit of energy of the files: ``"eV"``, ``"kcal/mol"``, ``"Ha"``, ``"kJ/mol"`` or ``"meV"``.
-        length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``.
+        energy_unit: Unit of energy of the files: ``"eV"``, ``"kcal/mol"``, ``"Ha"``, ``"kJ/mol"`` or ``"meV"``;
+            ``None`` for what npz files or the name of the column of ``table`` say, else eV.
+        length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``; ``None`` for what npz files say, else Angstrom.
         forces_unit: Unit of forces, for example ``"Ha/Bohr"``; ``None`` for energy per length.
         stress_unit: ``"eV/Ang^3"``, ``"GPa"`` or ``"kbar"``; ``None`` for energy per length cubed.
         format: ASE's name of the format, if the name of the file does not tell.
@@ -77,8 +78,8 @@ class Trajectory(StructureDataset):
         FileNotFoundError: If there is no such file.
         TypeError: If ``path`` is no path.
         ImportError: If ASE is not installed.
-        ValueError: If a unit is not known, a file is damaged, no structure has a field that was named, or ``table`` has
-            no line for any of the files.
+        ValueError: If a unit is not known or files say different ones, a file is damaged, no structure has a field that
+            was named, or ``table`` has no line for any of the files, or one for two of them.
 
     Example:
         >>> import ase, ase.io, tempfile
@@ -107,8 +108,8 @@ class Trajectory(StructureDataset):
         virial_key: str | None = None,
         cell_key: str | None = None,
         pbc: bool | Sequence[bool] | None = None,
-        energy_unit: str = "eV",
-        length_unit: str = "Ang",
+        energy_unit: str | None = None,
+        length_unit: str | None = None,
         stress_unit: str | None = None,
         forces_unit: str | None = None,
         format: str | None = None,
@@ -133,12 +134,15 @@ class Trajectory(StructureDataset):
         if pbc is not None and np.shape(pbc) not in {(), (3,)}:
             raise ValueError(f"`pbc` must be True, False or three of them, got {pbc}")
         self.pbc = None if pbc is None else tuple(bool(axis) for axis in np.broadcast_to(np.asarray(pbc), 3))
+        energy_unit = energy_unit or told_unit("energy", self.paths, self.table, energy_key) or "eV"
+        length_unit = length_unit or told_unit("length", self.paths) or "Ang"
         self.factors = _factors(energy_unit, length_unit, stress_unit, forces_unit)
         #: Units by key of the structures.
         self.units = {"pos": "Ang", "cell": "Ang", "energy": "eV", "forces": "eV/Ang", "stress": "eV/Ang^3"}  # type: ignore[misc]
         if self.table is not None:
             self.units = {possible_name(name): unit for name, unit in self.table.units.items()} | dict(self.units)  # type: ignore[misc]
-        where = hashlib.sha256("\n".join(map(str, self.paths)).encode()).hexdigest()[:8]
+        tables = [] if self.table is None else [self.table.path.resolve()]
+        where = hashlib.sha256("\n".join(map(str, [*self.paths, *tables])).encode()).hexdigest()[:8]
         names = {"cell": cell_key, "pbc": self.pbc, "format": format} | self.keys
         how = {"unit": energy_unit, "length": length_unit, "stress_unit": stress_unit, "forces_unit": forces_unit}
         if len(own) > 1:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from pyg_schnet.compat import compile_package, find_cpp_compiler
+from pyg_schnet.compat import compile_package, find_cpp_compiler, load_package
 from pyg_schnet.files import replacing
 from pyg_schnet.models import CommitteePotential
 from pyg_schnet.simulation.prepared import energy_unit_of, first_of, potential_of
-from pyg_schnet.simulation.program import elements_of, exact_potential, members_of, program
+from pyg_schnet.simulation.program import agrees, elements_of, exact_potential, members_of, program
 
 #: What a package takes, in this order; kind of numbers, shape and meaning of each. All are contiguous.
 INPUTS = {
@@ -60,6 +60,10 @@ def export(
     ``-virial / volume``. Filters are evaluated, never read from tables. Of a committee all is the mean of its
     members, and their spreads follow (:data:`SPREADS`).
 
+    A package cannot say what is wrong: tensors of another kind or shape, float32 positions for example, and atomic
+    numbers that the model does not know, 0 among them, give numbers that mean nothing, or end the process. A host
+    checks them.
+
     What a host must know is in the metadata of the package, see :func:`metadata`. In C++, with libtorch::
 
         torch::inductor::AOTIModelPackageLoader model("model.pt2");
@@ -82,6 +86,7 @@ def export(
         The path.
 
     Raises:
+        ArithmeticError: If the package gives other values than the model: compilers make mistakes, too.
         FileExistsError: If there is such a file.
         FileNotFoundError: If there is no C++ compiler, or no folder to write into.
         TypeError: If ``model`` is none of these, or a potential of another kind, with forces of its own.
@@ -108,6 +113,11 @@ def export(
         bar.update(1)
         with replacing(path) as part:
             compile_package(traced, part, facts)
+            if not agrees(load_package(part), traced, potential):
+                raise ArithmeticError(
+                    f"the package gives other values than its model, compiled by torch {torch.__version__} and "
+                    f"{find_cpp_compiler()}; nothing is written: try another version of either, or another `dtype`"
+                )
         bar.update(1)
     return path
 

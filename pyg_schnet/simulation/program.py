@@ -28,6 +28,8 @@ _OF_TORCH = {"aten", "prims", "prim", "higher_order", "_operator", "math", "torc
 #: Numbers of atoms of the structures by which a program is traced, and of those by which it is compared: all sizes of
 #: the first are different from each other, and none is 3, the number of coordinates.
 _TRACED, _COMPARED = (2, 4, 3, 1, 4), ((1,), (3,), (2, 1, 4))
+#: Those by which a package is compared with its program: compilers work on 4, 8 or 16 numbers at a time, and on a rest.
+_COMPILED = (*_COMPARED, (8,), (16,), (17,), (8, 8, 8), (2,) * 9)
 
 
 def program(model: Any, *, dtype: torch.dtype | None = None, energy_unit: str | None = None) -> ExportedProgram:
@@ -84,6 +86,26 @@ def program(model: Any, *, dtype: torch.dtype | None = None, energy_unit: str | 
                     "depends on the number of atoms, edges or structures in a way that a compiler cannot follow"
                 )
     return traced
+
+
+def agrees(package: Callable[..., Sequence[Tensor]], traced: ExportedProgram, potential: Any) -> bool:
+    """True if what a compiler made of a program gives the same values, for several numbers of atoms and structures.
+
+    Args:
+        package: What was compiled.
+        traced: What it was compiled from.
+        potential: The potential, see :func:`exact_potential`.
+
+    Returns:
+        True if all values agree but for rounding.
+    """
+    bound = _ROUNDING[first_of(potential).embedding.weight.dtype]
+    for sizes in _COMPILED:
+        inputs = _examples(sizes, float(potential.model.cutoff), elements_of(potential))
+        for one, other in zip(package(*inputs), traced.module()(*inputs), strict=True):
+            if not torch.allclose(one, other, rtol=bound, atol=bound * float(other.abs().max().clamp(min=1.0))):
+                return False
+    return True
 
 
 def exact_potential(model: Any, dtype: torch.dtype | None = None) -> Any:

@@ -266,3 +266,22 @@ def test_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_name_at_the_top() -> None:
     assert pyg_schnet.export is pyg_schnet.simulation.export is export
     assert metadata(SchNet(8, 8, 1, cutoff=5))["cutoff"] == "5.0"
+
+
+def test_a_package_that_a_compiler_got_wrong_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SchNet(**SIZES).double()
+    right = program(model).module()
+
+    def wrong(z: Tensor, *rest: Tensor) -> list[Tensor]:
+        return [one + (len(z) == 8) * 1e-6 for one in right(z, *rest)]
+
+    monkeypatch.setattr("pyg_schnet.simulation.exporting.find_cpp_compiler", lambda: "g++")
+    monkeypatch.setattr(
+        "pyg_schnet.simulation.exporting.compile_package", lambda traced, path, facts: path.write_bytes(b"")
+    )
+    monkeypatch.setattr("pyg_schnet.simulation.exporting.load_package", lambda path: wrong)
+    with pytest.raises(ArithmeticError, match="gives other values than its model"):
+        export(model, tmp_path / "model.pt2", progress=False)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("pyg_schnet.simulation.exporting.load_package", lambda path: right)
+    assert export(model, tmp_path / "model.pt2", progress=False).exists()
