@@ -3,13 +3,16 @@
     OMP_NUM_THREADS=1 python examples/benchmarks/dynamics.py
     OMP_NUM_THREADS=1 python examples/benchmarks/dynamics.py --json results/dynamics.json
     python examples/benchmarks/dynamics.py --quick                         # few steps
+    OMP_NUM_THREADS=1 python examples/benchmarks/dynamics.py --only ASE TorchSim    # those ways alone
 
-Ethanol with the bundled network (3 interactions, 64 features), velocity Verlet at 300 K, and Langevin dynamics of one
-and of many replicas. Ways take turns, the median of each counts; with one thread, in seconds of the processor, which
-others that use it change less. No times are given where 100 steps in float64 are not those of ASE.
+Ethanol with the bundled network (3 interactions, 64 features): velocity Verlet at 300 K, Langevin dynamics of one and
+of many replicas and, where it is installed, TorchSim's velocity Verlet of 256 replicas, without stresses. Ways take
+turns, the median of each counts; with one thread, in seconds of the processor, which others that use it change less. No
+times are given where 100 steps in float64 are not those of ASE.
 """
 
 import argparse
+import importlib
 import json
 import statistics
 import sys
@@ -50,6 +53,29 @@ def distance_from_ase(model: SchNet, atoms: Atoms) -> float:
     return float(np.abs(ours.positions - theirs.positions).max())
 
 
+def with_torchsim(model: SchNet, atoms: Atoms, replicas: int) -> Callable[[int], None] | None:
+    """What moves replicas by TorchSim, velocity Verlet in float32; ``None`` where it is not installed or too old."""
+    try:
+        ts = importlib.import_module("torch_sim")
+    except ImportError:
+        return None
+    if not hasattr(ts, "nve_init"):  # before 0.6
+        return None
+    from pyg_schnet.simulation.torchsim import SchNetModel  # noqa: PLC0415
+
+    own = SchNetModel(model, dtype=torch.float32, compute_stress=False)
+    state = ts.io.atoms_to_state([atoms] * replicas, torch.device("cpu"), torch.float32)
+    state = ts.nve_init(state, own, kT=torch.tensor(300 * units.kB))
+    timestep = torch.tensor(0.5e-3 * ts.units.MetalUnits.time, dtype=torch.float32)
+
+    def run(steps: int) -> None:
+        nonlocal state
+        for _ in range(steps):
+            state = ts.nve_step(state, own, dt=timestep)
+
+    return run
+
+
 def processor() -> str:
     """The name of the processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -75,6 +101,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="turns")
     parser.add_argument("--replicas", type=int, default=64)
     parser.add_argument("--interval", type=int, default=100, help="steps between two frames")
+    parser.add_argument("--only", nargs="*", metavar="WAY", help="beginnings of the names of the ways to measure")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--quick", action="store_true", help="few steps, for a test of this script")
     options = parser.parse_args()
@@ -102,6 +129,13 @@ def main() -> None:
         "Langevin, float32": (runs[1], options.steps, 1),
         f"Langevin, float32, {options.replicas} replicas": (runs[options.replicas], many, options.replicas),
     }
+    batched = 4 if options.quick else 256
+    torchsim = with_torchsim(model, atoms, batched)
+    if torchsim is not None:
+        ways[f"TorchSim, float32, {batched} replicas"] = torchsim, max(1, options.steps // batched), batched
+    if options.only:
+        kept = ("ASE, float32", *options.only)
+        ways = {name: way for name, way in ways.items() if name.startswith(kept)}
     found = measured(ways, options.repeats)
     print(f"ethanol, {processor()}, {torch.get_num_threads()} thread(s); {off:.0e} Angstrom from ASE after 100 steps")
     for name, speed in found.items():

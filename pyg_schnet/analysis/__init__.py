@@ -22,6 +22,10 @@ from pyg_schnet.analysis.learning_curve import learning_curve
 from pyg_schnet.analysis.look import look
 from pyg_schnet.analysis.molecule_figure import draw_molecule
 from pyg_schnet.analysis.page import Page
+from pyg_schnet.analysis.path_integrals.harmonic_beads import harmonic_energy
+from pyg_schnet.analysis.path_integrals.path_integral_energies import PathIntegralEnergies, path_integral_energies
+from pyg_schnet.analysis.path_integrals.perturbed_distances import perturbed_distances
+from pyg_schnet.analysis.path_integrals.ring_polymer import RingPolymer
 from pyg_schnet.analysis.published import Published, published, published_rows
 from pyg_schnet.analysis.report import Report, in_paper_units
 from pyg_schnet.analysis.structure.cluster_distances import ClusterDistances, cluster_distances
@@ -70,12 +74,14 @@ __all__ = [
     "FilterCut",
     "NormalModes",
     "Page",
+    "PathIntegralEnergies",
     "PotentialCut",
     "PotentialSurface",
     "Predictions",
     "Published",
     "RadialDistribution",
     "Report",
+    "RingPolymer",
     "Surface",
     "TargetErrors",
     "cluster_distances",
@@ -111,6 +117,7 @@ __all__ = [
     "filter_curves",
     "filter_cut",
     "group_separation",
+    "harmonic_energy",
     "in_paper_units",
     "infrared_intensities",
     "isosurface",
@@ -124,6 +131,8 @@ __all__ = [
     "order_within_groups",
     "parity_plot",
     "partial_distributions",
+    "path_integral_energies",
+    "perturbed_distances",
     "phonon_bands",
     "phonon_density",
     "phonon_heat_capacity",

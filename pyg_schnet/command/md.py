@@ -20,6 +20,10 @@ def md(
     timestep: float = 0.5,
     temperature: float | None = None,
     friction: float = 0.01,
+    pressure: float | None = None,
+    barostat: Literal["isotropic", "full"] = "isotropic",
+    pressure_time: float = 1000.0,
+    bulk_modulus: float = 20.0,
     interval: int = 100,
     output: str = "md.extxyz",
     index: int | None = None,
@@ -30,7 +34,7 @@ def md(
     dtype: Literal["float32", "float64"] | None = None,
     frozen: bool | None = None,
 ) -> None:
-    """Move structures by the forces of a trained model, at constant energy or temperature.
+    """Move structures by the forces of a trained model, at constant energy, temperature or pressure.
 
     Args:
         model: Model file, folder of a run or of a committee, checkpoint, or the name of a published model.
@@ -39,6 +43,10 @@ def md(
         timestep: Time of a step in fs.
         temperature: Of the thermostat and of velocities at the beginning, in K; constant energy without it.
         friction: Of the thermostat in 1/fs; with 0 the energy is constant, and velocities are drawn at the temperature.
+        pressure: Of the barostat in GPa (1 bar is 0.0001), beside a temperature; cells stay as they are without it.
+        barostat: What changes under pressure: volumes (isotropic), or all lengths and angles of cells (full).
+        pressure_time: Time in which pressures relax, in fs.
+        bulk_modulus: Of the structures in GPa, roughly.
         interval: Steps between two frames.
         output: Trajectory to write, .extxyz, .traj or .h5; beside it OUTPUT.restart, from which --resume goes on.
         index: Which structure of the file, from 0, negative numbers from the end; all of them by default.
@@ -56,7 +64,10 @@ def md(
     how: dict[str, Any] = {"device": device, "dtype": dtype and getattr(torch, dtype), "frozen": frozen}
     if resume:
         dynamics = Dynamics.resume(model, restart, **how)
-        _check_same(dynamics, timestep, temperature if friction > 0 else None, friction, seed)
+        thermostat = {"timestep": timestep, "temperature": temperature if friction > 0 else None, "friction": friction}
+        under = {"barostat": barostat, "pressure_time": pressure_time, "bulk_modulus": bulk_modulus}
+        given = thermostat | {"seed": seed, "pressure": pressure} | ({} if pressure is None else under)
+        _check_same(dynamics.motion._asdict(), given)
         _check_atoms(dynamics, structures_in(structure, index), replicas, restart)
         if dynamics.step >= steps:
             print(f"{path}: {dynamics.step} steps are done already, --steps {steps} asks for no more")
@@ -68,20 +79,20 @@ def md(
                     f"{one} is there already; name another file with --output, or go on with --resume true"
                 )
         motion: dict[str, Any] = {"timestep": timestep, "temperature": temperature, "friction": friction, "seed": seed}
+        motion |= {"pressure": pressure, "barostat": barostat}
+        motion |= {"pressure_time": pressure_time, "bulk_modulus": bulk_modulus}
         dynamics = Dynamics(model, structures_in(structure, index), replicas=replicas, **motion, **how)
     number, start = steps - dynamics.step, time.perf_counter()
     record = dynamics.run(number, interval=interval, trajectory=path, checkpoint=restart)
     print(_summary(path, dynamics, record, number / (time.perf_counter() - start)))
 
 
-def _check_same(dynamics: Any, *given: Any) -> None:
+def _check_same(known: dict[str, Any], given: dict[str, Any]) -> None:
     """Raise a ValueError if a run is to go on in another way than it began."""
-    names = ("timestep", "temperature", "friction", "seed")
-    known = dynamics.motion.timestep, dynamics.motion.temperature, dynamics.motion.friction, dynamics.motion.seed
-    for name, before, now in zip(names, known, given, strict=True):
-        if before != now:
+    for name, now in given.items():
+        if known[name] != now:
             raise ValueError(
-                f"the run was begun with --{name} {before}, got {now}; repeat the options it was begun with"
+                f"the run was begun with --{name} {known[name]}, got {now}; repeat the options it was begun with"
             )
 
 
@@ -103,6 +114,11 @@ def _summary(path: Path, dynamics: Any, record: Any, speed: float) -> str:
         f"{path}: {what}, {dynamics.step} steps, {dynamics.time / 1000:g} ps, {speed:,.0f} steps/s; "
         f"at the end {kelvin:.0f} K"
     ]
+    if dynamics.motion.pressure is not None:
+        part = record.volume[len(record.time) // 2 :] / np.diff(system.first)
+        lines.append(
+            f"volume of an atom {part.mean():.3f} Angstrom^3, in the second half, at {dynamics.motion.pressure:g} GPa"
+        )
     if dynamics.motion.temperature is None and len(record.time) > 2:
         times = (record.time - record.time.mean()) / 1000
         slopes = times @ (record.total - record.total.mean(0)) / (times @ times) / np.diff(system.first)

@@ -86,13 +86,13 @@ class CompiledMotion:
         return bool(self.numbers.min() > 0 and self.numbers.max() < located.network.embedding[1])
 
     def advance(
-        self, state: tuple[ndarray, ndarray, ndarray, ndarray], first: int, steps: int
+        self, state: tuple[ndarray, ...], first: int, steps: int
     ) -> tuple[tuple[ndarray, ndarray, ndarray, ndarray], Trouble | None]:
         """Some steps, or with none, energies and forces.
 
         Args:
             state: Positions in Angstrom, velocities in Angstrom/fs, forces in eV/Angstrom [N, 3] float64, which stay as
-                they are, and energies.
+                they are, and energies; what follows is not looked at.
             first: Number of the first step.
             steps: How many.
 
@@ -105,7 +105,7 @@ class CompiledMotion:
         if self._prepared is None or self._prepared[0] is not located:
             self._prepared = located, *self._looked_up(located)
         loops, atoms, motion, references = self._prepared[1:]
-        moved, number = tuple(np.array(part, np.float64) for part in state), len(atoms.first) - 1
+        moved, number = tuple(np.array(part, np.float64) for part in state[:4]), len(atoms.first) - 1
         trouble, reach = np.zeros((number, 3), np.int64), (float(self.model.cutoff), self.skin)
 
         def work(begin: int, end: int) -> None:

@@ -14,6 +14,10 @@ from pyg_schnet.ops import edge_vectors
 from pyg_schnet.units import SYMBOLS
 
 
+#: How far apart, in Angstrom, atoms of training examples are looked at: beyond, no pair is too near.
+NEIGHBORHOOD = 5.0
+
+
 class UnknownElementWarning(UserWarning):
     """Atoms of an element that no training example had: their embedding still is what chance made it."""
 
@@ -33,8 +37,8 @@ class TrainingSet(NamedTuple):
         structures: Number of structures.
         compositions: Number of different compositions, those of the same proportions counted once; at most, if a model
             was trained on several sets.
-        distances: Smallest and largest distance within the cutoff in Angstrom, images included, of each two elements,
-            by their symbols in the order of atomic numbers, ``"H-O"``; empty if they are not known.
+        distances: Smallest and largest distance in Angstrom, images included, of each two elements as far as one looked
+            (:data:`NEIGHBORHOOD`), by their symbols in the order of atomic numbers, ``"H-O"``; empty if not known.
 
     Example:
         >>> from torch_geometric.data import Data
@@ -135,8 +139,8 @@ def seen_by(model: Any, batches: Iterable[Batch]) -> TrainingSet | None:
         Both; ``None``, not known, if the model was trained before on what is not known.
     """
     if model.training_set is None:
-        return None if model.trained_elsewhere else TrainingSet.of(batches, model.cutoff)
-    return model.training_set | TrainingSet.of(batches, model.cutoff)
+        return None if model.trained_elsewhere else TrainingSet.of(batches, min(model.cutoff, NEIGHBORHOOD))
+    return model.training_set | TrainingSet.of(batches, min(model.cutoff, NEIGHBORHOOD))
 
 
 def distances_of(structures: Data, cutoff: float) -> dict[str, tuple[float, float]]:

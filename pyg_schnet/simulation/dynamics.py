@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from pyg_schnet.fast.dynamics import CompiledMotion
+from pyg_schnet.simulation.barostat import BAROSTATS, LARGEST_STRAIN
 from pyg_schnet.simulation.engines import LONGEST_MOVE, Motion, State, SteppedMotion, compiled_motion
 from pyg_schnet.simulation.fragments import Fragments
 from pyg_schnet.simulation.prepared import check_numbers, checked_dtype, energy_unit_of, own_potential, potential_of
@@ -55,12 +56,14 @@ class Record(NamedTuple):
         time: In fs [M].
         potential: Potential energies in eV [M, B].
         kinetic: Kinetic energies in eV [M, B].
+        volume: Volumes of the cells in Angstrom^3, zero where there are none [M, B].
     """
 
     step: ndarray
     time: ndarray
     potential: ndarray
     kinetic: ndarray
+    volume: ndarray
 
     @property
     def total(self) -> ndarray:
@@ -69,7 +72,7 @@ class Record(NamedTuple):
 
 
 class Dynamics:
-    r"""Molecular dynamics of one or many structures, at constant energy or temperature.
+    r"""Molecular dynamics of one or many structures, at constant energy, temperature or pressure.
 
     Without a thermostat, velocity Verlet. With one, Langevin dynamics by the steps B A O A B, which sample positions
     best: half a kick by the forces, half a drift, the thermostat, half a drift, half a kick with the new forces.
@@ -82,14 +85,20 @@ class Dynamics:
     number of the step, of the structure and of the atom alone. So a run that was interrupted goes on as if it had not
     been, and a replica moves in the same way whatever else is there, up to rounding.
 
-    Structures move each by itself, and cells stay as they are. On a CPU in float32 a copy of the model is frozen (see
+    With a pressure, cells move, too: every fifth step begins with a small random strain of cell and positions whose
+    drift is the difference between the pressure inside and that asked for (stochastic cell rescaling, see
+    :func:`~pyg_schnet.simulation.barostat.strains`). Volumes and, with ``barostat="full"``, shapes are then distributed
+    as they are at constant pressure; ``pressure_time`` and ``bulk_modulus`` only decide how fast they change. Liquids
+    and gases have no shape to return to: keep theirs with ``"isotropic"``.
+
+    Structures move each by itself. On a CPU in float32 a copy of the model is frozen (see
     ``frozen``); open structures of up to 256 atoms then move in compiled loops, many steps in a call, and threads share
     the structures. Periodic structures, committees, other models and GPUs go step by step. Positions and velocities are
     float64 in any case.
 
     A run ends at its last good frame, with :class:`DynamicsError`, if energies or forces are not finite, an atom
-    moves by more than 0.5 Angstrom in a step, or parts of an open structure are more than 5 Angstrom farther from each
-    other than they were at the beginning.
+    moves by more than 0.5 Angstrom in a step, a cell is strained by more than 10 % at once, or parts of an open
+    structure are more than 5 Angstrom farther from each other than they were at the beginning.
 
     Args:
         model: A model of energies, a :class:`~pyg_schnet.Potential`, a committee or its potential; or what
@@ -104,6 +113,13 @@ class Dynamics:
         velocities: At the beginning, in Angstrom/fs [N, 3]; ``None`` for those of the structures if all have some and
             ``replicas`` is 1, else drawn if there is a temperature, else zero.
         replicas: How many copies of each structure, each with random numbers of its own.
+        pressure: In GPa, negative to pull (1 bar is 0.0001); ``None`` for cells that stay as they are. It needs a
+            thermostat, structures that are periodic along all axes, and a model that knows the stress of all elements
+            of its cell, as those of distances do.
+        barostat: ``"isotropic"`` to change volumes alone, ``"full"`` for all lengths and angles of cells.
+        pressure_time: Time in which pressures relax, in fs; much longer than a step.
+        bulk_modulus: What the structures resist a pressure with, in GPa; a guess within a factor of ten will do. Water
+            has 2, salt 25, iron 170.
         device: Where to evaluate.
         dtype: Floating-point type of the model; ``None`` for its own.
         energy_unit: Unit of the model's energies; ``None`` for what the model says, eV if it says nothing.
@@ -137,6 +153,10 @@ class Dynamics:
         seed: int = 0,
         velocities: Any = None,
         replicas: int = 1,
+        pressure: float | None = None,
+        barostat: str = BAROSTATS[0],
+        pressure_time: float = 1000.0,
+        bulk_modulus: float = 20.0,
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
         energy_unit: str | None = None,
@@ -162,8 +182,11 @@ class Dynamics:
                 start = without_rigid_motion(system, positions, start)
         thermostat = temperature if friction > 0 else None
         motion = Motion(timestep, thermostat, friction, int(seed))
+        if pressure is not None:
+            motion = _under_pressure(motion, system, pressure, barostat, pressure_time, bulk_modulus)
         self._set_up(model, system, motion, device, dtype, energy_unit, frozen, strict)
-        self._state = State(positions, start, np.zeros_like(positions), np.zeros(system.count))
+        nowhere = np.zeros_like(positions), np.zeros(system.count), system.cell, np.zeros_like(system.cell)
+        self._state = State(positions, start, *nowhere)
         self._advance(0)
 
     @classmethod
@@ -208,7 +231,7 @@ class Dynamics:
         dynamics._state, dynamics.step, dynamics._inherited = found.state, found.step, found.written
         dynamics._own = {path.resolve()}
         if found.reference is not None and isinstance(dynamics._engine, SteppedMotion):
-            dynamics._engine.search_at(found.reference, found.lists)
+            dynamics._engine.search_at(found.reference, found.reference_cells, found.lists)
         return dynamics
 
     def _set_up(
@@ -262,6 +285,17 @@ class Dynamics:
         return self._state.energies.copy()
 
     @property
+    def cells(self) -> ndarray:
+        """Lattice vectors of the structures as rows in Angstrom, zero where there are none [B, 3, 3] float64."""
+        return self._state.cells.copy()
+
+    @property
+    def volumes(self) -> ndarray:
+        """Volumes of the cells in Angstrom^3, zero where there are none [B] float64."""
+        volumes: ndarray = np.abs(np.linalg.det(self._state.cells))
+        return volumes
+
+    @property
     def kinetic_energies(self) -> ndarray:
         """Kinetic energies of the structures in eV [B]."""
         return self.system.kinetic_energies(self._state.velocities)
@@ -313,7 +347,7 @@ class Dynamics:
                 raise ValueError(f"`{name}` must be a whole number from {least}, got {value!r}")
         restart = None if checkpoint is None else self._checked_checkpoint(Path(checkpoint))
         file = None if trajectory is None else self._opened(Path(trajectory))
-        frames: list[tuple[int, ndarray, ndarray]] = [self._frame()]
+        frames: list[tuple[int, ndarray, ndarray, ndarray]] = [self._frame()]
         self._keep(file, int(interval))
         if restart is not None:
             self._save(restart)  # a run that is killed early can go on, too
@@ -330,8 +364,8 @@ class Dynamics:
         finally:
             if restart is not None:
                 self._save(restart)
-        step, potential, kinetic = zip(*frames, strict=True)
-        return Record(np.array(step), np.array(step) * self.motion.timestep, np.stack(potential), np.stack(kinetic))
+        step, *columns = zip(*frames, strict=True)
+        return Record(np.array(step), np.array(step) * self.motion.timestep, *map(np.stack, columns))
 
     def save(self, checkpoint: str | Path) -> None:
         """Write a file for :meth:`resume`.
@@ -367,13 +401,13 @@ class Dynamics:
         where = "" if self.system.count == 1 else f" of structure {trouble.structure}" if trouble else ""
         if trouble is not None:
             step = self.step + trouble.step if steps else self.step
-            what = (
-                f"an atom{where} moved by more than {LONGEST_MOVE:g} Angstrom"
-                if trouble.reason == "too fast"
-                else f"the energy or a force{where} is not finite"
-            )
+            what = {
+                "too fast": f"an atom{where} moved by more than {LONGEST_MOVE:g} Angstrom",
+                "too much strain": f"the cell{where} was strained by more than {LARGEST_STRAIN:.0%}",
+                "not finite": f"the energy or a force{where} is not finite",
+            }[trouble.reason]
             raise DynamicsError(f"{what} at step {step}; {self._remedy()}", step, trouble.structure)
-        state = State(*new)
+        state = State(*new, *self._state[len(new) :])  # compiled loops leave cells alone
         apart = self._fragments.apart(state.positions)
         if apart is not None:
             where = "a structure" if self.system.count == 1 else f"structure {apart}"
@@ -383,13 +417,14 @@ class Dynamics:
         self.step += steps
 
     def _remedy(self) -> str:
+        slower = "" if self.motion.pressure is None else "a longer pressure_time or a larger bulk_modulus, "
         return (
-            f"the last good step is {self.step}: take a shorter timestep, relax the structure first, or look at the "
-            "model there"
+            f"the last good step is {self.step}: take a shorter timestep, {slower}relax the structure first, or look "
+            "at the model there"
         )
 
-    def _frame(self) -> tuple[int, ndarray, ndarray]:
-        return self.step, self.energies, self.kinetic_energies
+    def _frame(self) -> tuple[int, ndarray, ndarray, ndarray]:
+        return self.step, self.energies, self.kinetic_energies, self.volumes
 
     def _keep(self, file: TrajectoryFile | None, interval: int) -> None:
         """Write this frame, unless it is none or there already."""
@@ -402,7 +437,7 @@ class Dynamics:
 
     def _opened(self, path: Path) -> TrajectoryFile:
         """The file of a trajectory, as long as it was when it was last written for these dynamics."""
-        file = trajectory_file(path, self.system)
+        file = trajectory_file(path, self.system, self.motion.pressure is not None)
         whole = path.resolve()
         if whole not in self._written and path.name in self._inherited:
             self._written[whole] = self._inherited.pop(path.name)
@@ -426,11 +461,43 @@ class Dynamics:
 
     def _save(self, path: Path) -> None:
         engine = self._engine
-        held = (engine.reference, engine.lists) if isinstance(engine, SteppedMotion) else (None, [])
+        held: tuple[Any, ...] = (None, self.system.cell, [])
+        if isinstance(engine, SteppedMotion):
+            held = engine.reference, engine.reference_cells, engine.lists
         written = self._inherited | {path.name: one for path, one in self._written.items()}
         what = self.system, self._state, self.motion, self.step, self._fingerprint, written, *held
         write_restart(path, Restart(*what))
         self._own.add(path.resolve())
+
+
+def _under_pressure(
+    motion: Motion, system: System, pressure: Any, barostat: str, pressure_time: Any, bulk_modulus: Any
+) -> Motion:
+    """The same motion with a barostat."""
+    if isinstance(pressure, bool) or not isinstance(pressure, (int, float, np.integer, np.floating)):
+        raise TypeError(f"`pressure` must be a number in GPa, for example 0, or None; got {pressure!r}")
+    if not np.isfinite(pressure):
+        raise ValueError(f"`pressure` must be finite, in GPa, for example 0; got {pressure!r}")
+    if barostat not in BAROSTATS:
+        raise ValueError(f"`barostat` must be one of {', '.join(map(repr, BAROSTATS))}, got {barostat!r}")
+    if motion.temperature is None:
+        raise ValueError(
+            "a `pressure` needs a thermostat, too: give a `temperature` and a `friction` above 0, or leave `pressure` "
+            "out"
+        )
+    for number, (cell, pbc) in enumerate(zip(system.cell, system.pbc, strict=True)):
+        if not pbc.all() or abs(np.linalg.det(cell)) == 0:
+            axes = ", ".join("periodic" if axis else "open" for axis in pbc)
+            raise ValueError(
+                f"structure {number} has no volume that a pressure could change: its axes are {axes}; make all three "
+                "periodic with a cell, or leave `pressure` out"
+            )
+    return motion._replace(
+        pressure=float(pressure),
+        barostat=barostat,
+        pressure_time=_number("pressure_time", pressure_time, "in fs, for example 1000"),
+        bulk_modulus=_number("bulk_modulus", bulk_modulus, "in GPa, for example 20"),
+    )
 
 
 def _number(name: str, value: Any, expected: str, zero: bool = False) -> float:

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from pyg_schnet.fast.dynamics import CompiledMotion, Trouble
 from pyg_schnet.fast.random_numbers import normal_vectors
+from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import CommitteePotential, Potential
+from pyg_schnet.simulation.barostat import BAROSTATS, LARGEST_STRAIN, STEPS_PER_MOVE, strains, stretches
 from pyg_schnet.simulation.stepping import SKIN, SteppedPotential
 from pyg_schnet.simulation.systems import System
 from pyg_schnet.sizes import SIZES
-from pyg_schnet.units import ACCELERATION, BOLTZMANN
+from pyg_schnet.units import ACCELERATION, BOLTZMANN, STRESS
 
 #: No atom moves farther in a step, in Angstrom; hydrogen at 300 K moves by some 0.02 in one of 0.5 fs.
 LONGEST_MOVE = 0.5
@@ -28,12 +30,17 @@ class State(NamedTuple):
         velocities: In Angstrom/fs [N, 3].
         forces: In eV/Angstrom [N, 3].
         energies: Potential energies in eV [B].
+        cells: Lattice vectors as rows in Angstrom, zero where there are none [B, 3, 3].
+        virials: Minus the derivatives of the energies with respect to a strain, in eV, under pressure; else zero
+            [B, 3, 3].
     """
 
     positions: ndarray
     velocities: ndarray
     forces: ndarray
     energies: ndarray
+    cells: ndarray
+    virials: ndarray
 
 
 class Motion(NamedTuple):
@@ -44,12 +51,20 @@ class Motion(NamedTuple):
         temperature: That of the thermostat in K; ``None`` without one.
         friction: In 1/fs.
         seed: Seed of the random numbers.
+        pressure: That of the barostat in GPa; ``None`` for cells that stay as they are.
+        barostat: What of a cell may change, one of :data:`~pyg_schnet.simulation.barostat.BAROSTATS`.
+        pressure_time: Time in which pressures relax, in fs.
+        bulk_modulus: What the structures resist a pressure with, in GPa.
     """
 
     timestep: float
     temperature: float | None
     friction: float
     seed: int
+    pressure: float | None = None
+    barostat: str = BAROSTATS[0]
+    pressure_time: float = 1000.0
+    bulk_modulus: float = 20.0
 
     @property
     def decay(self) -> float:
@@ -60,6 +75,21 @@ class Motion(NamedTuple):
         """What the thermostat adds to velocities in a step, times normal numbers, in Angstrom/fs [N]."""
         spread = np.sqrt(BOLTZMANN * (self.temperature or 0.0) * ACCELERATION / masses)
         return np.sqrt(1.0 - self.decay**2) * spread
+
+    def strains(self, state: State, atoms: ndarray, step: int) -> ndarray:
+        """Strains of a move of the cells, of structures with so many atoms [B], at a step; see :func:`strains`."""
+        gigapascal = STRESS["GPa"]
+        return strains(
+            state.virials,
+            np.abs(np.linalg.det(state.cells)),
+            atoms,
+            temperature=self.temperature or 0.0,
+            pressure=gigapascal * (self.pressure or 0.0),
+            barostat=self.barostat,
+            rate=STEPS_PER_MOVE * self.timestep / (self.pressure_time * gigapascal * self.bulk_modulus),
+            seed=self.seed,
+            step=step,
+        )
 
 
 def compiled_motion(
@@ -99,8 +129,8 @@ def compiled_motion(
 class SteppedMotion:
     """Any structures with any potential, step by step.
 
-    Large and periodic structures on a CPU are evaluated one after the other, with a skin list each, all others in one
-    batch.
+    A single structure and, of a frozen model on a CPU, large ones are evaluated one after the other, with a skin list
+    each where that pays, all others in one batch.
 
     Args:
         potential: The potential.
@@ -114,11 +144,12 @@ class SteppedMotion:
         one = SteppedPotential(potential)
         self._z = torch.from_numpy(system.numbers).to(one.device)
         self._batch = torch.from_numpy(system.batch).to(one.device)
-        largest = int(np.diff(system.first).max())
-        alone = one.device.type == "cpu" and (system.pbc.any() or largest > SIZES.max_atoms)
+        # small crystals take less time together without lists than one after the other with them, large ones as long
+        alone = one.neighbors is not None and int(np.diff(system.first).max()) > SIZES.max_atoms
         self._stepped = [SteppedPotential(potential) for _ in system.parts] if alone or system.count == 1 else []
-        #: Where each structure was when its pairs were searched, [N, 3] in Angstrom.
+        #: Where each structure was when its pairs were searched, [N, 3], and its cell [B, 3, 3], both in Angstrom.
         self.reference: ndarray | None = None
+        self.reference_cells = system.cell.copy()
         self._like = one.dtype, one.device
 
     def advance(self, state: State, first: int, steps: int) -> tuple[State, Trouble | None]:
@@ -132,13 +163,18 @@ class SteppedMotion:
         Returns:
             The new state; and what ended it too early, if something did.
         """
-        positions, velocities, forces, energies = (np.array(part, np.float64) for part in state)
+        positions, velocities, forces, energies, cells, virials = (np.array(part, np.float64) for part in state)
         system, (timestep, *_), decay = self.system, self.motion, self.motion.decay
         kick = 0.5 * timestep * (ACCELERATION / system.masses)[:, None]
         noise = self.motion.noise(system.masses)[:, None]
         if not steps:
-            forces, energies = self._evaluated(positions)
+            forces, energies, virials = self._evaluated(positions, cells)
         for number in range(1, steps + 1):
+            if self.motion.pressure is not None and (first + number - 1) % STEPS_PER_MOVE == 0:
+                here = State(positions, velocities, forces, energies, cells, virials)
+                positions, cells, structure = self._stretched(here, first + number - 1)
+                if structure is not None:
+                    return here, Trouble(number, structure, "too much strain")
             before = positions
             with np.errstate(all="ignore"):  # what is not finite is said below
                 velocities += kick * forces
@@ -152,12 +188,12 @@ class SteppedMotion:
                 moved = np.square(positions - before).sum(1)
             trouble = self._trouble(moved, LONGEST_MOVE**2, number)
             if trouble is None:
-                forces, energies = self._evaluated(positions)
+                forces, energies, virials = self._evaluated(positions, cells)
                 velocities += kick * forces
                 trouble = self._trouble(forces.sum(1) + energies[system.batch], np.inf, number)
             if trouble is not None:
-                return State(positions, velocities, forces, energies), trouble
-        found = State(positions, velocities, forces, energies)
+                return State(positions, velocities, forces, energies, cells, virials), trouble
+        found = State(positions, velocities, forces, energies, cells, virials)
         return found, None if steps else self._trouble(forces.sum(1) + energies[system.batch], np.inf, 1)
 
     @property
@@ -165,17 +201,30 @@ class SteppedMotion:
         """How much the skin list of each structure has been of use."""
         return [stepped.use_of_list for stepped in self._stepped]
 
-    def search_at(self, reference: ndarray, lists: list[tuple[int, int, int]]) -> None:
+    def search_at(self, reference: ndarray, cells: ndarray, lists: list[tuple[int, int, int]]) -> None:
         """Have pairs searched where they were searched before, so that what follows is the same to the last bit.
 
         Args:
             reference: Positions in Angstrom [N, 3].
+            cells: Lattice vectors in Angstrom [B, 3, 3].
             lists: What :attr:`lists` was then.
         """
         self.reference = None
-        self._evaluated(reference)
+        self._evaluated(reference, cells)
         for stepped, use in zip(self._stepped, lists, strict=True):
             stepped.use_of_list = use
+
+    def _stretched(self, state: State, step: int) -> tuple[ndarray, ndarray, int | None]:
+        """Positions [N, 3] and cells [B, 3, 3] after a move of the cells; and a structure that it is too much for."""
+        system, atoms = self.system, np.diff(self.system.first)
+        strain = self.motion.strains(state, atoms, step)
+        wrong = ~(np.abs(strain).max((1, 2)) <= LARGEST_STRAIN)  # what is not a number, too
+        if wrong.any():
+            return state.positions, state.cells, int(wrong.argmax())
+        stretch = stretches(strain)
+        centre = (np.add.reduceat(state.positions, system.first[:-1]) / atoms[:, None])[system.batch]
+        moved = centre + np.einsum("na,nab->nb", state.positions - centre, stretch[system.batch])
+        return moved, state.cells @ stretch, None
 
     def _trouble(self, values: ndarray, most: float, step: int) -> Trouble | None:
         """The first atom whose number is too large or none at all [N]."""
@@ -186,36 +235,54 @@ class SteppedMotion:
         reason = "too fast" if np.isfinite(values[atom]) else "not finite"
         return Trouble(step, int(self.system.batch[atom]), reason)
 
-    def _evaluated(self, positions: ndarray) -> tuple[ndarray, ndarray]:
-        """Forces in eV/Angstrom [N, 3] and energies in eV [B]."""
+    def _evaluated(self, positions: ndarray, cells: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+        """Forces in eV/Angstrom [N, 3], energies in eV [B], and virials in eV, zero without a pressure [B, 3, 3]."""
         if self._stepped:
-            every = [self._of_one(number, positions) for number in range(self.system.count)]
-            forces, energies = (np.concatenate(parts) for parts in zip(*every, strict=True))
+            every = [self._of_one(number, positions, cells) for number in range(self.system.count)]
+            forces, energies, shares = (np.concatenate(parts) for parts in zip(*every, strict=True))
         else:
-            forces, energies = self._of_all(positions)
-        return self.unit * forces, self.unit * energies
+            forces, energies, shares = self._of_all(positions, cells)
+        virials = np.zeros_like(cells)
+        if self.motion.pressure is not None:
+            virials = self.unit * np.add.reduceat(shares, self.system.first[:-1])
+        return self.unit * forces, self.unit * energies, virials
 
-    def _of_one(self, number: int, positions: ndarray) -> tuple[ndarray, ndarray]:
+    def _of_one(self, number: int, positions: ndarray, cells: ndarray) -> tuple[ndarray, ndarray, ndarray]:
         stepped, part, system = self._stepped[number], self.system.parts[number], self.system
         rebuilds = _rebuilds(stepped)
-        place = positions[part], system.cell[number], system.pbc[number]
-        out = stepped(self._z[part], *place, stress=False, virials=False)
+        place = positions[part], cells[number], system.pbc[number]
+        out = stepped(self._z[part], *place, stress=False, virials=self.motion.pressure is not None)
         if _rebuilds(stepped) != rebuilds:
             self.reference = positions.copy() if self.reference is None else self.reference
-            self.reference[part] = positions[part]
-        return _array(out["forces"]), _array(out["energy"])
+            self.reference[part], self.reference_cells[number] = positions[part], cells[number]
+        return self._arrays(out)
 
-    def _of_all(self, positions: ndarray) -> tuple[ndarray, ndarray]:
+    def _of_all(self, positions: ndarray, cells: ndarray) -> tuple[ndarray, ndarray, ndarray]:
         dtype, device = self._like
         system, periodic = self.system, {}
         shift = np.rint(np.add.reduceat(positions, system.first[:-1]) / np.diff(system.first)[:, None])
-        shift[system.pbc.any(1)] = 0.0  # a lattice is anywhere
+        near = positions - shift[system.batch]
         if system.pbc.any():
-            cell, pbc = torch.from_numpy(system.cell).to(device, dtype), torch.from_numpy(system.pbc).to(device)
+            for number in np.flatnonzero(system.pbc.any(1)):
+                part = system.parts[number]
+                near[part] = centred(positions[part], cells[number], system.pbc[number])
+            cell, pbc = torch.from_numpy(cells).to(device, dtype), torch.from_numpy(system.pbc).to(device)
             periodic = {"cell": cell, "pbc": pbc}
-        pos = torch.from_numpy(positions - shift[system.batch]).to(device, dtype)
-        out = self.potential(self._z, pos, self._batch, batch_size=system.count, **periodic)
-        return _array(out["forces"]), _array(out["energy"])
+        pos = torch.from_numpy(near).to(device, dtype)
+        more = {"virials": True} if self.motion.pressure is not None else {}
+        out = self.potential(self._z, pos, self._batch, batch_size=system.count, **periodic, **more)
+        return self._arrays(out)
+
+    def _arrays(self, out: dict[str, Tensor]) -> tuple[ndarray, ndarray, ndarray]:
+        """Forces, energies and, under pressure, virials of the atoms, in the model's unit."""
+        if self.motion.pressure is None:
+            return _array(out["forces"]), _array(out["energy"]), np.empty(0)
+        if "virials" not in out:
+            raise ValueError(
+                f"{type(self.potential).__name__} returns no virials, which a barostat needs; have it return them or "
+                "leave out `pressure`"
+            )
+        return _array(out["forces"]), _array(out["energy"]), _array(out["virials"])
 
 
 def _rebuilds(stepped: SteppedPotential) -> int:

@@ -14,14 +14,14 @@ from pyg_schnet.models import CommitteePotential
 from pyg_schnet.simulation.prepared import energy_unit_of, first_of, potential_of
 from pyg_schnet.simulation.program import elements_of, exact_potential, members_of, program
 
-#: What a package takes, in this order; kind of numbers, shape and meaning of each.
+#: What a package takes, in this order; kind of numbers, shape and meaning of each. All are contiguous.
 INPUTS = {
-    "z": "int64 [N], atomic numbers",
-    "pos": "float64 [N, 3], positions in Angstrom",
-    "batch": "int64 [N], structure of each atom, sorted",
-    "edge_index": "int64 [2, E], source j and target i of each edge, both directions of a pair",
-    "edge_shift": "int64 [E, 3], image of the source in cells",
-    "cell": "float64 [B, 3, 3], lattice vectors as rows in Angstrom, zero for open structures",
+    "z": "contiguous int64 [N], atomic numbers",
+    "pos": "contiguous float64 [N, 3], positions in Angstrom",
+    "batch": "contiguous int64 [N], structure of each atom, sorted",
+    "edge_index": "contiguous int64 [2, E], source j and target i of each edge, both directions of a pair",
+    "edge_shift": "contiguous int64 [E, 3], image of the source in cells",
+    "cell": "contiguous float64 [B, 3, 3], lattice vectors as rows in Angstrom, zero for open structures",
 }
 #: What it returns, in this order.
 OUTPUTS = {
@@ -53,6 +53,8 @@ def export(
     The package needs libtorch of the version it was made with and no Python; it is machine code for processors like
     this one. It takes and returns tensors in the order of :data:`INPUTS` and :data:`OUTPUTS`, of any number of atoms N,
     edges E and structures B, on the CPU, and always in eV and Angstrom, whatever the unit of the model. The host
+    passes contiguous tensors, since packages read memory row by row whatever the strides say, and libtorch looks at
+    neither strides nor shapes nor kinds unless the environment variable ``AOTI_RUNTIME_CHECK_INPUTS`` is 1. It also
     searches the neighbours: each pair within the cutoff as two edges, j -> i and i -> j, in any order. Farther edges,
     as lists with a skin have them, are left out by the package. The virial has the sign of LAMMPS; stress is
     ``-virial / volume``. Filters are evaluated, never read from tables. Of a committee all is the mean of its
@@ -129,7 +131,7 @@ def metadata(model: Any, energy_unit: str | None = None) -> dict[str, str]:
         >>> from pyg_schnet import SchNet
         >>> facts = metadata(SchNet(8, 8, 1, cutoff=5.0))
         >>> facts["cutoff"], facts["units"], json.loads(facts["inputs"])["pos"]
-        ('5.0', 'eV Angstrom', 'float64 [N, 3], positions in Angstrom')
+        ('5.0', 'eV Angstrom', 'contiguous float64 [N, 3], positions in Angstrom')
     """
     potential = potential_of(model)
     energy_unit_of(potential, energy_unit)

@@ -41,8 +41,8 @@ class ReplicaPotential:
     """The potential of one structure in any number of places at once, as engines of dynamics ask for it.
 
     It works on a frozen copy of the model where that is as accurate, answers in eV whatever the model's unit, brings
-    structures near the origin before it rounds them, and keeps neighbours of crystals and large structures from step to
-    step, of each replica by itself. Small molecules are evaluated in one batch.
+    structures near the origin before it rounds them, and keeps neighbours of a crystal, and of large structures each by
+    itself, from step to step. Replicas of small structures are evaluated in one batch.
 
     Args:
         model: What :class:`~pyg_schnet.simulation.ase.SchNetCalculator` takes: a model of energies, a committee, a
@@ -159,8 +159,8 @@ class _Member:
         first = SteppedPotential(potential)
         self._stepped, self._dtype, self._device = [first], first.dtype, first.device
         self._z = torch.from_numpy(numbers).to(self._device)
-        #: True if each replica has neighbours of its own, which are kept.
-        self._alone = first.neighbors is not None and bool(pbc.any() or len(numbers) > SIZES.max_atoms)
+        #: True if each replica has neighbours of its own, which are kept: together, small ones take less time without.
+        self._alone = first.neighbors is not None and len(numbers) > SIZES.max_atoms
 
     def __call__(self, positions: ndarray, cells: ndarray) -> Evaluation:
         if len(positions) > 1 and not self._alone:

@@ -16,7 +16,7 @@ from pyg_schnet.simulation.engines import Motion, State
 from pyg_schnet.simulation.systems import System
 from pyg_schnet.simulation.trajectory_files import Written
 
-FORMAT, VERSION = "pyg_schnet dynamics", 1
+FORMAT, VERSION = "pyg_schnet dynamics", 2
 
 
 class Restart(NamedTuple):
@@ -30,6 +30,7 @@ class Restart(NamedTuple):
         model: Checksum of the model, see :func:`fingerprint`.
         written: The trajectories, by their names without folders.
         reference: Where structures were when their pairs were searched, if that matters.
+        reference_cells: Their cells then.
         lists: How much their skin lists have been of use, if there are any.
     """
 
@@ -40,6 +41,7 @@ class Restart(NamedTuple):
     model: str
     written: dict[str, Written]
     reference: ndarray | None
+    reference_cells: ndarray
     lists: list[tuple[int, int, int]]
 
 
@@ -76,8 +78,9 @@ def write_restart(path: Path, restart: Restart) -> None:
     names = [field.name for field in dataclasses.fields(restart.system) if field.name != "isotopes"]
     arrays = {f"system.{name}": getattr(restart.system, name) for name in names}
     arrays |= {f"state.{name}": value for name, value in restart.state._asdict().items()}
-    if restart.reference is not None:
-        arrays["reference"] = restart.reference
+    for name in ("reference", "reference_cells"):
+        if (value := getattr(restart, name)) is not None:
+            arrays[name] = value
     facts = {
         "format": FORMAT,
         "version": VERSION,
@@ -120,14 +123,17 @@ def read_restart(path: Path) -> Restart:
             room, _, key = name.partition(".")
             if key:
                 parts[room][key] = value
+        system = System(**parts["system"])
+        first = {"cells": system.cell, "virials": np.zeros_like(system.cell)}  # what files of version 1 lack
         return Restart(
-            System(**parts["system"]),
-            State(**parts["state"]),
+            system,
+            State(**(first | parts["state"])),
             Motion(**facts["motion"]),
             facts["step"],
             facts["model"],
             {name: Written(*values) for name, values in facts["written"].items()},
             arrays.get("reference"),
+            arrays.get("reference_cells", system.cell),
             [(rest, served, length) for rest, served, length in facts["lists"]],
         )
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:

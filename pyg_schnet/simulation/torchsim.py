@@ -97,10 +97,12 @@ class SchNetModel(ModelInterface):
             from torch_sim.state import SimState  # noqa: PLC0415
 
             state = SimState(**{"masses": torch.ones_like(state["positions"][:, 0])} | state)
-        cell = state.row_vector_cell.detach().to(self._dtype)  # [B, 3, 3]
-        pbc = torch.as_tensor(state.pbc, device=cell.device).reshape(-1)  # one answer for all structures
-        periodic, count = bool(pbc.any()), len(cell)
-        lattice = {"cell": cell, "pbc": pbc.expand(count, 3)} if periodic else {}
+        pbc, count = torch.as_tensor(state.pbc).reshape(-1), len(state.cell)  # one answer for all structures
+        periodic, lattice = bool(pbc.any()), {}
+        if periodic or self._compute_stress:
+            cell = state.row_vector_cell.detach().to(self._dtype)  # [B, 3, 3]
+        if periodic:
+            lattice = {"cell": cell, "pbc": pbc.to(cell.device).expand(count, 3)}
         z, pos, batch = state.atomic_numbers.long(), self._near(state, count, periodic), state.system_idx
         out = self.potential(z, pos, batch, **lattice, batch_size=count, virials=periodic and self._compute_stress)
         forces = out["forces"]
@@ -116,12 +118,17 @@ class SchNetModel(ModelInterface):
             volume = torch.linalg.det(cell).abs().view(-1, 1, 1)
             stress = -(virial + virial.mT) / (2.0 * volume)
             results["stress"] = torch.where(volume > torch.finfo(cell.dtype).eps, stress, 0.0)
-        return {name: (self.unit * value).to(self._dtype).detach() for name, value in results.items()}
+        if self.unit != 1.0:
+            results = {name: self.unit * value for name, value in results.items()}
+        return {name: value.to(self._dtype).detach() for name, value in results.items()}
 
     def _near(self, state: Any, count: int, periodic: bool) -> Tensor:
-        """Positions [N, 3]; those of open structures near the origin, whole Angstroms away from where they are."""
+        """Positions [N, 3]; those of open structures near the origin, whole Angstroms away from where they are.
+
+        Where the state has no more digits than the model, none are lost, and positions stay.
+        """
         pos = state.positions.detach()
-        if not periodic:
+        if not periodic and pos.dtype != self._dtype:
             index = state.system_idx
             atoms = torch.bincount(index, minlength=count).clamp(min=1).unsqueeze(1)
             centre = pos.new_zeros(count, 3).index_add(0, index, pos) / atoms

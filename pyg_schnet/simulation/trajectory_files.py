@@ -2,7 +2,8 @@
 
 Extended xyz (``.xyz``, ``.extxyz``), ASE's trajectories (``.traj``) and HDF5 (``.h5``, ``.hdf5``, with h5py). Where
 several structures move at once, each step has a frame of each, one behind the other: of B structures,
-``ase.io.read(path, "3::B")`` is the trajectory of number 3. HDF5 has one array over all atoms.
+``ase.io.read(path, "3::B")`` is the trajectory of number 3. HDF5 has one array over all atoms, ``cell`` of the
+structures as they began, and ``cells`` of each frame under pressure.
 """
 
 import os
@@ -41,10 +42,11 @@ class TrajectoryFile(ABC):
     Args:
         path: The file.
         system: What moves.
+        moving_cells: Whether cells are others from frame to frame.
     """
 
-    def __init__(self, path: Path, system: System) -> None:
-        self.path, self.system = path, system
+    def __init__(self, path: Path, system: System, moving_cells: bool = False) -> None:
+        self.path, self.system, self.moving_cells = path, system, moving_cells
 
     def write(self, written: Written, step: int, time: float, state: State) -> Written:
         """Add a frame of all structures.
@@ -112,7 +114,7 @@ class _ExtendedXYZ(TrajectoryFile):
                     rest = rest[file.write(rest) :]
 
     def _comment(self, number: int, step: int, time: float, state: State) -> str:
-        cell, pbc = self.system.cell[number], self.system.pbc[number]
+        cell, pbc = state.cells[number], self.system.pbc[number]
         lattice = f'Lattice="{" ".join(f"{value:.10g}" for value in cell.reshape(-1))}" ' if cell.any() else ""
         columns = "species:S:1:pos:R:3:momenta:R:3:forces:R:3" + (":masses:R:1" if self.system.isotopes else "")
         structure = f" structure={number}" if self.system.count > 1 else ""
@@ -153,7 +155,7 @@ class _Traj(TrajectoryFile):
             state.positions[part],
             momenta=_MOMENTUM * system.masses[part, None] * state.velocities[part],
             masses=system.masses[part] if system.isotopes else None,
-            cell=system.cell[number],
+            cell=state.cells[number],
             pbc=system.pbc[number],
         )
         atoms.info = {"step": step, "time_fs": time} | ({"structure": number} if system.count > 1 else {})
@@ -182,10 +184,11 @@ class _HDF5(TrajectoryFile):
         with _h5py().File(self.path, "a") as file:
             if "step" not in file:
                 self._begin(file)
-            for name, value in self._values(step, time, state).items():
+            values = state._asdict() | {"time": time, "step": step}
+            for name in self._growing:
                 array = file[name]
                 array.resize(len(array) + 1, axis=0)
-                array[-1] = value
+                array[-1] = values[name]
 
     def _begin(self, file: Any) -> None:
         system = self.system
@@ -194,20 +197,23 @@ class _HDF5(TrajectoryFile):
             file[name] = value
         atoms, units = len(system.numbers), {"positions": "Ang", "velocities": "Ang/fs", "forces": "eV/Ang"}
         shapes = dict.fromkeys(units, (atoms, 3)) | {"energies": (system.count,), "time": (), "step": ()}
+        if self.moving_cells:
+            shapes, units = shapes | {"cells": (system.count, 3, 3)}, units | {"cells": "Ang"}
         for name, shape in shapes.items():
             kind = np.int64 if name == "step" else np.float64
             array = file.create_dataset(name, (0, *shape), kind, maxshape=(None, *shape), chunks=(16, *shape))
             array.attrs["unit"] = (units | {"energies": "eV", "time": "fs", "step": ""})[name]
 
-    @staticmethod
-    def _values(step: int, time: float, state: State) -> dict[str, Any]:
-        return state._asdict() | {"time": time, "step": step}
+    @property
+    def _growing(self) -> list[str]:
+        """Names of the arrays that grow, the last one that of the step."""
+        moving = ["cells"] if self.moving_cells else []
+        return ["positions", "velocities", "forces", "energies", *moving, "time", "step"]
 
     def cut(self, written: Written) -> None:
         with _h5py().File(self.path, "r+") as file:
-            names = ("positions", "velocities", "forces", "energies", "time", "step")
-            self._check_length(min(len(file[name]) for name in names), written.frames)
-            for name in names:
+            self._check_length(min(len(file[name]) for name in self._growing), written.frames)
+            for name in self._growing:
                 file[name].resize(written.frames, axis=0)
 
 
@@ -216,7 +222,8 @@ def _h5py() -> Any:
         import h5py  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(
-            "trajectories in HDF5 need h5py; install it with pip install h5py, or choose a name that ends in .extxyz"
+            'trajectories in HDF5 need h5py; install it with pip install "pyg_schnet[md]", or choose a name that ends '
+            "in .extxyz"
         ) from error
     return h5py
 
@@ -230,12 +237,13 @@ _FORMATS: dict[str, type[TrajectoryFile]] = {
 }
 
 
-def trajectory_file(path: Path, system: System) -> TrajectoryFile:
+def trajectory_file(path: Path, system: System, moving_cells: bool = False) -> TrajectoryFile:
     """The file of a trajectory, by the end of its name.
 
     Args:
         path: The file.
         system: What moves.
+        moving_cells: Whether cells are others from frame to frame.
 
     Returns:
         The file; nothing is written yet.
@@ -260,4 +268,4 @@ def trajectory_file(path: Path, system: System) -> TrajectoryFile:
                 'trajectories of ASE need it; install it with pip install "pyg_schnet[md]", or choose a name that ends '
                 "in .extxyz"
             ) from error
-    return kind(path, system)
+    return kind(path, system, moving_cells)

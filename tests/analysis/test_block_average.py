@@ -39,6 +39,16 @@ def test_blocks_of_few_frames_are_the_frames():
     assert np.isnan(averaged(values[:1]).error()[0])
 
 
+def test_jackknife():
+    """Of a mean it is the standard error; of a product of two means, that of the propagation of errors."""
+    values = np.random.default_rng(3).normal([2.0, 5.0], [0.3, 0.1], (8_000, 2))
+    average = averaged(values)
+    np.testing.assert_allclose(average.jackknife_error(lambda m: m), average.error(), rtol=1e-9)
+    expected = ((5.0 * 0.3) ** 2 + (2.0 * 0.1) ** 2) ** 0.5 / 8_000**0.5
+    assert average.jackknife_error(lambda m: m[..., 0] * m[..., 1]) == pytest.approx(expected, rel=0.5)
+    assert np.isnan(averaged(values[:1]).jackknife_error(lambda m: m)).all()
+
+
 def test_memory_is_bounded():
     few, many = averaged(range(32)), averaged(range(1000))
     assert len(pickle.dumps(many)) < 1.1 * len(pickle.dumps(few))

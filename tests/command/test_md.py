@@ -67,6 +67,28 @@ def test_constant_energy_tells_its_drift(folder, capsys):
     assert ase.io.read("solid.traj", -1).info["step"] == 0
 
 
+def test_dynamics_under_pressure_go_on(folder, capsys):
+    """Interrupted between two moves of the cell, the same as in one piece, and only at the same pressure."""
+    words = ["md", "weak.safetensors", "solid.xyz", "--temperature", "250", "--interval", "4", "--pressure", "0.5"]
+    words += ["--barostat", "full", "--pressure_time", "200", "--bulk_modulus", "25"]
+    main([*words, "--steps", "13"])
+    assert "at 0.5 GPa" in capsys.readouterr().out
+    main([*words, "--steps", "24", "--resume", "true"])
+    main([*words, "--steps", "24", "--output", "whole.extxyz"])
+    assert (folder / "md.extxyz").read_bytes() == (folder / "whole.extxyz").read_bytes()
+    first, *_, last = ase.io.read("md.extxyz", ":")
+    assert np.abs(last.cell.array - first.cell.array).max() > 1e-5
+    said = capsys.readouterr().out
+    volume = float(said.split("volume of an atom ")[-1].split()[0])
+    assert volume == pytest.approx(last.get_volume() / 2, rel=0.02)
+    more = ["--steps", "30", "--resume", "true"]
+    assert "begun with --pressure 0.5, got 1.0" in refusal(*words, *more, "--pressure", "1")
+    assert "begun with --barostat full, got isotropic" in refusal(*words, *more, "--barostat", "isotropic")
+    assert "structure 0 has no volume" in refusal(
+        "md", "weak.safetensors", "two.xyz", "--temperature", "9", "--pressure", "0", "--output", "b.xyz"
+    )
+
+
 def test_refusals_of_dynamics(folder):
     words = ["md", ETHANOL, "two.xyz", "--steps", "4"]
     assert "there is no file none.xyz with structures" in refusal("md", ETHANOL, "none.xyz")

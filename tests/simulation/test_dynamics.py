@@ -196,6 +196,23 @@ def test_replicas_are_independent_of_each_other(make_model):
     assert np.unique(apart.round(3), axis=0).shape == (12, 27)
 
 
+def test_crystals_far_away_and_together_move_as_each_by_itself(make_model):
+    """Whole cells from the origin in float32, where three digits were lost if positions were rounded there."""
+    model, far = make_model(**NOBLE).float(), crystal()
+    far.positions += 200 * far.cell.array.sum(0)
+    together = Dynamics(model, [crystal(), far, ethanol()], temperature=300, friction=0, velocities=np.zeros((41, 3)))
+    alone = Dynamics(model.double(), crystal(), velocities=np.zeros((16, 3)), frozen=True)
+    largest = np.abs(alone.forces).max()
+    for part in together.system.parts[:2]:
+        np.testing.assert_allclose(together.forces[part], alone.forces, atol=1e-4 * largest)
+    together.run(20)
+    alone.run(20)
+    for part in together.system.parts[:2]:
+        np.testing.assert_allclose(
+            together.velocities[part], alone.velocities, atol=1e-3 * np.abs(alone.velocities).max()
+        )
+
+
 def test_energy_is_conserved(trained):
     """Less than 0.1 meV/atom/ps in 10 ps at 300 K, and the error of the energy falls with the square of the step."""
     errors = []

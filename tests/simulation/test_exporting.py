@@ -74,7 +74,8 @@ def inputs_of(structures: Sequence[Atoms]) -> list[Tensor]:
         for part, values in zip(parts, [*one, atoms.cell.array[None]], strict=True):
             part.append(values)
         first += len(atoms)
-    return [torch.from_numpy(np.concatenate(part, axis=int(number == 3))) for number, part in enumerate(parts)]
+    joined = [np.concatenate(part, axis=int(number == 3)) for number, part in enumerate(parts)]
+    return [torch.from_numpy(np.ascontiguousarray(part)) for part in joined]
 
 
 def expected_of(potential: Any, structures: Sequence[Atoms], unit: float = 1.0) -> dict[str, Tensor]:
@@ -165,6 +166,25 @@ torch.save((dict(package.get_metadata()), found), sys.argv[3])
 """
 
 
+STRIDED = """
+import sys, torch
+z, pos, batch, edge_index, *rest = torch.load(sys.argv[2])[1]
+strided = edge_index.t().contiguous().t()
+torch._inductor.aoti_load_package(sys.argv[1])(z, pos, batch, strided, *rest)
+"""
+
+
+@needs_compiler
+def test_inputs_that_are_not_contiguous_are_refused_where_libtorch_is_told_to_look(
+    package: tuple[Path, SchNet], tmp_path: Path
+) -> None:
+    torch.save([inputs_of(structures) for structures in CASES.values()], tmp_path / "in.pt")
+    words = [sys.executable, "-c", STRIDED, str(package[0]), str(tmp_path / "in.pt")]
+    watched = os.environ | {"AOTI_RUNTIME_CHECK_INPUTS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=watched)
+    assert "unmatched stride value" in done.stderr
+
+
 @needs_compiler
 def test_a_package_in_a_process_without_us(package: tuple[Path, SchNet], tmp_path: Path) -> None:
     path, model = package
@@ -179,6 +199,7 @@ def test_a_package_in_a_process_without_us(package: tuple[Path, SchNet], tmp_pat
     assert float(facts["cutoff"]) == CUTOFF
     assert facts["elements"] == "1 6 8 14 29"
     assert (facts["units"], facts["dtype"]) == ("eV Angstrom", "float32")
+    assert all(meaning.startswith("contiguous ") for meaning in json.loads(facts["inputs"]).values())
     assert [*json.loads(facts["inputs"])] == ["z", "pos", "batch", "edge_index", "edge_shift", "cell"]
     assert [*json.loads(facts["outputs"])] == ["energy", "forces", "virial"]
 

@@ -1,10 +1,12 @@
 """TorchSim, where it is installed (extra ``torchsim``); 0.6 and later have tests of their own for models."""
 
 import importlib.util
+import math
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.fd import calculate_numerical_stress
@@ -110,6 +112,51 @@ def test_dynamics_keep_the_energy(make_model):
     totals = torch.stack(totals)
     assert (totals - totals[0]).abs().max() < 1e-4
     assert (state.energy - totals.mean(0)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_relaxation_to_a_force_criterion(springs, batched):
+    """Triangles of springs, of which some begin near their end and leave early, become equilateral."""
+    triangles = []
+    for seed in range(5):
+        atoms = Atoms("Cu3", 2.6 * np.array([[0, 0, 0], [1, 0, 0], [0.5, math.sqrt(0.75), 0]]))
+        atoms.rattle(0.002 + 0.04 * seed, seed=seed)
+        triangles.append(atoms)
+    model = SchNetModel(springs().double(), compute_stress=False)
+    criterion, options = ts.generate_force_convergence_fn(1e-4, include_cell_forces=False), {"max_steps": 500}
+    if batched:  # two triangles at a time, so that others take the places of those that are done
+        sizes = {"memory_scales_with": "n_atoms", "max_memory_scaler": 7.0}
+        options["autobatcher"] = ts.InFlightAutoBatcher(model, **sizes)
+    fire = ts.Optimizer.fire if hasattr(ts, "Optimizer") else ts.optimizers.fire
+    state = ts.optimize(triangles, model, optimizer=fire, convergence_fn=criterion, **options)
+    assert state.n_systems == 5
+    forces = model(state)["forces"]
+    assert forces.norm(dim=1).max() < 2e-4  # for FIRE moves once more
+    for start, end in zip(triangles, ts.io.state_to_atoms(state), strict=True):
+        np.testing.assert_allclose(end.get_all_distances()[np.triu_indices(3, 1)], 2.6, atol=1e-4)
+        assert np.abs(end.positions - start.positions).max() < 0.5  # each in its place
+
+
+def test_static_batches_of_its_own_choice(make_model):
+    """Few atoms at a time, the same results as all at once, each at its place."""
+    atoms = [molecule(name) for name in ("H2O", "CH4", "CH3CH2OH", "CO2")] * 2
+    model = SchNetModel(make_model(), compute_stress=False)
+    expected = model(ts.io.atoms_to_state(atoms, CPU, torch.float64))["energy"]
+    batcher = ts.BinningAutoBatcher(model, memory_scales_with="n_atoms", max_memory_scaler=12.0)
+    found = ts.static(atoms, model, autobatcher=batcher)
+    assert len(found) == len(atoms)
+    energies = torch.cat([one["potential_energy"].reshape(-1) for one in found])
+    torch.testing.assert_close(energies, expected, rtol=1e-12, atol=0)
+
+
+def test_positions_far_away_lose_nothing(make_model):
+    """In a state of more digits than the model; in one of as many there are none to lose."""
+    atoms = molecule("CH3CH2OH")
+    model = SchNetModel(make_model().float(), compute_stress=False)
+    near = model(ts.io.atoms_to_state([atoms], CPU, torch.float64))
+    atoms.positions += 65536.0
+    far = model(ts.io.atoms_to_state([atoms], CPU, torch.float64))
+    torch.testing.assert_close(far["forces"], near["forces"], rtol=0, atol=1e-4 * float(near["forces"].abs().max()))
 
 
 def test_what_is_refused(make_model):

@@ -93,16 +93,37 @@ class BlockAverage:
         values = derived(self._means()[0])
         return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
+    def jackknife_error(self, derived: Callable[[NDArray], NDArray]) -> NDArray:
+        r"""Standard error of what is made of the means, and needs many frames to be made, as a covariance does.
+
+        Each of the B whole blocks is left out once, :math:`\sigma^2 = \frac{B - 1}{B} \sum_b (d_b - \bar d)^2`.
+
+        Args:
+            derived: Makes values [B, ...] of means [B, ..., K].
+
+        Returns:
+            The error [...], NaN for fewer than two whole blocks.
+        """
+        sums, weights = self._whole()
+        if len(sums) < 2:
+            return np.full(np.shape(derived(self.mean())), np.nan)
+        values = derived(_quotient(sums.sum(axis=0) - sums, weights.sum(axis=0) - weights))
+        return np.sqrt((len(sums) - 1) * np.var(values, axis=0))
+
     def _means(self) -> tuple[NDArray, NDArray]:
         """Means of the whole blocks [B, ..., K], and where they are known."""
+        sums, weights = self._whole()
+        return _quotient(sums, weights), weights > 0
+
+    def _whole(self) -> tuple[NDArray, NDArray]:
+        """Sums over the whole blocks [B, ..., K], and their weights."""
         whole = len(self._sums) - (self._filled > 0)
         last = max(block.shape[-1] for block in self._sums)
         if whole == 0:
             nothing = np.zeros((0, *self._sums[0].shape[:-1], last))
-            return nothing, nothing > 0
+            return nothing, nothing
         sums = np.stack([grown(block, last) for block in self._sums[:whole]])
-        weights = np.broadcast_to(np.stack(self._weights[:whole]), sums.shape)
-        return _quotient(sums, weights), weights > 0
+        return sums, np.broadcast_to(np.stack(self._weights[:whole]), sums.shape)
 
     def _join(self) -> None:
         """Blocks of twice the length; called when all are whole."""

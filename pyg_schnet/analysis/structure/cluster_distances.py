@@ -111,15 +111,27 @@ def cluster_distances(
             raise ValueError(
                 f"frame {frames} has {len(snapshot.z)} atoms, of which none has {neighbors} neighbours; expected more"
             )
-        for one, values in zip(collected, _distances(snapshot.pos, neighbors), strict=True):
+        for one, values in zip(collected, distance_samples(snapshot.pos, neighbors), strict=True):
             one.add(values, frames)
         frames += 1
     nearest, diameter, antipodal, pair = (one.distribution() for one in collected)
     return ClusterDistances(nearest, diameter, antipodal, pair, frames)
 
 
-def _distances(pos: NDArray, neighbors: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Distances to nearest neighbours, the largest one, those to the farthest atom, and all, each pair twice."""
+def distance_samples(pos: NDArray, neighbors: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """The distances of one open structure whose distributions :class:`ClusterDistances` holds, in its order.
+
+    Args:
+        pos: Positions in Angstrom [n, 3].
+        neighbors: Nearest neighbours of each atom that count.
+
+    Returns:
+        Distances in Angstrom to nearest neighbours, the largest one, those to the farthest atom, and all, each pair
+        twice.
+
+    Raises:
+        ValueError: If two atoms are at the same place.
+    """
     nearest, farthest, pairs = [], [], []
     for _, rows in distance_rows(pos):
         nearest.append(np.partition(rows, neighbors - 1, axis=1)[:, :neighbors].ravel())
