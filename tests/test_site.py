@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "examples" / "site"
-#: Pages with code of their own; `results.md` has that of RESULTS.md, `cards.md` that of the cards, which are in datasets.
+#: Pages with text of their own: `results.md` shows RESULTS.md, `cards.md` the cards, which are in datasets.
 PAGES = [ROOT / "README.md", *sorted(SITE.rglob("*.md")), *sorted((ROOT / "datasets").glob("*/README.md"))]
 #: Text that is cut short where code runs.
 SHORTER = {"max_minutes=2": "max_steps=2, validate_every=2"}
@@ -71,7 +72,7 @@ def result_of(page: str, names: dict[str, Any]) -> None:
         case "README.md":
             assert names["x"].shape == (3, 64)
             assert names["ethanol"].get_forces().shape == (9, 3)
-            assert Path("ethanol.extxyz").read_text().count("Lattice") + 1
+            assert Path("ethanol.extxyz").stat().st_size > 1000
         case "examples/site/concepts/graph.md":
             from ase import Atoms
             from ase.neighborlist import neighbor_list
@@ -83,10 +84,7 @@ def result_of(page: str, names: dict[str, Any]) -> None:
             assert names["data"].edge_index.shape == (2, len(expected))
         case "examples/site/concepts/potential.md":
             out = names["out"]
-            total = out["virials"].sum(0)
-            assert total.tolist() == pytest.approx((-216 * out["stress"][0]).tolist(), abs=1e-4) or (
-                (total + 216 * out["stress"][0]).abs().max() < 1e-4
-            )
+            assert (out["virials"].sum(0) + 216 * out["stress"][0]).abs().max() < 1e-4  # a box of 6 Angstrom
             assert names["hessian"].shape == (3, 3, 3, 3)
         case "examples/site/concepts/convolution.md":
             assert names["x"].shape == (3, 64)
@@ -105,9 +103,9 @@ def result_of(page: str, names: dict[str, Any]) -> None:
         case "examples/site/tasks/from_pyg.md":
             assert type(names["theirs"]).__module__.startswith("torch_geometric")
         case "examples/site/units.md":
-            from ase.units import GPa
+            from ase.units import Bohr, Hartree
 
-            assert names["conversion"]("GPa", "eV/Ang^3") == pytest.approx(GPa)
+            assert names["conversion"]("Ha/Bohr", "eV/Ang") == pytest.approx(Hartree / Bohr)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if python_of(page)], ids=name_of)
@@ -127,7 +125,7 @@ def test_python_runs(page, beside_frames):
 def test_what_does_not_run_says_why(page):
     for block in blocks(page):
         if block.language == "python" and block.note:
-            assert re.fullmatch(r"no-run: \w.{10,}", block.note)
+            assert re.fullmatch(r"no-run: \w[^`]{10,}", block.note)
             compile(block.code, name_of(page), "exec")
 
 
@@ -190,10 +188,8 @@ def is_known(words: list[str], tmp_path: Path) -> bool:
         return True
     if words[0] not in COMMANDS:
         return words in (["--help"], ["--version"])
-    after = dict(zip(words[1:], ["", *words], strict=False))
-    given = [
-        "own_molecules" if after[word] == "--config" and word not in names() else word for word in words[1:]
-    ]
+    pairs = pairwise(words)
+    given = ["own_molecules" if one == "--config" and word not in names() else word for one, word in pairs]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         main([words[0], *given, "--print_config"])

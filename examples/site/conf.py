@@ -2,7 +2,6 @@
 
 import ast
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ PICTURES = {
 }
 
 #: Letters of several signs as an index, which TeX takes without braces around them and docutils does not.
-UNBRACED = re.compile(r"([_^])(\\(?:mathrm|mathbf|text|hat)\{[^{}]*\})")
+UNBRACED = re.compile(r"([_^])(\\(?:mathrm|mathbf|text)\{[^{}]*\})")
+#: Letters with accents, which get their indices below them otherwise.
+ACCENTS = re.compile(r"\\(hat|bar|tilde) ?(\\[a-zA-Z]+|\{[^{}]*\}|[A-Za-z])")
 #: Sizes of brackets, which MathML finds by itself.
 SIZES = re.compile(r"\\[bB]igg?[lr]?\s*(\\?[^a-zA-Z\s])")
 LOGGER = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ html_title = f"pyg_schnet {release}"
 html_show_sphinx = False
 html_copy_source = False
 html_math_renderer = "mathml"
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 copybutton_exclude = ".linenos, .gp, .go"
 
 myst_heading_anchors = 4
@@ -63,7 +65,8 @@ napoleon_attr_annotations = False
 
 def _mathml(visitor: Any, node: nodes.Node, block: bool) -> None:
     """Write a formula as MathML."""
-    formula = UNBRACED.sub(r"\1{\2}", SIZES.sub(r"\1", node.astext())).replace(r"\dots", r"\ldots")
+    formula = ACCENTS.sub(r"{\\\1{\2}}", node.astext())
+    formula = UNBRACED.sub(r"\1{\2}", SIZES.sub(r"\1", formula)).replace(r"\dots", r"\ldots")
     try:
         text = tex2mathml(formula, as_block=block)
     except MathError as error:
@@ -82,14 +85,21 @@ def _block(visitor: Any, node: nodes.Node) -> None:
 
 
 def _page_of(script: Path) -> tuple[str, str]:
-    """Title and text of an example's page, from its docstring."""
-    title, _, rest = (ast.get_docstring(ast.parse(script.read_text())) or "").partition("\n\n")
-    title = " ".join(title.split()).rstrip(".")
+    """What an example is about beyond its title, and its page, from its docstring."""
+    code = ast.parse(script.read_text())
+    first, _, rest = (ast.get_docstring(code) or "").partition("\n\n")
+    title, mark, more = re.findall(r"^(.*?)(?:([:?]) (.*))?$", " ".join(first.split()).rstrip("."))[0]
+    title += "?" * (mark == "?")
     shell = ".. code-block:: bash\n\n"
     body = re.sub(r"^(?=    python examples)", shell, rest, count=1, flags=re.MULTILINE)
     pictures = [f".. image:: ../../figures/{name}.png\n   :alt: {title}\n" for name in PICTURES.get(script.stem, [])]
-    parts = [title, "=" * len(title), "", body, "", *pictures, f".. literalinclude:: ../../{script.name}"]
-    return title, "\n".join([*parts, "   :language: python", ""])
+    parts = [title, "=" * len(title), "", f"{more[:1].upper()}{more[1:]}." if more else "", "", body, "", *pictures]
+    parts += [
+        f".. literalinclude:: ../../{script.name}",
+        "   :language: python",
+        f"   :lines: {code.body[0].end_lineno + 2}-",
+    ]
+    return more, "\n".join([*parts, ""])
 
 
 def write_gallery(*given: object) -> None:
@@ -99,10 +109,10 @@ def write_gallery(*given: object) -> None:
     lines = ["Examples", "========", "", "Numbered scripts in reading order, each with ``--help``.", ""]
     listed = []
     for script in sorted(EXAMPLES.glob("[0-9]*.py")):
-        title, page = _page_of(script)
+        more, page = _page_of(script)
         _write(folder / f"{script.stem}.rst", page)
         listed.append(f"   {script.stem}")
-        lines += [f"- :doc:`{script.stem}`: {title}"]
+        lines += [f"- :doc:`{script.stem}`" + (f": {more}" if more else "")]
     lines += ["", ".. toctree::", "   :hidden:", "", *listed, ""]
     for stem, (name, *_) in PICTURES.items():
         lines += [f".. image:: ../../figures/{name}.png", f"   :target: {stem}.html", "   :width: 45%"]
