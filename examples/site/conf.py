@@ -30,11 +30,14 @@ PICTURES = {
 }
 
 #: Letters of several signs as an index, which TeX takes without braces around them and docutils does not.
-UNBRACED = re.compile(r"([_^])(\\(?:mathrm|mathbf|text)\{[^{}]*\})")
-#: Letters with accents, which get their indices below them otherwise.
-ACCENTS = re.compile(r"\\(hat|bar|tilde) ?(\\[a-zA-Z]+|\{[^{}]*\}|[A-Za-z])")
+UNBRACED = re.compile(r"([_^])(\\(?:mathrm|mathbf|text|hat)\{[^{}]*\})")
 #: Sizes of brackets, which MathML finds by itself.
 SIZES = re.compile(r"\\[bB]igg?[lr]?\s*(\\?[^a-zA-Z\s])")
+#: A letter with an accent and an index, which docutils puts below it.
+ACCENTED = re.compile(
+    r'<munderover>\s*(<mi>[^<]*</mi>)\s*((?:(?!<munderover>).)*?)\s*(<mo stretchy="false">[^<]*</mo>)\s*</munderover>',
+    re.DOTALL,
+)
 LOGGER = logging.getLogger(__name__)
 
 project, author, release = "pyg_schnet", "The pyg_schnet authors", __version__
@@ -65,10 +68,10 @@ napoleon_attr_annotations = False
 
 def _mathml(visitor: Any, node: nodes.Node, block: bool) -> None:
     """Write a formula as MathML."""
-    formula = ACCENTS.sub(r"{\\\1{\2}}", node.astext())
-    formula = UNBRACED.sub(r"\1{\2}", SIZES.sub(r"\1", formula)).replace(r"\dots", r"\ldots")
+    formula = UNBRACED.sub(r"\1{\2}", SIZES.sub(r"\1", node.astext())).replace(r"\dots", r"\ldots")
     try:
         text = tex2mathml(formula, as_block=block)
+        text = ACCENTED.sub(r'<msub><mover accent="true">\1\3</mover>\2</msub>', text)
     except MathError as error:
         LOGGER.warning("a formula cannot be written as MathML (%s): %s", error, formula, location=node)
         text = formula
