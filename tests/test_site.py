@@ -167,7 +167,7 @@ def words_of_commands() -> list[list[str]]:
     return [list(words) for words in found]
 
 
-def is_known(words: list[str], tmp_path: Path) -> bool:
+def is_known(words: list[str]) -> bool:
     """True if the parser of the command takes these words; files of settings are those of the package."""
     import contextlib
     import importlib
@@ -200,14 +200,14 @@ def is_known(words: list[str], tmp_path: Path) -> bool:
 def test_options_exist(words, tmp_path, monkeypatch):
     pytest.importorskip("lightning")
     monkeypatch.chdir(tmp_path)
-    assert is_known(words, tmp_path)
+    assert is_known(words)
 
 
 def test_unknown_options_are_noticed(tmp_path, monkeypatch):
     pytest.importorskip("lightning")
     monkeypatch.chdir(tmp_path)
     for words in ("md RUN a.xyz --temprature 300", "fit --config md17 --data.num_trian 5", "train a.xyz"):
-        assert not is_known(words.split(), tmp_path)
+        assert not is_known(words.split())
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=name_of)
