@@ -95,7 +95,8 @@ def quantum_nuclei(args: argparse.Namespace, files: dict[str, Path], model: SchN
     middle, most = BEADS if BEADS in results else max(results), max(results)
     best = results[most]["plain"].pair
     apart = {f"{beads} beads less {most}, {how}": quantum.overlap_error(result[how].pair, best)
-             for beads, result in results.items() if beads != most for how in ("plain", "perturbed")}  # fmt: skip
+             for beads, result in results.items() if beads != most
+             for how in ("plain", "perturbed") if beads > 1 or how == "plain"}  # fmt: skip
     fewest = min(results)
     apart[f"classical less {fewest} beads, plain"] = quantum.overlap_error(at_300.pair, results[fewest]["plain"].pair)
     figures.draw_quantum_distances(at_300, results[middle]["plain"], middle, out / "c20_quantum_distances.png")

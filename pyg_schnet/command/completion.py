@@ -46,7 +46,7 @@ def plain_parser(files: Any = None) -> argparse.ArgumentParser:
     Returns:
         A parser of Python's own kind.
     """
-    from pyg_schnet.command.main import tool_parser  # noqa: PLC0415
+    from pyg_schnet.command.tools import tool_parser  # noqa: PLC0415
 
     parser = argparse.ArgumentParser("pyg-schnet")
     parser.add_argument("--version", action="store_true", help="the version")

@@ -51,8 +51,8 @@ def structures(
         dataset: The dataset, by class and arguments.
         split: ``"random"``; ``"paper"`` with the numbers of the paper; ``"block"`` for parts of a trajectory without
             neighbouring frames; ``"group"`` for whole molecules or materials in one part; ``"files"`` for the files
-            that the dataset has for each part (``path``, ``val``, ``test``); ``"official"`` or ``"official-2"`` for what the authors of revised MD17 and ISO17
-            published; or the path of a ``split.npz``.
+            that the dataset has for each part (``path``, ``val``, ``test``); ``"official"`` or ``"official-2"`` for
+            what the authors of revised MD17 and ISO17 published; or the path of a ``split.npz``.
         num_train: Number of training examples; a number between 0 and 1 is a share of all examples.
         num_val: Number or share of validation examples. Beside official splits without validation they are drawn from
             what is in no part, beside files without validation in runs of frames from those to train.
@@ -84,7 +84,7 @@ def structures(
     elif split == "files":
         parts = _files(dataset, numbers, gap, blocks, split_seed)
     else:
-        parts = _split(dataset, split, *numbers, split_seed)
+        parts = _split(dataset, split, numbers, split_seed)
     if tested is not None:
         parts = _fewer_tests(parts, tested, split_seed)
     return SplitDataModule(dataset, parts, batch_size, seed, device, tests)
@@ -142,7 +142,8 @@ def _both(split: str, numbers: list[int | None], size: int) -> tuple[int, int]:
     return num_train, num_val
 
 
-def _split(dataset: Dataset, split: str, num_train: int | None, num_val: int | None, seed: int) -> Split:
+def _split(dataset: Dataset, split: str, numbers: list[int | None], seed: int) -> Split:
+    num_train, num_val = numbers
     if split == "paper":
         return paper_split(dataset, seed=seed, num_train=num_train)
     if split.startswith("official"):
@@ -151,7 +152,7 @@ def _split(dataset: Dataset, split: str, num_train: int | None, num_val: int | N
         if not Path(split).is_file():
             raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)} or the path of a split.npz")
         return load_split(split, dataset)
-    return random_split(len(dataset), *_both(split, [num_train, num_val], len(dataset)), seed)
+    return random_split(len(dataset), *_both(split, numbers, len(dataset)), seed)
 
 
 def _blocks(size: int, given: tuple[Any, Any], numbers: list[int | None], gap: int, blocks: int, seed: int) -> Split:

@@ -1,4 +1,4 @@
-"""``pyg-schnet fit --help``: the options of this package, each in a line or two, from the docstrings of what they set."""
+"""``pyg-schnet fit --help``: options of this package in a line or two each, from the docstrings of what they set."""
 
 import inspect
 import re
@@ -8,10 +8,10 @@ from typing import Any
 
 from docstring_parser import parse
 
-from pyg_schnet import SchNet
 from pyg_schnet.command.cli import SchNetCLI
 from pyg_schnet.command.data import structures
 from pyg_schnet.datasets import Trajectory
+from pyg_schnet.models import SchNet
 from pyg_schnet.training import PotentialTask, PropertyTask, RunTrainer
 
 #: Columns of a line, and of the names of options.

@@ -63,7 +63,12 @@ def init(
     if not path.resolve().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
     parts, table = _parts(files, val or [], test or [], table)
-    given = {"energy_key": energy_key, "forces_key": forces_key, "stress_key": stress_key, "energy_unit": energy_unit}
+    given: dict[str, Any] = {
+        "energy_key": energy_key,
+        "forces_key": forces_key,
+        "stress_key": stress_key,
+        "energy_unit": energy_unit,
+    }
     given |= {"length_unit": length_unit, "forces_unit": forces_unit, "stress_unit": stress_unit, "format": format}
     found = survey(parts["train"], val=parts["val"], test=parts["test"], table=table, **given)
     print(in_words(found))
@@ -109,33 +114,12 @@ def _settings(
     named: tuple[str, ...],
 ) -> str:
     """The file of settings."""
-    keys = found.labels.keys
-    units = {} if table is None else read_table(table).units
-    if target is None and "energy" not in keys:
-        columns = [name for name in found.properties if table is None or name in _columns(table)]
-        if not columns:
-            known = ", ".join(sorted(found.gathered.shapes)) or "none"
-            raise ValueError(
-                f"there is nothing to learn: no energy and no other number that varies; the fields are {known}; name "
-                "one with --energy_key or --target, or a table of properties with --table"
-            )
-        target = columns[0]
-    if target is None and table is not None and (mine := [one for one in found.properties if one in _columns(table)]):
-        target = mine[0]
-    if target is not None and found.gathered.shapes.get(target) != "number":
-        numbers = [name for name, shape in found.gathered.shapes.items() if shape == "number"]
-        raise ValueError(f"--target must be a number of each structure, {', '.join(numbers) or 'none'}; got {target!r}")
-    known = found.energies if target is None else found.gathered.values(target)
-    if np.isfinite(known).sum() < _FEWEST:
-        raise ValueError(
-            f"{np.isfinite(known).sum()} structures with a known {target or 'energy'} are too few to train, validate "
-            f"and test on; expected at least {_FEWEST}"
-        )
+    target, units = _target(found, table, target), {} if table is None else read_table(table).units
     distance = recipe.cutoff(found)
     edges = recipe.edges(found, float(str(distance.value)))
     blocks = 3 if target is None or not found.periodic else 4
     split, num_train = _split(found, parts, group_key)
-    forces = target is None and "forces" in keys and math.isfinite(found.force_square)
+    forces = target is None and "forces" in found.labels.keys and math.isfinite(found.force_square)
     plan = recipe.steps(num_train, edges, blocks, forces)
     task = _potential(found, forces) if target is None else _property(found, target, units.get(target, ""))
     network = _network(found, distance, blocks, target, units)
@@ -169,6 +153,29 @@ def _settings(
         "  gradient_clip_val: 10.0",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _target(found: Survey, table: str | None, target: str | None) -> str | None:
+    """The property to learn, ``None`` for the energy: what is asked for, else of the table, else the energy."""
+    mine = [name for name in found.properties if table is None or name in _columns(table)]
+    if target is None and mine and (table is not None or "energy" not in found.labels.keys):
+        target = mine[0]
+    if target is None and "energy" not in found.labels.keys:
+        raise ValueError(
+            "there is nothing to learn: no energy and no other number that varies; the fields are "
+            f"{', '.join(sorted(found.gathered.shapes)) or 'none'}; name one with --energy_key or --target, or a table "
+            "of properties with --table"
+        )
+    if target is not None and found.gathered.shapes.get(target) != "number":
+        numbers = [name for name, shape in found.gathered.shapes.items() if shape == "number"]
+        raise ValueError(f"--target must be a number of each structure, {', '.join(numbers) or 'none'}; got {target!r}")
+    known = int(np.isfinite(found.energies if target is None else found.gathered.values(target)).sum())
+    if known < _FEWEST:
+        raise ValueError(
+            f"{known} structures with a known {target or 'energy'} are too few to train, validate and test on; "
+            f"expected at least {_FEWEST}"
+        )
+    return target
 
 
 def _columns(table: str | None) -> set[str]:
@@ -254,7 +261,7 @@ def _dataset(
             lines.append(f"{label}_key: {_quoted(key)}")
     for name in ("energy", "length"):
         unit = found.units[name]
-        if (name == "length" or "energy" in found.labels.keys) and target is None or unit.unit not in {"eV", "Ang"}:
+        if ((name == "length" or "energy" in found.labels.keys) and target is None) or unit.unit not in {"eV", "Ang"}:
             lines.append(
                 f"{name}_unit: {unit.unit}  # {'' if unit.sure else 'assumed, change it here if it is not: '}{unit.why}"
             )

@@ -1,7 +1,6 @@
 """Entry point of ``pyg-schnet``."""
 
 import importlib
-import inspect
 import logging
 import sys
 import warnings
@@ -27,9 +26,7 @@ def main(args: Any = None) -> None:
         print(overview())
         return
     if given[0] == "--version":
-        from pyg_schnet import __version__  # noqa: PLC0415
-
-        print(f"pyg_schnet {__version__}")
+        print(f"pyg_schnet {sys.modules['pyg_schnet'].__version__}")
         return
     if find_spec("jsonargparse") is None or find_spec("lightning") is None:
         sys.exit('pyg-schnet: the command line needs Lightning; install it with pip install "pyg_schnet[train]"')
@@ -90,39 +87,14 @@ def _as_words_of_the_process(words: list[str]) -> Iterator[None]:
 
 def _run_tool(words: list[str]) -> None:
     """Call the function that a command names: its arguments in order, those that need a name as options."""
+    from pyg_schnet.command.tools import tool_parser  # noqa: PLC0415
+
     warnings.simplefilter("ignore", DeprecationWarning)
     function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
     parser, places, many = tool_parser(words[0], function)
     values = vars(parser.parse_args(words[1:]).clone())
     several = values.pop(many) if many else []
     function(*(values.pop(one.name) for one in places if one.name != many), *several, **values)
-
-
-def tool_parser(name: str, function: Any) -> tuple[Any, list[inspect.Parameter], str | None]:
-    """The options of a command that is one function.
-
-    Args:
-        name: Name of the command.
-        function: The function.
-
-    Returns:
-        The parser, the arguments that have places, and the name of the one that may be many.
-    """
-    from docstring_parser import parse  # noqa: PLC0415, comes with jsonargparse[signatures]
-
-    from pyg_schnet.command.messages import ToolParser  # noqa: PLC0415
-
-    parser = ToolParser(prog=f"pyg-schnet {name}", description=(function.__doc__ or "").split("\n\n")[0])
-    said = {one.arg_name.lstrip("*"): one.description for one in parse(function.__doc__ or "").params}
-    places = [one for one in inspect.signature(function).parameters.values() if one.kind is not one.KEYWORD_ONLY]
-    many = next((one.name for one in places if one.kind is one.VAR_POSITIONAL), None)
-    for one in places:
-        kind: dict[str, Any] = {} if one.default is one.empty else {"nargs": "?", "default": one.default}
-        kind |= {"nargs": "*", "default": []} if one.name == many else {}
-        parser.add_argument(one.name, help=said.get(one.name), **kind)
-    skip: set[str | int] = {one.name for one in places if one.name != many}
-    parser.add_function_arguments(function, skip=skip)
-    return parser, places, many
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Predictions for a file or a part of the data, written beside what is known."""
 
+import glob
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from pyg_schnet.training import TrainingTask
 
 
 class _Structure(NamedTuple):
-    """A structure to predict, ASE's object for it when that is asked for, what is known of the targets, and its file."""
+    """A structure to predict, ASE's object for it when that is asked for, what is known of it, and its file."""
 
     data: Data
     atoms: Callable[[], Any]
@@ -52,6 +53,8 @@ def predict_file(
     from pyg_schnet.datasets.own_files import files_of, structures_of  # noqa: PLC0415
     from pyg_schnet.simulation.structures import atoms_to_data  # noqa: PLC0415
 
+    if not source.exists() and not glob.has_magic(str(source)):
+        raise FileNotFoundError(f"there is no file {source} with structures to predict")
     files = files_of(source)
     if path.exists() and any(path.samefile(file) for file in files):
         raise ValueError(f"the predictions would replace the structures they are for; name another file than {source}")

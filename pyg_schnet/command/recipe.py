@@ -72,9 +72,9 @@ def edges(found: Survey, distance: float) -> float:
 def rho(found: Survey) -> Choice:
     """Weight of the energies beside the forces.
 
-    The paper's 0.01 Angstrom^-2 is for one molecule. What decides is how the energies vary: where structures of one
-    composition differ little for the size of their forces, energies count more; where most of the variance is between
-    compositions, which no force tells, up to ten times as much.
+    The paper's 0.01 Angstrom^-2 is for one molecule. Structures of one composition or group whose energies differ
+    little for the size of their forces count them more, up to three times, and less in the opposite case. Differences
+    between compositions, of which no force tells, count up to ten times as much, the more of the variance they are.
 
     Args:
         found: The data.
@@ -83,17 +83,17 @@ def rho(found: Survey) -> Choice:
         A number between 0.003 and 0.1.
     """
     within, between = found.within_and_between()
-    base = 0.01
-    if math.isfinite(within) and within > 0 and math.isfinite(found.force_square):
-        base = min(max(1e-4 * found.force_square / within, 0.003), 0.03)
-    share = 0.0
-    if found.compositions > 1:
-        share = between / (between + within) if math.isfinite(within) and between + within > 0 else 1.0
-    value = _round(min(base * 10**share, 0.1))
-    spread = f"energies of one composition spread by {math.sqrt(within):.2g} eV" if math.isfinite(within) else ""
-    if found.compositions > 1:
-        spread += f"{' and ' if spread else 'energies '}between compositions by {math.sqrt(between):.2g} eV"
-    return Choice(value, spread or "the paper's")
+    has_within = math.isfinite(within) and within > 0
+    if found.groups == 1:
+        if not has_within or not math.isfinite(found.force_square):
+            return Choice(0.01, "the paper's")
+        value = min(max(1e-4 * found.force_square / within, 0.003), 0.03)
+        return Choice(_round(value), f"energies spread by {math.sqrt(within):.2g} eV")
+    share = between / (between + within) if has_within else 1.0
+    spread = f"energies differ by {math.sqrt(between):.2g} eV between groups or compositions"
+    if has_within:
+        spread += f" and by {math.sqrt(within):.2g} eV within them"
+    return Choice(_round(0.01 * 10**share), spread)
 
 
 def rho_stress(found: Survey) -> Choice:

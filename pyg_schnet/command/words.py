@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import textwrap
 from pathlib import Path
 
 #: Commands that a file of settings describes.
@@ -45,8 +46,8 @@ def overview() -> str:
         lines += [f"  {name:{width}}  {does}", f"  {'':{width}}  $ pyg-schnet {example}"]
     lines += [
         "",
-        "pyg-schnet COMMAND --help explains the options of a command; fit --help-all has those of Lightning's trainer, too.",
-        f"Settings to start from, by name (fit --config NAME): {', '.join(names())}",
+        "pyg-schnet COMMAND --help explains its options; fit --help-all has those of Lightning's trainer, too.",
+        *textwrap.wrap(f"Settings to start from, by name (fit --config NAME): {', '.join(names())}", 115),
         'pyg-schnet --version says the version; eval "$(pyg-schnet --print-completion bash)" completes commands and',
         "options with the tabulator key (or zsh, tcsh).",
     ]

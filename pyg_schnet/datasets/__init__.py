@@ -10,6 +10,7 @@ from pyg_schnet.datasets.qm9 import QM9
 from pyg_schnet.datasets.sequence import as_dataset
 from pyg_schnet.datasets.smiles import from_smiles
 from pyg_schnet.datasets.splits import Split, block_split, k_fold, load_split, paper_split, random_split, save_split
+from pyg_schnet.datasets.survey import Survey, survey
 from pyg_schnet.datasets.trajectory import Trajectory
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MaterialsProject",
     "Split",
     "StructureLoader",
+    "Survey",
     "Trajectory",
     "as_dataset",
     "block_split",
@@ -29,6 +31,7 @@ __all__ = [
     "paper_split",
     "random_split",
     "save_split",
+    "survey",
 ]
 
 former_names.attach(__name__)

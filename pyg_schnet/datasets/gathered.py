@@ -66,16 +66,18 @@ class Gathered:
                 self.partly_occupied += 1
                 continue
             atoms = read.atoms
-            fields = {name: value for name, value in _fields(read).items() if name not in _NO_LABELS}
+            fields = {
+                name: value for name, value in read.fields().items() if name not in _NO_LABELS and not is_bare(value)
+            }
             for name, value in fields.items():
-                seen[name][_shape(value, len(atoms))] += 1
+                seen[name][_shape(name, value, len(atoms), read)] += 1
             numbers = np.asarray(atoms.numbers, dtype=np.int64)
             self.all.append(One(path, numbers, atoms.positions, atoms.cell.array, np.asarray(atoms.pbc), fields))
         if not self.all:
             raise ValueError(f"no structure is left, {self.partly_occupied} have sites partly occupied")
         for name, kinds in seen.items():
             self.counts[name] = sum(kinds.values())
-            self.shapes[name] = "vectors" if set(kinds) <= {"vectors", "matrix"} else kinds.most_common(1)[0][0]
+            self.shapes[name] = kinds.most_common(1)[0][0]
         self.sizes = np.array([len(one.numbers) for one in self.all])
         self.formulas = [_formula(one.numbers) for one in self.all]
 
@@ -111,11 +113,7 @@ class Gathered:
         return found
 
 
-def _fields(read: Read) -> dict[str, Any]:
-    return {name: value for name, value in read.fields().items() if not is_bare(value)}
-
-
-def _shape(value: Any, n: int) -> str:
+def _shape(name: str, value: Any, n: int, read: Read) -> str:
     if isinstance(value, str):
         return "word"
     try:
@@ -124,11 +122,10 @@ def _shape(value: Any, n: int) -> str:
         return "other"
     if array.dtype.kind not in "iufb":
         return "other"
-    if array.size == 1:
-        return "number"
-    if array.shape == (n, 3):
-        return "matrix" if n == 3 else "vectors"  # of three atoms it may be either
-    return "matrix" if array.size in {6, 9} and array.shape[0] != n else "other"
+    of_atoms = name in read.of_atoms or (name in read.of_either and (n != 3 or "force" in name.lower()))
+    if of_atoms:
+        return "vectors" if array.shape == (n, 3) else "other"
+    return "number" if array.size == 1 else "matrix" if array.size in {6, 9} else "other"
 
 
 def _formula(numbers: NDArray) -> tuple[tuple[int, int], ...]:

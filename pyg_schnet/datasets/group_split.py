@@ -94,7 +94,7 @@ def groups_of(dataset: Any, key: str | None = None) -> list[str]:
             found.append(" ".join(f"{number}x{count}" for number, count in zip(numbers, counts, strict=True)))
             continue
         value = data.get(key)
-        if value is None and position == 0 and key not in {one for part in dataset for one in part.keys()}:
+        if value is None and position == 0 and key not in {one for part in dataset for one in part.to_dict()}:
             raise ValueError(f"the data have no `{key}` to group by; they have {', '.join(sorted(data.keys()))}")
         if isinstance(value, Tensor) and value.numel() != 1:
             raise ValueError(f"`{key}` must be a word or a number of each structure, got {list(value.shape)}")

@@ -56,7 +56,7 @@ def clearance(pos: NDArray, cell: NDArray, pbc: NDArray) -> float:
         at most 0 where a structure reaches around its cell.
 
     Example:
-        >>> clearance(np.array([[1.0, 1, 1], [3, 1, 1]]), np.eye(3) * 10, np.ones(3, dtype=bool))
+        >>> round(clearance(np.array([[1.0, 1, 1], [3, 1, 1]]), np.eye(3) * 10, np.ones(3, dtype=bool)), 9)
         8.0
     """
     if not pbc.any():

@@ -41,7 +41,7 @@ class PropertyTable(NamedTuple):
 
 
 def read_table(path: str | Path) -> PropertyTable:
-    """Read a table of properties (csv): a line for each file with a structure.
+    r"""Read a table of properties (csv): a line for each file with a structure.
 
     The first line has the names of the columns, perhaps with units, ``gap [eV]`` or ``gap (eV)``; without such a line
     (two columns, as ``id_prop.csv`` has them) the values are called ``property``. A column called ``id``, ``file``,
@@ -62,7 +62,7 @@ def read_table(path: str | Path) -> PropertyTable:
     Example:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp(), "table.csv")
-        >>> _ = path.write_text("id,gap [eV]\\nmp-1.cif,0.5\\nmp-2,\\n")
+        >>> _ = path.write_text("id,gap [eV]\nmp-1.cif,0.5\nmp-2,\n")
         >>> table = read_table(path)
         >>> table.row_of(Path("folder/mp-1.cif")), table.units
         ({'id': 'mp-1.cif', 'gap': 0.5}, {'gap': 'eV'})

@@ -32,7 +32,7 @@ _LOOKED_AT = 500
 #: Median distances from the median beyond which a value is far from all others.
 _FAR = 15.0
 #: Steps in Angstrom beyond which the work of forces says nothing, and how many steps are looked at, the smallest ones.
-_FAR_STEP, _STEPS = 0.8, 300
+_FAR_STEP, _STEPS = 0.8, 60
 #: Noble gases, which have no bonds.
 _NOBLE = {2, 10, 18, 36, 54, 86}
 
@@ -107,21 +107,32 @@ class Survey:
         """Number of different compositions."""
         return len(set(self.gathered.formulas))
 
+    @property
+    def groups(self) -> int:
+        """Number of different groups, or of compositions where no field names groups."""
+        return len(set(self.group_of))
+
+    @property
+    def group_of(self) -> list[Any]:
+        """The group of each structure: what the field says, or its composition."""
+        if self.group_key is None:
+            return list(self.gathered.formulas)
+        return [str(one.fields.get(self.group_key)) for one in self.gathered.all]
+
     def within_and_between(self) -> tuple[float, float]:
-        """Variance of the energies within structures of the same composition, and that between compositions.
+        """Variance of the energies within groups, and of the means of groups.
 
         Returns:
-            Both in eV^2; NaN for the first if no composition occurs twice.
+            Both in eV^2; NaN for the first if no group has two structures.
         """
-        formulas = self.gathered.formulas
         groups: dict[Any, list[float]] = {}
-        for formula, value in zip(formulas, self.rest, strict=True):
+        for group, value in zip(self.group_of, self.rest, strict=True):
             if math.isfinite(value):
-                groups.setdefault(formula, []).append(value)
-        several = [np.array(group) for group in groups.values() if len(group) > 1]
+                groups.setdefault(group, []).append(value)
+        several = [np.array(values) for values in groups.values() if len(values) > 1]
         count = sum(map(len, several)) - len(several)
-        within = sum(float(((group - group.mean()) ** 2).sum()) for group in several) / count if count else math.nan
-        means = np.array([np.mean(group) for group in groups.values()])
+        within = sum(float(((values - values.mean()) ** 2).sum()) for values in several) / count if count else math.nan
+        means = np.array([np.mean(values) for values in groups.values()])
         return within, float(means.var()) if len(means) else math.nan
 
 
@@ -205,7 +216,7 @@ def survey(
     found.group_key = group_key(gathered)
     _add_order(found)
     found.duplicates = repeated(gathered)
-    used = {*labels.keys.values(), *sum(labels.others.values(), []), found.group_key}
+    used = {*labels.keys.values(), *(name for names in labels.others.values() for name in names), found.group_key}
     numbers = [name for name, shape in gathered.shapes.items() if shape == "number" and name not in used]
     found.properties = [name for name in numbers if np.nanstd(gathered.values(name)) > 0]
     _add_odd(found)
@@ -359,12 +370,12 @@ def _add_odd(found: Survey) -> None:
     if found.largest_force > 4 * LARGEST_FORCE:
         odd.append(f"a component of a force is {found.largest_force:.3g} eV/Ang; are there structures that flew apart?")
     slope, correlation = found.slope
-    if correlation > 0.9 and not 0.8 < slope < 1.25:
+    if correlation > 0.85 and not 0.75 < slope < 1.35:
         odd.append(
             f"from frame to frame energies change by {slope:.3g} times the work of the forces; units of energy and "
             "forces do not belong together (--energy_unit, --length_unit, --forces_unit)"
         )
-    if correlation < -0.9:
+    if correlation < -0.85:
         odd.append("energies rise along the forces: these are gradients, not forces; change their sign")
     if 0 < found.ratio < 0.5:
         odd.append(f"nearest neighbours are {found.ratio:.2f} times the sum of their covalent radii apart")

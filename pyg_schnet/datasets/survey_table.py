@@ -30,7 +30,7 @@ def in_words(found: Survey) -> str:
         structures    1 of 2 atoms, open: H2
     """
     lines = [("files", _files(found)), ("structures", _structures(found)), ("elements", _elements(found))]
-    lines += [("lengths", _unit(found.units["length"]))] + [*_labels(found)]
+    lines += [("lengths", _unit(found.units["length"])), *_labels(found)]
     if found.properties:
         named = ", ".join(found.properties[:8]) + (", ..." if len(found.properties) > 8 else "")
         lines.append(("properties", f"{named} (one to learn: --target NAME)"))
@@ -85,9 +85,9 @@ def _labels(found: Survey) -> list[tuple[str, str]]:
     else:
         lines.append(("energy", "none (--energy_key NAME, if it has another name)"))
     if "forces" in keys:
-        size = math.sqrt(found.force_square / 3) / FORCE[units["forces"].unit]
+        force = math.sqrt(found.force_square / 3) / FORCE[units["forces"].unit]
         lines.append(
-            ("forces", f"{keys['forces']!r}: {size:.3g} (RMS) {_unit(units['forces'])}{_others(found, 'forces')}")
+            ("forces", f"{keys['forces']!r}: {force:.3g} (RMS) {_unit(units['forces'])}{_others(found, 'forces')}")
         )
         slope, correlation = found.slope
         if correlation > 0.8:
@@ -95,8 +95,8 @@ def _labels(found: Survey) -> list[tuple[str, str]]:
     else:
         lines.append(("forces", "none"))
     if "stress" in keys:
-        size = math.sqrt(found.stress_square / 9) / STRESS[units["stress"].unit]
-        lines.append(("stress", f"{keys['stress']!r}: {size:.3g} (RMS) {_unit(units['stress'])}"))
+        stress = math.sqrt(found.stress_square / 9) / STRESS[units["stress"].unit]
+        lines.append(("stress", f"{keys['stress']!r}: {stress:.3g} (RMS) {_unit(units['stress'])}"))
     elif "virial" in keys:
         lines.append(("virial", f"{keys['virial']!r} in {units['energy'].unit}; stress is -virial / volume"))
     return lines

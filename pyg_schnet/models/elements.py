@@ -13,7 +13,6 @@ from pyg_schnet.graph import can_inspect, radius_graph
 from pyg_schnet.ops import edge_vectors
 from pyg_schnet.units import SYMBOLS
 
-
 #: How far apart, in Angstrom, atoms of training examples are looked at: beyond, no pair is too near.
 NEIGHBORHOOD = 5.0
 

@@ -281,7 +281,7 @@ def test_settings_are_printed(root, call, tmp_path, capsys):
         ("--model.model.num_interaction 2", "did you mean 'num_interactions'"),
         ("--model.rho -1", "^pyg-schnet: `rho` must not be negative, got -1.0$"),
         ("--data.num_train 5000", "there are 2000 examples, fewer than the 5000 to train"),
-        ("--data.num_train ten", "expected int or null, got ten"),
+        ("--data.num_train ten", "expected float or int or null, got ten"),
         ("--data.split nothing", "unknown split 'nothing'; expected one of random, paper"),
         ("--model pyg_schnet.training.PropertyTask --model.targets U0", "MD17 has no target 'U0', it has energy"),
         ("--data.dataset.name ethanol_xbt", "unknown molecule 'ethanol_xbt'"),

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.io import write
 
 from pyg_schnet import models
 from pyg_schnet.models import read_header
@@ -20,10 +23,11 @@ CASES = {
     "iso17": f"--data.dataset.name bundled {FEW} --data.tests TESTS",
 }
 BASELINES = {"dtnn": "DTNN", "enn_s2s": "EnnS2S"}
+OWN = {"own_molecules": "energy", "own_crystals": "gap"}
 
 
 def test_every_file_is_tried():
-    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*CASES, *BASELINES, "fast", "short"}
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {*CASES, *BASELINES, *OWN, "fast", "short"}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -41,6 +45,29 @@ def test_trains_on_bundled_data(name, root, call, tmp_path):
     call("test", "--config", run / "config.yaml", "--part", part)
     facts = json.loads((run / part / "report.json").read_text())["facts"]
     assert facts["num_train"] == 8
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_trains_on_own_data(name, call, tmp_path):
+    """By name, with nothing but a path of files."""
+    frames = [bulk("Cu", cubic=True) if name == "own_crystals" else molecule("CH4") for _ in range(20)]
+    rows = ["id,gap"]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=number)
+        atoms.calc = EMT()
+        value, _ = atoms.get_potential_energy(), atoms.get_forces()
+        write(tmp_path / f"{number}.{'cif' if name == 'own_crystals' else 'xyz'}", atoms)
+        rows.append(f"{number},{value}")
+    words = ["--data.dataset.path", str(tmp_path)]
+    if name == "own_crystals":
+        (tmp_path / "table.csv").write_text("\n".join(rows))
+        words += ["--data.dataset.table", tmp_path / "table.csv", "--model.targets", "gap"]
+    words += ["--data.dataset.root", tmp_path / "root", "--trainer.directory", tmp_path / "run"]
+    limits = ["--trainer.max_steps", 1, "--model.warmup_steps", 0, "--trainer.accelerator", "cpu"]
+    call("fit", "--config", name, *words, *limits)
+    header = read_header(tmp_path / "run" / "model.safetensors")
+    assert header["training"]["num_train"] == 16
+    assert OWN[name] in header["units"] or header["training"]["targets"] == [OWN[name]]
 
 
 @pytest.mark.parametrize("name", BASELINES)

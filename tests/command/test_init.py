@@ -1,0 +1,277 @@
+"""From files of one's own to a trained model: three users, and what else files may hold."""
+
+import csv
+import itertools
+import json
+import sqlite3
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
+from ase.units import kcal, mol
+
+from pyg_schnet import load
+from pyg_schnet.datasets import MD17
+from pyg_schnet.models import read_header
+
+SHORT = ["--trainer.max_steps", "3", "--model.warmup_steps", "0", "--trainer.accelerator", "cpu"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder to work in, with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def settings(call, here):
+    """The settings that are written for some files."""
+
+    def written(*words):
+        call("init", *words)
+        return yaml.safe_load((here / "settings.yaml").read_text())
+
+    return written
+
+
+def task(found):
+    return found["model"]["init_args"]
+
+
+def data(found):
+    return found["data"]["dataset"]["init_args"]
+
+
+def ethanol(root, count=120, unit=1.0, name="forces"):
+    frames = []
+    for one in MD17(root, "ethanol_xtb", log=False)[:count]:
+        atoms = Atoms(one.z.numpy(), one.pos.double().numpy(), info={"energy": (float(one.energy) - 3760.0) / unit})
+        atoms.arrays[name] = one.forces.double().numpy() / unit
+        frames.append(atoms)
+    return frames
+
+
+def with_emt(atoms, seed, amount=0.08):
+    atoms = atoms.copy()
+    atoms.rattle(amount, seed=seed)
+    atoms.calc = EMT()
+    results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
+    results |= {"stress": atoms.get_stress()} if atoms.pbc.all() else {}
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def test_a_chemist_with_frames(root, call, settings, here, capsys):
+    """Frames in kcal/mol: four commands without an edit, from the file to a picosecond."""
+    write("frames.xyz", ethanol(root, unit=kcal / mol), format="extxyz")
+    found = settings("frames.xyz")
+    said = capsys.readouterr().out
+    assert "120 of 9 atoms, open: C2H6O" in said
+    assert data(found)["energy_unit"] == "kcal/mol"
+    network = task(found)["model"]["init_args"]
+    assert (network["cutoff"], network["num_gaussians"], network["cutoff_function"]) == (5.0, 50, "polynomial")
+    assert 0.003 <= task(found)["rho"] <= 0.03
+    assert found["data"]["split"] == "block"
+    call("fit", "--config", "settings.yaml", *SHORT)
+    model = load("results/frames")
+    assert model.elements == [1, 6, 8]
+    energies = [atoms.get_potential_energy() * kcal / mol for atoms in read("frames.xyz", ":")]
+    assert float(model.reference.mean) * 9 == pytest.approx(np.mean(energies), abs=0.1)
+    for line in said.splitlines()[-2:]:  # the commands that it names are commands
+        words = line.split()
+        assert words[0] == "pyg-schnet"
+        call(*(["20" if before == "--steps" else word for before, word in itertools.pairwise(words)]))
+    report = json.loads((here / "results/frames/test/report.json").read_text())
+    assert report["targets"]["energy"]["unit"] == "kcal/mol"
+    assert len(read("md.extxyz", ":")[-1]) == 9
+
+
+def test_a_molecule_in_a_box_with_a_file_for_tests(root, call, settings, here):
+    """Forces of another name; the box is too wide to matter; the names of the files tell what they are for."""
+    frames = ethanol(root, 60, name="force")
+    for atoms in frames:
+        atoms.set_cell([25.0] * 3)
+        atoms.center()
+        atoms.pbc = True
+    write("mol_train.xyz", frames[:45], format="extxyz")
+    write("mol_test.xyz", frames[45:], format="extxyz")
+    found = settings("mol_train.xyz", "mol_test.xyz")
+    assert data(found)["forces_key"] == "force"
+    assert data(found)["pbc"] is False
+    assert data(found)["test"] == str(here / "mol_test.xyz")
+    assert (found["data"]["split"], found["data"]["num_val"]) == ("files", 4)
+    call("fit", "--config", "settings.yaml", *SHORT)
+    training = read_header(here / "results/mol/model.safetensors")["training"]
+    assert training["num_val"] == 4
+    assert training["num_train"] in {40, 41}  # whole runs of four or five frames are taken out
+    call("test", "--config", "results/mol/config.yaml")
+    assert json.loads((here / "results/mol/test/report.json").read_text())["facts"]["structures"] == 15
+
+
+@pytest.mark.parametrize("per_atom", [True, False])
+def test_a_materials_scientist_with_cifs(call, settings, here, capsys, per_atom):
+    """A folder of CIFs and a table in it; whether the property grows with size is seen from the numbers."""
+    (here / "cifs").mkdir()
+    rows = [["material_id", "value (eV)", "source"]]
+    for number in range(24):
+        size = 1 + number % 3
+        atoms = with_emt(bulk(("Cu", "Ag", "Au", "Al")[number % 4]) * (1, 1, size), number)
+        write(f"cifs/mp-{number}.cif", atoms)
+        value = atoms.get_potential_energy() + 3.0 * size
+        rows.append([f"mp-{number}", value / size if per_atom else value, "EMT"])
+    with open("cifs/table.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    found = settings("cifs")
+    assert found["model"]["class_path"].endswith("PropertyTask")
+    assert task(found)["targets"] == ["value"]
+    assert task(found)["model"]["init_args"]["readout"] == ("mean" if per_atom else "add")
+    assert data(found) == {"path": str(here / "cifs"), "table": str(here / "cifs" / "table.csv")}
+    call("fit", "--config", "settings.yaml", *SHORT)
+    call("predict", "--config", "results/cifs/config.yaml", "--input", "cifs", "--output", "out.csv")
+    with open("out.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["file"] for line in lines] == sorted(f"mp-{number}.cif" for number in range(24))
+    assert np.isfinite([float(line["predicted_value [eV]"]) for line in lines]).all()
+
+
+def test_crystals_with_stress(call, settings, here):
+    frames = [with_emt(bulk("Cu", cubic=True) * (1, 1, 1), seed) for seed in range(40)]
+    write("cu.traj", frames)
+    found = settings("cu.traj")
+    forces = np.mean([(atoms.get_forces() ** 2).sum(axis=1).mean() for atoms in frames])
+    stresses = np.mean([(atoms.get_stress(voigt=False) ** 2).sum() for atoms in frames])
+    assert task(found)["rho_stress"] == pytest.approx(min(max(forces / stresses, 10), 1000), rel=0.3)
+    assert task(found)["model"]["init_args"]["cutoff"] == 6.0
+    call("fit", "--config", "settings.yaml", *SHORT)
+    call("test", "--config", "results/cu/config.yaml")
+    assert "stress" in json.loads((here / "results/cu/test/report.json").read_text())["targets"]
+
+
+def test_several_molecules_go_whole_into_a_part(call, settings, here):
+    """Twelve molecules, four frames each, named; energies of compositions by least squares, energies count more."""
+    names = ["CH4", "C2H6", "C2H4", "C2H2", "CH3OH", "H2O", "NH3", "CH3CH2OH", "H2CO", "HCN", "CO2", "N2"]
+    frames = []
+    for name in names:
+        for seed in range(4):
+            atoms = with_emt(molecule(name), seed)
+            atoms.info |= {"Molecule": name, "config_type": "rattled"}
+            frames.append(atoms)
+    write("many.extxyz", frames)
+    found = settings("many.extxyz")
+    assert (found["data"]["split"], found["data"]["group_key"]) == ("group", "Molecule")
+    assert task(found)["references"] == "fit"
+    assert 0.01 <= task(found)["rho"] <= 0.1
+    call("fit", "--config", "settings.yaml", *SHORT)
+    with np.load("results/many/split.npz") as split:
+        kinds = [{names[i // 4] for i in split[part].tolist()} for part in ("train", "val", "test")]
+    assert not any(one & other for one, other in itertools.combinations(kinds, 2))
+
+
+def test_energies_alone_in_other_capitals(call, settings, here):
+    frames = [with_emt(molecule("CH4"), seed) for seed in range(30)]
+    bare = [Atoms(a.numbers, a.positions, info={"Total_Energy": a.get_potential_energy()}) for a in frames]
+    write("bare.xyz", bare, format="extxyz")
+    found = settings("bare.xyz")
+    assert data(found)["energy_key"] == "Total_Energy"
+    assert task(found)["forces"] is False
+    call("fit", "--config", "settings.yaml", *SHORT)
+    assert (here / "results/bare/model.safetensors").exists()
+
+
+def test_neighbouring_frames_of_a_trajectory_are_kept_apart(settings, here):
+    """A slow oscillation: as many frames are left out between the parts as it takes to forget."""
+    time = np.arange(400)
+    frames = [
+        Atoms("H2", [[0, 0, 0], [0, 0, 0.75 + 0.05 * np.sin(t / 8)]], info={"energy": np.sin(t / 8)}) for t in time
+    ]
+    write("slow.xyz", frames, format="extxyz")
+    found = settings("slow.xyz")["data"]
+    assert found["split"] == "block"
+    assert 8 <= found["gap"] <= 16  # a quarter of a period is 12.6 frames
+
+
+def test_nothing_is_replaced_and_units_can_be_said(root, call, here):
+    write("frames.xyz", ethanol(root, 30), format="extxyz")
+    (here / "settings.yaml").write_text("mine")
+    with pytest.raises(
+        SystemExit, match=r"settings.yaml exists already and is not replaced; name another file with --out"
+    ):
+        call("init", "frames.xyz")
+    assert (here / "settings.yaml").read_text() == "mine"
+    call("init", "frames.xyz", "--output", "other.yaml", "--energy-unit", "kJ/mol", "--forces-unit", "eV/Ang")
+    found = yaml.safe_load((here / "other.yaml").read_text())
+    assert data(found)["energy_unit"] == "kJ/mol"
+    assert data(found)["forces_unit"] == "eV/Ang"
+
+
+def broken(kind):
+    if kind == "cut":
+        text = "9\nProperties=species:S:1:pos:R:3 energy=1\nC 0 0 0\n"
+    elif kind == "words":
+        text = "once upon a time\n"
+    else:
+        text = ""
+    with open("broken.xyz", "w") as file:
+        file.write(text)
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "message"),
+    [
+        (lambda: broken("cut"), "broken.xyz", "broken.xyz cannot be read after 0 structures"),
+        (lambda: broken("words"), "broken.xyz", "broken.xyz cannot be read after 0 structures"),
+        (lambda: broken("empty"), "broken.xyz", "broken.xyz"),
+        (lambda: sqlite3.connect("a.db").close(), "a.db", "a.db"),
+        (lambda: None, "nowhere.xyz", "found no nowhere.xyz"),
+        (
+            lambda: write("one.xyz", molecule("CH4")),
+            "one.xyz",
+            "there is nothing to learn: no energy and no other number",
+        ),
+        (
+            lambda: write("few.xyz", [with_emt(molecule("CH4"), s) for s in range(3)]),
+            "few.xyz",
+            "3 structures with a known energy are too few",
+        ),
+        (
+            lambda: write("f.xyz", [with_emt(molecule("CH4"), s) for s in range(12)]),
+            "f.xyz --group-key mol",
+            r"no structure has a field 'mol' \(--group_key\)",
+        ),
+        (
+            lambda: write("f.xyz", [with_emt(molecule("CH4"), s) for s in range(12)]),
+            "f.xyz --target gap",
+            "--target must be a number of each structure, energy; got 'gap'",
+        ),
+    ],
+    ids=["cut", "words", "empty", "empty database", "absent", "no label", "few", "group", "target"],
+)
+def test_broken_files_are_one_sentence(call, here, make, words, message):
+    make()
+    with pytest.raises(SystemExit, match=message) as ended:
+        call("init", *words.split())
+    assert str(ended.value).startswith("pyg-schnet: ")
+    assert "\n" not in str(ended.value)
+    assert not (here / "settings.yaml").exists()
+
+
+@pytest.mark.parametrize(("apart", "rho"), [(0.0, 0.01), (1.0, 0.0316), (30.0, 0.1)])
+def test_weight_of_energies(settings, here, apart, rho):
+    """Means of ten molecules differ by so many spreads of each: the share of the variance between them decides."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for number in range(400):
+        atoms = Atoms("HF", [[0, 0, 0], [0, 0, 0.9 + rng.normal() / 30]], info={"mol": f"m{number % 10}"})
+        atoms.info["energy"] = rng.normal() + apart * (-1) ** (number % 10) - 2700
+        atoms.arrays["forces"] = rng.normal(size=(2, 3))
+        frames.append(atoms)
+    write("m.xyz", frames, format="extxyz")
+    assert task(settings("m.xyz"))["rho"] == pytest.approx(rho, rel=0.35)

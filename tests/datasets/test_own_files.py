@@ -1,0 +1,227 @@
+"""Files of one's own: folders, patterns, tables of properties, npz files, CIFs, files for each part, groups."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import iread, write
+
+from pyg_schnet.command.data import structures
+from pyg_schnet.datasets import MD17, Trajectory, group_split
+from pyg_schnet.datasets.ase_files import read_structures
+from pyg_schnet.datasets.group_split import groups_of
+from pyg_schnet.datasets.own_files import files_of
+from pyg_schnet.datasets.property_table import read_table
+
+
+def helium(path, energies):
+    write(
+        path,
+        [Atoms("He2", [[0, 0, 0], [0, 0, 2 + e / 99]], info={"energy": float(e)}) for e in energies],
+        format="extxyz",
+    )
+    return path
+
+
+def test_paths_folders_and_patterns(tmp_path):
+    for name in ("b.xyz", "a.xyz", "c.CIF", "notes.txt", "deep/er/d.xyz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    names = [path.relative_to(tmp_path.resolve()).as_posix() for path in files_of([tmp_path, tmp_path / "a.xyz"])]
+    assert names == ["a.xyz", "b.xyz", "c.CIF"]
+    assert [path.name for path in files_of(f"{tmp_path}/**/*.xyz")] == ["a.xyz", "b.xyz", "d.xyz"]
+    assert files_of(tmp_path / "notes.txt")[0].name == "notes.txt"  # named, whatever its ending
+    for wrong, message in (
+        (tmp_path / "deep", "has no file with structures; expected names that end in .xyz"),
+        (f"{tmp_path}/*.traj", "no file matches"),
+        (tmp_path / "none.xyz", "found no .*none.xyz"),
+        ([], "found no name"),
+    ):
+        with pytest.raises(FileNotFoundError, match=message):
+            files_of(wrong)
+
+
+TABLE = "file;Gap [eV];phase\nmp-1.cif;0.25;cubic\n mp-2;-1e-1;\nmp-3;nan;hexagonal\n"
+
+
+def test_table_beside_cifs(tmp_path):
+    """Rows find their files, units come from the head, what is lacking is NaN."""
+    for number, metal in enumerate(("Cu", "Ag", "Au", "Al"), start=1):
+        write(tmp_path / f"mp-{number}.cif", bulk(metal, cubic=True))
+    (tmp_path / "table.csv").write_text(TABLE)
+    dataset = Trajectory(tmp_path / "root", tmp_path, table=tmp_path / "table.csv", log=False)
+    np.testing.assert_array_equal([float(data.Gap) for data in dataset], [0.25, -0.1, np.nan, np.nan])
+    assert [data.get("phase") for data in dataset] == ["cubic", None, "hexagonal", None]
+    assert [int(data.z[0]) for data in dataset] == [29, 47, 79, 13]
+    assert dataset.units["Gap"] == "eV"
+    assert dataset.report["files without a line of the table"] == 1
+    (tmp_path / "table.csv").write_text(TABLE.replace("0.25", "0.75"))
+    assert float(Trajectory(tmp_path / "root", tmp_path, table=tmp_path / "table.csv", log=False)[0].Gap) == 0.75
+    (tmp_path / "other.csv").write_text("id,gap\nx,1\ny,2\n")
+    with pytest.raises(ValueError, match="has no line for any of the 4 files, the first of which is mp-1.cif; its col"):
+        Trajectory(tmp_path / "root", tmp_path, table=tmp_path / "other.csv", log=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,gap\na,1\na.cif,2\n", "line 3: 'a.cif' has a line already"),
+        ("id,gap\na,1,2\n", "line 2: expected 2 columns, got 3"),
+        ("id,gap\n", "no line with values"),
+        ("words\nof a poem\n", "is no table of properties"),
+        ("id,gap (eV),gap\na,1,2\n", "two columns called 'gap'"),
+    ],
+)
+def test_broken_tables(tmp_path, text, message):
+    (tmp_path / "table.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_table(tmp_path / "table.csv")
+
+
+def test_table_without_names_of_columns(tmp_path):
+    (tmp_path / "id_prop.csv").write_text("1000041,-1.25\n1000050,3\n")
+    table = read_table(tmp_path / "id_prop.csv")
+    assert table.rows == {
+        "1000041": {"id": "1000041", "property": -1.25},
+        "1000050": {"id": "1000050", "property": 3.0},
+    }
+
+
+def test_cifs_are_what_ase_reads(tmp_path):
+    """With symmetry, in a skewed cell, and where only ASE can: several crystals in one file."""
+    crystals = [
+        bulk("NaCl", "rocksalt", a=5.64),
+        bulk("Ti"),
+        bulk("Fe", cubic=True),
+        bulk("GaN", "wurtzite", a=3.2, c=5.2),
+    ]
+    for number, one in enumerate(crystals):
+        one.rattle(0.02, seed=number)
+        write(tmp_path / f"{number}.cif", one)
+    write(tmp_path / "all.cif", crystals)
+    for path in (*(tmp_path / f"{number}.cif" for number in range(4)), tmp_path / "all.cif"):
+        ours, theirs = [read.atoms for read in read_structures(path)], list(iread(path, index=":"))
+        assert len(ours) == len(theirs)
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.pbc.all()
+            np.testing.assert_array_equal(one.numbers, other.numbers)
+            np.testing.assert_allclose(one.cell.array, other.cell.array, atol=1e-9)
+            np.testing.assert_allclose(one.get_all_distances(mic=True), other.get_all_distances(mic=True), atol=1e-6)
+
+
+def test_npz_files(tmp_path):
+    """sGDML's names and units, and padded structures of other people's."""
+    from pyg_schnet.datasets.bundled import bundled_path
+
+    path = bundled_path("ethanol_xtb") / "ethanol_xtb.npz"
+    ours = Trajectory(tmp_path, path, energy_unit="kcal/mol", log=False)
+    theirs = MD17(tmp_path, "ethanol_xtb", log=False)
+    assert len(ours) == len(theirs) == 2000
+    for key in ("z", "pos", "energy", "forces"):
+        torch.testing.assert_close(ours._data[key], theirs._data[key], rtol=1e-9, atol=1e-6)
+    numbers = np.array([[8, 1, 1], [2, 0, 0]])
+    arrays = {"atomic_numbers": numbers, "coordinates": np.random.rand(2, 3, 3), "Energies": np.array([-1.0, -2.0])}
+    np.savez(tmp_path / "padded.npz", **arrays, charge=np.array([0, 1]), author=np.array("me"))
+    dataset = Trajectory(tmp_path, tmp_path / "padded.npz", log=False)
+    assert [data.z.tolist() for data in dataset] == [[8, 1, 1], [2]]
+    assert [float(data.energy) for data in dataset] == [-1.0, -2.0]
+    assert [float(data.charge) for data in dataset] == [0.0, 1.0]
+    np.savez(tmp_path / "wrong.npz", z=numbers[0], energies=arrays["Energies"])
+    with pytest.raises(ValueError, match="the arrays are z, energies, expected pos: one of r, pos, positions"):
+        Trajectory(tmp_path, tmp_path / "wrong.npz", log=False)
+
+
+@pytest.mark.parametrize("unit", ["Ha/Bohr", "kcal/mol/Ang"])
+def test_forces_have_a_unit_of_their_own(tmp_path, unit):
+    from ase.units import Bohr, Hartree, kcal, mol
+
+    atoms = molecule("H2O")
+    atoms.arrays["forces_"] = np.arange(9.0).reshape(3, 3)
+    write(tmp_path / "a.xyz", atoms, format="extxyz")
+    options = {"forces_key": "forces_", "forces_unit": unit, "energy_unit": "meV", "log": False}
+    factor = {"Ha/Bohr": Hartree / Bohr, "kcal/mol/Ang": kcal / mol}[unit]
+    data = Trajectory(tmp_path, tmp_path / "a.xyz", **options)[0]
+    np.testing.assert_allclose(data.forces, factor * np.arange(9.0).reshape(3, 3), rtol=1e-6)
+    with pytest.raises(ValueError, match="`forces_unit` must be one of eV/Ang, .* or None, got 'N'"):
+        Trajectory(tmp_path, tmp_path / "a.xyz", **options | {"forces_unit": "N"})
+
+
+def test_files_for_each_part(tmp_path):
+    paths = [
+        helium(tmp_path / f"{name}.xyz", range(*ends)) for name, *ends in (("a", 0, 40), ("v", 40, 50), ("t", 50, 70))
+    ]
+    dataset = Trajectory(tmp_path, paths[0], val=paths[1], test=paths[2], log=False)
+    parts = {name: sorted(float(dataset[int(i)].energy) for i in part) for name, part in dataset.file_split().items()}
+    assert parts == {"train": [*range(40)], "val": [*range(40, 50)], "test": [*range(50, 70)]}
+    split = structures(dataset, "files", num_train=30, num_val=4, num_test=5).split
+    assert {name: len(part) for name, part in split.items()} == {"train": 30, "val": 4, "test": 5}
+    assert all(set(split[name].tolist()) <= set(dataset.file_split()[name].tolist()) for name in split)
+    with pytest.raises(ValueError, match=r"a\.xyz is in two of `path`, `val` and `test`"):
+        Trajectory(tmp_path, paths[0], test=paths[0], log=False)
+    with pytest.raises(ValueError, match="MD17 has no files for each part"):
+        structures(MD17(tmp_path, "ethanol_xtb", log=False), "files")
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+def test_validation_without_a_file_is_taken_in_runs(tmp_path, gap):
+    paths = [helium(tmp_path / f"{name}.xyz", range(*ends)) for name, *ends in (("a", 0, 40), ("t", 50, 60))]
+    dataset = Trajectory(tmp_path, paths[0], test=paths[1], log=False)
+    split = structures(dataset, "files", num_val=6, gap=gap).split
+    assert len(split["val"]) == 6
+    assert split["test"].tolist() == [*range(40, 50)]
+    owner = {int(i): name for name in ("train", "val") for i in split[name]}
+    frames = sorted(owner)
+    apart = [after - frame for frame, after in itertools.pairwise(frames) if owner[frame] != owner[after]]
+    assert apart
+    assert min(apart) > gap
+    assert len(split["train"]) >= 40 - 8 - 9 * gap  # two runs of four frames are taken for the six
+
+
+def test_no_group_is_in_two_parts(tmp_path):
+    groups = [f"molecule {n % 17}" for n in range(340)]
+    split = group_split(groups, 200, 30, seed=3)
+    assert [len(split[name]) for name in ("train", "val")] == [200, 30]
+    kinds = {name: {groups[i] for i in part.tolist()} for name, part in split.items()}
+    assert not any(kinds[one] & kinds[other] for one, other in itertools.combinations(kinds, 2))
+    assert len(split["test"]) == 20 * len(kinds["test"]) > 0
+    assert {name: part.tolist() for name, part in group_split(groups, 200, 30, seed=3).items()} == {
+        name: part.tolist() for name, part in split.items()
+    }
+    with pytest.raises(ValueError, match="340 structures of 17 groups are too few for 330 to train, 30 to validate"):
+        group_split(groups, 330, 30)
+    frames = [molecule(name) for name in ("H2O", "CH4", "CH3OH") for _ in range(6)]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.01, seed=number)
+        atoms.info["mol"] = atoms.get_chemical_formula()
+    write(tmp_path / "frames.xyz", frames, format="extxyz")
+    dataset = Trajectory(tmp_path, tmp_path / "frames.xyz", log=False)
+    for key in ("mol", None):
+        split = structures(dataset, "group", num_train=6, num_val=6, group_key=key).split
+        sizes = [{int(dataset[int(i)].z.numel()) for i in split[name]} for name in ("train", "val", "test")]
+        assert [len(one) for one in sizes] == [1, 1, 1]
+        assert len(set().union(*sizes)) == 3
+    with pytest.raises(ValueError, match="the data have no `molecule` to group by; they have mol, pos, z"):
+        groups_of(dataset, "molecule")
+
+
+@pytest.mark.parametrize(("split", "expected"), [("random", (1600, 200, 200)), ("block", (1520, 190, 190))])
+def test_shares_of_all_examples(tmp_path, split, expected):
+    """Of a block split a share is so many whole runs, less the gaps."""
+    dataset = MD17(tmp_path, "ethanol_xtb", log=False)
+    found = structures(dataset, split, num_train=0.8, num_val=0.1, gap=10).split
+    assert (len(found["train"]), len(found["val"])) == expected[:2]
+    assert len(found["test"]) >= expected[2]
+    with pytest.raises(
+        ValueError, match="`num_train` must be a number of examples, or a share of them below 1, got 1.5"
+    ):
+        structures(dataset, split, num_train=1.5, num_val=0.1)
+
+
+def test_data_have_a_place_by_default(tmp_path, monkeypatch):
+    """That of the system's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    dataset = Trajectory(path=helium(tmp_path / "a.xyz", range(3)), log=False)
+    assert (tmp_path / "cache" / "pyg_schnet") in next(map(type(tmp_path), dataset.processed_paths)).parents

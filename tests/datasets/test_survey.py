@@ -1,0 +1,221 @@
+"""A first look at own structures: units by physics, labels by any name, order, repeated and odd ones."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from ase.units import Bohr, Hartree, kcal, kJ, mol
+
+from pyg_schnet.datasets import MD17
+from pyg_schnet.datasets.guessed_units import all_electron_energy, forces_unit_of, guess_energy_unit, guess_stress_unit
+from pyg_schnet.datasets.labels import find_labels
+from pyg_schnet.datasets.nearest import clearance, nearest
+from pyg_schnet.datasets.resemblance import memory
+from pyg_schnet.datasets.survey import survey
+from pyg_schnet.datasets.survey_table import in_words
+
+#: Energy of an ethanol molecule with all its electrons, by any decent method, in eV.
+ETHANOL = -4210.0
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory):
+    """Frames of ethanol in eV and Angstrom, energies as if of all electrons."""
+    dataset = MD17(tmp_path_factory.mktemp("data"), "ethanol_xtb", log=False)
+    mean = float(np.mean([float(data.energy) for data in dataset[:200]]))
+    return [
+        Atoms(
+            data.z.numpy(),
+            data.pos.double().numpy(),
+            info={"E": float(data.energy) - mean + ETHANOL},
+        )
+        for data in dataset[:200]
+    ], [data.forces.double().numpy() for data in dataset[:200]]
+
+
+def written(path, frames, energy=1.0, length=1.0, force=1.0, name="my_forces"):
+    """A file with energies, positions and forces in other units."""
+    atoms, forces = frames
+    made = []
+    for one, rows in zip(atoms, forces, strict=True):
+        copy = Atoms(one.numbers, one.positions / length, info={"E": one.info["E"] / energy})
+        copy.arrays[name] = rows / force
+        made.append(copy)
+    write(path, made, format="extxyz")
+    return path
+
+
+UNITS = {
+    "eV": (1.0, 1.0, 1.0, ("eV", "Ang", "eV/Ang")),
+    "kcal": (kcal / mol, 1.0, kcal / mol, ("kcal/mol", "Ang", "kcal/mol/Ang")),
+    "atomic": (Hartree, Bohr, Hartree / Bohr, ("Ha", "Bohr", "Ha/Bohr")),
+    "mixed": (Hartree, 1.0, Hartree / Bohr, ("Ha", "Ang", "Ha/Bohr")),
+    "eV and Bohr": (1.0, 1.0, Hartree / Bohr, ("eV", "Ang", "Ha/Bohr")),
+    "nanometres": (kJ / mol, 10.0, kJ / mol / 10, ("kJ/mol", "nm", "kJ/mol/nm")),
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_units_are_told_from_the_numbers(name, frames, tmp_path):
+    """ASE's own constants made the files."""
+    energy, length, force, expected = UNITS[name]
+    found = survey(written(tmp_path / "frames.xyz", frames, energy, length, force), forces_key="my_forces", show=False)
+    assert tuple(found.units[kind].unit for kind in ("energy", "length", "forces")) == expected
+    assert all(found.units[kind].sure for kind in ("energy", "length"))
+    np.testing.assert_allclose(found.energies, [one.info["E"] for one in frames[0]], rtol=1e-6)
+    square = np.mean([(rows**2).sum(axis=1).mean() for rows in frames[1]])
+    assert found.force_square == pytest.approx(square, rel=1e-4)
+    assert 0.85 < found.slope[0] < 1.15
+    assert found.neighbour == pytest.approx(1.1, abs=0.03)
+    assert not found.odd
+
+
+def test_what_is_said_goes_before_what_is_found(frames, tmp_path):
+    path = written(tmp_path / "frames.xyz", frames)
+    found = survey(path, energy_unit="kcal/mol", forces_key="my_forces", forces_unit="eV/Ang", show=False)
+    assert found.units["energy"].unit == "kcal/mol"
+    assert found.energies[0] == pytest.approx(frames[0][0].info["E"] * kcal / mol)
+    assert any("do not belong together" in sentence for sentence in found.odd)
+    with pytest.raises(ValueError, match="`energy_unit` must be one of eV, meV, Ha, kcal/mol, kJ/mol, got 'Ry'"):
+        survey(path, energy_unit="Ry", show=False)
+    with pytest.raises(
+        ValueError, match="no structure has a field 'energi' \\(energy_key\\); their fields are E, my_fo"
+    ):
+        survey(path, energy_key="energi", show=False)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_gradients_are_noticed(frames, tmp_path, sign):
+    path = written(tmp_path / "frames.xyz", frames, force=sign, name="force")
+    odd = survey(path, show=False).odd
+    assert any("gradients, not forces" in sentence for sentence in odd) == (sign < 0)
+
+
+def test_repeated_and_outlying_structures(frames, tmp_path):
+    atoms, forces = frames
+    far = atoms[7].copy()
+    far.info["E"] += 80.0
+    path = written(tmp_path / "frames.xyz", ([*atoms, atoms[3], far], [*forces, forces[3], forces[7]]))
+    found = survey(path, show=False)
+    assert found.duplicates == 2
+    assert [sentence for sentence in found.odd if "far from all others" in sentence] == [
+        "energies far from all others: structures 201 (from 0)"
+    ]
+    text = in_words(found)
+    assert "2 structures are in the files twice" in text
+    assert "202 of 9 atoms, open: C2H6O" in text
+
+
+@pytest.mark.parametrize(
+    ("shapes", "keys"),
+    [
+        ({"Energy": "number", "FORCES": "vectors"}, {"energy": "Energy", "forces": "FORCES"}),
+        ({"REF_energy": "number", "REF_forces": "vectors"}, {"energy": "REF_energy", "forces": "REF_forces"}),
+        ({"free_energy": "number", "energy": "number"}, {"energy": "energy"}),
+        ({"free_energy": "number"}, {"energy": "free_energy"}),
+        ({"label": "number", "ref": "number", "pbe": "vectors"}, {}),
+        ({"dftTotalEnergy": "number", "virials": "matrix"}, {"energy": "dftTotalEnergy", "virial": "virials"}),
+        ({"formation_energy_per_atom": "number", "force_constant": "number"}, {}),
+        ({"energy": "vectors", "forces": "number", "kinetic_energy": "number"}, {}),
+        ({"predicted_energy": "number", "energy_std": "number", "stress": "matrix"}, {"stress": "stress"}),
+    ],
+)
+def test_labels_by_any_name(shapes, keys):
+    assert find_labels(shapes).keys == keys
+
+
+def test_several_energies_are_told(frames, tmp_path):
+    atoms = [one.copy() for one in frames[0][:20]]
+    for one in atoms:
+        one.info |= {"energy_dft": one.info["E"] - 1, "energy": one.info["E"]}
+    write(tmp_path / "frames.xyz", atoms, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert found.labels.keys["energy"] == "energy"
+    assert set(found.labels.others["energy"]) == {"E", "energy_dft"}
+    assert "others: " in in_words(found)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "true"),
+    [([1], -13.6), ([6], -1029.7), ([8], -2042.0), ([29], -44626.0), ([6, 6, 8, *[1] * 6], -4205.0)],
+)
+def test_energies_of_all_electrons(numbers, true):
+    """Published energies of atoms (Hartree-Fock limits or better), and of ethanol, in eV."""
+    assert all_electron_energy(np.array(numbers)) == pytest.approx(true, rel=0.1 if numbers == [1] else 0.02)
+
+
+def test_energies_that_do_not_tell():
+    """Those of pseudopotentials: forces decide, and without them it is said that it is assumed."""
+    electrons = np.full(5, -4200.0)
+    known = [guess_energy_unit(np.full(5, -46.0), electrons, force) for force in (1.0, 25.0, np.nan)]
+    assert [(guess.unit, guess.sure) for guess in known] == [("eV", True), ("kcal/mol", False), ("eV", False)]
+
+
+@pytest.mark.parametrize(("size", "unit"), [(0.02, "eV/Ang^3"), (5.0, "GPa"), (300.0, "kbar")])
+def test_stress_units(size, unit):
+    assert guess_stress_unit(size).unit == unit
+
+
+def test_no_other_unit_of_forces_without_need():
+    assert forces_unit_of(1.05, 0.99, "eV/Ang") is None
+    assert forces_unit_of(7.0, 0.3, "eV/Ang") is None
+    assert forces_unit_of(1.5, 0.99, "eV/Ang") is None  # the nearest unit is 1.9 times as large
+
+
+@pytest.mark.parametrize(("name", "pbc"), [("Cu", True), ("NaCl", True), ("CH4", False)])
+def test_nearest_neighbours(name, pbc):
+    """Against ASE's neighbour list."""
+    from ase.neighborlist import neighbor_list
+
+    atoms = (
+        molecule(name)
+        if name == "CH4"
+        else bulk(name, "rocksalt" if name == "NaCl" else "fcc", a=5.64 if name == "NaCl" else 3.61)
+    )
+    atoms.rattle(0.05, seed=1)
+    i, d = neighbor_list("id", atoms, 6.0)
+    expected = [d[i == atom].min() for atom in range(len(atoms))]
+    np.testing.assert_allclose(nearest(atoms.positions, atoms.cell.array, atoms.pbc)[2], expected, atol=1e-12)
+
+
+def test_room_around_a_molecule():
+    box = np.diag([10.0, 12.0, 14.0])
+    pos = np.array([[1.0, 1, 1], [4, 2, 1]])
+    assert clearance(pos, box, np.array([True, True, True])) == pytest.approx(7.0)
+    assert clearance(pos, box, np.array([False, False, True])) == pytest.approx(14.0)
+    assert clearance(pos, box, np.zeros(3, dtype=bool)) == np.inf
+
+
+def test_memory_of_a_trajectory():
+    """Of a first-order process with correlation 0.9 at one step it is below 0.15 after 18 steps."""
+    rng = np.random.default_rng(0)
+    walk = [0.0]
+    for kick in rng.normal(size=20_000):
+        walk.append(0.9 * walk[-1] + kick)
+    correlation, gap = memory(np.array(walk), ["a"] * len(walk))
+    assert correlation == pytest.approx(0.9, abs=0.02)
+    assert 14 < gap < 24
+    assert memory(rng.permutation(walk), ["a"] * len(walk))[1] == 0
+
+
+def test_stresses_of_crystals(tmp_path):
+    """EMT's stresses, with energies and forces, as ASE writes them."""
+    frames = []
+    for seed in range(12):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.set_cell(atoms.cell.array * (0.97 + 0.005 * seed), scale_atoms=True)
+        atoms.calc = EMT()
+        results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+        frames.append(atoms)
+    write(tmp_path / "cu.xyz", frames, format="extxyz")
+    found = survey(tmp_path / "cu.xyz", show=False)
+    assert found.periodic == 12
+    assert found.labels.keys == {"energy": "energy", "forces": "forces", "stress": "stress"}
+    expected = np.mean([(one.get_stress(voigt=False) ** 2).sum() for one in frames])
+    assert found.stress_square == pytest.approx(expected, rel=1e-6)
+    assert found.units["stress"].unit == "eV/Ang^3"
