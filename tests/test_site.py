@@ -174,8 +174,8 @@ def is_known(words: list[str]) -> bool:
     import io
 
     from pyg_schnet.command import main
-    from pyg_schnet.command.main import tool_parser
     from pyg_schnet.command.templates import names
+    from pyg_schnet.command.tools import tool_parser
     from pyg_schnet.command.words import COMMANDS, TOOLS
 
     if words[0] in TOOLS:
