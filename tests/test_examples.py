@@ -1,4 +1,4 @@
-"""Every example runs, in a smoke mode of a few steps; README's Python blocks too."""
+"""Every example runs, in a smoke mode of a few steps."""
 
 import json
 import os
@@ -192,22 +192,6 @@ def test_inference_is_measured(tmp_path):
         "features": [32, 64],
     }
     assert (tmp_path / "cost.png").stat().st_size > 5000
-
-
-def test_readme_python(tmp_path, monkeypatch):
-    """The Python blocks of README, one after the other, training cut short."""
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) == 6
-    code = "\n".join(blocks)
-    assert "max_minutes=2" in code
-    names = {}
-    exec(code.replace("max_minutes=2", "max_steps=2, validate_every=2"), names)
-    assert names["x"].shape == (3, 64)
-    assert names["out"]["forces"].shape == (3, 3)
-    assert names["ethanol"].get_forces().shape == (9, 3)
-    assert names["modes"].wavenumbers.shape == (27,)
-    assert Path("benzene.png").stat().st_size > 10_000
 
 
 def test_collected_results(tmp_path):
