@@ -184,6 +184,10 @@ class Dynamics:
         motion = Motion(timestep, thermostat, friction, int(seed))
         if pressure is not None:
             motion = _under_pressure(motion, system, pressure, barostat, pressure_time, bulk_modulus)
+        elif barostat != BAROSTATS[0]:
+            raise ValueError(
+                f"`barostat` {barostat!r} needs a `pressure` in GPa, for example 0 (1 bar is 0.0001), got none"
+            )
         self._set_up(model, system, motion, device, dtype, energy_unit, frozen, strict)
         nowhere = np.zeros_like(positions), np.zeros(system.count), system.cell, np.zeros_like(system.cell)
         self._state = State(positions, start, *nowhere)

@@ -86,7 +86,7 @@ def export(
         The path.
 
     Raises:
-        ArithmeticError: If the package gives other values than the model: compilers make mistakes, too.
+        ArithmeticError: If the package gives other values than the model at some sizes: compilers make mistakes, too.
         FileExistsError: If there is such a file.
         FileNotFoundError: If there is no C++ compiler, or no folder to write into.
         TypeError: If ``model`` is none of these, or a potential of another kind, with forces of its own.

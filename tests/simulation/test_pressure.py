@@ -276,6 +276,7 @@ BAD = {
     "kind": ({"pressure": "1 bar"}, "`pressure` must be a number in GPa, for example 0, or None; got '1 bar'"),
     "nan": ({"pressure": math.nan}, "`pressure` must be finite, in GPa"),
     "barostat": ({"barostat": "cubic"}, "`barostat` must be one of 'isotropic', 'full', got 'cubic'"),
+    "no pressure": ({"pressure": None, "barostat": "full"}, "`barostat` 'full' needs a `pressure` in GPa"),
     "time": ({"pressure_time": 0}, "`pressure_time` must be finite and positive, in fs"),
     "modulus": ({"bulk_modulus": -1.0}, "`bulk_modulus` must be finite and positive, in GPa"),
 }
