@@ -23,8 +23,8 @@ _FEWEST = 10
 def init(
     *files: str,
     output: str = "settings.yaml",
-    val: list[str] | None = None,
-    test: list[str] | None = None,
+    val: str | list[str] | None = None,
+    test: str | list[str] | None = None,
     table: str | None = None,
     target: str | None = None,
     energy_key: str | None = None,
@@ -43,8 +43,8 @@ def init(
         files: Files with structures (extended xyz, ASE databases, npz, CIF, anything ASE reads), folders of them, or
             patterns; names with train, val or test in them are taken for those parts.
         output: File of settings to write; one that is there is never replaced.
-        val: Files with structures to validate on, if they are separate.
-        test: Files with structures to test on, if they are separate.
+        val: File with structures to validate on, if they are separate, or several as [FILE, FILE].
+        test: The same to test on.
         table: Table of properties (csv) with a line for each file; one that lies alone in the folder of CIFs is taken.
         target: Property to learn, in place of the energy.
         energy_key: Name of the energies in the files, if it is not found.
@@ -62,7 +62,7 @@ def init(
         raise FileExistsError(f"{path} exists already and is not replaced; name another file with --output")
     if not path.resolve().parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} for {path.name}; create it first")
-    parts, table = _parts(files, val or [], test or [], table)
+    parts, table = _parts(files, _as_list(val), _as_list(test), table)
     given: dict[str, Any] = {
         "energy_key": energy_key,
         "forces_key": forces_key,
@@ -76,6 +76,10 @@ def init(
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
     print(_next(found, path, text, parts))
+
+
+def _as_list(files: str | list[str] | None) -> list[str]:
+    return [files] if isinstance(files, str) else files or []
 
 
 def _parts(

@@ -275,3 +275,11 @@ def test_weight_of_energies(settings, here, apart, rho):
         frames.append(atoms)
     write("m.xyz", frames, format="extxyz")
     assert task(settings("m.xyz"))["rho"] == pytest.approx(rho, rel=0.35)
+
+
+def test_one_file_to_validate_on_by_its_option(settings, here):
+    frames = [with_emt(molecule("CH3CH2OH"), seed) for seed in range(30)]
+    write("a.xyz", frames[:20], format="extxyz")
+    write("b.xyz", frames[20:], format="extxyz")
+    found = settings("a.xyz", "--val", "b.xyz")
+    assert data(found)["val"] == str(here / "b.xyz")
