@@ -9,9 +9,11 @@ from numpy import ndarray
 from torch import Tensor, nn
 
 from pyg_schnet.models import CommitteePotential, Potential
+from pyg_schnet.models.dipoles import Dipoles
 from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.models.recordable import recordable
+from pyg_schnet.models.resolve import load
 from pyg_schnet.simulation.near_origin import NearOrigin
 from pyg_schnet.simulation.prepared import (
     check_numbers,
@@ -60,6 +62,8 @@ class SchNetCalculator(Calculator):
     it does forces. ASE's other formats have no place for them; put :attr:`spreads` where they do:
     ``atoms.info.update(calculator.spreads)`` for trajectories, ``database.write(atoms, data=calculator.spreads)``.
 
+    With a ``dipole_model`` there is the ``dipole`` of molecules, too, in e Angstrom, as ASE's ``Infrared`` wants it.
+
     Args:
         model: A model of energies in eV, a :class:`~pyg_schnet.Potential`, a :class:`~pyg_schnet.models.Committee` or
             its potential; or what :func:`pyg_schnet.load` reads: a file written by :func:`pyg_schnet.save`, the folder
@@ -77,6 +81,9 @@ class SchNetCalculator(Calculator):
             filters are evaluated, exact to all digits, unless this is true: tables have relative errors of some 1e-10
             in energies and 1e-8 in forces, which :func:`~pyg_schnet.models.table_accuracy` measures.
         strict: True if elements that no training example had are refused; otherwise there is one warning for each.
+        dipole_model: A model of the dipole moment, a committee of such, or a file or folder of either, see
+            :class:`~pyg_schnet.models.dipoles.Dipoles`; ``None`` for a calculator without dipoles.
+        dipole_unit: Its unit, ``"D"`` or ``"e*Ang"``; ``None`` for what it says, Debye if it says nothing.
         **kwargs: Passed to ASE's ``Calculator``: ``atoms``, ``label``, ``directory``, ``restart``.
 
     Raises:
@@ -111,6 +118,8 @@ class SchNetCalculator(Calculator):
         recorded: bool = False,
         frozen: bool | None = None,
         strict: bool = False,
+        dipole_model: Any = None,
+        dipole_unit: str | None = None,
         **kwargs: Any,
     ) -> None:
         recorded = kwargs.pop("captured", recorded)  # the name it had before
@@ -129,6 +138,10 @@ class SchNetCalculator(Calculator):
         self._has_energies = bare.config["readout"] in {"add", "sum"}
         if isinstance(potential, CommitteePotential):
             self.implemented_properties = [*self.implemented_properties, *SPREADS]
+        dipole_model = load(dipole_model) if isinstance(dipole_model, (str, Path)) else dipole_model
+        self._dipoles = None if dipole_model is None else Dipoles(dipole_model, dipole_unit)
+        if self._dipoles is not None:
+            self.implemented_properties = [*self.implemented_properties, "dipole"]
         keep_in_extxyz()
         self._stepped = SteppedPotential(self.potential)
         self.device, self.dtype = self._stepped.device, self._stepped.dtype
@@ -139,7 +152,7 @@ class SchNetCalculator(Calculator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         recorded = state.pop("captured", False)  # the name it had before
-        self.__dict__.update({"recorded": recorded} | state)
+        self.__dict__.update({"recorded": recorded, "_dipoles": None} | state)
 
     def calculate(
         self,
@@ -151,7 +164,8 @@ class SchNetCalculator(Calculator):
 
         Args:
             atoms: The structure; ``None`` for that of the last time.
-            properties: ``energies`` are evaluated if they are among these; all else comes from one evaluation.
+            properties: ``energies`` and ``dipole`` are evaluated if they are among these; all else comes from one
+                evaluation.
             system_changes: What changed since the last time; if nothing did, only what is missing is evaluated.
 
         Raises:
@@ -169,6 +183,8 @@ class SchNetCalculator(Calculator):
             self.results = self._evaluated(structure, z)
         if self._has_energies and not {"energies", "energies_std"}.isdisjoint(properties):
             self.results |= self._energies(structure, z)
+        if self._dipoles is not None and "dipole" in properties:
+            self.results["dipole"] = self._dipole(structure, z)
 
     def get_hessian(self, atoms: Atoms | None = None) -> ndarray:
         """Second derivatives of the energy, of all atoms whatever their constraints.
@@ -280,6 +296,14 @@ class SchNetCalculator(Calculator):
         one = isinstance(energies, Tensor)
         named = {"energies": energies} if one else {"energies": energies.mean, "energies_std": energies.std}
         return {name: self.unit_factor * value.squeeze(-1).cpu().numpy() for name, value in named.items()}
+
+    def _dipole(self, structure: Any, z: Tensor) -> ndarray:
+        """Dipole moment in e Angstrom [3], of positions near the origin, on which it does not depend."""
+        if structure.pbc.any():
+            raise ValueError("a dipole moment is not defined in periodic structures; ask for that of a molecule")
+        dipoles: Any = self._dipoles
+        with torch.no_grad():
+            return dipoles(z, torch.from_numpy(structure.positions - structure.positions.mean(axis=0))).numpy()
 
     def _checked_z(self, structure: Any) -> Tensor:
         """Atomic numbers of the structure on the device; looked at when they are others than the last time."""

@@ -9,17 +9,10 @@ from torch_geometric.data import Data
 
 from pyg_schnet.analysis.vibrations.modes import NormalModes
 from pyg_schnet.analysis.vibrations.single import single_structure
-from pyg_schnet.models import Committee
-from pyg_schnet.models.atomistic import AtomisticModel
-from pyg_schnet.models.exact import exact_copy
+from pyg_schnet.models.dipoles import Dipoles
 from pyg_schnet.models.structures import usable
-from pyg_schnet.nn.moments import DipoleMoment
-from pyg_schnet.units import DALTON, DEBYE, ELECTRONVOLT
+from pyg_schnet.units import DALTON, ELECTRONVOLT
 
-#: Units of dipole moments in e Angstrom.
-DIPOLE: dict[str, float] = {"D": DEBYE, "Debye": DEBYE, "e*Ang": 1.0, "eAng": 1.0, "e Ang": 1.0}
-#: Names under which a model may know the unit of its dipole moment.
-_NAMES = ("mu", "dipole", "dipole_moment")
 #: N_A / (12 epsilon_0 c^2) times e^2/u, in km/mol: the intensity of one elementary charge on one mass unit.
 _KM_PER_MOL = 6.022140857e23 * 4 * math.pi * 1e-7 * ELECTRONVOLT**2 / (12 * DALTON) * 1e-3
 
@@ -43,15 +36,14 @@ def dipole_derivatives(dipole_model: Any, data: Data, *, dipole_unit: str | None
         TypeError: If ``dipole_model`` is no model.
         ValueError: If it predicts no dipole moment, the unit is none, or the structure is periodic.
     """
-    members = _members(dipole_model)
-    unit = dipole_unit or next((members[0].units[name] for name in _NAMES if name in members[0].units), "D")
-    if unit not in DIPOLE:
-        raise ValueError(f"`dipole_unit` must be one of {', '.join(map(repr, DIPOLE))}, got {unit!r}")
-    structure = single_structure(data)
+    dipoles, structure = Dipoles(dipole_model, dipole_unit), single_structure(data)
     if structure.get("pbc") is not None and bool(structure.pbc.any()):
         raise ValueError("a dipole moment is not defined in periodic structures; expected a molecule")
-    every = torch.stack([_derivatives(member, structure) for member in members])
-    return DIPOLE[unit] * every.mean(0)
+    with torch.inference_mode(False), torch.enable_grad():
+        pos = usable(structure.pos).double().requires_grad_()
+        moment = dipoles(usable(structure.z), pos)  # [3]
+        columns = [torch.autograd.grad(component, pos, retain_graph=True)[0] for component in moment]
+    return torch.stack(columns, dim=-1).cpu()
 
 
 def infrared_intensities(
@@ -88,28 +80,3 @@ def infrared_intensities(
         )
     slopes = torch.einsum("iab,kia->kb", charges, modes.displacements)
     return torch.where(modes.rigid, 0.0, _KM_PER_MOL * slopes.square().sum(1))
-
-
-def _members(model: Any) -> list[Any]:
-    if not isinstance(model, (AtomisticModel, Committee)):
-        raise TypeError(f"`dipole_model` must be a model with readout='dipole', got {type(model).__name__}")
-    members: list[Any] = list(model) if isinstance(model, Committee) else [model]
-    for member in members:
-        if not isinstance(member.readout, DipoleMoment):
-            raise ValueError(
-                f"`dipole_model` must predict a dipole moment, got readout={member.config.get('readout')!r}; expected "
-                "'dipole' or 'dipole_magnitude'"
-            )
-    return members
-
-
-def _derivatives(model: AtomisticModel, structure: Data) -> Tensor:
-    """Derivatives of the vector [n, 3, 3] in the unit of the model."""
-    own: Any = exact_copy(model)
-    own.readout.magnitude = False
-    device = own.embedding.weight.device
-    with torch.inference_mode(False), torch.enable_grad():
-        pos = usable(structure.pos).to(device).requires_grad_()
-        dipole = own(usable(structure.z).to(device), pos)[0]  # [3]
-        columns = [torch.autograd.grad(component, pos, retain_graph=True)[0] for component in dipole]
-    return torch.stack(columns, dim=-1).cpu()
