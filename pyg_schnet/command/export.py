@@ -20,7 +20,7 @@ def export(
         path: File to write, .pt2; a program in C++ loads it, see examples/export.
         dtype: Floating-point type of the network; that of the model by default.
         energy_unit: Unit of the model's energies; what its file says by default, else eV.
-        overwrite: Whether to replace a file that is there.
+        overwrite: True to replace a file that is there.
     """
     from pyg_schnet.simulation.exporting import export as compile_model  # noqa: PLC0415
 

@@ -112,7 +112,7 @@ def rho_stress(found: Survey) -> Choice:
 
 
 def is_intensive(found: Survey, name: str, unit: str) -> Choice:
-    """Whether a property is that of each atom, rather than one that grows with the number of atoms.
+    """True if a property is that of each atom, rather than one that grows with the number of atoms.
 
     Args:
         found: The data.
@@ -160,7 +160,7 @@ def steps(num_train: int, edges: float, blocks: int, forces: bool) -> Steps:
         num_train: Number of training examples.
         edges: Typical number of edges of a structure.
         blocks: Number of interaction blocks.
-        forces: Whether forces are learnt.
+        forces: True if forces are learnt.
 
     Returns:
         Steps and sizes.

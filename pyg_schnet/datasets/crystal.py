@@ -135,7 +135,7 @@ def is_shared(occupancy: Any) -> bool:
         occupancy: What ASE has in ``info["occupancy"]``: how much of each element, by site.
 
     Returns:
-        Whether there is such a site.
+        True if there is such a site.
 
     Example:
         >>> is_shared({"0": {"Na": 1.0}}), is_shared({"0": {"Na": 0.5, "K": 0.5}})

@@ -44,7 +44,7 @@ class Gathered:
         files: The files.
         table: Table of properties.
         format: ASE's name of the format, if the names of the files do not tell.
-        show: Whether to show a progress bar.
+        show: True to show a progress bar.
 
     Raises:
         ImportError: If ASE is not installed.

@@ -22,7 +22,7 @@ class Guess(NamedTuple):
     Attributes:
         unit: The unit.
         why: What speaks for it.
-        sure: Whether the numbers allow no other one.
+        sure: True if the numbers allow no other one.
     """
 
     unit: str
@@ -57,7 +57,7 @@ def guess_length_unit(ratio: float, only_noble: bool = False) -> Guess:
 
     Args:
         ratio: Typical distance of nearest neighbours in sums of their covalent radii, as if positions were in Angstrom.
-        only_noble: Whether all elements are noble gases, which have no bonds.
+        only_noble: True if all elements are noble gases, which have no bonds.
 
     Returns:
         ``"Ang"``, ``"Bohr"`` or ``"nm"``.
@@ -131,7 +131,7 @@ def guess_stress_unit(size: float) -> Guess:
 
 
 def work_and_energy(frames: Any) -> tuple[float, float]:
-    r"""Whether forces are the slope of the energies along a trajectory.
+    r"""True if forces are the slope of the energies along a trajectory.
 
     From one frame to the next :math:`\Delta E \approx -\tfrac{1}{2} \sum_i (F_i + F_i') \cdot (x_i' - x_i)`. The slope
     of the one against the other is 1 in units that belong together.

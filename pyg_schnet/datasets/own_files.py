@@ -81,7 +81,7 @@ def structures_of(
         files: The files.
         table: Table of properties; the line of a file is added to the fields of its structures.
         format: ASE's name of the format, if the names of the files do not tell.
-        show: Whether to show a progress bar.
+        show: True to show a progress bar.
 
     Yields:
         The file, the number of the structure inside from 0, and the structure with its fields.

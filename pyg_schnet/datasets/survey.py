@@ -166,7 +166,7 @@ def survey(
         forces_unit: Unit of forces; energy per length otherwise.
         stress_unit: Unit of stresses.
         format: ASE's name of the format, if the names of the files do not tell.
-        show: Whether to show a progress bar.
+        show: True to show a progress bar.
 
     Returns:
         What they hold.
@@ -344,7 +344,7 @@ def _slope(gathered: Gathered, labels: FoundLabels, energies: NDArray, units: di
 
 
 def _add_order(found: Survey) -> None:
-    """Whether frames follow each other in time."""
+    """True if frames follow each other in time."""
     if "energy" in found.labels.keys:
         both = zip(found.gathered.all, found.gathered.formulas, strict=True)
         found.near = memory(found.rest, [(one.file, formula) for one, formula in both])

@@ -62,7 +62,7 @@ def to_nodes(
         num_targets: Number N of targets.
         weight: Factor s of each edge [E]; ``None`` for ones.
         order: Order p of the derivative of the table.
-        symmetric: Whether each edge stands for its opposite, too.
+        symmetric: True if each edge stands for its opposite, too.
 
     Returns:
         The convolved features [N, F]; differentiable any number of times with respect to all tensors.
@@ -100,7 +100,7 @@ def to_edges(
         edge_index: Row 0 the source j, row 1 the target i [2, E].
         weight: Factor s of each edge [E]; ``None`` for ones.
         order: Order p of the derivative of the table.
-        symmetric: Whether each edge stands for its opposite, too.
+        symmetric: True if each edge stands for its opposite, too.
 
     Returns:
         One number for each edge [E]; differentiable any number of times with respect to all tensors.
@@ -143,7 +143,7 @@ def to_table(
         spacing: Distance between knots in Angstrom.
         weight: Factor s of each edge [E]; ``None`` for ones.
         order: Order p of the derivative of the table.
-        symmetric: Whether each edge stands for its opposite, too.
+        symmetric: True if each edge stands for its opposite, too.
 
     Returns:
         The gradient [K, F]; differentiable any number of times with respect to all tensors.

@@ -79,8 +79,8 @@ def export(
         dtype: ``torch.float32`` or ``torch.float64`` for the network, ``None`` for that of the model; vectors of edges
             and sums are in float64.
         energy_unit: Unit of the model's energies; ``None`` for what it says itself, else eV.
-        overwrite: Whether to replace a file that is there.
-        progress: Whether to show a progress bar; compiling takes half a minute.
+        overwrite: True to replace a file that is there.
+        progress: True to show a progress bar; compiling takes half a minute.
 
     Returns:
         The path.

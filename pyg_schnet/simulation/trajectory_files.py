@@ -42,7 +42,7 @@ class TrajectoryFile(ABC):
     Args:
         path: The file.
         system: What moves.
-        moving_cells: Whether cells are others from frame to frame.
+        moving_cells: True if cells are others from frame to frame.
     """
 
     def __init__(self, path: Path, system: System, moving_cells: bool = False) -> None:
@@ -243,7 +243,7 @@ def trajectory_file(path: Path, system: System, moving_cells: bool = False) -> T
     Args:
         path: The file.
         system: What moves.
-        moving_cells: Whether cells are others from frame to frame.
+        moving_cells: True if cells are others from frame to frame.
 
     Returns:
         The file; nothing is written yet.

@@ -30,7 +30,7 @@ def harmonic_energy(quanta: Any, temperature: float, beads: int, *, perturbed: b
         quanta: Energy quanta in eV [M], for example :attr:`NormalModes.quanta`.
         temperature: In K.
         beads: Number of beads.
-        perturbed: Whether it is the perturbed path integral.
+        perturbed: True if it is the perturbed path integral.
 
     Returns:
         Energy in eV, summed over the oscillators.

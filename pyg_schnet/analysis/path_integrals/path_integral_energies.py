@@ -87,7 +87,7 @@ def path_integral_energies(
             forces; frames are not kept.
         masses: In u [n].
         temperature: In K.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         The means.

@@ -45,7 +45,7 @@ def perturbed_distances(
         temperature: In K.
         width: Width of the bins in Angstrom.
         neighbors: Nearest neighbours of each atom that count.
-        progress: Whether to show a progress bar.
+        progress: True to show a progress bar.
 
     Returns:
         The distributions, with errors of a jackknife over blocks.
