@@ -158,8 +158,12 @@ class TrainingTask(LightningModule):
             >>> task.loss_on(Batch.from_data_list([atom])).item()  # (3 eV - 0 eV)^2
             9.0
         """
-        labels = self.labels(batch)
-        return self.loss_of(self.predictions(batch), labels)
+        return self._loss(batch)[0]
+
+    def _loss(self, batch: Data) -> tuple[Tensor, Any]:
+        """Loss and predictions of a mini-batch, by the name that scripts of before know."""
+        labels, predictions = self.labels(batch), self.predictions(batch)
+        return self.loss_of(predictions, labels), predictions
 
     def check(self, dataset: Any) -> None:
         """Find the targets in a dataset and check that their units are those of the model.
