@@ -9,7 +9,7 @@ import numpy as np
 
 from pyg_schnet.command import recipe
 from pyg_schnet.datasets.own_files import files_of
-from pyg_schnet.datasets.property_table import read_table
+from pyg_schnet.datasets.property_table import PropertyTable, read_table
 from pyg_schnet.datasets.survey import Survey, survey
 from pyg_schnet.datasets.survey_table import in_words
 from pyg_schnet.files import replacing
@@ -118,15 +118,21 @@ def _settings(
     named: tuple[str, ...],
 ) -> str:
     """The file of settings."""
-    target, units = _target(found, table, target), {} if table is None else read_table(table).units
+    properties = None if table is None else read_table(table)
+    target = _target(found, properties, target)
     distance = recipe.cutoff(found)
-    edges = recipe.edges(found, float(str(distance.value)))
+    edges = recipe.edges(found, distance.value)
     blocks = 3 if target is None or not found.periodic else 4
     split, num_train = _split(found, parts, group_key)
     forces = target is None and "forces" in found.labels.keys and math.isfinite(found.force_square)
     plan = recipe.steps(num_train, edges, blocks, forces)
-    task = _potential(found, forces) if target is None else _property(found, target, units.get(target, ""))
-    network = _network(found, distance, blocks, target, units)
+    if target is None:
+        task, readout = _potential(found, forces), []
+    else:
+        unit = "" if properties is None else properties.units.get(target, "")
+        intensive = recipe.is_intensive(found, target, unit)
+        task, readout = _property(target, unit, intensive), _readout(found, target, intensive)
+    network = [*_network(distance, blocks), *readout]
     name = _name(found, named)
     lines = [
         f"# Settings for {', '.join(map(str, named[:3]))}{', ...' * (len(named) > 3)}, written by pyg-schnet init.",
@@ -159,9 +165,10 @@ def _settings(
     return "\n".join(lines) + "\n"
 
 
-def _target(found: Survey, table: str | None, target: str | None) -> str | None:
+def _target(found: Survey, table: PropertyTable | None, target: str | None) -> str | None:
     """The property to learn, ``None`` for the energy: what is asked for, else of the table, else the energy."""
-    mine = [name for name in found.properties if table is None or name in _columns(table)]
+    columns = None if table is None else {name for row in table.rows.values() for name in row}
+    mine = [name for name in found.properties if columns is None or name in columns]
     if target is None and mine and (table is not None or "energy" not in found.labels.keys):
         target = mine[0]
     if target is None and "energy" not in found.labels.keys:
@@ -180,10 +187,6 @@ def _target(found: Survey, table: str | None, target: str | None) -> str | None:
             f"expected at least {_FEWEST}"
         )
     return target
-
-
-def _columns(table: str | None) -> set[str]:
-    return set() if table is None else {name for row in read_table(table).rows.values() for name in row}
 
 
 def _potential(found: Survey, forces: bool) -> list[str]:
@@ -210,37 +213,37 @@ _REFERENCES = {
 }
 
 
-def _property(found: Survey, target: str, unit: str) -> list[str]:
+def _property(target: str, unit: str, intensive: recipe.Choice) -> list[str]:
     """Settings of the task, where a property is learnt."""
     return [
         "class_path: pyg_schnet.training.PropertyTask",
         f"targets: [{_quoted(target)}]{'  # ' + unit if unit else ''}",
         "loss: absolute",
-        f"references: {'mean' if recipe.is_intensive(found, target, unit).value else 'fit'}",
+        f"references: {'mean' if intensive.value else 'fit'}",
         "learning_rate: 2.0e-3",
         "schedule: cosine",
         "warmup_steps: 100",
     ]
 
 
-def _network(
-    found: Survey, distance: recipe.Choice, blocks: int, target: str | None, units: dict[str, str]
-) -> list[str]:
+def _network(distance: recipe.Choice, blocks: int) -> list[str]:
     """Settings of the network."""
-    lines = [
+    return [
         "hidden_channels: 64",
         "num_filters: 64",
         f"num_interactions: {blocks}",
         f"cutoff: {distance.value}  # Angstrom; {distance.why}",
-        f"num_gaussians: {round(10 * float(str(distance.value)))}  # ten in each Angstrom",
+        f"num_gaussians: {round(10 * distance.value)}  # ten in each Angstrom",
         "cutoff_function: polynomial",
         "activate_last: true",
     ]
-    if target is not None:
-        kind = recipe.is_intensive(found, target, units.get(target, ""))
-        lines.append(f"readout: {'mean' if kind.value else 'add'}  # {target}: {kind.why}")
-        if found.periodic:
-            lines.append("normalization: smooth  # by the number of neighbours")
+
+
+def _readout(found: Survey, target: str, intensive: recipe.Choice) -> list[str]:
+    """Settings of the network that a property needs besides."""
+    lines = [f"readout: {'mean' if intensive.value else 'add'}  # {target}: {intensive.why}"]
+    if found.periodic:
+        lines.append("normalization: smooth  # by the number of neighbours")
     return lines
 
 

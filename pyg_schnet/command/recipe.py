@@ -1,7 +1,7 @@
 """Settings that fit a user's own data: how they are chosen, in numbers."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Choice(NamedTuple):
         why: The reason, for a comment.
     """
 
-    value: object
+    value: Any
     why: str
 
 

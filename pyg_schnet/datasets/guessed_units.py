@@ -131,7 +131,7 @@ def guess_stress_unit(size: float) -> Guess:
 
 
 def work_and_energy(frames: Any) -> tuple[float, float]:
-    r"""True if forces are the slope of the energies along a trajectory.
+    r"""How well energies follow the work of the forces along a trajectory.
 
     From one frame to the next :math:`\Delta E \approx -\tfrac{1}{2} \sum_i (F_i + F_i') \cdot (x_i' - x_i)`. The slope
     of the one against the other is 1 in units that belong together.

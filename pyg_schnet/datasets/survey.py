@@ -1,6 +1,7 @@
 """A first look at a user's own structures: what they are, what is known of them, and what is odd."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,8 @@ def survey(
     slope = _slope(gathered, labels, energies, units)
     if forces_unit is None and (better := forces_unit_of(*slope, units["forces"].unit)) is not None:
         slope, units["forces"] = (slope[0] * FORCE[units["forces"].unit] / FORCE[better.unit], slope[1]), better
-    counts = {name: sum(one.file in set(own) for one in gathered.all) for name, own in parts.items()}
+    structures = Counter(one.file for one in gathered.all)
+    counts = {name: sum(structures[file] for file in own) for name, own in parts.items()}
     rest = of_composition(energies, [one.numbers for one in gathered.all])
     found = Survey(files, counts, gathered, labels, units, energies, rest)
     found.ratio, found.shortest, found.neighbour, found.slope = ratio, shortest, neighbour, slope
@@ -344,7 +346,7 @@ def _slope(gathered: Gathered, labels: FoundLabels, energies: NDArray, units: di
 
 
 def _add_order(found: Survey) -> None:
-    """True if frames follow each other in time."""
+    """Add how long neighbouring frames resemble each other."""
     if "energy" in found.labels.keys:
         both = zip(found.gathered.all, found.gathered.formulas, strict=True)
         found.near = memory(found.rest, [(one.file, formula) for one, formula in both])

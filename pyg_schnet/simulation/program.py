@@ -77,14 +77,11 @@ def program(model: Any, *, dtype: torch.dtype | None = None, energy_unit: str | 
         raise ValueError(
             f"{_name(potential)} cannot be exported, it needs operations of {', '.join(foreign)}, which libtorch lacks"
         )
-    bound = _ROUNDING[first_of(potential).embedding.weight.dtype]
-    for ours, theirs in zip(found, expected, strict=True):
-        for one, other in zip(ours[:3], theirs, strict=True):
-            if not torch.allclose(one, other, rtol=bound, atol=bound * float(other.abs().max().clamp(min=1.0))):
-                raise ValueError(
-                    f"{_name(potential)} cannot be exported, the program gives other values than the model: something "
-                    "depends on the number of atoms, edges or structures in a way that a compiler cannot follow"
-                )
+    if not all(_alike(ours[:3], theirs, potential) for ours, theirs in zip(found, expected, strict=True)):
+        raise ValueError(
+            f"{_name(potential)} cannot be exported, the program gives other values than the model: something "
+            "depends on the number of atoms, edges or structures in a way that a compiler cannot follow"
+        )
     return traced
 
 
@@ -99,13 +96,18 @@ def agrees(package: Callable[..., Sequence[Tensor]], traced: ExportedProgram, po
     Returns:
         True if all values agree but for rounding.
     """
+    run, reach, elements = traced.module(), float(potential.model.cutoff), elements_of(potential)
+    every = (_examples(sizes, reach, elements) for sizes in _COMPILED)
+    return all(_alike(package(*inputs), run(*inputs), potential) for inputs in every)
+
+
+def _alike(ours: Sequence[Tensor], theirs: Sequence[Tensor], potential: Any) -> bool:
+    """True if values differ by no more than rounding in the kind of numbers of a potential."""
     bound = _ROUNDING[first_of(potential).embedding.weight.dtype]
-    for sizes in _COMPILED:
-        inputs = _examples(sizes, float(potential.model.cutoff), elements_of(potential))
-        for one, other in zip(package(*inputs), traced.module()(*inputs), strict=True):
-            if not torch.allclose(one, other, rtol=bound, atol=bound * float(other.abs().max().clamp(min=1.0))):
-                return False
-    return True
+    return all(
+        torch.allclose(one, other, rtol=bound, atol=bound * float(other.abs().max().clamp(min=1.0)))
+        for one, other in zip(ours, theirs, strict=True)
+    )
 
 
 def exact_potential(model: Any, dtype: torch.dtype | None = None) -> Any:
