@@ -116,7 +116,7 @@ class Addresses:
 
     def __init__(self, model: nn.Module) -> None:
         self._origin = Origin(entries_of([model]))
-        # their memory is kept, so that a recording never reads or writes that of somebody else
+        # keeps their memory: a recording must not read or write what has become another tensor's
         self._memory = [tensor.detach() for tensor in self._origin.tensors]
 
     def hold(self) -> bool:

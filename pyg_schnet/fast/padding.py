@@ -1,8 +1,8 @@
 """Fixed shapes: places for more pairs than there are, and atoms of no structure to which pairs go that do not count.
 
 A pair that is not there, or too long to count, is not multiplied by zero: it joins ghosts instead, atoms of a structure
-of their own behind all others. Whatever a model makes of pairs, by sums, means or numbers of neighbours, atoms thus get
-exactly what their own pairs give, and nobody has to know of ghosts.
+of their own behind all others. So the sums, means and numbers of neighbours of real atoms come from their own pairs
+alone, and models need not know of ghosts.
 """
 
 import torch

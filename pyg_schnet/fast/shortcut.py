@@ -59,7 +59,7 @@ def shortcut(
         return None
     edges = structures.find_edges(model)
     atoms: tuple[Tensor, Tensor, int] = (structures.z, *structures.structure_of_atoms)
-    unusual = differentiable and edges.edge_vec.requires_grad  # somebody differentiates through positions or cell
+    unusual = differentiable and edges.edge_vec.requires_grad  # derivatives by positions or cell are asked for
     found = None if unusual else energies_and_slopes(model, *atoms, edges, differentiable)
     if found is None:
         return None

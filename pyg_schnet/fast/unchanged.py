@@ -1,8 +1,8 @@
 """What something was made of, and the answer to one question: is all of that as it was?
 
-Compiled loops and recordings remember where weights are in memory, and frozen tables follow from weights. Whoever
-replaces a layer or a tensor, or gives a weight other memory, another layout or another kind, makes them worthless. To
-see that nobody did takes a few microseconds.
+Compiled loops and recordings remember where weights are in memory, and frozen tables follow from weights. They are
+worthless once a layer or tensor is replaced, or a weight has other memory, another layout or another dtype. To check
+that takes a few microseconds.
 """
 
 from collections.abc import Iterable
@@ -125,7 +125,7 @@ class Callees:
         self._numbers = [*map(len, self._attributes)]
 
     def same(self) -> bool:
-        """True if each has as many attributes as before: a method that somebody puts there is one more."""
+        """True if each has as many attributes as before; a method that is set on a module adds one."""
         return [*map(len, self._attributes)] == self._numbers
 
     def disturbed(self) -> bool:

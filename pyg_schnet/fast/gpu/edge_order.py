@@ -1,10 +1,10 @@
 """How the edges of one set of distances lie: where in the table, and in which order the GPU's programs read them.
 
 Programs without atomics need the edges of each node, or of each interval between two knots, one after the other. All
-blocks of a model and all derivatives read the same edges, so what is found out once is kept for as long as the tensor
-of distances lives, and forgotten when PyTorch counts a change in place of any of the tensors. Whoever writes into them
-behind PyTorch's back (by NumPy, other kernels, CUDA graphs that are played again) makes new distances each time, or
-says :func:`forgetting`. Nothing here waits for the device.
+blocks of a model and all derivatives read the same edges, so their order is kept as long as the tensor of distances
+lives. It is forgotten when PyTorch counts a change in place of one of the tensors. PyTorch does not count what NumPy,
+other kernels or replayed CUDA graphs write: such code makes new distances each time, or uses :func:`forgetting`.
+Nothing here waits for the device.
 """
 
 import contextlib
