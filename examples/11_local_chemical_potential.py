@@ -34,7 +34,6 @@ from pyg_schnet.analysis import (
 )
 from pyg_schnet.analysis.figure import save_figure
 from pyg_schnet.datasets import from_smiles
-from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.simulation.ase import atoms_to_data
 
 MOLECULES = {"benzene": "c1ccccc1", "toluene": "Cc1ccccc1", "methane": "C", "pyrazine": "c1cnccn1", "propane": "CCC"}
@@ -52,8 +51,8 @@ def main() -> None:
     args = parser.parse_args()
 
     models = {
-        "DTNN": load(args.dtnn or bundled_path("model_qm9_dtnn")),
-        "SchNet": load(args.schnet or bundled_path("model_qm9_schnet")),
+        "DTNN": load(args.dtnn or "qm9-dtnn"),
+        "SchNet": load(args.schnet or "qm9-schnet"),
     }
     molecules = {name: from_smiles(MOLECULES.get(name, name)) for name in args.molecules}
     rows = {
@@ -73,7 +72,7 @@ def main() -> None:
     some, data = next(iter(molecules.items()))
     print(write_potential_cube(args.out / f"{some}.cube", models["SchNet"], data, spacing=max(0.2, args.spacing)))
 
-    model = load(args.crystals or bundled_path("model_materials"))
+    model = load(args.crystals or "materials-formation-energy")
     graphite = atoms_to_data(Graphite("C", latticeconstant={"a": 2.461, "c": 6.708}))
     diamond, fine = atoms_to_data(bulk("C", "diamond", 3.567, cubic=True)), {"resolution": args.resolution}
     cuts = {

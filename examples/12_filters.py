@@ -23,7 +23,6 @@ from pyg_schnet import load
 from pyg_schnet.analysis import draw_all_filters, draw_filter_cuts, draw_filters, filter_curves, filter_cut
 from pyg_schnet.analysis.figure import panel_grid, save_figure
 from pyg_schnet.datasets import MD17
-from pyg_schnet.datasets.bundled import bundled_path
 
 DIAMOND = 3.567 * torch.eye(3)
 GRAPHITE = torch.tensor([[2.46, 0.0, 0.0], [-1.23, 2.1304, 0.0], [0.0, 0.0, 6.7]])
@@ -37,8 +36,8 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=81, help="places along a side of a cut")
     parser.add_argument("--out", type=Path, default=Path("results/filters"), help="folder of the figures")
     args = parser.parse_args()
-    molecules = load(args.molecules or bundled_path("model_md17_ethanol"))
-    crystals = load(args.crystals or bundled_path("model_materials"))
+    molecules = load(args.molecules or "md17-ethanol")
+    crystals = load(args.crystals or "materials-formation-energy")
 
     ethanol = MD17(args.out / "data", "ethanol_xtb")
     print(save_figure(draw_filters(molecules, ethanol, sample=200), args.out / "curves.png"))

@@ -27,7 +27,6 @@ from pyg_schnet.analysis import (
 )
 from pyg_schnet.analysis.embeddings.periodic_table import group_name
 from pyg_schnet.analysis.figure import save_figure
-from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.units import SYMBOLS
 
 
@@ -40,7 +39,7 @@ def main() -> None:
     parser.add_argument("--permutations", type=int, default=1000, help="random permutations to compare with")
     parser.add_argument("--out", type=Path, default=Path("results/embeddings.png"))
     args = parser.parse_args()
-    model = load(args.model or bundled_path("model_materials"))
+    model = load(args.model or "materials-formation-energy")
     start = None if args.start is None else untrained(model, args.start)
     found = embedding_map(model, args.elements, least=args.least, start=start)
     print(save_figure(draw_embeddings(found).figure, args.out))

@@ -19,7 +19,6 @@ from pyg_schnet import load
 from pyg_schnet.analysis import draw_decomposition
 from pyg_schnet.analysis.decomposition import BASELINES, energy_decomposition
 from pyg_schnet.analysis.figure import panel_grid, save_figure
-from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.simulation.ase import atoms_to_data
 from pyg_schnet.units import SYMBOLS
 
@@ -35,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     if unknown := set(args.molecules) - set(g2.names):
         raise ValueError(f"ASE has no molecule {', '.join(sorted(unknown))}; its names are in ase.collections.g2.names")
-    model = load(args.model or bundled_path("model_qm9_schnet"))
+    model = load(args.model or "qm9-schnet")
     dtype = next(model.parameters()).dtype
 
     structures = {name: atoms_to_data(molecule(name), dtype) for name in args.molecules}

@@ -22,7 +22,6 @@ from ase.io import read
 from pyg_schnet import SchNet, load
 from pyg_schnet.analysis import draw_spectrum, infrared_intensities, normal_modes, relaxed, write_animation
 from pyg_schnet.analysis.figure import save_figure
-from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.simulation.ase import atoms_to_data
 
 
@@ -38,7 +37,7 @@ def main() -> None:
     args = parser.parse_args()
 
     model = SchNet.from_pretrained("c20-force", source=args.c20) if args.c20 else None
-    model = model or load(args.model or bundled_path("model_md17_ethanol"))
+    model = model or load(args.model or "md17-ethanol")
     if args.structure or args.c20:
         atoms = read(args.structure or next(args.c20.rglob("C20.xyz")))
     else:

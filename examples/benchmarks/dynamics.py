@@ -28,7 +28,6 @@ from ase.build import molecule
 from ase.md.verlet import VelocityVerlet
 
 from pyg_schnet import SchNet, load
-from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.simulation import Dynamics
 from pyg_schnet.simulation.ase import SchNetCalculator
 
@@ -107,7 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.steps, options.repeats, options.replicas = 40, 1, 4
-    model, atoms = load(bundled_path("model_md17_ethanol")), molecule("CH3CH2OH")
+    model, atoms = load("md17-ethanol"), molecule("CH3CH2OH")
     off = distance_from_ase(model, atoms)
     if not off <= LIMIT:
         raise ValueError(f"after 100 steps positions are {off:.1e} Angstrom from those of ASE, expected {LIMIT:.0e}")

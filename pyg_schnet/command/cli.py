@@ -14,13 +14,12 @@ from pyg_schnet.command.data import structures, with_absolute_paths
 from pyg_schnet.command.messages import plain
 from pyg_schnet.command.predict import predict_file, predict_part
 from pyg_schnet.command.results import facts_of_training, holds_trained, load_trained, write_report
+from pyg_schnet.command.without_settings import CONFIG
 from pyg_schnet.command.words import COMMANDS
 from pyg_schnet.files import replacing
 from pyg_schnet.models import load, save
 from pyg_schnet.training import FitResult, RunTrainer, SplitDataModule, TrainingTask
 
-#: File of settings in the folder of a run.
-CONFIG = "config.yaml"
 #: File that says that a run has ended, and how.
 DONE = "done.json"
 #: Model that a run began with, if it was a trained one.
@@ -92,8 +91,8 @@ class SchNetCLI(LightningCLI):
             datamodule: The data.
             resume: True to go on with the interrupted run in the folder.
             members: Number of models of a committee, each with a seed of its own.
-            weights: Trained model to go on from with these data: its file, the folder of its run or a checkpoint; of a
-                committee, each member goes on from its own.
+            weights: Trained model to go on from with these data: its file, the folder of its run, a checkpoint or its
+                name (pyg-schnet models); of a committee, each member goes on from its own.
         """
         self._weights = weights
         if members < 1:
@@ -173,7 +172,8 @@ class SchNetCLI(LightningCLI):
         if start is None:
             (folder / START).unlink(missing_ok=True)  # of an earlier run
         elif not (resume and (folder / START).exists()):
-            save(start, folder / START, **({} if self._weights is None else {"weights": self._weights}))
+            info: dict[str, Any] = {} if self._weights is None else {"weights": self._weights}
+            save(start, folder / START, **info)
 
     def _is_done(self, folder: Path) -> bool:
         """True if a member reached these limits, or stopped before them."""
@@ -212,7 +212,8 @@ class SchNetCLI(LightningCLI):
         Args:
             model: Model and protocol.
             datamodule: The data.
-            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
+            weights: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or
+                hf://owner/name; that of the run by default.
             unit: Unit of energies in the report; forces are in this unit per Angstrom.
         """
         return self.test(model, datamodule, "val", weights, unit)
@@ -231,7 +232,8 @@ class SchNetCLI(LightningCLI):
             model: Model and protocol.
             datamodule: The data.
             part: Which examples: ``"test"``, another part of the split, or the name of a further test.
-            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
+            weights: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or
+                hf://owner/name; that of the run by default.
             unit: Unit of energies in the report; forces are in this unit per Angstrom.
         """
         directory = self._home
@@ -261,7 +263,8 @@ class SchNetCLI(LightningCLI):
             input: File with structures that ASE reads, a folder or a pattern, instead of a part of the data.
             output: File to write: structures with their labels and predictions beside them (xyz, extxyz, traj, db), or
                 a table (csv, json, npz); by default predictions.xyz for a file and npz for a part, in the run's folder.
-            weights: Model file, folder of a run or of a committee, or checkpoint; that of the run by default.
+            weights: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or
+                hf://owner/name; that of the run by default.
             overwrite: True to replace a file that is there.
             strict: True to refuse elements that the model was never trained on, instead of a warning.
         """

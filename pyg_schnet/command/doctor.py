@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pyg_schnet.models import SchNet, load
-from pyg_schnet.models.published import C20, PUBLISHED
+from pyg_schnet.models import load
+from pyg_schnet.models.published import C20
 
 
 def doctor(
@@ -21,7 +21,7 @@ def doctor(
     Prints a table with a line for each check, and ends with status 1 if one failed.
 
     Args:
-        model: Model file, folder of a run or of a committee, checkpoint, or the name of a published model.
+        model: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or hf://owner/name.
         structure: Files with structures, which ASE reads, four of which are taken; by default some of the elements
             that the model knows.
         json: JSON file to write, too: {"checks": [{"name", "verdict", "value", "bound", ...}, ...]}.
@@ -36,7 +36,7 @@ def doctor(
         raise FileNotFoundError(f"there is no folder {report.parent} to write {report.name} in; create it first")
     structures = [data for source in structure for data in _structures(source)]
     seen = None if training is None else _structures(training)
-    trained = _model(model, device)
+    trained = load(model, device)
     if not structures and model in C20:
         from pyg_schnet.analysis.doctor.samples import c20_sample  # noqa: PLC0415
 
@@ -47,12 +47,6 @@ def doctor(
     print(found)
     if found.failed:
         sys.exit(1)
-
-
-def _model(name: str, device: str) -> Any:
-    if name in PUBLISHED and not Path(name).exists():
-        return SchNet.from_pretrained(name).to(device)
-    return load(name, device)
 
 
 def _structures(source: str) -> list[Any]:

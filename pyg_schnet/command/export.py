@@ -16,7 +16,7 @@ def export(
     """Compile a trained model into a package of libtorch, for example: pyg-schnet export runs/ethanol ethanol.pt2.
 
     Args:
-        model: Model file, folder of a run or of a committee, checkpoint, or the name of a published model.
+        model: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or hf://owner/name.
         path: File to write, .pt2; a program in C++ loads it, see examples/export.
         dtype: Floating-point type of the network; that of the model by default.
         energy_unit: Unit of the model's energies; what its file says by default, else eV.

@@ -53,7 +53,8 @@ def options_of(command: str) -> str:
     """
     method = getattr(SchNetCLI, command)
     settings = "SETTINGS" if command == "fit" else "RUN/config.yaml"
-    lines = [f"usage: pyg-schnet {command} --config {settings} [--OPTION VALUE ...]", ""]
+    lines = [f"usage: pyg-schnet {command} --config {settings} [--OPTION VALUE ...]"]
+    lines += ["       pyg-schnet predict MODEL STRUCTURES [--OPTION VALUE ...]"] * (command == "predict") + [""]
     lines += [(method.__doc__ or "").split("\n\n")[0], ""]
     lines += _options("", method)
     lines += _line(

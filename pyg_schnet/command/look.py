@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_schnet.command.structures import structures_in
-from pyg_schnet.models import SchNet, load
-from pyg_schnet.models.published import PUBLISHED
+from pyg_schnet.models import load
 
 
 def look(
@@ -23,7 +22,7 @@ def look(
     """Write all that can be seen of a trained model, and of one structure, into one HTML page.
 
     Args:
-        model: Model file, folder of a run or of a committee, checkpoint, or the name of a published model.
+        model: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or hf://owner/name.
         structure: File with a structure, which ASE reads: its contributions of atoms, local chemical potential and
             vibrations are shown, too.
         output: HTML file to write.
@@ -39,17 +38,11 @@ def look(
     path = Path(output)
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists already; name another file with --output, or pass --overwrite true")
-    trained = _model(model, device)
+    trained = load(model, device)
     atoms = None if structure is None else _structures(structure, trained, device, index)[0]
     distances = None if data is None else _structures(data, trained, "cpu")
     title = f"{Path(model).name}: what it learned"
     print(write_page(trained, atoms, path, distances=distances, probe=probe, relax=relax, title=title))
-
-
-def _model(name: str, device: str) -> Any:
-    if name in PUBLISHED and not Path(name).exists():
-        return SchNet.from_pretrained(name).to(device)
-    return load(name, device)
 
 
 def _structures(source: str, model: Any, device: str, index: int | None = None) -> list[Any]:

@@ -67,6 +67,10 @@ def _run_lightning(words: list[str]) -> None:
     from pyg_schnet.command.cli import SchNetCLI  # noqa: PLC0415
 
     words = ["--help" if word == "--help_all" else word for word in words]
+    if words[0] == "predict" and "--help" not in words:
+        from pyg_schnet.command.without_settings import with_task  # noqa: PLC0415
+
+        words = with_task(words)
     try:
         with _as_words_of_the_process(words):
             SchNetCLI()
@@ -87,12 +91,12 @@ def _as_words_of_the_process(words: list[str]) -> Iterator[None]:
 
 def _run_tool(words: list[str]) -> None:
     """Call the function that a command names: its arguments in order, those that need a name as options."""
-    from pyg_schnet.command.tools import tool_parser  # noqa: PLC0415
+    from pyg_schnet.command.tools import tool_parser, with_values  # noqa: PLC0415
 
     warnings.simplefilter("ignore", DeprecationWarning)
     function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
     parser, places, many = tool_parser(words[0], function)
-    values = vars(parser.parse_args(words[1:]).clone())
+    values = vars(parser.parse_args(with_values(words[1:], function)).clone())
     several = values.pop(many) if many else []
     function(*(values.pop(one.name) for one in places if one.name != many), *several, **values)
 

@@ -37,7 +37,7 @@ def md(
     """Move structures by the forces of a trained model, at constant energy, temperature or pressure.
 
     Args:
-        model: Model file, folder of a run or of a committee, checkpoint, or the name of a published model.
+        model: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or hf://owner/name.
         structure: File with one or many structures, which ASE reads; all of them move at once, each by itself.
         steps: Number of steps, those before an interruption included.
         timestep: Time of a step in fs.

@@ -31,7 +31,7 @@ def relax(
     """Move the atoms of structures, and their cells if asked for, until there are no forces left.
 
     Args:
-        model: Model file, folder of a run or of a committee, checkpoint, or the name of a published model.
+        model: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or hf://owner/name.
         structure: File with one or many structures, which ASE reads.
         fmax: The largest force on an atom that is left, in eV/Angstrom.
         steps: Steps for each structure, at most.

@@ -9,7 +9,7 @@ from torch_geometric.data import Dataset
 
 from pyg_schnet.analysis import Report, TargetErrors, evaluate
 from pyg_schnet.models import AtomisticModel, Committee, load, read_header
-from pyg_schnet.models.checkpoint import FILE
+from pyg_schnet.models.model_folder import FILE
 from pyg_schnet.training import PotentialTask, TrainingTask
 from pyg_schnet.units import FORCE
 

@@ -27,7 +27,7 @@ def serve(
     one. All beads of a step are evaluated together if the simulation sends them in batches.
 
     Args:
-        model: Model file, folder of a run or of a committee, checkpoint, or the name of a published model.
+        model: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or hf://owner/name.
         structure: File with the structure, which ASE reads: elements in the order of the simulation, and whether it is
             periodic.
         unix: Name of a Unix socket on this computer, as in the input of the simulation (address).

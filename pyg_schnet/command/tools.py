@@ -7,6 +7,9 @@ from docstring_parser import parse  # comes with jsonargparse[signatures]
 
 from pyg_schnet.command.messages import ToolParser
 
+#: Values of options that are true or false.
+_TRUTH = {"true", "false", "yes", "no"}
+
 
 def tool_parser(name: str, function: Any) -> tuple[Any, list[inspect.Parameter], str | None]:
     """The options of a command that is one function.
@@ -29,3 +32,28 @@ def tool_parser(name: str, function: Any) -> tuple[Any, list[inspect.Parameter],
     skip: set[str | int] = {one.name for one in places if one.name != many}
     parser.add_function_arguments(function, skip=skip)
     return parser, places, many
+
+
+def with_values(words: list[str], function: Any) -> list[str]:
+    """Options that are true or false may stand without a value, which is true then.
+
+    Args:
+        words: Words of a command line.
+        function: The function of the command.
+
+    Returns:
+        The words, each such option with a value behind it.
+
+    Example:
+        >>> def show(name: str, *, json: bool = False) -> None: ...
+        >>> with_values(["--json", "ethanol"], show), with_values(["--json", "false"], show)
+        (['--json', 'true', 'ethanol'], ['--json', 'false'])
+    """
+    parameters = inspect.signature(function).parameters.values()
+    flags = {f"--{one.name}" for one in parameters if one.annotation is bool}
+    found: list[str] = []
+    for word, after in zip(words, [*words[1:], ""], strict=False):
+        found.append(word)
+        if word in flags and after.lower() not in _TRUTH:
+            found.append("true")
+    return found

@@ -8,23 +8,22 @@ from pathlib import Path
 #: Commands that a file of settings describes.
 COMMANDS = ("fit", "validate", "test", "predict")
 #: Commands that need no file of settings, each a function of its name in a file of its name.
-TOOLS = ("doctor", "export", "init", "look", "md", "relax", "serve")
+TOOLS = ("demo", "doctor", "export", "init", "look", "md", "models", "relax", "serve")
 #: All commands in the order of their use: what they do, and an example.
 EXAMPLES: dict[str, tuple[str, str]] = {
     "init": ("look at data of your own and write settings that train on them", "init frames.xyz"),
     "fit": ("train", "fit --config settings.yaml"),
     "test": ("errors on unseen structures, with tables and figures", "test --config results/frames/config.yaml"),
     "validate": ("the same for the validation set", "validate --config results/frames/config.yaml"),
-    "predict": (
-        "predict the structures of a file",
-        "predict --config results/frames/config.yaml --input new.xyz --output out.xyz",
-    ),
+    "predict": ("predict the structures of files", "predict results/frames new.xyz --output out.xyz"),
+    "models": ("trained models that come with the package, and their cards", "models md17-ethanol"),
     "md": ("molecular dynamics", "md results/frames start.xyz --steps 2000 --temperature 300"),
     "relax": ("relax structures to their minima", "relax results/frames start.xyz"),
     "look": ("what a model learned, on one page", "look results/frames start.xyz"),
     "doctor": ("whether a model is sound", "doctor results/frames start.xyz"),
     "serve": ("forces for another program, over i-PI's sockets", "serve results/frames start.xyz --unix schnet"),
     "export": ("a package for programs in C++", "export results/frames model.pt2"),
+    "demo": ("learn a force field of ethanol, measure its errors and move it, in four minutes", "demo --minutes 2"),
 }
 
 

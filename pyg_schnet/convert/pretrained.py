@@ -1,4 +1,4 @@
-"""Trained models that others have published."""
+"""Trained models by name: those that come with the package, and those that others have published."""
 
 import io
 import zipfile
@@ -12,9 +12,13 @@ from pyg_schnet.convert.tensorflow import from_tensorflow
 from pyg_schnet.convert.weights import rescale, to_unit
 from pyg_schnet.files.download import NotDownloadedError, OtherFileError, RemoteFile, digest, download
 from pyg_schnet.files.source import MIRROR_VARIABLE, cache_folder, first_with, mirror_of
+from pyg_schnet.models import load
+from pyg_schnet.models.hub import SCHEME
+from pyg_schnet.models.loading import load_model
 from pyg_schnet.models.published import C20, QM9
+from pyg_schnet.models.registry import bundled_names, nearest
 from pyg_schnet.models.schnet import SchNet
-from pyg_schnet.units import BOHR, DEBYE
+from pyg_schnet.units import BOHR, DEBYE, ENERGY, conversion, target_unit
 
 C20_URL = (
     "https://raw.githubusercontent.com/atomistic-machine-learning/SchNet/2ee27fa858cbf690d6d653096426d062095d84e5/"
@@ -42,8 +46,12 @@ _QM9_UNITS = {"qm9-mu": 1 / DEBYE, "qm9-alpha": BOHR**-3, "qm9-r2": BOHR**-2, "q
 
 def from_pretrained(
     name: str, *, root: str | Path | None = None, source: str | Path | None = None, energy_unit: str | None = None
-) -> SchNet:
-    """A published, trained SchNet.
+) -> Any:
+    """A trained model by its name.
+
+    Models that come with the package, for example ``"md17-ethanol"``, need no network; ``pyg-schnet models`` lists them
+    with their cards. ``"hf://owner/name"`` is a model in the Hugging Face hub, see :func:`pyg_schnet.load`. All others
+    are published ones, SchNets, which are downloaded:
 
     ``"c20-energy"`` and ``"c20-force"`` are the networks of the C20 study of J. Chem. Phys. 148, 241722 (2018), section
     III.D, one for energies and one for forces, from the authors' repository; energies in kcal/mol, float64. Every file
@@ -57,31 +65,50 @@ def from_pretrained(
     archive's sha256 is not known and not checked.
 
     Args:
-        name: Name of the model.
+        name: Name of the model, or its address in the hub.
         root: Folder to keep downloads in, ``None`` for the cache of the system.
         source: Local copy: for C20 the folder of the network or one that holds it, for QM9 the archive, its unpacked
             folder or the file ``best_model``. ``None`` for the folder in the environment variable ``PYG_SCHNET_DATA``,
             if set, then the internet.
-        energy_unit: Unit to convert energies to, ``None`` for those above.
+        energy_unit: Unit to convert energies to, ``None`` for those above, or for the model's own.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
-        ValueError: If there is none of this name, or a file is not the published one.
+        ValueError: If there is none of this name, a file is not the published one, or ``root`` or ``source`` are given
+            for a model that is not downloaded by them.
         FileNotFoundError: If ``source`` does not have it.
         OSError: If it cannot be downloaded.
     """
     if name in C20:
         return from_tensorflow(_c20_folder(name, root, source), energy_unit=energy_unit)
+    if name in bundled_names() or name.startswith(SCHEME):
+        return _not_published(name, root, source, energy_unit)
     if name not in QM9:
-        known = ", ".join(map(repr, (*C20, *QM9)))
-        raise ValueError(f"unknown pretrained model {name!r}; expected one of {known}")
+        raise ValueError(f"unknown pretrained model {name!r}; {nearest(name)}")
     if energy_unit is not None and name in _QM9_UNITS:
         raise ValueError(f"{name!r} is no energy; leave `energy_unit` out, got {energy_unit!r}")
     model = _from_qm9(_qm9_record(name, root, source), name)
     rescale(model, _QM9_UNITS.get(name, 1.0))
     return to_unit(model, None if name in _QM9_UNITS else "eV", energy_unit)
+
+
+def _not_published(name: str, root: str | Path | None, source: str | Path | None, energy_unit: str | None) -> Any:
+    """A model of the package or of the hub."""
+    for given, value in (("root", root), ("source", source)):
+        if value is not None:
+            raise ValueError(f"`{given}` is of published models that are downloaded; leave it out for {name!r}")
+    if energy_unit is None:
+        return load(name)
+    model: Any = load_model(name)
+    unit = target_unit(model.units, count=model.out_channels)
+    if unit.removesuffix("/atom") not in ENERGY:
+        raise ValueError(f"{name!r} does not say that it predicts an energy; leave `energy_unit` out")
+    rescale(model, conversion(unit.removesuffix("/atom"), energy_unit))
+    per = "/atom" if unit.endswith("/atom") else ""
+    model.units = {one: energy_unit + per if of == unit else of for one, of in model.units.items()}
+    return model
 
 
 def _c20_folder(name: str, root: str | Path | None, source: str | Path | None) -> Path:

@@ -2,6 +2,14 @@
 
 from pathlib import Path
 
+#: Folders of trained models, which were among the data before: their names now, see :func:`pyg_schnet.load`.
+_MODELS = {
+    "model_md17_ethanol": "md17-ethanol",
+    "model_qm9_schnet": "qm9-schnet",
+    "model_qm9_dtnn": "qm9-dtnn",
+    "model_materials": "materials-formation-energy",
+}
+
 
 def bundled_path(name: str) -> Path:
     """Folder of a bundled dataset: in an installed package beside this file, in a checkout under ``datasets/``.
@@ -19,7 +27,10 @@ def bundled_path(name: str) -> Path:
         >>> bundled_path("ethanol_xtb").joinpath("ethanol_xtb.npz").is_file()
         True
     """
-    candidates = [Path(__file__).parent / "bundled" / name, Path(__file__).parents[2] / "datasets" / name]
+    package = Path(__file__).parents[1]
+    if name in _MODELS:
+        return package / "models" / "bundled" / _MODELS[name]
+    candidates = [package / "datasets" / "bundled" / name, package.parent / "datasets" / name]
     for folder in candidates:
         if folder.is_dir():
             return folder

@@ -1,5 +1,6 @@
 """Models as safetensors files with a readable header: no pickle, no code."""
 
+import io
 import json
 import sys
 from collections.abc import Mapping
@@ -13,40 +14,47 @@ from torch import Tensor
 from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.files import replacing
 from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.card import Card
 from pyg_schnet.models.contents import DTYPES, FORMAT, FORMAT_VERSION, WithinSize, decoded, encoded, read_entries
 from pyg_schnet.models.dtnn import DTNN
 from pyg_schnet.models.elements import TrainingSet
 from pyg_schnet.models.enn_s2s import EnnS2S
+from pyg_schnet.models.model_folder import FILE, is_folder, write_folder
+from pyg_schnet.models.places import place_of
 from pyg_schnet.models.schnet import SchNet
 
 #: Architectures that files may hold, by name. Add a model of your own here, before saving and before loading it.
 ARCHITECTURES: dict[str, type[AtomisticModel]] = {"SchNet": SchNet, "DTNN": DTNN, "EnnS2S": EnnS2S}
-#: The file of a model in the folder of its run.
-FILE = "model.safetensors"
 #: Ways to compute, which are no part of the architecture: in files of older versions only.
 _WAYS = ("filters", "knot_spacing")
 
 
-def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
-    """Write a model to a safetensors file.
+def save(model: AtomisticModel, path: str | Path, *, card: Card | Mapping[str, Any] | None = None, **info: Any) -> None:
+    """Write a model to a safetensors file, or to a folder in the layout of the Hugging Face hub.
 
     The header holds the architecture as JSON, versions, what the model was trained on as far as it is known
     (``training_set``), whatever is passed as ``info``, and a sha256 of all that and the tensors. A frozen model is
     written with its tables, see :meth:`pyg_schnet.SchNet.freeze`. The file replaces an older one in a single step, so
     an interruption leaves nothing half-written, and any number of processes may write and read it.
 
+    A folder gets ``model.safetensors``, ``config.json`` with what a program wants to know without reading the model
+    (architecture, units, elements, card, sha256), and ``README.md``, the card for people, whose first lines the hub
+    reads. It can be uploaded as it is; :func:`load` takes its path, or its address in the hub.
+
     Args:
         model: The model, one of :data:`ARCHITECTURES`.
-        path: File to write, usually ``*.safetensors``.
+        path: File to write, usually ``*.safetensors``; or a folder: one that is there, or a name without a suffix.
+        card: What a user must know beyond that, see :class:`~pyg_schnet.models.card.Card`, or its entries by name; for
+            folders only. Without it, a ``README.md`` that is there stays as it is.
         **info: Further JSON-compatible facts worth keeping, for example ``training``; read them with
             :func:`read_header`. ``units`` (those of the model by default) come back as ``model.units``.
 
     Raises:
         TypeError: If ``model`` is none of these or has arguments that no file can hold, or if ``info`` is not
             JSON-compatible or uses a name of the header.
-        ValueError: If a weight is not finite, or the model has layers that its arguments do not make: such a file would
-            be read as another model.
-        FileNotFoundError: If the folder does not exist.
+        ValueError: If a weight is not finite, the model has layers that its arguments do not make (such a file would
+            be read as another model), or there is a card without a folder or with an entry that no card has.
+        FileNotFoundError: If the folder of the file, or the one to make a folder in, does not exist.
         OSError: If it cannot be written to, or there is no space left.
 
     Example:
@@ -58,6 +66,12 @@ def save(model: AtomisticModel, path: str | Path, **info: Any) -> None:
         (16, {'steps': 100})
     """
     content = content_of(model, **info)
+    if is_folder(path):
+        header = read_entries(io.BytesIO(content), Path(path))[0]
+        write_folder(Path(path), content, header, sum(one.numel() for one in model.parameters()), card)
+        return
+    if card is not None:
+        raise ValueError(f"a card is written beside a model, into its folder; {path} is a file, name a folder instead")
     with replacing(path) as part:
         part.write_bytes(content)
 
@@ -182,7 +196,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     """The header of a model file.
 
     Args:
-        path: The file, or the folder of its run.
+        path: The file, the folder of its run, or the name of a model that comes with the package.
 
     Returns:
         Architecture (``config``), checksum, versions, ``training_set`` (missing if it is not known) and what else was
@@ -192,7 +206,8 @@ def read_header(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is no safetensors file of this package or of a newer format.
     """
-    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    place = place_of(path)
+    file = place / FILE if place.is_dir() else place
     if not file.is_file():
         raise FileNotFoundError(f"there is no model file {path}")
     with file.open("rb") as stream:

@@ -13,11 +13,12 @@ from torch_geometric.data import Data
 from pyg_schnet.files import replacing
 from pyg_schnet.graph import Edges, neighbor_pairs, within_cutoff
 from pyg_schnet.models.atomistic import AtomisticModel
-from pyg_schnet.models.checkpoint import FILE, content_of
+from pyg_schnet.models.checkpoint import content_of
 from pyg_schnet.models.compiled import not_compiled
 from pyg_schnet.models.elements import TrainingSet, check_elements, common_elements, unfamiliar
 from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.models.loading import load_model
+from pyg_schnet.models.model_folder import FILE
 from pyg_schnet.models.potential import Potential, derivatives
 from pyg_schnet.models.structures import Structures
 from pyg_schnet.ops import edge_vectors

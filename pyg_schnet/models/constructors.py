@@ -44,10 +44,12 @@ class Published:
 
     @staticmethod
     def from_pretrained(name: str, **arguments: Any) -> Any:
-        """A published, trained model, see :func:`~pyg_schnet.convert.from_pretrained`.
+        """A trained model by its name, see :func:`~pyg_schnet.convert.from_pretrained`.
 
         Args:
-            name: ``"c20-energy"``, ``"c20-force"``, or a property of QM9 such as ``"qm9-U0"``.
+            name: Of a model that comes with the package, for example ``"md17-ethanol"``; ``"c20-energy"``,
+                ``"c20-force"``, or a property of QM9 such as ``"qm9-U0"`` for a published one; ``"hf://owner/name"``
+                for one in the Hugging Face hub.
             **arguments: As in :func:`~pyg_schnet.convert.from_pretrained`, for example ``source="models"``.
 
         Returns:

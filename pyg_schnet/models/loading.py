@@ -2,9 +2,7 @@
 
 import inspect
 import io
-import os
 import pickle
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -14,20 +12,22 @@ from torch import Tensor
 
 from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models.atomistic import AtomisticModel
-from pyg_schnet.models.checkpoint import ARCHITECTURES, FILE, built, read_file, to_device
+from pyg_schnet.models.checkpoint import ARCHITECTURES, built, read_file, to_device
+from pyg_schnet.models.model_folder import FILE
+from pyg_schnet.models.places import place_of
 
 #: Checkpoints in the folder of a run, the best first.
 _CHECKPOINTS = ("best.ckpt", "last.ckpt")
 #: Before the names of the model's weights in checkpoints: of tasks for potentials, for properties, and of others.
 _PREFIXES = ("potential.model.", "network.", "model.")
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu", *, filters: str | None = None) -> AtomisticModel:
     """Read one model, as :func:`pyg_schnet.load` does.
 
     Args:
-        path: A model file, the folder of a run, or a checkpoint of its training.
+        path: A model file, the folder of a run, a checkpoint of its training, the name of a model that comes with the
+            package, or its address in the Hugging Face hub.
         device: Where to put the model.
         filters: How to evaluate filters, ``None`` for the default.
 
@@ -39,9 +39,27 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, filters:
     """
     file = _file_of(path)
     model = _read_checkpoint(file) if _is_torch(file) else read_file(file)
+    return as_asked(model, file, device, filters)
+
+
+def as_asked(model: AtomisticModel, source: Any, device: str | torch.device, filters: str | None) -> AtomisticModel:
+    """A model on a device, its filters evaluated as they should be.
+
+    Args:
+        model: The model; changed in place.
+        source: Where it comes from, for messages.
+        device: Where to put it.
+        filters: How to evaluate filters, ``None`` for the default.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If there is no such device or no such way, or the model has no filters.
+    """
     if filters is not None:
         if not isinstance(model, TabulatedFilters):
-            raise ValueError(f"`filters` is a choice of SchNet; {file} holds a {type(model).__name__}, leave it out")
+            raise ValueError(f"`filters` is a choice of SchNet; {source} holds a {type(model).__name__}, leave it out")
         model.filters = filters
         if filters == "exact":
             model.unfreeze()
@@ -49,36 +67,9 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", *, filters:
     return moved
 
 
-def checked_path(path: Any) -> Path:
-    """The path of something to read, checked.
-
-    Args:
-        path: What was given.
-
-    Returns:
-        The path; there is a file or folder.
-
-    Raises:
-        TypeError: If it is no path.
-        ValueError: If it is an address in the internet.
-        FileNotFoundError: If there is nothing.
-    """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"`path` must be a path, got {type(path).__name__}")
-    name = os.fspath(path)
-    if _ADDRESS.match(str(name)) and not os.path.exists(name):
-        raise ValueError(f"{name} is an address; download it first, then pass the path of the file")
-    place = Path(path).expanduser() if str(name).startswith("~") else Path(path)
-    if not place.exists():
-        published = re.fullmatch(r"(c20|qm9)-\w+", str(name))
-        hint = f"; SchNet.from_pretrained({name!r}) reads the published model" if published else ""
-        raise FileNotFoundError(f"there is no model file {path}{hint}")
-    return place
-
-
 def _file_of(path: Any) -> Path:
     """The file that holds the model."""
-    place = checked_path(path)
+    place = place_of(path)
     if not place.is_dir():
         return place
     if (place / FILE).is_file():

@@ -67,8 +67,8 @@ class SchNetCalculator(Calculator):
     Args:
         model: A model of energies in eV, a :class:`~pyg_schnet.Potential`, a :class:`~pyg_schnet.models.Committee` or
             its potential; or what :func:`pyg_schnet.load` reads: a file written by :func:`pyg_schnet.save`, the folder
-            of a run or of a committee, a checkpoint; or the name of a published model, see
-            :meth:`~pyg_schnet.SchNet.from_pretrained`.
+            of a run or of a committee, a checkpoint, the name of a trained model (``pyg-schnet models`` lists them), or
+            ``"hf://owner/name"``.
         device: Where to evaluate, for example ``"cuda"``.
         dtype: Floating-point type to evaluate in, float32 or float64; ``None`` for the model's own, float32 for one of
             half precision.

@@ -102,7 +102,7 @@ class Dynamics:
 
     Args:
         model: A model of energies, a :class:`~pyg_schnet.Potential`, a committee or its potential; or what
-            :func:`pyg_schnet.load` reads; or the name of a published model.
+            :func:`pyg_schnet.load` reads; or the name of a trained model.
         structures: A ``Data`` or ``Batch`` of PyG, ASE's ``Atoms``, or a list of them. ``mass`` and ``velocities`` (in
             u and Angstrom/fs) of a ``Data``, masses and momenta of ``Atoms`` are used.
         timestep: In fs.

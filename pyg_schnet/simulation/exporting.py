@@ -74,7 +74,7 @@ def export(
 
     Args:
         model: What :class:`~pyg_schnet.simulation.ase.SchNetCalculator` takes: a model of energies, a committee, a
-            potential of either, a file, a folder or the name of a published model.
+            potential of either, a file, a folder or the name of a trained model.
         path: File to write, ``*.pt2``.
         dtype: ``torch.float32`` or ``torch.float64`` for the network, ``None`` for that of the model; vectors of edges
             and sums are in float64.

@@ -47,7 +47,7 @@ class SchNetDriver(Dummy_driver):
     Args:
         template: File with the structure, which ASE reads: elements in the order of the simulation, and whether it is
             periodic.
-        model: Model file, folder of a run or of a committee, or the name of a published model. The members of a
+        model: Model file, folder of a run or of a committee, or the name of a trained model. The members of a
             committee give i-PI's ``ffcommittee`` their spread.
         device: Where to evaluate.
         dtype: ``float32`` or ``float64``; the model's own by default.

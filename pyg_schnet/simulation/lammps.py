@@ -33,7 +33,7 @@ class LammpsFix:
 
     Args:
         model: What :class:`~pyg_schnet.simulation.ase.SchNetCalculator` takes: a model of energies, a committee, a
-            potential of either, a file, a folder or the name of a published model.
+            potential of either, a file, a folder or the name of a trained model.
         elements: Symbol of the element of each atom type, in their order.
         name: Name of the fix in LAMMPS.
         **options: Of :class:`~pyg_schnet.simulation.replicas.ReplicaPotential`: ``device``, ``dtype``,

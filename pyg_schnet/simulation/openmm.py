@@ -58,7 +58,7 @@ def schnet_force(
 
     Args:
         model: What :class:`~pyg_schnet.simulation.ase.SchNetCalculator` takes: a model of energies, a committee, a
-            potential of either, a file, a folder or the name of a published model.
+            potential of either, a file, a folder or the name of a trained model.
         numbers: Atomic numbers of the atoms it acts on, in their order [n].
         periodic: True if they interact with their images in the box of the system.
         particles: Which particles of the system these atoms are; ``None`` for all of them.

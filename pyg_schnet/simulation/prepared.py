@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pyg_schnet.models import Committee, CommitteePotential, Potential, SchNet, load
+from pyg_schnet.models import Committee, CommitteePotential, Potential, load
 from pyg_schnet.models.elements import check_elements
-from pyg_schnet.models.published import PUBLISHED
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.units import ENERGY, SYMBOLS, target_unit
 
@@ -18,8 +17,8 @@ def potential_of(model: Any) -> Potential | CommitteePotential:
     """The potential of whatever a simulation takes.
 
     Args:
-        model: A model of energies, a committee, a potential of either; a file or folder that :func:`pyg_schnet.load`
-            reads; or the name of a published model.
+        model: A model of energies, a committee, a potential of either; or what :func:`pyg_schnet.load` reads: a path,
+            a name, an address in the Hugging Face hub.
 
     Returns:
         The potential.
@@ -29,8 +28,7 @@ def potential_of(model: Any) -> Potential | CommitteePotential:
         ValueError: If it predicts anything else than an energy, or cannot be read.
     """
     if isinstance(model, (str, Path)):
-        published = str(model) in PUBLISHED and not Path(model).exists()
-        model = SchNet.from_pretrained(str(model)) if published else load(model)
+        model = load(model)
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` must be a SchNet, a Potential, a Committee or a path, got {type(model).__name__}")
     if isinstance(model, (Potential, CommitteePotential)):

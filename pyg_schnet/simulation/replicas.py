@@ -46,7 +46,7 @@ class ReplicaPotential:
 
     Args:
         model: What :class:`~pyg_schnet.simulation.ase.SchNetCalculator` takes: a model of energies, a committee, a
-            potential of either, a file, a folder or the name of a published model.
+            potential of either, a file, a folder or the name of a trained model.
         numbers: Atomic numbers [n].
         pbc: Periodic axes [3], or one answer for all of them.
         device: Where to evaluate.

@@ -23,7 +23,7 @@ class SchNetModel(ModelInterface):
 
     Args:
         model: What :class:`~pyg_schnet.simulation.ase.SchNetCalculator` takes: a model of energies, a committee, a
-            potential of either, a file, a folder or the name of a published model. Of a committee, results are means,
+            potential of either, a file, a folder or the name of a trained model. Of a committee, results are means,
             and there are ``energy_std``, ``forces_std``.
         device: Where to evaluate.
         dtype: Floating-point type; ``None`` for the model's own.

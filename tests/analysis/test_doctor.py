@@ -19,7 +19,6 @@ from pyg_schnet.analysis.doctor.coverage import nearest_pairs
 from pyg_schnet.analysis.doctor.derivatives import slope
 from pyg_schnet.analysis.doctor.samples import c20_sample, cluster_of, made_samples, pair_distances
 from pyg_schnet.analysis.doctor.subject import Subject
-from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.graph import radius_graph
 from pyg_schnet.models import DTNN, Committee, EnnS2S
 from pyg_schnet.models.elements import TrainingSet
@@ -73,18 +72,18 @@ SHORT = ["forces", "forces as they come", "stress", "Hessian", "translation", "r
          "compositions"]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["model_md17_ethanol", "model_materials", "model_qm9_schnet", "model_qm9_dtnn"])
+@pytest.mark.parametrize("name", ["md17-ethanol", "materials-formation-energy", "qm9-schnet", "qm9-dtnn"])
 def test_bundled_models(name):
-    only = None if name == "model_md17_ethanol" else SHORT
-    found = doctor(load(bundled_path(name)), only=only, progress=False)
+    only = None if name == "md17-ethanol" else SHORT
+    found = doctor(load(name), only=only, progress=False)
     assert not found.failed, str(found)
     assert found["forces"].verdict == found["batch"].verdict == "PASS"
-    if name == "model_md17_ethanol":  # trained on forces at 500 K: it has met compressed bonds
+    if name == "md17-ethanol":  # trained on forces at 500 K: it has met compressed bonds
         assert found["repulsion"].verdict == "PASS"
         assert found["repulsion"].value > 2.0
         assert found["energy drift"].verdict == "PASS"
         assert found.structures == ["ethanol"]
-    if name == "model_materials":
+    if name == "materials-formation-energy":
         assert found["supercell"].verdict == "PASS"
 
 

@@ -9,12 +9,11 @@ from ase.build import bulk, molecule
 
 from pyg_schnet import SchNet, load, save
 from pyg_schnet.command import main
-from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.models import DTNN, Committee
 from pyg_schnet.simulation import Dynamics
 from pyg_schnet.simulation.ase import SchNetCalculator
 
-ETHANOL = bundled_path("model_md17_ethanol")
+ETHANOL = "md17-ethanol"
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ def test_tampered_mirror_is_refused(genuine: Path, tmp_path: Path) -> None:
 
 
 def test_names_and_sources_that_do_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown pretrained model 'c20'; expected one of 'c20-energy', 'c20-force', "):
+    with pytest.raises(ValueError, match="unknown pretrained model 'c20'; did you mean 'c20-energy' or 'c20-force'"):
         SchNet.from_pretrained("c20")
     with pytest.raises(FileNotFoundError, match="there is no `source`"):
         from_pretrained("c20-force", source=tmp_path / "none")

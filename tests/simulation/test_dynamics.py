@@ -22,7 +22,6 @@ from scipy import stats
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, fast, load
-from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.fast.dynamics import CompiledMotion
 from pyg_schnet.fast.random_numbers import halves, mixed, normal_vectors
 from pyg_schnet.models import AtomisticModel, Committee
@@ -47,7 +46,7 @@ def crystal():
 
 @pytest.fixture(scope="module")
 def trained():
-    return load(bundled_path("model_md17_ethanol"))
+    return load("md17-ethanol")
 
 
 def kinds(make_model):
@@ -143,7 +142,7 @@ def test_trained_ethanol_as_ase_moves_it(trained):
 
 def test_single_precision_and_units(trained):
     """In float32, to what it rounds off; a model in kcal/mol moves as one in eV."""
-    other = load(bundled_path("model_md17_ethanol"))
+    other = load("md17-ethanol")
     single = Dynamics(trained, ethanol(), temperature=300, friction=0)
     double = Dynamics(trained, ethanol(), temperature=300, friction=0, dtype=torch.float64)
     other.units = {"energy": "kcal/mol"}
@@ -432,7 +431,7 @@ Dynamics(model, molecule("CH3CH2OH"), temperature=300, replicas=2, seed=5).run(
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".traj"])
 def test_killed_run_is_readable_and_goes_on(tmp_path, suffix):
-    model, path, restart = bundled_path("model_md17_ethanol"), tmp_path / f"run{suffix}", tmp_path / "run.restart"
+    model, path, restart = "md17-ethanol", tmp_path / f"run{suffix}", tmp_path / "run.restart"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(model), str(path), str(restart)])
     try:
         for _ in range(600):
