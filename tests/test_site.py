@@ -12,6 +12,9 @@ ROOT = Path(__file__).parents[1]
 SITE = ROOT / "examples" / "site"
 #: Pages with text of their own: `results.md` shows RESULTS.md, `cards.md` the cards, which are in datasets.
 PAGES = [ROOT / "README.md", *sorted(SITE.rglob("*.md")), *sorted((ROOT / "datasets").glob("*/README.md"))]
+#: Cards of models, which are in their folders.
+CARDS = sorted((ROOT / "pyg_schnet" / "models" / "bundled").glob("*/README.md"))
+PAGES += CARDS
 #: Text that is cut short where code runs.
 SHORTER = {"max_minutes=2": "max_steps=2, validate_every=2"}
 
@@ -164,6 +167,9 @@ def words_of_commands() -> list[list[str]]:
             start = next((k + 1 for k, word in enumerate(words) if word in ("pyg-schnet", "pyg_schnet")), None)
             if start is not None and "..." not in words and words[start:]:
                 found[tuple(words[start:])] = None
+    for card in CARDS:  # how each model is made again
+        for command in re.findall(r"^\| made by \| `pyg-schnet (.*)` \|$", card.read_text(), flags=re.MULTILINE):
+            found[tuple(shlex.split(command))] = None
     return [list(words) for words in found]
 
 
