@@ -13,6 +13,8 @@ from pyg_schnet.units import SYMBOLS, target_unit
 
 #: Files of the folder: the model itself, what is known of it as JSON, and its card.
 FILE, FACTS, README = "model.safetensors", "config.json", "README.md"
+#: Where the models are that come with the package.
+BUNDLED = Path(__file__).resolve().parent / "bundled"
 #: What the hub calls the package that reads the folder.
 LIBRARY = "pyg_schnet"
 #: Between the lines for the hub at the beginning of a card and its text.
@@ -47,7 +49,6 @@ def write_folder(
     header: Mapping[str, Any],
     parameters: int,
     card: Card | Mapping[str, Any] | None = None,
-    usage: str | None = None,
 ) -> None:
     """Write the folder of a model, made if it is not there. No file takes its name before all are written.
 
@@ -57,13 +58,12 @@ def write_folder(
         header: Its header.
         parameters: How many numbers its weights are.
         card: What is known of it beyond its header. Without one a card that is there stays as it is.
-        usage: What :func:`pyg_schnet.load` is called with in the example of the card; an address of the hub by default.
 
     Raises:
         FileNotFoundError: If there is no folder to make it in.
         TypeError, ValueError: If the card has an entry that is not known or not of its kind.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     name, seen = folder.name, header.get("training_set")
     facts: dict[str, Any] = {
         "library_name": LIBRARY,
@@ -76,7 +76,7 @@ def write_folder(
         "sha256": hashlib.sha256(content).hexdigest(),
         "card": Card.of(card).entries(),
     }
-    page = card_text(facts, usage or f"hf://OWNER/{name}")
+    page = card_text(facts, name if folder.parent == BUNDLED else f"hf://OWNER/{name}")
     files = {FACTS: f"{json.dumps(facts, indent=2, ensure_ascii=False)}\n".encode(), FILE: content}
     if not folder.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {folder.parent} to make {name} in; create it first")

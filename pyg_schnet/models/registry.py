@@ -8,11 +8,11 @@ from typing import Any
 
 from pyg_schnet.files.download import digest
 from pyg_schnet.models.card import Card
-from pyg_schnet.models.model_folder import FACTS, FILE, README
+from pyg_schnet.models.model_folder import BUNDLED, FACTS, FILE, README
 from pyg_schnet.models.published import PUBLISHED
 
 #: Where they are; whatever folder is put there is one of them.
-FOLDER = Path(__file__).parent / "bundled"
+FOLDER = BUNDLED
 
 
 @dataclass(frozen=True)
