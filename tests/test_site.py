@@ -101,6 +101,9 @@ def result_of(page: str, names: dict[str, Any]) -> None:
             assert Path("benzene.png").stat().st_size > 10_000
         case "examples/site/tasks/screening.md":
             assert names["energies"].shape == (200,)
+        case "examples/site/tasks/trained_models.md":
+            assert Path("water/README.md").read_text().startswith("---\nlibrary_name: pyg_schnet\nlicense: mit\n")
+            assert names["calculator"].implemented_properties
         case "examples/site/tasks/committees.md":
             assert names["atoms"].calc.results["forces_std"].shape == (9, 3)
         case "examples/site/tasks/from_pyg.md":
@@ -140,8 +143,13 @@ def test_readme_is_short():
 
 
 def test_readme_commands_lead_from_frames_to_dynamics(beside_frames, capsys):
-    """The four commands as they stand, three steps of training and twenty of dynamics instead of thousands."""
+    """The commands as they stand, three steps of training and twenty of dynamics instead of thousands."""
+    from ase.build import bulk
+    from ase.io import write
+
     from pyg_schnet.command import main
+
+    write("salt.cif", bulk("NaCl", "rocksalt", a=5.64))
 
     quick = ["--trainer.max_steps", "3", "--model.warmup_steps", "0", "--trainer.validate_every", "1"]
     quick += ["--trainer.accelerator", "cpu"]
@@ -153,7 +161,8 @@ def test_readme_commands_lead_from_frames_to_dynamics(beside_frames, capsys):
         words = ["20" if word == "2000" else word for word in words]
         main(words + quick if words[0] == "fit" else words)
         done.append(words[0])
-    assert done == ["init", "fit", "test", "md"]
+    assert done == ["init", "fit", "test", "md", "models", "predict"]
+    assert "NaCl" in Path("energies.csv").read_text()
     assert (beside_frames / "results" / "frames" / "test" / "report.md").is_file()
     assert (beside_frames / "md.extxyz").stat().st_size > 0
 
@@ -181,19 +190,21 @@ def is_known(words: list[str]) -> bool:
 
     from pyg_schnet.command import main
     from pyg_schnet.command.templates import names
-    from pyg_schnet.command.tools import tool_parser
+    from pyg_schnet.command.tools import tool_parser, with_values
     from pyg_schnet.command.words import COMMANDS, TOOLS
 
     if words[0] in TOOLS:
         function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
         with contextlib.redirect_stderr(io.StringIO()):
             try:
-                tool_parser(words[0], function)[0].parse_args(words[1:])
+                tool_parser(words[0], function)[0].parse_args(with_values(words[1:], function))
             except SystemExit:
                 return False
         return True
     if words[0] not in COMMANDS:
         return words in (["--help"], ["--version"])
+    if words[0] == "predict" and not words[1].startswith("-"):
+        words = ["predict", "qm9-dtnn", *words[2:]]  # any model stands for that of the page
     pairs = pairwise(words)
     given = ["own_molecules" if one == "--config" and word not in names() else word for one, word in pairs]
     printed = io.StringIO()

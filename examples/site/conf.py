@@ -12,6 +12,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 from pyg_schnet import __version__
+from pyg_schnet.models.model_folder import MARK, elements_in_words, predicts
+from pyg_schnet.models.registry import bundled_models
 
 SITE = Path(__file__).parent
 EXAMPLES = SITE.parent
@@ -123,6 +125,18 @@ def write_gallery(*given: object) -> None:
     _write(folder / "index.rst", "\n".join(lines))
 
 
+def write_models(*given: object) -> None:
+    """Write a table of the trained models that come with the package, and their cards, for a page to include."""
+    lines = ["## All of them", "", "| name | predicts | elements | mean absolute errors |", "|---|---|---|---|"]
+    for one in bundled_models():
+        cells = [predicts(one.facts), elements_in_words(one.elements), one.card.errors_in_words()]
+        lines.append(f"| [{one.name}](#{one.name}) | {' | '.join(cells)} |")
+    for one in bundled_models():
+        card = one.page.split(MARK, 1)[1].strip()
+        lines += ["", re.sub(r"^# ", "### ", card, count=1, flags=re.MULTILINE)]
+    _write(SITE / "gallery" / "models.inc", "\n".join([*lines, ""]))
+
+
 def _write(path: Path, text: str) -> None:
     """Write a file unless it is as it should be, so that a second build reads only what has changed."""
     if not path.exists() or path.read_text() != text:
@@ -133,3 +147,4 @@ def setup(app: Sphinx) -> None:
     """Register what is above."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("builder-inited", write_gallery)
+    app.connect("builder-inited", write_models)
