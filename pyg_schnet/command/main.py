@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -45,6 +46,12 @@ def main(args: Any = None) -> None:
                 _run_lightning(words)
             else:
                 raise ValueError(unknown_command(words[0]))
+            sys.stdout.flush()
+        except (
+            BrokenPipeError
+        ):  # whoever reads what is printed, such as `head`, has gone; sockets look after themselves
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
         except _SAID as error:
             sys.exit(f"pyg-schnet: {plain(str(error))}")
         except KeyboardInterrupt:

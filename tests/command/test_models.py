@@ -169,3 +169,11 @@ def test_a_demo_that_fails_ends_with_its_status(call, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         call("demo")
     assert ended.value.code == 3
+
+
+def test_a_reader_that_leaves_is_no_error(forks):
+    """As in ``pyg-schnet models | head -1``."""
+    code = "import os, sys; read, write = os.pipe(); os.close(read); os.dup2(write, 1); "
+    done = forks.run(code + "from pyg_schnet.command import main; main(['models', '--json'])")
+    assert done.returncode == 1
+    assert not done.stderr
