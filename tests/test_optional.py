@@ -40,6 +40,7 @@ PLOT = (
         ("ase", WATER + STUDY.format("normal_modes") + "normal_modes(model, water)", "md"),
         ("ase", WATER + STUDY.format("draw_decomposition") + "draw_decomposition(model, water)", "md"),
         ("matplotlib", WATER + STUDY.format("draw_filters") + "draw_filters(model)", "plot"),
+        ("huggingface_hub", "from pyg_schnet import load; load('hf://owner/name')", "hub"),
         ("ipi", "import pyg_schnet.simulation.ipi", "ipi"),
         ("torch_sim", "import pyg_schnet.simulation.torchsim", "torchsim"),
         ("openmm", "import pyg_schnet.simulation.openmm", "openmm"),

@@ -44,7 +44,7 @@ def save(model: AtomisticModel, path: str | Path, *, card: Card | Mapping[str, A
     Args:
         model: The model, one of :data:`ARCHITECTURES`.
         path: File to write, usually ``*.safetensors``; or a folder: one that is there, or a name without a suffix.
-        card: What a user must know beyond that, see :class:`~pyg_schnet.models.card.Card`, or its entries by name; for
+        card: What a user must know beyond that, see :class:`~pyg_schnet.models.Card`, or its entries by name; for
             folders only. Without it, a ``README.md`` that is there stays as it is.
         **info: Further JSON-compatible facts worth keeping, for example ``training``; read them with
             :func:`read_header`. ``units`` (those of the model by default) come back as ``model.units``.
