@@ -75,7 +75,7 @@ def structures_of(
     table: PropertyTable | None = None,
     format: str | None = None,
     show: bool = True,
-    start: tuple[int, int] = (0, 0),
+    start: Sequence[int] = (0, 0),
 ) -> Iterator[tuple[Path, int, Read]]:
     """Read all structures of files one after another, with a progress bar if that takes its time.
 
