@@ -33,9 +33,9 @@ from pyg_schnet.datasets import StructureLoader, Trajectory
 
 
 def structures(seed: int) -> Iterator[Atoms]:
-    """Ethanols, benzenes and crystals of sodium chloride, displaced at random, without end."""
+    """Ethanols, benzenes and crystals of sodium chloride of 216 atoms, displaced at random, without end."""
     rng = np.random.default_rng(seed)
-    kinds = [molecule("CH3CH2OH"), molecule("C6H6"), bulk("NaCl", "rocksalt", a=5.6, cubic=True) * (2, 1, 1)]
+    kinds = [molecule("CH3CH2OH"), molecule("C6H6"), bulk("NaCl", "rocksalt", a=5.6, cubic=True) * (3, 3, 3)]
     for number in range(1 << 60):
         atoms = kinds[number % len(kinds)].copy()
         atoms.positions += rng.normal(0, 0.05, (len(atoms), 3))
@@ -51,7 +51,7 @@ def generate(path: Path, size: float) -> int:
     """Write structures until a file is so large; those of extended xyz are a block that is repeated."""
     count, source = 0, structures(0)
     if path.suffix == ".xyz":
-        block = [next(source) for _ in range(3000)]
+        block = [next(source) for _ in range(900)]
         ase.io.write(path, block, format="extxyz")
         text = path.read_bytes()
         with path.open("wb") as file:

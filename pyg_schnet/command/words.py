@@ -8,7 +8,7 @@ from pathlib import Path
 #: Commands that a file of settings describes.
 COMMANDS = ("fit", "validate", "test", "predict")
 #: Commands that need no file of settings, each a function of its name in a file of its name.
-TOOLS = ("doctor", "export", "init", "look", "md", "relax", "serve")
+TOOLS = ("doctor", "export", "init", "join", "look", "md", "relax", "serve")
 #: All commands in the order of their use: what they do, and an example.
 EXAMPLES: dict[str, tuple[str, str]] = {
     "init": ("look at data of your own and write settings that train on them", "init frames.xyz"),
@@ -19,6 +19,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "predict the structures of a file",
         "predict --config results/frames/config.yaml --input new.xyz --output out.xyz",
     ),
+    "join": ("predictions of all shards as one file", "join out.csv"),
     "md": ("molecular dynamics", "md results/frames start.xyz --steps 2000 --temperature 300"),
     "relax": ("relax structures to their minima", "relax results/frames start.xyz"),
     "look": ("what a model learned, on one page", "look results/frames start.xyz"),

@@ -215,7 +215,7 @@ def _need_ase() -> None:
 
 def _structures(path: Path, kind: str, format: str | None, start: int) -> Iterator[Read]:
     if kind in {"db", "lmdb"}:
-        for row in _database_rows(path, start) if kind == "db" else lmdb_rows(path, start):
+        for row in database_rows(path, start) if kind == "db" else lmdb_rows(path, start):
             yield _sorted(row.toatoms(), row.key_value_pairs, dict(row.data))
     elif kind == "parquet":
         for read in parquet_frames(path, start):
@@ -239,7 +239,16 @@ def _ase_frames(path: Path, kind: str, format: str | None, start: int) -> Iterat
     return ase.io.iread(str(path), index=f"{start}:", format=format, do_not_split_by_at_sign=True)
 
 
-def _database_rows(path: Path, start: int) -> Iterator[Any]:
+def database_rows(path: Path, start: int = 0) -> Iterator[Any]:
+    """Rows of an ASE database (SQLite) in the order of their numbers, of which only some are in memory.
+
+    Args:
+        path: The file.
+        start: Number of rows that are skipped.
+
+    Yields:
+        ASE's ``AtomsRow``.
+    """
     import ase.db  # noqa: PLC0415
 
     with ase.db.connect(str(path), type="db", use_lock_file=False) as database:
