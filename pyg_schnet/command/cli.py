@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -14,6 +15,7 @@ from pyg_schnet.command.data import structures, with_absolute_paths
 from pyg_schnet.command.messages import plain
 from pyg_schnet.command.predict import predict_file, predict_part
 from pyg_schnet.command.results import facts_of_training, holds_trained, load_trained, write_report
+from pyg_schnet.command.shards import alone, shard_of
 from pyg_schnet.command.without_settings import CONFIG
 from pyg_schnet.command.words import COMMANDS
 from pyg_schnet.files import replacing
@@ -74,7 +76,8 @@ class SchNetCLI(LightningCLI):
         own = self.config.get(str(self.subcommand), {})
         if self.subcommand == "predict" and own.get("input") is not None:
             own["data"]["dataset"] = None
-        super().instantiate_classes()
+        with alone() if self.subcommand == "predict" else nullcontext():
+            super().instantiate_classes()
 
     def fit(
         self,
@@ -253,6 +256,7 @@ class SchNetCLI(LightningCLI):
         weights: str | None = None,
         overwrite: bool = False,
         strict: bool = False,
+        shard: str | None = None,
     ) -> Path:
         """Predictions for a part of the data, or for the structures of a file, labelled or not.
 
@@ -267,17 +271,22 @@ class SchNetCLI(LightningCLI):
                 hf://owner/name; that of the run by default.
             overwrite: True to replace a file that is there.
             strict: True to refuse elements that the model was never trained on, instead of a warning.
+            shard: Share of the structures, 3/16 for the third of sixteen, into a file of its own; by default what
+                torchrun and Slurm say of this process. Files that are there stay; what was interrupted goes on.
         """
         directory = self._home
         trained = load_trained(directory, weights)
+        share = shard_of(shard)
+        if share.told_by:
+            print(f"shard {share.number}/{share.count} by {share.told_by} (all structures: --shard 1/1)", flush=True)
         if input is not None:
             output = output or str(directory / "predictions.xyz")
-            path = predict_file(model, trained, Path(input), Path(output), overwrite, strict)
+            path = predict_file(model, trained, Path(input), Path(output), overwrite, strict, share)
         elif datamodule is None:
             raise ValueError("there is neither a file to predict (--input) nor data (--data)")
         else:
             output = output or str(directory / f"{part}.npz")
-            path = predict_part(model, datamodule.part(part), trained, Path(output), overwrite, strict)
+            path = predict_part(model, datamodule.part(part), trained, Path(output), overwrite, strict, share)
         print(path)
         return path
 

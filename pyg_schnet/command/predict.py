@@ -1,6 +1,9 @@
 """Predictions for a file or a part of the data, written beside what is known."""
 
 import glob
+import itertools
+import json
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,11 +15,19 @@ from torch import Tensor
 from torch_geometric.data import Data, Dataset
 from tqdm import tqdm
 
+from pyg_schnet.command.pieces import Pieces, is_marked, mark
 from pyg_schnet.command.predictor import Predictor, Trained, batches
-from pyg_schnet.command.writers import Row, writer_for
+from pyg_schnet.command.shards import Shard
+from pyg_schnet.command.writers import Row, Writer, writer_for
+from pyg_schnet.datasets import as_dataset
+from pyg_schnet.datasets.sequence import name_of
 from pyg_schnet.datasets.targets import find_target
-from pyg_schnet.files import replacing
 from pyg_schnet.training import TrainingTask
+
+#: Structures of a piece of the predictions, and seconds that one may take.
+PIECE, SECONDS = 20_000, 60.0
+#: Version of the pieces; those of another one are not gone on with.
+FORMAT = 1
 
 
 class _Structure(NamedTuple):
@@ -29,9 +40,18 @@ class _Structure(NamedTuple):
 
 
 def predict_file(
-    task: TrainingTask, trained: Trained, source: Path, path: Path, overwrite: bool = False, strict: bool = False
+    task: TrainingTask,
+    trained: Trained,
+    source: Path,
+    path: Path,
+    overwrite: bool = False,
+    strict: bool = False,
+    shard: Shard | None = None,
 ) -> Path:
     """Predict the structures of files that ASE reads, a portion at a time, and write them with what was predicted.
+
+    Neither the structures nor the predictions have to fit into memory. What was interrupted goes on behind the last
+    piece of the predictions that is on the disk, when it is asked for again.
 
     Args:
         task: The task the model was trained for.
@@ -40,17 +60,18 @@ def predict_file(
         path: File to write, see :func:`~pyg_schnet.command.writers.writer_for`; it appears when it is whole.
         overwrite: True to replace a file that is there.
         strict: True to refuse elements that the model was never trained on.
+        shard: Share of the structures; its file has a name of its own. One that is there is left as it is.
 
     Returns:
-        The path.
+        The path of the file.
 
     Raises:
         FileNotFoundError: If there is no such file to read.
         FileExistsError: If there is one to write, and it is not to be replaced.
         ImportError: If ASE is missing.
-        ValueError: If a structure cannot be read or predicted, with its number; nothing is written then.
+        ValueError: If a structure cannot be read or predicted, with its number; no file is written then.
     """
-    from pyg_schnet.datasets.own_files import check_lengths, files_of, structures_of  # noqa: PLC0415
+    from pyg_schnet.datasets.own_files import check_lengths, count_all, files_of, structures_of  # noqa: PLC0415
     from pyg_schnet.simulation.structures import atoms_to_data  # noqa: PLC0415
 
     if not source.exists() and not glob.has_magic(str(source)):
@@ -59,15 +80,24 @@ def predict_file(
     check_lengths(files)
     if path.exists() and any(path.samefile(file) for file in files):
         raise ValueError(f"the predictions would replace the structures they are for; name another file than {source}")
-    predictor = Predictor(task, trained, strict)
+    predictor, shard = Predictor(task, trained, strict), shard or Shard()
 
-    def structures() -> Iterator[_Structure]:
-        for file, number, read in structures_of(files, show=False):
+    def structures(start: int, stop: int | None) -> Iterator[_Structure]:
+        place, skipped = 0, start
+        if start:  # in which file that is
+            counts = count_all(files)
+            while place < len(files) - 1 and skipped >= counts[place]:
+                skipped -= counts[place]
+                place += 1
+        reads = structures_of(files, show=False, start=(place, skipped))
+        for file, number, read in itertools.islice(reads, None if stop is None else stop - start):
             with _named(f"{file if len(files) > 1 else source}, structure {number}"):
                 data = atoms_to_data(read.atoms, predictor.dtype)
             yield _Structure(data, partial(_same, read.atoms), partial(_numbers, read), file.name * (len(files) > 1))
 
-    return _written(predictor, structures(), str(source), path, overwrite)
+    identity = {"files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]}
+    total = sum(count_all(files)) if shard.of > 1 else None
+    return _written(_Job(predictor, structures, str(source), shard, total, identity), path, overwrite)
 
 
 def predict_part(
@@ -77,6 +107,7 @@ def predict_part(
     path: Path,
     overwrite: bool = False,
     strict: bool = False,
+    shard: Shard | None = None,
 ) -> Path:
     """Predict structures of a dataset, labelled or not.
 
@@ -87,49 +118,101 @@ def predict_part(
         path: File to write, see :func:`~pyg_schnet.command.writers.writer_for`; it appears when it is whole.
         overwrite: True to replace a file that is there.
         strict: True to refuse elements that the model was never trained on.
+        shard: Share of the structures; its file has a name of its own. One that is there is left as it is.
 
     Returns:
-        The path.
+        The path of the file.
 
     Raises:
         FileExistsError: If there is a file already, and it is not to be replaced.
-        ValueError: If a structure cannot be predicted, with its number; nothing is written then.
+        ValueError: If a structure cannot be predicted, with its number; no file is written then.
     """
     predictor = Predictor(task, trained, strict)
 
-    def structures() -> Iterator[_Structure]:
-        for number in range(len(dataset)):
+    def structures(start: int, stop: int | None) -> Iterator[_Structure]:
+        for number in range(start, len(dataset) if stop is None else stop):
             data = dataset[number]
             yield _Structure(data, partial(_atoms_of, data), partial(_labels, dataset, predictor.names, data))
 
-    return _written(predictor, structures(), type(dataset).__name__, path, overwrite, len(dataset))
+    what, identity = type(dataset).__name__, {"dataset": name_of(as_dataset(dataset))}
+    return _written(_Job(predictor, structures, what, shard or Shard(), len(dataset), identity), path, overwrite)
 
 
-def _written(
-    predictor: Predictor,
-    structures: Iterator[_Structure],
-    what: str,
-    path: Path,
-    overwrite: bool,
-    total: int | None = None,
-) -> Path:
-    make = writer_for(path)
+class _Job(NamedTuple):
+    """What is predicted.
+
+    Attributes:
+        predictor: Who predicts.
+        structures: Gives the structures from one number to another.
+        what: What they are called in errors.
+        shard: Share of the structures.
+        total: Number of all structures, ``None`` if it is not known.
+        source: What tells the structures from others.
+    """
+
+    predictor: Predictor
+    structures: Callable[[int, int | None], Iterator[_Structure]]
+    what: str
+    shard: Shard
+    total: int | None
+    source: dict[str, Any]
+
+    def identity(self, path: Path) -> str:
+        """What tells these predictions from others."""
+        about = [self.predictor.identity, self.source, self.total, self.shard[:2], path.suffix]
+        return json.dumps([FORMAT, *about])
+
+
+def _written(job: _Job, path: Path, overwrite: bool) -> Path:
+    make, path = writer_for(path), job.shard.path(path)
+    identity, is_shard = job.identity(path), job.shard.of > 1
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} is there already; choose another --output, or replace it with --overwrite true")
+        if is_shard and is_marked(path, identity):
+            print(f"shard {job.shard.number}/{job.shard.of} is there already, nothing to do", flush=True)
+            return path
+        of_others = ", of another model or other structures" if is_shard else ""
+        raise FileExistsError(
+            f"{path} is there already{of_others}; choose another --output, or replace it with --overwrite true"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
-    number = 0
-    with (
-        replacing(path) as part,
-        make(part, predictor.units, predictor.is_total) as writer,
-        tqdm(None, "predicting", total, unit="structure", leave=False) as bar,
-    ):
-        for portion in batches(structures, lambda one: one.data.z.numel()):
-            for one, predicted in zip(portion, _predicted(predictor, portion, what, number), strict=True):
-                known = {name: value for name, value in one.known().items() if _fits(value, predicted.get(name))}
-                writer.write(Row(number, one.data, one.atoms, known, predicted, one.file))
-                number += 1
-            bar.update(len(portion))
+    places = None if job.total is None else job.shard.places(job.total)
+    first, stop = (0, None) if places is None else (places.start, places.stop)
+    if is_shard and not places:
+        raise ValueError(f"{job.what} has {job.total} structures, too few for {job.shard.of} shards; ask for fewer")
+    pieces = Pieces(path, identity, first)
+    number = pieces.done
+    if number > first:
+        print(f"going on behind {number - first:,} structures that were predicted before ...", flush=True)
+    structures = job.structures(number, stop) if stop is None or number < stop else iter(())
+    portions = batches(structures, lambda one: one.data.z.numel())
+    total = None if places is None else len(places)
+    with tqdm(None, "predicting", total, initial=number - first, unit="structure", leave=False) as bar:
+        while (portion := next(portions, None)) is not None:
+            with pieces.next() as part, make(part, job.predictor.units, job.predictor.is_total) as writer:
+                begun, end = time.monotonic(), number + PIECE
+                while portion is not None:
+                    number = _write(job, writer, portion, number)
+                    bar.update(len(portion))
+                    is_full = number >= end or time.monotonic() - begun > SECONDS
+                    portion = None if is_full else next(portions, None)
+            pieces.keep(number)
+    pieces.finish()
+    if is_shard:
+        mark(path, identity)
     return path
+
+
+def _write(job: _Job, writer: Writer, portion: list[_Structure], number: int) -> int:
+    """Predict and write a portion.
+
+    Returns:
+        Number of the structure behind it.
+    """
+    for one, predicted in zip(portion, _predicted(job.predictor, portion, job.what, number), strict=True):
+        known = {name: value for name, value in one.known().items() if _fits(value, predicted.get(name))}
+        writer.write(Row(number, one.data, one.atoms, known, predicted, one.file))
+        number += 1
+    return number
 
 
 def _predicted(predictor: Predictor, portion: list[_Structure], what: str, first: int) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from numpy import ndarray
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from pyg_schnet.datasets.fingerprint import checksum
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential, properties
 from pyg_schnet.models.elements import check_elements
@@ -38,6 +39,9 @@ class Predictor:
         self.is_potential = isinstance(task, PotentialTask)
         self.is_committee = isinstance(trained, Committee)
         self.strict = strict
+        given: Any = trained
+        self._weights = dict(given.state_dict())
+        self._about = [str(one.config) for one in (given if self.is_committee else [given])]
         model: Any = frozen_copy(trained, "cpu", None, None)
         self.model = model
         first: Any = model[0] if self.is_committee else model
@@ -55,6 +59,12 @@ class Predictor:
         if self.is_potential:
             self._potential: Any = CommitteePotential(model) if self.is_committee else Potential(model)
             self._factor = conversion(target_unit(first.units).removesuffix("/atom") or "eV", "eV")
+
+    @property
+    def identity(self) -> str:
+        """What tells its predictions from those of another model or task."""
+        weights = {name: value for name, value in self._weights.items() if isinstance(value, Tensor)}
+        return checksum([weights, self.names, self.units, self.is_total, self.is_committee, self.strict, self._about])
 
     def each(self, structures: Sequence[Data]) -> list[dict[str, Any]]:
         """Predictions for structures.

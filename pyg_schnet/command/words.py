@@ -8,7 +8,7 @@ from pathlib import Path
 #: Commands that a file of settings describes.
 COMMANDS = ("fit", "validate", "test", "predict")
 #: Commands that need no file of settings, each a function of its name in a file of its name.
-TOOLS = ("demo", "doctor", "export", "init", "look", "md", "models", "relax", "serve")
+TOOLS = ("demo", "doctor", "export", "init", "join", "look", "md", "models", "relax", "serve")
 #: All commands in the order of their use: what they do, and an example.
 EXAMPLES: dict[str, tuple[str, str]] = {
     "init": ("look at data of your own and write settings that train on them", "init frames.xyz"),
@@ -16,6 +16,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "test": ("errors on unseen structures, with tables and figures", "test --config results/frames/config.yaml"),
     "validate": ("the same for the validation set", "validate --config results/frames/config.yaml"),
     "predict": ("predict the structures of files", "predict results/frames new.xyz --output out.xyz"),
+    "join": ("predictions of all shards as one file", "join out.csv"),
     "models": ("trained models that come with the package, and their cards", "models md17-ethanol"),
     "md": ("molecular dynamics", "md results/frames start.xyz --steps 2000 --temperature 300"),
     "relax": ("relax structures to their minima", "relax results/frames start.xyz"),

@@ -1,5 +1,6 @@
-"""Structures and all their fields from any file that ASE reads (extra ``md``)."""
+"""Structures and all their fields from any file that ASE reads (extra ``md``), and from larger ones (``large``)."""
 
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyg_schnet.datasets import extxyz_blocks
 from pyg_schnet.datasets.cif import read_cif
-from pyg_schnet.datasets.npz_structures import npz_frames
+from pyg_schnet.datasets.hdf5_structures import count_conformations, hdf5_frames, hdf5_units, is_hdf5
+from pyg_schnet.datasets.lmdb_structures import count_rows, is_lmdb, lmdb_rows
+from pyg_schnet.datasets.npz_structures import npz_frames, npz_units
+from pyg_schnet.datasets.parquet_structures import count_table_rows, parquet_frames
 
 #: Results of ASE's calculators with a row for each atom; all others are of the whole structure.
 RESULTS_OF_ATOMS = {"forces", "stresses", "charges", "magmoms", "energies"}
+#: Rows of a database that are fetched at a time.
+_ROWS = 500
 #: Arrays of ASE's atoms that are the structure itself.
 _STRUCTURE = {"numbers", "positions"}
 
@@ -58,54 +65,204 @@ def heavy_hydrogen() -> Iterator[None]:
             del atomic_numbers[symbol]
 
 
-def read_structures(path: Path, format: str | None = None) -> Iterator[Read]:
+def read_structures(path: Path, format: str | None = None, start: int = 0) -> Iterator[Read]:
     """Read the structures of a file one after another.
 
     Args:
-        path: Extended xyz, an ASE database, an npz file (:func:`~pyg_schnet.datasets.npz_structures.npz_frames`), or
-            anything else that ASE reads.
+        path: Extended xyz, an ASE database (SQLite or LMDB, ``aselmdb``), HDF5
+            (:mod:`~pyg_schnet.datasets.hdf5_structures`), Parquet (:mod:`~pyg_schnet.datasets.parquet_structures`), an
+            npz file (:func:`~pyg_schnet.datasets.npz_structures.npz_frames`), or anything else that ASE reads. All but
+            npz files, and some of ASE's formats, may be larger than the memory.
         format: ASE's name of the format, if the name of the file does not tell.
+        start: Number of structures that are skipped, without reading more of them than where they end.
 
     Yields:
         Each structure with its fields: results of a calculator, arrays, ``info``, key-value pairs and data.
 
     Raises:
-        ImportError: If ASE is not installed.
+        ImportError: If ASE, or what the format needs, is not installed.
         ValueError: If the file is damaged or holds no structures.
     """
-    try:
-        import ase.db  # noqa: PLC0415
-        import ase.io  # noqa: PLC0415
-    except ImportError as error:
-        raise ImportError('Trajectory needs ASE; install it with pip install "pyg_schnet[md]"') from error
-    count = 0
+    _need_ase()
+    count = start
     try:
         with heavy_hydrogen():
-            with path.open("rb") as stream:
-                is_database = format == "db" or (format is None and stream.read(15) == b"SQLite format 3")
-            if is_database:
-                with ase.db.connect(str(path), type="db", use_lock_file=False) as database:
-                    for row in database.select():
-                        atoms = row.toatoms()
-                        yield _sorted(atoms, row.key_value_pairs, dict(row.data))
-                        count += 1
-            elif format is None and path.suffix.lower() == ".npz":
-                for atoms, of_atoms, of_structure in npz_frames(path):
-                    yield Read(atoms, of_atoms, of_structure, {})
-                    count += 1
-            elif format is None and path.suffix.lower() == ".cif" and (atoms := _crystal(path)) is not None:
-                yield Read(atoms, {}, {}, {})
+            for read in _structures(path, kind_of(path, format), format, start):
+                yield read
                 count += 1
-            else:
-                for atoms in ase.io.iread(str(path), index=":", format=format, do_not_split_by_at_sign=True):
-                    yield _sorted(atoms, atoms.info, {})
-                    count += 1
-    except (PermissionError, GeneratorExit):
+    except (PermissionError, GeneratorExit, ImportError):
         raise
     except Exception as error:  # a damaged file fails in many ways
         raise ValueError(f"{path} cannot be read after {count} structures ({type(error).__name__}: {error})") from None
     if count == 0:
         raise ValueError(f"{path} holds no structures")
+
+
+def count_structures(path: Path, format: str | None = None) -> int:
+    """Number of structures of a file; of the large formats no more is read than that takes.
+
+    Args:
+        path: The file.
+        format: ASE's name of the format, if the name of the file does not tell.
+
+    Returns:
+        The number.
+
+    Raises:
+        ImportError: If ASE, or what the format needs, is not installed.
+        ValueError: If the file is damaged or holds no structures.
+    """
+    _need_ase()
+    kind = kind_of(path, format)
+    if kind in {"npz", "cif", "other"}:
+        return sum(1 for _ in read_structures(path, format))
+    try:
+        count = _count_rows(path) if kind == "db" else _COUNTS[kind](path)
+    except (PermissionError, ImportError):
+        raise
+    except Exception as error:  # as above
+        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from None
+    if count == 0:
+        raise ValueError(f"{path} holds no structures")
+    return count
+
+
+def guess_number(path: Path, format: str | None = None) -> int:
+    """About how many structures a file holds, where that is seen at once; 0 where it is not, or the file is damaged.
+
+    Args:
+        path: The file.
+        format: ASE's name of the format, if the name of the file does not tell.
+
+    Returns:
+        The number.
+    """
+    try:
+        kind = kind_of(path, format)
+        if kind == "extxyz":
+            return extxyz_blocks.guess_number(path)
+        return 0 if kind in {"npz", "cif", "other"} else count_structures(path, format)
+    except (OSError, ValueError, ImportError):
+        return 0
+
+
+def kind_of(path: Path, format: str | None = None) -> str:
+    """How a file is read.
+
+    Args:
+        path: The file.
+        format: ASE's name of the format, if the name of the file does not tell.
+
+    Returns:
+        ``"db"``, ``"lmdb"``, ``"hdf5"``, ``"parquet"``, ``"npz"``, ``"cif"``, ``"extxyz"``, or ``"other"`` for what is
+        left to ASE.
+    """
+    with path.open("rb") as stream:
+        begins = stream.read(15)
+    if format == "db" or (format is None and begins == b"SQLite format 3"):
+        return "lmdb" if is_lmdb(path) else "db"
+    if format is None:
+        if is_lmdb(path):
+            return "lmdb"
+        if is_hdf5(path) and path.suffix.lower() in {".h5", ".hdf5"}:
+            return "hdf5"
+        if begins[:4] == b"PAR1":
+            return "parquet"
+        if path.suffix.lower() in {".npz", ".cif"}:
+            return path.suffix.lower()[1:]
+    return "extxyz" if extxyz_blocks.can_be_cut(path, format) else "other"
+
+
+def units_of(path: Path) -> dict[str, str]:
+    """Units that a file, or its layout, says itself.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``energy`` and ``length``, as far as they are told.
+
+    Raises:
+        ImportError: If what the format needs is not installed.
+        ValueError: If the file is damaged.
+    """
+    if path.suffix.lower() == ".npz":
+        return npz_units(path)
+    if path.suffix.lower() in {".h5", ".hdf5"} and is_hdf5(path):
+        try:
+            return hdf5_units(path)
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(f"{path} cannot be read: {error}") from None
+    return {}
+
+
+#: Who counts the structures of a file by its kind.
+_COUNTS = {
+    "lmdb": count_rows,
+    "hdf5": count_conformations,
+    "parquet": count_table_rows,
+    "extxyz": extxyz_blocks.count_frames,
+}
+
+
+def _need_ase() -> None:
+    try:
+        import ase.db  # noqa: PLC0415
+        import ase.io  # noqa: F401, PLC0415
+    except ImportError as error:
+        raise ImportError('Trajectory needs ASE; install it with pip install "pyg_schnet[md]"') from error
+
+
+def _structures(path: Path, kind: str, format: str | None, start: int) -> Iterator[Read]:
+    if kind in {"db", "lmdb"}:
+        for row in database_rows(path, start) if kind == "db" else lmdb_rows(path, start):
+            yield _sorted(row.toatoms(), row.key_value_pairs, dict(row.data))
+    elif kind == "parquet":
+        for read in parquet_frames(path, start):
+            yield Read(*read)
+    elif kind in {"hdf5", "npz"}:
+        frames = hdf5_frames(path, start) if kind == "hdf5" else itertools.islice(npz_frames(path), start, None)
+        for atoms, of_atoms, of_structure in frames:
+            yield Read(atoms, of_atoms, of_structure, {})
+    elif kind == "cif" and (atoms := _crystal(path)) is not None:
+        yield from [Read(atoms, {}, {}, {})][start:]
+    else:
+        for atoms in _ase_frames(path, kind, format, start):
+            yield _sorted(atoms, atoms.info, {})
+
+
+def _ase_frames(path: Path, kind: str, format: str | None, start: int) -> Iterator[Any]:
+    import ase.io  # noqa: PLC0415
+
+    if kind == "extxyz":
+        return extxyz_blocks.read_blocks(path, start)
+    return ase.io.iread(str(path), index=f"{start}:", format=format, do_not_split_by_at_sign=True)
+
+
+def database_rows(path: Path, start: int = 0) -> Iterator[Any]:
+    """Rows of an ASE database (SQLite) in the order of their numbers, of which only some are in memory.
+
+    Args:
+        path: The file.
+        start: Number of rows that are skipped.
+
+    Yields:
+        ASE's ``AtomsRow``.
+    """
+    import ase.db  # noqa: PLC0415
+
+    with ase.db.connect(str(path), type="db", use_lock_file=False) as database:
+        rows = list(database.select(limit=_ROWS, offset=start, sort="id"))
+        while rows:  # a few at a time: ASE fetches all that it is asked for
+            yield from rows
+            rows = list(database.select(f"id>{rows[-1].id}", limit=_ROWS, sort="id"))
+
+
+def _count_rows(path: Path) -> int:
+    import ase.db  # noqa: PLC0415
+
+    with ase.db.connect(str(path), type="db", use_lock_file=False) as database:
+        return len(database)
 
 
 def _crystal(path: Path) -> Any:

@@ -1,9 +1,12 @@
 """What all datasets share: files from mirrors, a processed file for each set of options, frames cut without copies."""
 
 import errno
+import glob
 import json
 import os
 import re
+import secrets
+import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +20,10 @@ from torch_geometric.data.collate import collate
 from torch_geometric.data.data import BaseData
 
 from pyg_schnet.batching import completed
+from pyg_schnet.datasets.columns import Columns, mapped
 from pyg_schnet.datasets.fingerprint import checksum
+from pyg_schnet.datasets.parts import Parts
+from pyg_schnet.datasets.prepared import prepared_columns
 from pyg_schnet.datasets.sequence import cut_out
 from pyg_schnet.datasets.summary import one_line, summary
 from pyg_schnet.files import replacing
@@ -25,6 +31,8 @@ from pyg_schnet.files.source import RemoteFile, cache_folder, provide, writing
 
 #: Version of what is stored; files of another one are made again.
 FORMAT = 2
+#: The same where the numbers are in files of their own beside it.
+MAPPED = 3
 
 #: All structures as one Data, where each begins by key, and what people should know of how they were read.
 Collated = tuple[Data, dict[str, Tensor], dict[str, Any]]
@@ -88,6 +96,8 @@ class StructureDataset(InMemoryDataset):
         self.extras: dict[str, Tensor] = {}
         #: Files that are read beside the raw ones, such as published splits; filled by :meth:`read`.
         self.beside: list[Path] = []
+        #: Where :meth:`read` has put numbers that may not fit into memory.
+        self._columns: Columns | None = None
         root = cache_folder(None) / "data" if root is None else root
         super().__init__(str(root), transform, pre_transform, pre_filter, log=log, force_reload=force_reload)
         self.load(self.processed_paths[0])
@@ -155,6 +165,7 @@ class StructureDataset(InMemoryDataset):
                 f"{path} is no processed file of this version of pyg_schnet; delete it to have it made again"
             )
         self._data, self.slices = data_cls.from_dict(stored["data"]), stored["slices"]
+        self._columns = None
         self.report, self.extras = json.loads(stored["facts"])["report"], stored["extras"]
 
     def _download(self) -> None:
@@ -198,14 +209,73 @@ class StructureDataset(InMemoryDataset):
             data, slices = self._prepared(data, slices)
         beside = [one for one in map(_identity_if_there, self.beside) if one is not None]
         facts = {"files": identity, "beside": beside, "report": report, "options": self.identity}
-        content = {"format": FORMAT, "data": data.to_dict(), "slices": slices, "extras": self.extras}
         with writing(Path(self.processed_dir)):
             Path(self.processed_dir).mkdir(parents=True, exist_ok=True)
-            _write(Path(self.processed_paths[0]), content | {"facts": json.dumps(facts)})
+            content: dict[str, Any] = {"extras": self.extras, "facts": json.dumps(facts)}
+            columns = self._columns
+            if columns is None or columns.folder is None:
+                content |= {"format": FORMAT, "data": data.to_dict(), "slices": slices}
+                _write(Path(self.processed_paths[0]), content)
+            else:
+                self._store(content, data, slices, columns, columns.folder)
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def parts_of(self, paths: dict[str, Path]) -> Parts:
+        """What was read so far of the raw files, which may not fit into memory.
+
+        Args:
+            paths: Where each file is, by its name.
+
+        Returns:
+            The parts; those that an interrupted process has left, if the files have not changed since.
+        """
+        files = {name: _identity(path) for name, path in paths.items()}
+        identity = {"format": [FORMAT, MAPPED], "options": self.identity, "files": files}
+        parts = Parts(self._work / "parts", json.dumps(identity))
+        if self.log and len(parts):
+            print(f"going on behind {len(parts):,} parts that were read before ...", flush=True)
+        return parts
+
+    def columns_for(self, parts: Parts) -> Columns:
+        """Where the numbers of all parts are to be put.
+
+        Args:
+            parts: The parts.
+
+        Returns:
+            A place in memory for a single part, else files.
+        """
+        self._columns = Columns(None if parts.in_memory else self._work / "columns")
+        return self._columns
+
+    @property
+    def _work(self) -> Path:
+        """Folder of what is there only while much data are processed."""
+        return Path(self.processed_dir) / f".work-{Path(self._stored_as).stem}"
+
+    def _store(
+        self, content: dict[str, Any], data: Data, slices: dict[str, Tensor], columns: Columns, place: Path
+    ) -> None:
+        """Store numbers that are in files: these get their place, and then comes the file that tells what they are."""
+        path = Path(self.processed_paths[0])
+        about = columns.described(data.to_dict(), slices)
+        columns.sync()
+        folder = path.with_name(f"{path.stem}.{secrets.token_hex(4)}")
+        place.rename(folder)
+        _write(path, content | about | {"format": MAPPED, "folder": folder.name})
+        for other in path.parent.glob(
+            f"{glob.escape(path.stem)}.????????"
+        ):  # of before, or of a process that was killed
+            if other != folder and other.is_dir():
+                shutil.rmtree(other, ignore_errors=True)
 
     def _prepared(self, data: Data, slices: dict[str, Tensor]) -> tuple[Data, dict[str, Tensor]]:
         """The structures that pass ``pre_filter``, after ``pre_transform``."""
         self._data, self.slices = data, slices
+        if self._columns is not None and self._columns.folder is not None:
+            own = (self.get(position) for position in range(self.len()))
+            self._columns = Columns(self._work / "prepared")
+            return prepared_columns(own, self.pre_filter, self.pre_transform, self._columns)
         kept = list(range(self.len()))
         if self.pre_filter is not None:  # which may not change what it looks at
             kept = [position for position in kept if self.pre_filter(self.get(position))]
@@ -285,7 +355,19 @@ def _open(path: Path) -> dict[str, Any] | None:
         stored = torch.load(path, mmap=True, weights_only=True)
     except Exception:  # a damaged file fails in many ways, and each of them means: make it again
         return None
+    if isinstance(stored, dict) and stored.get("format") == MAPPED:
+        return _with_columns(stored, path.parent / stored["folder"])
     return stored if isinstance(stored, dict) and stored.get("format") == FORMAT else None
+
+
+def _with_columns(stored: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """The content of a processed file with the numbers that are in files beside it; ``None`` if one of them is gone."""
+    try:
+        known = {name: mapped(folder, about) for name, about in stored["columns"].items()}
+    except (OSError, ValueError):
+        return None
+    places = {part: {key: known.get(name, name) for key, name in stored[part].items()} for part in ("data", "slices")}
+    return stored | places
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch_geometric.data import Data
 
 from pyg_schnet.batching import OF_ATOMS, OF_STRUCTURES
 from pyg_schnet.datasets.ase_files import is_bare
 from pyg_schnet.datasets.rounding import LARGEST
+from pyg_schnet.datasets.strings import iter_unpacked, packed
 
 #: Keys of a structure, which no field of a file can take.
 TAKEN = {"z", "pos", "cell", "pbc", "batch", "ptr", "num_nodes", "face", "edge_index", "edge_shift", "edge_cutoff"}
@@ -31,22 +32,6 @@ class Field(NamedTuple):
 
     value: Any
     of_atoms: bool | None
-
-
-class Kept(NamedTuple):
-    """Fields of all structures.
-
-    Attributes:
-        values: By name, a tensor [N, ...] of the atoms, a tensor [B, ...] of the structures, or a list of strings.
-        of_atoms: Those with a row for each atom.
-        renamed: New names by those in the file, where they differ.
-        dropped: Why a field is not kept, by its name in the file.
-    """
-
-    values: dict[str, Any]
-    of_atoms: set[str]
-    renamed: dict[str, str]
-    dropped: dict[str, str]
 
 
 def possible_name(name: str, taken: Iterable[str] = ()) -> str:
@@ -76,89 +61,293 @@ def possible_name(name: str, taken: Iterable[str] = ()) -> str:
     return name
 
 
-def collate_fields(structures: Sequence[dict[str, Field]], sizes: Sequence[int], taken: Iterable[str]) -> Kept:
-    """Fields of all structures as tensors and lists.
+@dataclass
+class FieldFacts:
+    """What decides how a field is kept, of some structures; those of more are had by :meth:`merge`.
+
+    Attributes:
+        count: Number of structures that have it, but for those with a bare word.
+        strings: Number of strings.
+        numbers: Number of numbers and arrays of them.
+        scalars: Number of single numbers.
+        bare: Number of words without a value, see :func:`~pyg_schnet.datasets.ase_files.is_bare`.
+        false: Number of ``False``.
+        told: What files say of :attr:`Field.of_atoms`, ``None`` left out.
+        told_bare: The same of bare words.
+        large: True if float64 cannot hold a whole number.
+        whole: True if all numbers are whole.
+        largest: The largest size of a whole number.
+        shapes: Two different shapes at most.
+        rows: Two different shapes of a row at most.
+        unlike: True if an array has not a row for each atom.
+    """
+
+    count: int = 0
+    strings: int = 0
+    numbers: int = 0
+    scalars: int = 0
+    bare: int = 0
+    false: int = 0
+    told: list[bool] = field(default_factory=list)
+    told_bare: list[bool] = field(default_factory=list)
+    large: bool = False
+    whole: bool = True
+    largest: float = 0.0
+    shapes: list[list[int]] = field(default_factory=list)
+    rows: list[list[int]] = field(default_factory=list)
+    unlike: bool = False
+
+    def see(self, given: Field, array: NDArray | None, atoms: int) -> None:
+        """Add what one structure has.
+
+        Args:
+            given: The field.
+            array: Its numbers; ``None`` if it has none.
+            atoms: Number of atoms.
+        """
+        told = [] if given.of_atoms is None else [given.of_atoms]
+        if is_bare(given.value):
+            self.bare += 1
+            _add(self.told_bare, told)
+            return
+        self.count += 1
+        _add(self.told, told)
+        self.false += isinstance(given.value, (bool, np.bool_))
+        self.strings += isinstance(given.value, str)
+        if array is not None:
+            self.numbers += 1
+            self.scalars += array.ndim == 0
+            if array.dtype.kind in "biu":
+                self.largest = max(self.largest, float(np.abs(array.astype(float)).max(initial=0)))
+                self.large |= array.dtype.kind != "b" and self.largest > 2**53
+            else:
+                self.whole = False
+            _add(self.shapes, [list(array.shape)])
+            _add(self.rows, [list(array.shape[1:])])
+            self.unlike |= array.shape[:1] != (atoms,)
+
+    def merge(self, other: "FieldFacts") -> None:
+        """Add what is known of further structures.
+
+        Args:
+            other: Facts of them.
+        """
+        for name in ("count", "strings", "numbers", "scalars", "bare", "false"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in ("told", "told_bare", "shapes", "rows"):
+            _add(getattr(self, name), getattr(other, name))
+        self.large, self.whole, self.unlike = (
+            self.large | other.large,
+            self.whole & other.whole,
+            self.unlike | other.unlike,
+        )
+        self.largest = max(self.largest, other.largest)
+
+    @property
+    def only_words(self) -> bool:
+        """True if there are no other values than true and false, so that a bare word is one of them."""
+        return self.count == self.false
+
+    def settled(self) -> "FieldFacts":
+        """The facts with bare words as what they are: true where there is nothing but true and false, else nothing."""
+        if not self.only_words or not self.bare:
+            return self
+        facts = FieldFacts(**asdict(self))
+        bare = self.bare
+        facts.merge(
+            FieldFacts(bare, 0, bare, bare, told=self.told_bare, largest=1.0, shapes=[[]], rows=[[]], unlike=True)
+        )
+        return facts
+
+
+class Way(NamedTuple):
+    """How a field is kept.
+
+    Attributes:
+        dropped: Why it is not, if so.
+        strings: True if it is a list of strings.
+        of_atoms: True if there is a row for each atom.
+        shape: Shape of a row.
+        single: True to keep float32.
+        only_words: See :attr:`FieldFacts.only_words`.
+    """
+
+    dropped: str | None = None
+    strings: bool = False
+    of_atoms: bool = False
+    shape: tuple[int, ...] = ()
+    single: bool = False
+    only_words: bool = False
+
+
+def way_of(name: str, facts: FieldFacts) -> Way:
+    """How a field is kept.
 
     Numbers of structures are float64 [B], vectors and tensors float32 [B, ...], those of atoms float32 [N, ...], or
-    float64 for whole numbers that float32 would round; NaN where a structure lacks them, as are values that float32
-    cannot hold. Strings are lists, with ``None`` where a structure lacks one. Weights are one where they are lacking.
+    float64 for whole numbers that float32 would round. Strings are lists.
 
     Args:
-        structures: Fields by name, of each structure.
-        sizes: Numbers of atoms.
-        taken: Names that are taken by labels.
+        name: The name that it gets.
+        facts: What is known of it, of all structures.
 
     Returns:
-        What is kept, and why the rest is not.
+        The way.
+    """
+    only_words, facts = facts.only_words, facts.settled()
+    if (
+        facts.strings and facts.strings + facts.scalars == facts.count
+    ):  # a name in one may look like a number in another
+        return Way(strings=True)
+    if facts.numbers < facts.count:
+        return Way("neither numbers nor strings")
+    if facts.large:
+        return Way("whole numbers too large for float64")
+    of_atoms = _is_of_atoms(name, facts)
+    if of_atoms is None:
+        return Way("of atoms in some structures, of the whole in others")
+    shapes = facts.rows if of_atoms else facts.shapes
+    if len(shapes) > 1 or (of_atoms and facts.unlike):
+        return Way("of different shapes")
+    shape = tuple(shapes[0])
+    single = bool(of_atoms or shape) and not (facts.whole and facts.largest > 2**24)  # as float32 holds
+    return Way(None, False, of_atoms, shape, single, only_words)
+
+
+def _is_of_atoms(name: str, facts: FieldFacts) -> bool | None:
+    """True if a field has a row for each atom; ``None`` if that differs between structures."""
+    if name in OF_ATOMS and not facts.scalars:
+        return True
+    if len(facts.told) == 2:
+        return None
+    if facts.told:
+        return facts.told[0]
+    vectors = facts.shapes == [[3]]  # of three atoms each, or rather one vector
+    return name in OF_ATOMS or not vectors
+
+
+#: What a structure has of a field, besides the types of numbers: nothing, a string, a bare word, something else, a
+#: whole number that float64 cannot hold.
+_NOTHING, _STRING, _BARE, _OTHER, _LARGE = 0, ord("S"), ord("*"), ord("O"), ord("#")
+
+
+class FieldColumn:
+    """A field of some structures, as arrays that lose nothing of what may be kept.
+
+    Example:
+        >>> column = FieldColumn()
+        >>> for value in (0.5, None, 2):
+        ...     column.add(None if value is None else Field(value, False), 1)
+        >>> values_of(column.arrays(), np.ones(3, dtype=int), "gap", way_of("gap", column.facts))
+        array([0.5, nan, 2. ])
+    """
+
+    def __init__(self, before: int = 0) -> None:
+        self.facts = FieldFacts()
+        self._codes, self._counts = [_NOTHING] * before, [0] * before
+        self._values: list[NDArray] = []
+        self._strings: list[str | None] = []
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def add(self, given: Field | None, atoms: int) -> None:
+        """Add what a structure has.
+
+        Args:
+            given: The field; ``None`` if the structure lacks it.
+            atoms: Number of atoms.
+        """
+        code, count = _NOTHING, 0
+        if given is not None:
+            array = _numbers(given.value)
+            self.facts.see(given, array, atoms)
+            if is_bare(given.value):
+                code = _BARE
+            elif array is None:
+                code = _STRING if isinstance(given.value, str) else _OTHER
+            elif array.ndim == 0 and array.dtype.kind in "iu" and abs(int(array)) > 2**53:
+                code = _LARGE
+            else:
+                code, count = ord(array.dtype.char), array.size
+                self._values.append(array.astype(np.float64).reshape(-1))
+            if code in {_STRING, _LARGE}:
+                self._strings.append(str(given.value))
+        self._codes.append(code)
+        self._counts.append(count)
+
+    def arrays(self) -> dict[str, NDArray]:
+        """The column as arrays.
+
+        Returns:
+            ``codes`` and ``counts`` [M], ``values`` float64 and the strings.
+        """
+        text, ends = packed(self._strings)
+        return {
+            "codes": np.array(self._codes, dtype=np.uint8),
+            "counts": np.array(self._counts, dtype=np.int64),
+            "values": np.concatenate(self._values) if self._values else np.zeros(0),
+            "text": text,
+            "ends": ends,
+        }
+
+
+def strings_of(arrays: dict[str, NDArray]) -> list[str | None]:
+    """The strings of a field.
+
+    Args:
+        arrays: From :meth:`FieldColumn.arrays`.
+
+    Returns:
+        A string for each structure, ``None`` where it lacks one.
+    """
+    values, strings = iter(arrays["values"].tolist()), iter_unpacked(arrays["text"], arrays["ends"])
+    found: list[str | None] = []
+    for code in arrays["codes"].tolist():
+        if code in {_STRING, _LARGE}:
+            found.append(next(strings))
+        elif code in {_NOTHING, _BARE, _OTHER}:
+            found.append(None)
+        else:
+            found.append(str(np.dtype(chr(code)).type(next(values))))
+    return found
+
+
+def values_of(arrays: dict[str, NDArray] | None, sizes: NDArray, name: str, way: Way) -> NDArray:
+    """The numbers of a field.
+
+    Args:
+        arrays: From :meth:`FieldColumn.arrays`; ``None`` if no structure has it.
+        sizes: Numbers of atoms [M].
+        name: The name that it gets.
+        way: How it is kept.
+
+    Returns:
+        The rows [M, ...] or [N, ...]; NaN where a structure lacks them, as are values that float32 cannot hold; one
+        for weights.
 
     Raises:
         ValueError: If a weight is negative, not finite or no single number.
-
-    Example:
-        >>> fields = [{"gap": Field(0.5, False)}, {"gap": Field(1, False), "size": Field("big", False)}]
-        >>> collate_fields(fields, [1, 2], ())[0]
-        {'gap': tensor([0.5000, 1.0000], dtype=torch.float64), 'size_': [None, 'big']}
     """
-    kept = Kept({}, set(), {}, {})
-    names = dict.fromkeys(name for fields in structures for name in fields)
-    for name in sorted(names, key=lambda name: possible_name(name, taken) != name):  # first those that keep their name
-        column = [fields.get(name) for fields in structures]
-        new = possible_name(name, {*taken, *kept.values})
-        reason = _collate_one(new, column, sizes, kept)
-        if reason is not None:
-            kept.dropped[name] = reason
-        elif new != name:
-            kept.renamed[name] = new
-    return kept
-
-
-def _collate_one(name: str, column: list[Field | None], sizes: Sequence[int], kept: Kept) -> str | None:
-    """Keep one field, or say why not."""
-    if any(field is not None and not isinstance(field.value, (bool, np.bool_)) for field in column):
-        column = [None if field is None or is_bare(field.value) else field for field in column]
-    there = [field for field in column if field is not None]
-    arrays = [None if field is None else _numbers(field.value) for field in column]
-    numbers = [array for array in arrays if array is not None]
-    strings = sum(isinstance(field.value, str) for field in there)
-    if strings and strings + sum(array.ndim == 0 for array in numbers) == len(there):
-        # a name in one structure may look like a number in another
-        kept.values[name] = [None if field is None else str(field.value) for field in column]
-        return None
-    reason = _why_not(there, numbers)
-    if reason is not None:
-        return reason
-    of_atoms = _is_of_atoms(name, there, numbers)
-    if of_atoms is None:
-        return "of atoms in some structures, of the whole in others"
-    rows = [size if of_atoms else 1 for size in sizes]
-    whole = [None if array is None else array if of_atoms else array[None] for array in arrays]
-    shapes = {array.shape[1:] for array in whole if array is not None}
-    if len(shapes) > 1 or any(array is not None and len(array) != n for array, n in zip(whole, rows, strict=True)):
-        return "of different shapes"
-    (shape,) = shapes
-    lacking = {**OF_STRUCTURES, **OF_ATOMS}.get(name, np.nan)
-    joined = np.concatenate(
-        [np.full((n, *shape), lacking) if array is None else array for array, n in zip(whole, rows, strict=True)],
-        dtype=np.float64,
-    )
+    rows = sizes if way.of_atoms else np.ones(len(sizes), dtype=np.int64)
+    joined = np.full((int(rows.sum()), *way.shape), {**OF_STRUCTURES, **OF_ATOMS}.get(name, np.nan), dtype=np.float64)
+    if arrays is not None:
+        if way.only_words:
+            joined[np.repeat(arrays["codes"] == _BARE, rows)] = 1.0
+        given = (arrays["codes"] != _NOTHING) & (arrays["codes"] != _BARE)
+        joined[np.repeat(given, rows)] = arrays["values"].reshape(-1, *way.shape)
     if name == "atom_weight" or re.fullmatch(r"config_(\w+_)?weight", name):
-        _check_weights(name, joined, of_atoms, shape)
-    whole_numbers = all(array.dtype.kind in "biu" for array in numbers)
-    if (of_atoms or shape) and not (whole_numbers and np.nanmax(np.abs(joined), initial=0) > 2**24):  # as float32 holds
-        joined = np.where(np.abs(joined) <= LARGEST, joined, np.nan).astype(np.float32)
-    kept.values[name] = torch.from_numpy(joined)
-    if of_atoms:
-        kept.of_atoms.add(name)
-    return None
+        _check_weights(name, joined, way.of_atoms, way.shape)
+    if not way.single:
+        return joined
+    with np.errstate(over="ignore"):
+        return np.where(np.abs(joined) <= LARGEST, joined, np.nan).astype(np.float32)
 
 
-def _why_not(fields: list[Field], numbers: list[NDArray]) -> str | None:
-    """Why a field cannot be a tensor."""
-    if len(numbers) < len(fields):
-        return "neither numbers nor strings"
-    if any(array.dtype.kind in "iu" and np.abs(array.astype(float)).max(initial=0) > 2**53 for array in numbers):
-        return "whole numbers too large for float64"
-    return None
+def _add(known: list, more: Sequence) -> None:
+    """Add what is new; two are as good as many."""
+    for one in more:
+        if one not in known and len(known) < 2:
+            known.append(one)
 
 
 def _numbers(value: Any) -> NDArray | None:
@@ -167,19 +356,6 @@ def _numbers(value: Any) -> NDArray | None:
     except ValueError:  # lists of different lengths
         return None
     return array if array.dtype.kind in "biuf" else None
-
-
-def _is_of_atoms(name: str, fields: list[Field], arrays: list[NDArray]) -> bool | None:
-    """True if a field has a row for each atom; ``None`` if that differs between structures."""
-    told = {field.of_atoms for field in fields} - {None}
-    if name in OF_ATOMS and all(array.ndim for array in arrays):
-        return True
-    if len(told) == 2:
-        return None
-    if told:
-        return bool(told.pop())
-    vectors = all(array.shape == (3,) for array in arrays)  # of three atoms each, or rather one vector
-    return name in OF_ATOMS or not vectors
 
 
 def _check_weights(name: str, weights: NDArray, of_atoms: bool, shape: tuple[int, ...]) -> None:

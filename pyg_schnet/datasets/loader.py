@@ -14,6 +14,7 @@ from torch_geometric.data.storage import N_KEYS
 from pyg_schnet.batching import LAYOUT
 from pyg_schnet.datasets.base import StructureDataset
 from pyg_schnet.datasets.sequence import Structures, as_dataset
+from pyg_schnet.datasets.strings import Strings
 
 #: Keys by which PyG knows that a Data has nodes.
 _TELL_NODES = {"num_nodes", "x", "pos", "batch", "adj", "adj_t", "edge_index", "face"}
@@ -154,7 +155,8 @@ def _obstacle_in(data: Data, slices: dict[str, Any]) -> str | None:
             plain = plain and value.layout == torch.strided and not value.is_nested and value.dim() > 0
             plain = plain and not (value.dtype == torch.bool and _is_raised(key))  # PyG turns these into integers
         else:
-            plain = plain and isinstance(value, list) and {type(one) for one in value} <= {str, type(None)}
+            words = isinstance(value, list) and {type(one) for one in value} <= {str, type(None)}
+            plain = plain and (words or isinstance(value, Strings))
         if not plain or "batch" in key or key in {"ptr", "num_nodes"}:
             return f"`{key}` is neither a plain tensor nor a list of strings"
     if _key_of_nodes(data, keys) is None and _tells_nodes(data, keys):
@@ -289,7 +291,7 @@ class _Collated:
         incs: dict[str, Tensor | None] = {}
         for key, kind, dim, values in self.fields:
             slices[key] = found[kind].slices
-            if isinstance(values, list):
+            if not isinstance(values, Tensor):
                 store[key], incs[key] = [values[index] for index in chosen.tolist()], None
                 continue
             store[key], incs[key] = _gather(values, dim, found[kind].rows, on_device), zeros

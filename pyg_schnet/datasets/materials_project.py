@@ -8,16 +8,22 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch_geometric.data import Data
+from tqdm import tqdm
 
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.bundled import bundled_path
 from pyg_schnet.datasets.cif import read_cif
+from pyg_schnet.datasets.columns import Columns
 from pyg_schnet.datasets.crystal import Crystal, PartialOccupancyError, from_dict
 from pyg_schnet.datasets.json_stream import head_and_elements, member
 from pyg_schnet.datasets.materials_project_query import ABOUT, query
+from pyg_schnet.datasets.parts import Part, Parts
 from pyg_schnet.datasets.rounding import rounded_positions
 from pyg_schnet.datasets.splits import Split
+from pyg_schnet.datasets.strings import iter_unpacked, packed
 from pyg_schnet.datasets.unphysical import isolated_or_impossible
 from pyg_schnet.files.source import RemoteFile
 
@@ -43,6 +49,9 @@ BUNDLED = {"bundled": "emt_alloys", "emt_alloys": "emt_alloys"}
 MATBENCH_ROWS = 132_752
 #: What entries are left out for, in the order in which it is looked at.
 REASONS = ("duplicate", "no_energy", "energy_out_of_range", "partial_occupancy", "impossible_geometry", "isolated_atom")
+
+#: Crystals of a part.
+_AT_ONCE = 5_000
 
 #: An entry: its name, its structure (CIF text or dictionary) and its formation energy in eV/atom.
 Entry = tuple[str, Any, Any]
@@ -145,38 +154,66 @@ class MaterialsProject(StructureDataset):
         return [SNAPSHOTS.get(self.name, RemoteFile("query.json.zip"))]
 
     def read(self, paths: dict[str, Path]) -> Collated:
-        """Read structures and energies, and leave out what is no example to learn from."""
+        """Read structures and energies, a part at a time, and leave out what is no example to learn from."""
         (path,) = paths.values()
+        parts = self.parts_of(paths)
+        if not parts.complete:
+            self._gather(path, parts)
         left_out: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
-        kept: list[tuple[str, Crystal, float]] = []
-        names: set[str] = set()
-        for row, entry in enumerate(_entries(path, "matbench" if self.name == "matbench" else "megnet2018")):
-            name, structure, label = entry
-            reason, energy = self._label(label, row, path)
-            if name in names:
-                reason = "duplicate"
-            if reason is None:
-                try:
-                    kept.append((name, _crystal(structure), energy))
-                    names.add(name)
-                except PartialOccupancyError:
-                    reason = "partial_occupancy"
-                except ValueError as error:
-                    raise ValueError(f"{path}: {name} is damaged: {error}; fetch or copy the file again") from None
-            if reason is not None:
-                left_out[reason] += 1
-        rows = sum(left_out.values()) + len(kept)
-        impossible, isolated = isolated_or_impossible([crystal for _, crystal, _ in kept], self.isolation_cutoff)
-        left_out["impossible_geometry"], left_out["isolated_atom"] = len(impossible), len(isolated)
-        kept = [one for number, one in enumerate(kept) if number not in impossible and number not in isolated]
+        for facts in parts.facts:
+            left_out.update(facts["left_out"])
+        rows, kept = parts.facts[-1]["rows"], sum(facts["count"] for facts in parts.facts)
         if not kept:
             raise ValueError(f"{path} has no usable crystal among {rows} entries; left out: {dict(left_out)}")
-        report: dict[str, Any] = {"rows": rows, "structures": len(kept), "left_out": dict(left_out)}
+        report: dict[str, Any] = {"rows": rows, "structures": kept, "left_out": dict(left_out)}
         if self.name == "matbench":
             report["folds"] = "official" if rows == MATBENCH_ROWS else f"of these {rows} rows, not the official ones"
         if self.name == "query":
             report["query"] = member(path, ABOUT)
-        return *_collated(str(path), kept), report
+        return *_collated(parts, self.columns_for(parts)), report
+
+    def _gather(self, path: Path, parts: Parts) -> None:
+        """Read entries behind those of the parts there are."""
+        names = {name for part in parts for name in iter_unpacked(part.arrays["seen text"], part.arrays["seen ends"])}
+        done = parts.facts[-1]["rows"] if parts.facts else 0
+        left_out: Counter[str] = Counter()
+        kept: list[tuple[str, Crystal, float]] = []
+        rows = 0
+        with tqdm(None, "reading", unit="crystal", delay=2, disable=not self.log, leave=False) as bar:
+            for row, entry in enumerate(_entries(path, "matbench" if self.name == "matbench" else "megnet2018")):
+                rows = row + 1
+                bar.update()
+                if row < done:
+                    continue
+                name, structure, label = entry
+                reason, energy = self._label(label, row, path)
+                if name in names:
+                    reason = "duplicate"
+                if reason is None:
+                    try:
+                        kept.append((name, _crystal(structure), energy))
+                        names.add(name)
+                    except PartialOccupancyError:
+                        reason = "partial_occupancy"
+                    except ValueError as error:
+                        raise ValueError(f"{path}: {name} is damaged: {error}; fetch or copy the file again") from None
+                if reason is not None:
+                    left_out[reason] += 1
+                if len(kept) == _AT_ONCE:
+                    parts.add(self._part(str(path), kept, left_out, rows, complete=False))
+                    kept, left_out = [], Counter()
+        parts.add(self._part(str(path), kept, left_out, rows, complete=True))
+
+    def _part(
+        self, where: str, kept: list[tuple[str, Crystal, float]], left_out: Counter[str], rows: int, complete: bool
+    ) -> Part:
+        """Crystals as arrays, without impossible ones."""
+        seen = packed([name for name, _, _ in kept])
+        impossible, isolated = isolated_or_impossible([crystal for _, crystal, _ in kept], self.isolation_cutoff)
+        left_out["impossible_geometry"], left_out["isolated_atom"] = len(impossible), len(isolated)
+        kept = [one for number, one in enumerate(kept) if number not in impossible and number not in isolated]
+        arrays = dict(zip(("seen text", "seen ends"), seen, strict=True)) | (_arrays(where, kept) if kept else {})
+        return Part(arrays, {"complete": complete, "rows": rows, "count": len(kept), "left_out": dict(left_out)})
 
     def fold(self, number: int) -> Split:
         """One of Matbench's five folds, ``KFold(5, shuffle=True, random_state=18012019)`` over the rows of the file.
@@ -201,7 +238,7 @@ class MaterialsProject(StructureDataset):
         tested = np.zeros(self.report["rows"], dtype=bool)
         tested[fold_rows(len(tested), number)] = True
         names = self._data.material_id
-        rows = [int(one.rsplit("-", 1)[1]) - 1 for one in ([names] if isinstance(names, str) else names)]
+        rows = [int(str(one).rsplit("-", 1)[1]) - 1 for one in ([names] if isinstance(names, str) else names)]
         of_test = torch.from_numpy(tested[rows])
         parts = {"train": (~of_test).nonzero().flatten(), "test": of_test.nonzero().flatten()}
         return Split(parts, len(rows), method="matbench", fold=number)
@@ -248,21 +285,41 @@ def _crystal(structure: Any) -> Crystal:
     raise ValueError(f"expected CIF text or a structure dictionary, got {str(structure)[:40]!r}")
 
 
-def _collated(where: str, entries: list[tuple[str, Crystal, float]]) -> tuple[Data, dict[str, Any]]:
+def _arrays(where: str, entries: list[tuple[str, Crystal, float]]) -> dict[str, NDArray]:
     names, crystals, energies = zip(*entries, strict=True)
     sizes = np.array([len(crystal.numbers) for crystal in crystals])
-    of_atoms, of_crystals = torch.tensor([0, *sizes]).cumsum(0), torch.arange(len(entries) + 1)
     cells = np.stack([crystal.cell for crystal in crystals])
-    positions = np.concatenate([crystal.positions() for crystal in crystals])
-    data = Data(
-        z=torch.from_numpy(np.concatenate([crystal.numbers for crystal in crystals])),
-        pos=torch.from_numpy(rounded_positions(where, positions, sizes, cells)),
-        cell=torch.from_numpy(cells).float(),
-        pbc=torch.ones(len(entries), 3, dtype=torch.bool),
-        formation_energy=torch.tensor(energies, dtype=torch.float64),
-        material_id=list(names),
-    )
-    data.num_nodes = int(of_atoms[-1])
+    text, ends = packed(names)
+    return {
+        "z": np.concatenate([crystal.numbers for crystal in crystals]),
+        "sizes": sizes,
+        "pos": rounded_positions(where, np.concatenate([crystal.positions() for crystal in crystals]), sizes, cells),
+        "cell": cells.astype(np.float32),
+        "pbc": np.ones((len(entries), 3), dtype=bool),
+        "formation_energy": np.array(energies, dtype=np.float64),
+        "text": text,
+        "ends": ends,
+    }
+
+
+def _collated(parts: Parts, columns: Columns) -> tuple[Data, dict[str, Tensor]]:
+    columns.append("of crystals", np.zeros(1, dtype=np.int64))
+    columns.append("of atoms", np.zeros(1, dtype=np.int64))
+    crystals = atoms = 0
+    for part in parts:
+        if not part.facts["count"]:
+            continue
+        for key in ("z", "pos", "cell", "pbc", "formation_energy"):
+            columns.append(key, part.arrays[key])
+        columns.extend("material_id", list(iter_unpacked(part.arrays["text"], part.arrays["ends"])))
+        sizes = part.arrays["sizes"]
+        columns.append("of crystals", crystals + np.arange(1, len(sizes) + 1))
+        columns.append("of atoms", atoms + np.cumsum(sizes))
+        crystals, atoms = crystals + len(sizes), atoms + int(sizes.sum())
+    keys = ("z", "pos", "cell", "pbc", "formation_energy")
+    data = Data(**{key: columns.tensor(key) for key in keys}, material_id=columns.strings("material_id"))
+    data.num_nodes = atoms
+    of_atoms, of_crystals = columns.tensor("of atoms"), columns.tensor("of crystals")
     slices = {"z": of_atoms, "pos": of_atoms}
     return data, slices | dict.fromkeys(("cell", "pbc", "formation_energy", "material_id"), of_crystals)
 

@@ -6,13 +6,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from pyg_schnet.datasets.ase_files import Read, read_structures
-from pyg_schnet.datasets.npz_structures import SPELLINGS, npz_units
+from pyg_schnet.datasets.ase_files import Read, count_structures, guess_number, read_structures, units_of
+from pyg_schnet.datasets.endings import ENDINGS
+from pyg_schnet.datasets.npz_structures import SPELLINGS
 from pyg_schnet.datasets.property_table import PropertyTable
 from pyg_schnet.units import ENERGY
-
-#: What names of files with structures end in, where a folder is named.
-ENDINGS = (".xyz", ".extxyz", ".traj", ".db", ".npz", ".cif", ".vasp", ".poscar")
 
 #: A path, or several.
 Paths = str | Path | Sequence[str | Path]
@@ -73,7 +71,11 @@ def _files(path: Path, endings: tuple[str, ...]) -> list[Path]:
 
 
 def structures_of(
-    files: Sequence[Path], table: PropertyTable | None = None, format: str | None = None, show: bool = True
+    files: Sequence[Path],
+    table: PropertyTable | None = None,
+    format: str | None = None,
+    show: bool = True,
+    start: Sequence[int] = (0, 0),
 ) -> Iterator[tuple[Path, int, Read]]:
     """Read all structures of files one after another, with a progress bar if that takes its time.
 
@@ -82,6 +84,7 @@ def structures_of(
         table: Table of properties; the line of a file is added to the fields of its structures.
         format: ASE's name of the format, if the names of the files do not tell.
         show: True to show a progress bar.
+        start: Which file to begin with, and how many of its structures to skip.
 
     Yields:
         The file, the number of the structure inside from 0, and the structure with its fields.
@@ -104,14 +107,35 @@ def structures_of(
                 raise ValueError(
                     f"{table.path} has one line for both {other} and {path}; give the files names of their own"
                 )
+    first, skipped = start
     many = len(files) > 1
-    with tqdm(None, "reading", len(files) if many else None, delay=2, disable=not show, leave=False) as bar:
-        for path in files:
+    total = len(files) if many else guess_number(files[0], format) or None if show else None
+    before = first if many else skipped
+    with tqdm(None, "reading", total, delay=2, initial=before, disable=not show, leave=False) as bar:
+        for path in files[first:]:
             row = None if table is None else table.row_of(path)
-            for number, read in enumerate(read_structures(path, format)):
+            for number, read in enumerate(read_structures(path, format, skipped), skipped):
                 yield path, number, read if row is None else read._replace(of_structure=row | read.of_structure)
                 bar.update(not many)
+            skipped = 0
             bar.update(many)
+
+
+def count_all(files: Sequence[Path], format: str | None = None) -> list[int]:
+    """Number of structures of each file; formats that cannot be counted otherwise are read.
+
+    Args:
+        files: The files.
+        format: ASE's name of the format, if the names of the files do not tell.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ImportError: If ASE, or what a format needs, is not installed.
+        ValueError: If a file is damaged or holds no structures.
+    """
+    return [count_structures(file, format) for file in tqdm(files, "counting", delay=2, leave=False)]
 
 
 def told_unit(
@@ -121,7 +145,7 @@ def told_unit(
 
     Args:
         quantity: ``"energy"`` or ``"length"``.
-        files: The files; npz files may say it, others never do.
+        files: The files; npz files may say it, the layouts of HDF5 files do, others never.
         table: Table of properties.
         key: Name of the energies.
 
@@ -146,11 +170,9 @@ def told_unit(
                 f"{', '.join(ENERGY)}, or say with `energy_unit` what it is"
             )
         return known
-    if not any(file.suffix.lower() == ".npz" for file in files):
-        return None
     found: dict[str | None, Path] = {}
     for file in files:
-        found.setdefault(npz_units(file).get(quantity) if file.suffix.lower() == ".npz" else None, file)
+        found.setdefault(units_of(file).get(quantity), file)
     if len(found) > 1:
         said = " and ".join(f"{file.name} in {unit or 'a unit that it does not say'}" for unit, file in found.items())
         raise ValueError(f"the files have the {quantity} in different units, {said}; convert them to the same one")

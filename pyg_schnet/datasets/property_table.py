@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pyg_schnet.datasets.endings import without_ending
+
 #: Headings of the column that says which file a row is of; otherwise it is the first one.
 _KEYS = ("id", "file", "filename", "file_name", "cif", "cif_id", "material_id", "mp_id", "mpid", "structure", "name")
 #: Words for a value that is not known.
@@ -37,7 +39,7 @@ class PropertyTable(NamedTuple):
         Returns:
             Its values by name, the key included; ``None`` if the table has none.
         """
-        return self.rows.get(_plain(file.name))
+        return self.rows.get(without_ending(file.name))
 
 
 def read_table(path: str | Path) -> PropertyTable:
@@ -81,7 +83,7 @@ def read_table(path: str | Path) -> PropertyTable:
     columns = [_values([line[number] for _, line in lines], number == place) for number in range(len(names))]
     rows: dict[str, dict[str, Any]] = {}
     for (number, line), values in zip(lines, zip(*columns, strict=True), strict=True):
-        key = _plain(line[place])
+        key = without_ending(line[place])
         if key in rows:
             raise ValueError(f"{path}, line {number}: {line[place]!r} has a line already; leave one of them out")
         rows[key] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
@@ -129,12 +131,3 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _plain(name: str) -> str:
-    """What is left of the name of a file without folder and ending."""
-    name = name.replace("\\", "/").rsplit("/", 1)[-1]
-    for ending in (".cif", ".xyz", ".extxyz", ".vasp", ".poscar", ".json", ".npz", ".traj", ".db"):
-        if name.lower().endswith(ending):
-            return name[: -len(ending)]
-    return name

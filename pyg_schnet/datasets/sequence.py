@@ -16,6 +16,7 @@ from torch_geometric.data.data import BaseData
 from torch_geometric.data.separate import separate
 
 from pyg_schnet.batching import completed
+from pyg_schnet.datasets.strings import Strings
 
 #: What datasets say of their columns of ``y``.
 _COLUMNS = ("targets", "target_units", "target_name")
@@ -257,9 +258,9 @@ def cut_out(data: Data, slices: Mapping[str, Any] | None, idx: int) -> Data:
     values: dict[str, Any] = {}
     for key, starts in slices.items():
         value = store.get(key)
-        if isinstance(value, list) and isinstance(value[idx], (str, NoneType)):
-            if value[idx] is not None:
-                values[key] = value[idx]
+        if isinstance(value, (list, Strings)) and isinstance(word := value[idx], (str, NoneType)):
+            if word is not None:
+                values[key] = word
             continue
         if type(value) is not Tensor or type(starts) is not Tensor or value.layout != torch.strided or value.is_nested:
             break

@@ -13,10 +13,11 @@ from torch_geometric.data import Data
 
 from pyg_schnet.datasets.ase_files import Read, is_bare
 from pyg_schnet.datasets.base import Collated, StructureDataset
-from pyg_schnet.datasets.collate import Frame, Frames
+from pyg_schnet.datasets.collate import Frame, Frames, collated
 from pyg_schnet.datasets.crystal import is_shared
 from pyg_schnet.datasets.fields import Field, possible_name
 from pyg_schnet.datasets.own_files import Paths, files_of, structures_of, told_unit
+from pyg_schnet.datasets.parts import Parts
 from pyg_schnet.datasets.property_table import PropertyTable, read_table
 from pyg_schnet.datasets.splits import PART
 from pyg_schnet.datasets.summary import USERS_OWN
@@ -175,28 +176,46 @@ class Trajectory(StructureDataset):
         return self.report.get("further fields", [])
 
     def read(self, paths: dict[str, Path]) -> Collated:
-        """Convert units and collate all structures."""
-        frames, found, first = Frames(), set[str](), ""
-        for path, number, read in structures_of(self.paths, self.table, self.format, show=self.log):
-            where, fields = f"{path}, structure {number}", read.fields()
-            first = first or f"{where} has no field {{}}; its fields are {', '.join(sorted(fields)) or 'none'}"
-            found |= fields.keys()
-            if is_shared(read.of_structure.get("occupancy")):
-                frames.partly_occupied += 1
-            else:
-                frames.add(self._frame(where, read, fields, self.part_of[path]))
+        """Convert units and collate all structures, of which no more than a part is in memory."""
+        name = ", ".join([*paths][:3]) + ", ..." * (len(paths) > 3)
+        parts = self.parts_of(paths)
+        # names of fields, the first structure's in words, and which structure comes next
+        notes: dict[str, Any] = {"found": [], "first": "", "next": [0, 0]}
+        notes |= {key: parts.facts[-1][key] for key in notes} if parts.facts else {}
+        if not parts.complete:
+            self._gather(parts, Frames(name), notes)
+            notes = parts.facts[-1]
+        found, first = set(notes["found"]), notes["first"]
         for label, key in {**self.keys, "cell": self.cell_key}.items():
             if key not in {None, label, *found}:
                 raise ValueError(f"{first.format(repr(key))}: name one of them as `{label}_key`")
+        dropped = {}
         for label in ("energy", "forces", "stress"):
             key = self.keys["virial" if label == "stress" and self.keys["virial"] in found else label]
             if key != label and label in found - set(self.keys.values()):
-                frames.dropped[label] = "not asked for" if key is None else f"{key!r} is asked for instead"
-        data, slices, report = frames.collated(", ".join([*paths][:3]) + ", ..." * (len(paths) > 3))
+                dropped[label] = "not asked for" if key is None else f"{key!r} is asked for instead"
+        data, slices, report = collated(parts, name, self.columns_for(parts), dropped)
         if self.table is not None:
             lacking = sum(self.table.row_of(path) is None for path in self.paths)
             report |= {"files without a line of the table": lacking} if lacking else {}
         return data, slices, report
+
+    def _gather(self, parts: Parts, frames: Frames, notes: dict[str, Any]) -> None:
+        """Read structures behind those of the parts there are."""
+        found, first = dict.fromkeys(notes["found"]), notes["first"]
+        numbers = {path: number for number, path in enumerate(self.paths)}
+        for path, number, read in structures_of(self.paths, self.table, self.format, self.log, notes["next"]):
+            if frames.full:
+                place = [numbers[path], number]
+                parts.add(frames.part({"complete": False, "found": [*found], "first": first, "next": place}))
+            where, fields = f"{path}, structure {number}", read.fields()
+            first = first or f"{where} has no field {{}}; its fields are {', '.join(sorted(fields)) or 'none'}"
+            found |= dict.fromkeys(fields)
+            if is_shared(read.of_structure.get("occupancy")):
+                frames.leave_out("sites partly occupied")
+            else:
+                frames.add(self._frame(where, read, fields, self.part_of[path]))
+        parts.add(frames.part({"complete": True, "found": [*found], "first": first, "next": [len(self.paths), 0]}))
 
     def file_split(self) -> dict[str, Tensor]:
         """Which structures are in the files of which part.
