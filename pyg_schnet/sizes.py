@@ -35,6 +35,10 @@ class Sizes:
     rows_per_chunk: int = 1 << 19
     #: Pairs of atoms that plain PyTorch examines at a time.
     pairs_per_chunk: int = 1 << 22
+    #: The same for a GPU, where each piece costs two waits: rows, which take some hundred bytes each.
+    rows_on_device: int = 1 << 21
+    #: And pairs of atoms that are examined at a time, likewise.
+    candidates_on_device: int = 1 << 24
     #: Pairs of a point in space and an atom's image that are looked at together, which bounds the memory.
     pairs_at_once: int = 1 << 21
 
