@@ -35,7 +35,9 @@ class Sizes:
     rows_per_chunk: int = 1 << 19
     #: Pairs of atoms that plain PyTorch examines at a time.
     pairs_per_chunk: int = 1 << 22
-    #: The same for a GPU, where each piece costs two waits: rows, which take some hundred bytes each.
+    #: Numbers in a matrix of all distances, up to which a GPU makes one.
+    matrix_on_device: int = 1 << 22
+    #: Rows at a time for a GPU, where each piece costs two waits: rows, which take some hundred bytes each.
     rows_on_device: int = 1 << 21
     #: And pairs of atoms that are examined at a time, likewise.
     candidates_on_device: int = 1 << 24

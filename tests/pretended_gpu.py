@@ -39,7 +39,7 @@ _WAITS = {
     "bincount": 2,
 }
 #: Operations that add numbers by atomics on a GPU, so that sums are rounded in another way each time.
-_ATOMIC = {"embedding_dense_backward", "index_add", "index_add_", "scatter_add", "scatter_add_"}
+_ATOMIC = {"index_add", "index_add_", "scatter_add", "scatter_add_"}
 #: Operations on some places of a tensor, which may add.
 _PUTS = {"_index_put_impl_", "index_put", "index_put_"}
 

@@ -1,8 +1,9 @@
 """The search of plain PyTorch where each launch and each look at a value costs: on a GPU.
 
-The same graph as everywhere, by few operations on large tensors. Sizes that only the device knows are asked for
-together, at most four times: what the structures are, how many candidates there are, how many of them are close, and
-how many exactly. What is unusual (slabs and wires, very skewed cells, batches of very different cells, impossible
+The same graph as everywhere, by few operations on large tensors. Of small open structures the matrix of all distances
+is made, whose close pairs are counted in one look. Otherwise, sizes that only the device knows are asked for together,
+at most four times: what the structures are, how many candidates there are, how many of them are close, and how many
+exactly. What is unusual (slabs and wires, very skewed cells, batches of very different cells, impossible
 input) is answered with ``None`` and left to :mod:`pyg_schnet.graph.search`, which has a sentence for each mistake.
 """
 
@@ -68,6 +69,9 @@ def device_graph(
         tensor([[1, 0, 2, 1],
                 [0, 1, 1, 2]])
     """
+    if cell is None and pbc is None and 0 < pos.size(0) ** 2 <= SIZES.matrix_on_device:
+        close = _close_matrix(pos.detach().double(), cutoff, batch, batch_size)
+        return None if close is None else _graph_of_matrix(*close)
     pairs = device_pairs(pos, cutoff, batch, batch_size, cell, pbc)
     if pairs is None or pos.size(0) ** 2 * pairs.images > LARGEST_KEY:
         return None
@@ -114,7 +118,7 @@ def _asked(*values: Tensor) -> list[float]:
 
 def _square(vector: Tensor) -> Tensor:
     """Squared length, the operations of :func:`~pyg_schnet.graph.edges.squared_norm` in fewer launches."""
-    x, y, z = (vector * vector).unbind(1)
+    x, y, z = (vector * vector).unbind(-1)
     return x + y + z
 
 
@@ -131,9 +135,48 @@ def _close(vector: Tensor, cutoff: float) -> tuple[Tensor, int] | None:
 # Open structures.
 
 
+def _close_matrix(
+    exact: Tensor, cutoff: float, batch: Tensor, batch_size: int, half: bool = False
+) -> tuple[Tensor, int] | None:
+    """Which atoms of all are neighbours [N, N], target first, or with ``half`` sources behind targets; their number."""
+    squared = _square(exact.unsqueeze(0) - exact.unsqueeze(1))
+    squared.masked_fill_(batch.unsqueeze(0) != batch.unsqueeze(1), torch.inf).fill_diagonal_(torch.inf)
+    close = squared < cutoff * cutoff
+    if half:
+        close = close.triu_()
+    falls = (batch[1:] < batch[:-1]).sum()
+    number, shortest, total, wrong, first, last = _asked(
+        close.sum(), squared.amin(), exact.sum(), falls, batch[0], batch[-1]
+    )
+    fine = shortest >= SAME_PLACE_SQUARED and math.isfinite(total) and not wrong and first >= 0 and last < batch_size
+    return (close, int(number)) if fine else None
+
+
+def _graph_of_matrix(close: Tensor, number: int) -> Graph:
+    """Edges by target and source, as they stand in the matrix."""
+    atoms = close.size(0)
+    flat = close.view(-1).long()
+    kept = torch.repeat_interleave(flat, output_size=number)
+    until = flat.cumsum(0)
+    target = kept // atoms
+    source = torch.sub(kept, target, alpha=atoms)
+    edge_index = torch.stack([source, target])
+    rowptr = torch.nn.functional.pad(until[atoms - 1 :: atoms], (1, 0))
+    opposite = torch.add(target, source, alpha=atoms)
+    return Graph(edge_index, kept.new_zeros(number, 3), rowptr, until.index_select(0, opposite) - 1)
+
+
 def _pairs_of_open(exact: Tensor, cutoff: float, batch: Tensor, batch_size: int) -> ClosePairs | None:
     """All pairs of each structure are looked at."""
     atoms = batch.size(0)
+    if atoms**2 <= SIZES.matrix_on_device:
+        matrix = _close_matrix(exact, cutoff, batch, batch_size, half=True)
+        if matrix is None:
+            return None
+        kept = _where(matrix[0].view(-1), matrix[1])
+        i = kept // atoms
+        j = torch.sub(kept, i, alpha=atoms)
+        return ClosePairs(i, j, None, None, 1, exact.index_select(0, j) - exact.index_select(0, i))
     end = torch.searchsorted(batch, batch, right=True)  # [N] one after the last atom of the structure of each atom
     number = torch.arange(1, atoms + 1, device=batch.device)
     after = end - number  # atoms of the structure after each atom

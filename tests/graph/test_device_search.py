@@ -79,6 +79,18 @@ def test_open_structures(kind: str) -> None:
     found, expected, (launches, waits) = both(pos, cutoff, **options)
     assert_same_graph(found, expected)
     counted = "batch" in options and "batch_size" not in options  # structures, which takes a look of its own
+    assert launches <= 30 + 5 * counted
+    assert waits <= 1 + counted
+
+
+@pytest.mark.parametrize("kind", OPEN)
+def test_many_open_structures(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many atoms for a matrix of all distances."""
+    monkeypatch.setattr(SIZES, "matrix_on_device", 0)
+    pos, cutoff, options = OPEN[kind]()
+    found, expected, (launches, waits) = both(pos, cutoff, **options)
+    assert_same_graph(found, expected)
+    counted = "batch" in options and "batch_size" not in options
     assert launches <= 40 + 5 * counted
     assert waits <= 2 + counted
 
@@ -114,6 +126,7 @@ def test_many_pieces_give_the_same(kind: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("options", [{}, {"batch": BATCH.repeat_interleave(3), "batch_size": 5}], ids=["one", "batch"])
 def test_large_open_structures_are_put_in_boxes(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SIZES, "matrix_on_device", 0)
     monkeypatch.setattr(SIZES, "most_pairs", 10)
     found, expected, (_, waits) = both(points(66, 12), 3.0, **options)
     assert_same_graph(found, expected)
@@ -133,7 +146,11 @@ def test_large_open_structures_are_put_in_boxes(options: dict[str, Any], monkeyp
         (torch.rand(2, 3), {"cell": CELL.float()}, "`pbc` is missing"),
     ],
 )
-def test_mistakes_have_their_sentences(pos: Tensor, options: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize("matrix", [0, 100])
+def test_mistakes_have_their_sentences(
+    pos: Tensor, options: dict[str, Any], message: str, matrix: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SIZES, "matrix_on_device", matrix)
     with pretended_gpu(), pytest.raises(ValueError, match=message):
         radius_graph(pos.to("cuda"), 3.0, **on("cuda", options))
 
