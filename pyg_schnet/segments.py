@@ -174,6 +174,11 @@ def provide(index: Tensor, size: int, segments: Segments | None, held: bool = Fa
         segments: The rows; ``None`` if groups ascend, where each begins is then found when it is needed.
         held: True if the tensors of the segments are filled anew whenever the index is, as those of recorded steps.
     """
+    made = getattr(_thread, "made", None)
+    if made is not None and not held:
+        # the tensor is kept, lest another takes its place
+        made[index.data_ptr(), *_place(index, size)] = segments, index
+        return
     if index.is_inference():
         return
     root = _root(index)
@@ -181,6 +186,68 @@ def provide(index: Tensor, size: int, segments: Segments | None, held: bool = Fa
         if root not in _known:
             _known[root] = {}
         _known[root][_place(index, size)] = None if held else root._version, segments
+
+
+class Signed(NamedTuple):
+    """Pairs by node, both ends of each, one of which counts with a minus.
+
+    Attributes:
+        pair: The pair of each entry [2 P].
+        sign: One for its target, minus one for its source [2 P, 1].
+        pointer: Where the entries of each node begin, and their number [N + 1].
+    """
+
+    pair: Tensor
+    sign: Tensor
+    pointer: Tensor
+
+
+_signed: Any = WeakTensorKeyDictionary()
+
+
+def provide_signed(pair_index: Tensor, size: int, signed: Signed) -> None:
+    """Say how the ends of pairs lie, in tensors that are filled anew whenever the pairs are.
+
+    Args:
+        pair_index: Source and target of each pair [2, P].
+        size: Number of nodes N.
+        signed: The ends.
+    """
+    with _lock:
+        _signed[pair_index] = size, signed
+
+
+def differences(values: Tensor, pair_index: Tensor, size: int) -> Tensor:
+    """Sums over the targets of pairs, less those over their sources.
+
+    Args:
+        values: A number or vector of each pair [P, ...], on a GPU.
+        pair_index: Source and target of each [2, P].
+        size: Number of nodes N.
+
+    Returns:
+        Sums [N, ...]; differentiable any number of times.
+    """
+    with _lock:
+        known, signed = _signed.get(pair_index, (None, None))
+    if known != size or signed is None or values.requires_grad:
+        return add_up(values, pair_index[1], size) - add_up(values, pair_index[0], size)
+    entries = values.index_select(0, signed.pair) * signed.sign
+    return _reduced(entries, Segments(None, signed.pointer))
+
+
+def both_ways(edge_index: Tensor, size: int) -> None:
+    """Find out which edges belong to each node, where the second half of the edges are those of the first in reverse.
+
+    Args:
+        edge_index: Sources and targets [2, 2 P]: row 0 of one half is row 1 of the other.
+        size: Number of nodes.
+    """
+    order, pointer = segments_of(edge_index[1], size)
+    if order is None:  # no order was needed, nor is there one to turn around
+        return
+    pairs = edge_index.size(1) // 2
+    provide(edge_index[0], size, Segments((order + pairs) % (2 * pairs) if pairs else order, pointer))
 
 
 def segments_of(index: Tensor, size: int, ascending: bool = False) -> Segments:
@@ -212,11 +279,12 @@ def segments_of(index: Tensor, size: int, ascending: bool = False) -> Segments:
         found = _segments(index, size, ascending)
         provide(index, size, found)
         return found
-    key = index.data_ptr(), *place
-    if key not in made:
-        made[key] = _segments(index, size, ascending), index  # the tensor is kept, lest another takes its place
-    own: Segments = made[key][0]
-    return own
+    own, _ = made.get((index.data_ptr(), *place), (_NOTHING, None))
+    if own is None or own is _NOTHING:
+        own = _segments(index, size, ascending or own is None)
+        provide(index, size, own)
+    given: Segments = own
+    return given
 
 
 def _segments(index: Tensor, size: int, ascending: bool) -> Segments:

@@ -55,6 +55,12 @@ class Sizes:
     #: Steps for which a skin list that has been of no use rests, at first; it doubles each time.
     steps_of_rest: int = 4
 
+    #: Atoms up to which steps on a GPU are recorded without being asked for.
+    recorded_up_to: int = 1 << 17
+    #: Atoms from which on a GPU evaluates frozen filters without being asked to.
+    frozen_from: int = 2000
+    #: Pairs from which on a GPU makes tables for a batch without being asked to.
+    tables_from: int = 50_000
     #: Edges of an interval between two knots that one program of a GPU sums, on average.
     edges_per_program: int = 256
     #: The most programs of a GPU for an interval between two knots.

@@ -265,7 +265,8 @@ def _waits(name: str, args: Any, kwargs: Any, here: list[Tensor], others: list[T
             _gpu.mixed.append((name, _place()))
             raise RuntimeError(f"{name}: expected all tensors to be on the same device, cuda:0 and cpu, at {_place()}")
     elif name == "_to_copy" and to_gpu and not here:
-        return 1  # the way back is the method `to`: autograd takes these tensors for the CPU's
+        sent = bool(kwargs.get("non_blocking")) and getattr(args[0], "pinned_here", False)
+        return 0 if sent else 1  # the way back is the method `to`: autograd takes these tensors for the CPU's
     if name == "index" and any(isinstance(one, OnGpu) and one.dtype == torch.bool for one in args[1]):
         return 1
     if name == "repeat_interleave" and kwargs.get("output_size") is None and len(args) == 1:
@@ -319,6 +320,10 @@ class _Mode(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         device = kwargs.get("device")
+        if kwargs.get("pin_memory"):
+            pinned = function(*args, **(kwargs | {"pin_memory": False}))
+            pinned.pinned_here = True
+            return pinned
         there = device is not None and torch.device(device).type == "cuda"
         if there or any(isinstance(one, OnGpu) for one in tree_leaves((args, kwargs))):
             return _run(function, args, kwargs)

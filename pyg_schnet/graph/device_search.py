@@ -37,6 +37,7 @@ class ClosePairs(NamedTuple):
             ``None`` for open structures.
         images: How many such numbers there are.
         vector: ``pos[j] - pos[i] + shift @ cell`` in Angstrom [P, 3] float64.
+        ascending: True if targets ascend.
     """
 
     target: Tensor
@@ -45,6 +46,7 @@ class ClosePairs(NamedTuple):
     image: Tensor | None
     images: int
     vector: Tensor
+    ascending: bool = False
 
 
 def device_graph(
@@ -176,7 +178,7 @@ def _pairs_of_open(exact: Tensor, cutoff: float, batch: Tensor, batch_size: int)
         kept = _where(matrix[0].view(-1), matrix[1])
         i = kept // atoms
         j = torch.sub(kept, i, alpha=atoms)
-        return ClosePairs(i, j, None, None, 1, exact.index_select(0, j) - exact.index_select(0, i))
+        return ClosePairs(i, j, None, None, 1, exact.index_select(0, j) - exact.index_select(0, i), True)
     end = torch.searchsorted(batch, batch, right=True)  # [N] one after the last atom of the structure of each atom
     number = torch.arange(1, atoms + 1, device=batch.device)
     after = end - number  # atoms of the structure after each atom
@@ -195,7 +197,7 @@ def _pairs_of_open(exact: Tensor, cutoff: float, batch: Tensor, batch_size: int)
         return None
     kept = _where(*found)
     return ClosePairs(
-        row.index_select(0, kept), column.index_select(0, kept), None, None, 1, vector.index_select(0, kept)
+        row.index_select(0, kept), column.index_select(0, kept), None, None, 1, vector.index_select(0, kept), True
     )
 
 

@@ -7,7 +7,7 @@ sum of the gradients :math:`g_p = \partial E / \partial r_p` over pairs p.
 import torch
 from torch import Tensor
 
-from pyg_schnet.segments import add_up, in_segments
+from pyg_schnet.segments import add_up, differences, in_segments
 
 
 def forces_from_energy(energy: Tensor, pos: Tensor, create_graph: bool = False) -> Tensor:
@@ -92,7 +92,7 @@ def forces_from_edges(edge_gradient: Tensor, edge_index: Tensor, num_atoms: int)
                 [ 0.0000,  0.0000, -1.5000]])
     """
     if in_segments(edge_gradient):
-        return add_up(edge_gradient, edge_index[1], num_atoms) - add_up(edge_gradient, edge_index[0], num_atoms)
+        return differences(edge_gradient, edge_index, num_atoms)
     forces = edge_gradient.new_zeros(num_atoms, 3).index_add(0, edge_index[1], edge_gradient)
     return forces.index_add(0, edge_index[0], edge_gradient, alpha=-1)
 

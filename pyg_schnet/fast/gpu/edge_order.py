@@ -8,6 +8,7 @@ Nothing here waits for the device.
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pyg_schnet.compat import assert_later
 from pyg_schnet.fast.bspline import SUPPORT
 from pyg_schnet.fast.operands import Pairs
 
+_lock = threading.RLock()
 #: What is kept of one tensor of distances, at most: more than one model asks for.
 MOST = 32
 
@@ -63,19 +64,23 @@ def by_interval(d: Tensor, grid: KnotGrid) -> Sorted:
     return _kept(d, ("intervals", grid), (), lambda: _group(places(d, grid).row, None, grid.size - SUPPORT + 1))
 
 
-def check(pairs: Pairs, targets: int, sources: int) -> None:
-    """Stop at edges whose ends are no nodes; on a GPU without waiting for it, as PyTorch's own indexing."""
-    ends = pairs.target, pairs.source
-    _kept(pairs.d, ("check", targets, sources), ends, lambda: _check(*ends, targets, sources))
-
-
 def _places(d: Tensor, grid: KnotGrid) -> Places:
-    v = d.detach().double().sub(grid.start).mul(1.0 / grid.spacing)
-    row = v.nan_to_num().floor().clamp(0, grid.size - SUPPORT)
-    return Places(row.int(), (v - row).to(d.dtype))
+    v = torch.add(_origin(grid, d.device), d.detach(), alpha=1.0 / grid.spacing)  # in float64
+    # towards zero, below which all are zero; of what is no number some whole number, which is in the table afterwards
+    row = v.int().clamp_(0, grid.size - SUPPORT)
+    return Places(row, torch.sub(v, row, out=torch.empty_like(d, requires_grad=False)))
+
+
+@functools.lru_cache(maxsize=64)
+def _origin(grid: KnotGrid, device: torch.device) -> Tensor:
+    """Where a distance of zero lies between the knots [1] float64."""
+    with torch.inference_mode(False):
+        return torch.full((1,), -grid.start / grid.spacing, dtype=torch.float64, device=device)
 
 
 def _by_node(target: Tensor, source: Tensor, targets: int, sources: int, symmetric: bool) -> Sorted:
+    if symmetric and (known := held(target, source, targets)) is not None:
+        return known
     if symmetric:
         target, source = torch.cat([target, source]), torch.cat([source, target])
     kind = torch.int32 if max(targets, sources, len(target)) < 2**31 else torch.int64
@@ -91,17 +96,47 @@ def _group(key: Tensor, other: Tensor | None, groups: int) -> Sorted:
     return Sorted(pointer, edge.int() if len(edge) < 2**31 else edge, found)
 
 
-def _check(target: Tensor, source: Tensor, targets: int, sources: int) -> None:
-    inside = (target >= 0) & (target < targets) & (source >= 0) & (source < sources)
-    message = f"an edge has an end that is no node: there are {sources} sources and {targets} targets"
-    assert_later(inside.all(), message)
+# What is held by others.
+
+_held: Any = WeakTensorKeyDictionary()  # of pairs of a recording: what follows from their ends, filled anew with them
+
+
+def hold(pair_index: Tensor, nodes: int, order: Sorted) -> None:
+    """Say how the edges of pairs lie, both directions of each, as long as their tensor lives.
+
+    Args:
+        pair_index: Source and target of each pair [2, P], a tensor that is filled anew from time to time.
+        nodes: Number of nodes.
+        order: Pairs by node, in tensors that are filled anew with it.
+    """
+    with _lock:
+        _held[pair_index] = nodes, order
+
+
+def held(target: Tensor, source: Tensor, nodes: int) -> Sorted | None:
+    """What :func:`hold` was told of the pairs with these ends."""
+    root = target._base
+    if root is None or root is not source._base or root.dim() != 2 or target.data_ptr() != root[1].data_ptr():
+        return None
+    with _lock:
+        known, order = _held.get(root, (None, None))
+    return order if known == nodes and source.data_ptr() == root.data_ptr() else None
 
 
 # What is kept.
 
+_made: Any = WeakTensorKeyDictionary()  # distances that a step has made itself
+
+
+def made_here(d: Tensor) -> Tensor:
+    """Distances that are computed anew in each step, so that what follows from them may be kept within it."""
+    with _lock:
+        _made[d] = True
+    return d
+
 
 _known: Any = WeakTensorKeyDictionary()  # of distances: their version, and what belongs to which name and tensors
-_lock, _thread = threading.RLock(), threading.local()
+_thread = threading.local()
 
 
 @contextlib.contextmanager
@@ -137,7 +172,7 @@ def _state(d: Tensor, tensors: tuple[Tensor, ...]) -> tuple | None:
     if not d.is_cuda:
         return ()
     captured = torch.cuda.is_current_stream_capturing()
-    if captured and d.grad_fn is None:  # perhaps an input of the graph, which will be filled anew
+    if captured and d.grad_fn is None and d not in _made:  # perhaps an input of the graph, which will be filled anew
         return None
     return torch.cuda.current_stream(d.device).cuda_stream, captured
 
