@@ -24,10 +24,11 @@ class GpuSteps:
     """
 
     def __init__(self, potential: Any) -> None:
-        self._model: Any = getattr(potential, "model", None)
-        usual = type(potential) is Potential and self._model.embedding.weight.device.type == "cuda"
+        self._model: Any = potential.model
         #: True if steps can be recorded.
-        self.usable = usual and self._model.recordable
+        self.usable = False
+        if type(potential) is Potential and potential.model.embedding.weight.device.type == "cuda":
+            self.usable = potential.model.recordable
         self._key: tuple[Any, ...] = ()
         self._z: Tensor | None = None
         self._steps: RecordedPotential | None = None
@@ -71,8 +72,8 @@ class GpuSteps:
             if self._steps is None:
                 axes = None if cell is None else torch.from_numpy(pbc).reshape(-1, 3)
                 vectors = None if cell is None else torch.from_numpy(cell).to(self._model.embedding.weight.dtype)
-                periodic = {"cell": vectors, "pbc": axes}
-                self._steps = RecordedPotential(self._model, z, batch, **periodic, stress=stress, virials=virials)
+                more = {"stress": stress, "virials": virials}
+                self._steps = RecordedPotential(self._model, z, batch, vectors, axes, **more)
             return self._steps.of_numbers(positions, cell)
         except torch.OutOfMemoryError:
             self.usable, self._steps = False, None

@@ -55,6 +55,7 @@ class SkinPairs(NamedTuple):
         order: Sums on a GPU: edges by target, edges by source and pairs by source [5 C]; empty elsewhere.
         pointer: Where those of each atom begin, of edges, of pairs by target and of pairs by source [3, N + G + 1].
         by_node: Pairs of each atom, as kernels of tabulated filters read them.
+        short: ``pair_index`` in 32 bits [2, C].
         sign: One where an atom is the target of such a pair, minus one where it is the source [2 C, 1].
         reference: Positions in float64 when the pairs were searched [N, 3].
         lattice: Lattice vectors in float64 at that time [B + 1, 3, 3]; ``None`` without a cell.
@@ -70,6 +71,7 @@ class SkinPairs(NamedTuple):
     order: Tensor
     pointer: Tensor
     by_node: Sorted
+    short: Tensor
     sign: Tensor
     reference: Tensor
     lattice: Tensor | None
@@ -170,6 +172,7 @@ def empty_pairs(atoms: MovingAtoms, num_atoms: int, places: int) -> SkinPairs:
         ends.new_zeros(5 * places if in_segments(atoms.pos) else 0),
         ends.new_zeros(3, all_atoms + 1),
         Sorted(*(ends.new_zeros(size, dtype=torch.int32) for size in (all_atoms + 1, 2 * places, 2 * places))),
+        ends.int(),
         atoms.pos.new_ones(2 * places, 1),
         atoms.pos[:num_atoms].double().clone(),
         None if lattice is None else lattice.double(),
@@ -194,7 +197,7 @@ def _say_segments(pairs: SkinPairs, atoms: MovingAtoms) -> None:
     structures = torch.arange(int(atoms.batch[-1]) + 2, device=both.device)
     found = Segments(None, torch.searchsorted(atoms.batch, structures))
     provide(atoms.batch, structures.size(0) - 1, found, held=True)
-    hold(pairs.pair_index, size, pairs.by_node)
+    hold(pairs.pair_index, size, pairs.by_node, pairs.short)
     provide_signed(pairs.pair_index, size, Signed(pairs.by_node.edge, pairs.sign, edges))
 
 
@@ -205,6 +208,7 @@ def _sort(pairs: SkinPairs) -> None:
     target, order = pairs.edge_index[1].sort(stable=True)
     of_target.copy_(order)
     of_source.copy_((order + places) % (2 * places))
+    pairs.short.copy_(pairs.pair_index)
     pairs.by_node.edge.copy_(order % places)
     pairs.sign[:, 0].copy_(torch.where(order < places, 1.0, -1.0))
     pairs.by_node.other.copy_(pairs.edge_index[0].index_select(0, order))

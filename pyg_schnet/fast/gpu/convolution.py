@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyg_schnet.fast.bspline import SUPPORT, pieces_of
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
-from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, places
+from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, ends_of, places
 from pyg_schnet.fast.operands import Form, Pairs
 from pyg_schnet.sizes import SIZES
 
@@ -81,7 +81,7 @@ def _edges(
     if not pieces or d.numel() == 0 or x.size(1) == 0:
         return a.zero_(), slope.zero_()
     tile, _ = _tile(EDGES, x)
-    ends = pairs.target.contiguous(), pairs.source.contiguous()
+    ends = ends_of(pairs, max(g.size(0), x.size(0)))
     arrays = a, slope, _features(g), _features(x), _table(c), *ends, *places(d, grid)
     numbers = d.size(0), x.size(1), _scale(form), _scale(following)
     how = pieces, len(pieces[0]) - 1, slopes or pieces, sloped and bool(slopes), form.symmetric
@@ -99,7 +99,7 @@ def table(g: Tensor, x: Tensor, pairs: Pairs, size: int, form: Form) -> Tensor:
     intervals = size - SUPPORT + 1
     splits = min(SIZES.programs_per_interval, -(-d.size(0) // (intervals * SIZES.edges_per_program)))
     parts = c.new_empty(intervals * splits, SUPPORT, x.size(1))
-    ends, place = (pairs.target.contiguous(), pairs.source.contiguous()), places(d, grid).place
+    ends, place = ends_of(pairs, max(g.size(0), x.size(0))), places(d, grid).place
     arrays = parts, _features(g), _features(x), *ends, mine.pointer, mine.edge, place, _weights(pairs)
     how = pieces, len(pieces[0]) - 1, pairs.s is not None, form.symmetric
     _launch(gpu_loops.intervals_kernel, (intervals * splits, slices), tile, *arrays, splits, x.size(1), *how)

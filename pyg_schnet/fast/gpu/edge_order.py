@@ -64,6 +64,17 @@ def by_interval(d: Tensor, grid: KnotGrid) -> Sorted:
     return _kept(d, ("intervals", grid), (), lambda: _group(places(d, grid).row, None, grid.size - SUPPORT + 1))
 
 
+def ends_of(pairs: Pairs, nodes: int) -> tuple[Tensor, Tensor]:
+    """Target and source of each edge, in 32 bits if that is enough: they are read once in each block."""
+    if (known := held(pairs.target, pairs.source, nodes)) is not None:
+        return known[1][1], known[1][0]
+    if nodes >= 2**31:
+        return pairs.target.contiguous(), pairs.source.contiguous()
+    ends = pairs.target, pairs.source
+    found: tuple[Tensor, Tensor] = _kept(pairs.d, ("ends",), ends, lambda: (ends[0].int(), ends[1].int()))
+    return found
+
+
 def _places(d: Tensor, grid: KnotGrid) -> Places:
     v = torch.add(_origin(grid, d.device), d.detach(), alpha=1.0 / grid.spacing)  # in float64
     # towards zero, below which all are zero; of what is no number some whole number, which is in the table afterwards
@@ -80,7 +91,7 @@ def _origin(grid: KnotGrid, device: torch.device) -> Tensor:
 
 def _by_node(target: Tensor, source: Tensor, targets: int, sources: int, symmetric: bool) -> Sorted:
     if symmetric and (known := held(target, source, targets)) is not None:
-        return known
+        return known[0]
     if symmetric:
         target, source = torch.cat([target, source]), torch.cat([source, target])
     kind = torch.int32 if max(targets, sources, len(target)) < 2**31 else torch.int64
@@ -91,7 +102,8 @@ def _by_node(target: Tensor, source: Tensor, targets: int, sources: int, symmetr
 def _group(key: Tensor, other: Tensor | None, groups: int) -> Sorted:
     """Edges in ascending order of a key, in their own order where keys are equal."""
     key, edge = torch.sort(key, stable=True)
-    pointer = torch.searchsorted(key, torch.arange(groups + 1, dtype=key.dtype, device=key.device))
+    groups_from = torch.arange(groups + 1, dtype=key.dtype, device=key.device)
+    pointer = torch.searchsorted(key, groups_from, out_int32=len(edge) < 2**31)
     found = edge if other is None else other[edge]
     return Sorted(pointer, edge.int() if len(edge) < 2**31 else edge, found)
 
@@ -101,26 +113,27 @@ def _group(key: Tensor, other: Tensor | None, groups: int) -> Sorted:
 _held: Any = WeakTensorKeyDictionary()  # of pairs of a recording: what follows from their ends, filled anew with them
 
 
-def hold(pair_index: Tensor, nodes: int, order: Sorted) -> None:
+def hold(pair_index: Tensor, nodes: int, order: Sorted, ends: Tensor) -> None:
     """Say how the edges of pairs lie, both directions of each, as long as their tensor lives.
 
     Args:
         pair_index: Source and target of each pair [2, P], a tensor that is filled anew from time to time.
         nodes: Number of nodes.
         order: Pairs by node, in tensors that are filled anew with it.
+        ends: The pairs in 32 bits, likewise [2, P].
     """
     with _lock:
-        _held[pair_index] = nodes, order
+        _held[pair_index] = nodes, order, ends
 
 
-def held(target: Tensor, source: Tensor, nodes: int) -> Sorted | None:
+def held(target: Tensor, source: Tensor, nodes: int) -> tuple[Sorted, Tensor] | None:
     """What :func:`hold` was told of the pairs with these ends."""
     root = target._base
     if root is None or root is not source._base or root.dim() != 2 or target.data_ptr() != root[1].data_ptr():
         return None
     with _lock:
-        known, order = _held.get(root, (None, None))
-    return order if known == nodes and source.data_ptr() == root.data_ptr() else None
+        known, order, ends = _held.get(root, (None, None, None))
+    return (order, ends) if known == nodes and source.data_ptr() == root.data_ptr() else None
 
 
 # What is kept.
