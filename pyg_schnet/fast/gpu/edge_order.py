@@ -71,7 +71,7 @@ def ends_of(pairs: Pairs, nodes: int) -> tuple[Tensor, Tensor]:
     if nodes >= 2**31:
         return pairs.target.contiguous(), pairs.source.contiguous()
     ends = pairs.target, pairs.source
-    found: tuple[Tensor, Tensor] = _kept(pairs.d, ("ends",), ends, lambda: (ends[0].int(), ends[1].int()))
+    found: tuple[Tensor, Tensor] = _kept(pairs.d, ("ends",), ends, lambda: (ends[0].int().contiguous(), ends[1].int().contiguous()))
     return found
 
 
@@ -79,7 +79,7 @@ def _places(d: Tensor, grid: KnotGrid) -> Places:
     v = torch.add(_origin(grid, d.device), d.detach(), alpha=1.0 / grid.spacing)  # in float64
     # towards zero, below which all are zero; of what is no number some whole number, which is in the table afterwards
     row = v.int().clamp_(0, grid.size - SUPPORT)
-    return Places(row, torch.sub(v, row, out=torch.empty_like(d, requires_grad=False)))
+    return Places(row, torch.sub(v, row, out=d.detach().new_empty(d.shape)))
 
 
 @functools.lru_cache(maxsize=64)
