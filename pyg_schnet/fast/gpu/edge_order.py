@@ -71,7 +71,8 @@ def ends_of(pairs: Pairs, nodes: int) -> tuple[Tensor, Tensor]:
     if nodes >= 2**31:
         return pairs.target.contiguous(), pairs.source.contiguous()
     ends = pairs.target, pairs.source
-    found: tuple[Tensor, Tensor] = _kept(pairs.d, ("ends",), ends, lambda: (ends[0].int().contiguous(), ends[1].int().contiguous()))
+    made: Callable[[], Any] = lambda: tuple(end.int().contiguous() for end in ends)  # noqa: E731
+    found: tuple[Tensor, Tensor] = _kept(pairs.d, ("ends",), ends, made)
     return found
 
 
