@@ -90,6 +90,16 @@ def _norms(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [torch.linalg.vector_norm(tensor) for tensor in tensors]
 
 
+def _copy_each(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for place, value in zip(places, values, strict=True):
+        place.copy_(value)
+
+
+def _add_each(places: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for place, value in zip(places, values, strict=True):
+        place.add_(value)
+
+
 def _always() -> bool:
     return True
 
@@ -120,6 +130,8 @@ NAMES = {
     "has_global_hooks": Private(_modules, "_has_any_global_hook", _some_hook),
     "assert_later": Private(torch, "_assert_async", _checked_now),
     "norms": Private(torch, "_foreach_norm", _norms),
+    "copy_each": Private(torch, "_foreach_copy_", _copy_each),
+    "add_each": Private(torch, "_foreach_add_", _add_each),
     "tensor_in": Private(torch, "_utils._rebuild_tensor", _tensor_in),
 }
 #: Base of what sees each operation; without it, what only watches is done without.
@@ -142,6 +154,9 @@ has_global_hooks: Callable[[], bool] = private(*NAMES["has_global_hooks"])
 assert_later: Callable[[Tensor, str], None] = private(*NAMES["assert_later"])
 #: The norm of each of many tensors, in one launch.
 norms: Callable[[Sequence[Tensor]], list[Tensor]] = private(*NAMES["norms"])
+#: Copy many tensors into others, or add them to these, in one launch.
+copy_each: Callable[[Sequence[Tensor], Sequence[Tensor]], None] = private(*NAMES["copy_each"])
+add_each: Callable[[Sequence[Tensor], Sequence[Tensor]], None] = private(*NAMES["add_each"])
 #: A tensor that looks into a storage.
 tensor_in: Callable[..., Tensor] = private(*NAMES["tensor_in"])
 _is_profiling: Callable[[], bool] = private(torch._C, "_autograd._profiler_enabled", fallback=_always)

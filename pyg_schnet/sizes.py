@@ -35,6 +35,12 @@ class Sizes:
     rows_per_chunk: int = 1 << 19
     #: Pairs of atoms that plain PyTorch examines at a time.
     pairs_per_chunk: int = 1 << 22
+    #: Numbers in a matrix of all distances, up to which a GPU makes one.
+    matrix_on_device: int = 1 << 22
+    #: Rows at a time for a GPU, where each piece costs two waits: rows, which take some hundred bytes each.
+    rows_on_device: int = 1 << 21
+    #: And pairs of atoms that are examined at a time, likewise.
+    candidates_on_device: int = 1 << 24
     #: Pairs of a point in space and an atom's image that are looked at together, which bounds the memory.
     pairs_at_once: int = 1 << 21
 
@@ -49,6 +55,12 @@ class Sizes:
     #: Steps for which a skin list that has been of no use rests, at first; it doubles each time.
     steps_of_rest: int = 4
 
+    #: Atoms up to which steps on a GPU are recorded without being asked for.
+    recorded_up_to: int = 1 << 17
+    #: Atoms from which on a GPU evaluates frozen filters without being asked to.
+    frozen_from: int = 2000
+    #: Pairs from which on a GPU makes tables for a batch without being asked to.
+    tables_from: int = 50_000
     #: Edges of an interval between two knots that one program of a GPU sums, on average.
     edges_per_program: int = 256
     #: The most programs of a GPU for an interval between two knots.

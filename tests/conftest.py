@@ -341,7 +341,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
         yield
 
     @contextlib.contextmanager
-    def graph(tape: Tape, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+    def graph(tape: Tape, pool: Any, stream: Stream, capture_error_mode: str) -> Iterator[None]:
         stage.events.append(f"record on {stream.name}")
         stage.tapes.append(tape)
         with tape:
@@ -353,6 +353,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     for module in ("pyg_schnet.simulation.recorded", "pyg_schnet.training.recorded"):
         with contextlib.suppress(ImportError):
             imported = importlib.import_module(module)
-            monkeypatch.setattr(imported, "Replay", lambda step, _: Replay(step, torch.device("cuda")))
+            monkeypatch.setattr(
+                imported, "Replay", lambda step, _, *rest, **how: Replay(step, torch.device("cuda"), *rest, **how)
+            )
     with fast.without("compiled loops"):  # which a tape does not see
         yield stage

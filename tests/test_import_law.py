@@ -11,7 +11,8 @@ import pytest
 
 import pyg_schnet
 
-LEFT = "sizes = compat < units = files = compiling = threads = batching = former_names < ops = graph < nn < fast"
+LOWEST = "sizes = compat < units = files = compiling = threads = batching = former_names = segments"
+LEFT = f"{LOWEST} < ops = graph < nn < fast"
 MIDDLE = "models = transforms = datasets < convert = training = simulation = analysis"
 LAW = f"{LEFT} < {MIDDLE} < command < __main__"
 #: The one import to the right: ``SchNet.from_pretrained`` and its like, when they are called.

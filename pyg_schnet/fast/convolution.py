@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_schnet.compat import assert_later, in_transform
 from pyg_schnet.compiling import loops_of
 from pyg_schnet.fast import ways
 from pyg_schnet.fast.bspline import FilterTable
@@ -74,6 +75,21 @@ def to_nodes(
         tensor([30.,  3.])
     """
     _check(x, table.coefficients, distance, weight, edge_index, symmetric and x.size(0) != num_targets)
+    check_ends(edge_index, x.size(0), num_targets)
+    return convolved(x, table, distance, edge_index, num_targets, weight, order, symmetric)
+
+
+def convolved(
+    x: Tensor,
+    table: FilterTable,
+    distance: Tensor,
+    edge_index: Tensor,
+    num_targets: int,
+    weight: Tensor | None = None,
+    order: int = 0,
+    symmetric: bool = False,
+) -> Tensor:
+    """The same as :func:`to_nodes` for edges that a search has found: nothing is checked."""
     pairs = distance, weight, edge_index[1], edge_index[0]
     return _nodes(x, table.coefficients, *pairs, num_targets, *table[1:], order, symmetric)
 
@@ -112,6 +128,7 @@ def to_edges(
         tensor([30.])
     """
     _check(x, table.coefficients, distance, weight, edge_index, symmetric and x.size(0) != g.size(0))
+    check_ends(edge_index, x.size(0), g.size(0))
     pairs = distance, None, edge_index[1], edge_index[0]
     a: Tensor = _edges(g, x, table.coefficients, *pairs, *table[1:], order, symmetric)
     return a if weight is None else weight * a
@@ -154,6 +171,7 @@ def to_table(
         tensor(10.)
     """
     _check(x, g, distance, weight, edge_index, symmetric and x.size(0) != g.size(0))
+    check_ends(edge_index, x.size(0), g.size(0))
     pairs = distance, weight, edge_index[1], edge_index[0]
     c: Tensor = _table(g, x, *pairs, size, start, spacing, order, symmetric)
     return c
@@ -176,6 +194,21 @@ def _check(x: Tensor, other: Tensor, distance: Tensor, weight: Tensor | None, ed
         raise TypeError(f"features, table, distances and weights must have one dtype, got {sorted(map(str, kinds))}")
     if uneven:
         raise ValueError("`symmetric` needs the same atoms as sources and as targets; expected equally many of them")
+
+
+def check_ends(edge_index: Tensor, sources: int, targets: int) -> None:
+    """Stop at edges of a user whose ends are no nodes, on a GPU and without waiting for it, as PyTorch's indexing does.
+
+    Args:
+        edge_index: Row 0 the source j, row 1 the target i [2, E].
+        sources: Number of sources.
+        targets: Number of targets.
+    """
+    if not edge_index.is_cuda or torch.compiler.is_compiling() or in_transform():
+        return
+    source, target = edge_index
+    inside = (target >= 0) & (target < targets) & (source >= 0) & (source < sources)
+    assert_later(inside.all(), f"an edge has an end that is no node: there are {sources} sources and {targets} targets")
 
 
 # The operations, as compilers see them: compiled loops if there are any for the tensors, else the twin.

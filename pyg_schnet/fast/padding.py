@@ -5,6 +5,8 @@ of their own behind all others. So the sums, means and numbers of neighbours of 
 alone, and models need not know of ghosts.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -64,6 +66,34 @@ def ghost_ends(places: int, first: int, ghosts: int, device: torch.device) -> Te
         tensor([3, 4, 3, 4, 3])
     """
     return first + torch.arange(places, device=device) % ghosts
+
+
+@functools.lru_cache(maxsize=64)
+def _ghosts_of(
+    places: int, atoms: int, cutoff: float, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):
+        ends = atoms - ghosts_for(places) + torch.arange(places, device=device) // PAIRS_PER_GHOST
+        return ends, torch.eye(3, dtype=dtype, device=device)[0] * cutoff
+
+
+def static_ghosts(places: int, atoms: int, cutoff: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Ends of pairs that are not there, the last ones of so many atoms in ascending order, and their vector.
+
+    Args:
+        places: Places for pairs C.
+        atoms: Number of atoms, ghosts included.
+        cutoff: Cutoff distance in Angstrom.
+        like: A tensor of the kind and on the device of the vector.
+
+    Returns:
+        Atoms [C] and the vector [3], as long as the cutoff, where pairs no longer count.
+
+    Example:
+        >>> static_ghosts(5, 7, 4.0, torch.zeros(1))
+        (tensor([6, 6, 6, 6, 6]), tensor([4., 0., 0.]))
+    """
+    return _ghosts_of(places, atoms, cutoff, like.dtype, like.device)
 
 
 def with_ghosts(

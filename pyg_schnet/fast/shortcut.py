@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from pyg_schnet.fast import ways
+from pyg_schnet.fast.gpu import frozen_pass
 from pyg_schnet.fast.molecules import energies_and_forces
 from pyg_schnet.fast.one_pass import energies_and_slopes
 from pyg_schnet.fast.tabulated import TabulatedFilters
@@ -60,14 +61,26 @@ def shortcut(
     edges = structures.find_edges(model)
     atoms: tuple[Tensor, Tensor, int] = (structures.z, *structures.structure_of_atoms)
     unusual = differentiable and edges.edge_vec.requires_grad  # derivatives by positions or cell are asked for
-    found = None if unusual else energies_and_slopes(model, *atoms, edges, differentiable)
+    on_gpu = edges.edge_vec.is_cuda
+    found = None if unusual or on_gpu else energies_and_slopes(model, *atoms, edges, differentiable)
     if found is None:
-        return None
+        return _on_gpu(model, structures, stress, virials) if on_gpu and frozen else None
     ways.note("pass")
     energy = model.total(found[0], *atoms).squeeze(-1)
     graph = edges.edge_vec.detach(), edges.pair_index, structures.batch, structures.cell
     out = first_derivatives(energy, found[1], *graph, stress=stress, virials=virials)
     return out if differentiable else {name: value.detach() for name, value in out.items()}
+
+
+def _on_gpu(model: Any, structures: Any, stress: bool, virials: bool) -> dict[str, Tensor] | None:
+    """By frozen tables and kernels of a GPU."""
+    edges = structures.find_edges(model)
+    found = frozen_pass.energies_and_slopes(model, structures.z, structures.structure_of_atoms, edges)
+    if found is None:
+        return None
+    ways.note("pass")
+    graph = edges.edge_vec.detach(), edges.pair_index, structures.batch, structures.cell
+    return first_derivatives(*found, *graph, stress=stress, virials=virials)
 
 
 def is_plain_network(model: Any) -> bool:

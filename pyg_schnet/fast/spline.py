@@ -87,7 +87,20 @@ def interpolate(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     dtype = values.dtype if dtype is None else dtype
     if values.dtype == torch.float64 and dtype in LOOPED and looped(values) is not None:
         return _solved(values, False, dtype)
-    return (interpolation(values.size(-2)).to(values) @ values).to(dtype)
+    return (_interpolation_like(values) @ values).to(dtype)
+
+
+def _interpolation_like(values: Tensor) -> Tensor:
+    """The matrix for such values; on a GPU it stays there."""
+    if not values.is_cuda or torch.compiler.is_compiling():
+        return interpolation(values.size(-2)).to(values)
+    return _kept_interpolation(values.size(-2), values.dtype, values.device)
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_interpolation(number: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return interpolation(number).to(device, dtype)
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.bspline import DEGREE, FilterTable
 from pyg_schnet.fast.filter_networks import spline_coefficients
+from pyg_schnet.fast.gpu.self_test import kernels_agree
 from pyg_schnet.fast.knots import EXTRA_KNOTS, knot_spacing
-from pyg_schnet.graph import can_inspect
+from pyg_schnet.graph import can_inspect, values_hidden
 from pyg_schnet.nn import BesselBasis, GaussianSmearing
+from pyg_schnet.sizes import SIZES
 
 #: Values of the argument ``filters`` of a model.
 FILTERS = ("exact", "table", "auto")
 
 
-def worth_a_table(distance: Tensor, spacing: Callable[[], float]) -> bool:
+def worth_a_table(distance: Tensor, spacing: Callable[[], float], training: bool = False) -> bool:
     """True if a batch has so many pairs that a table takes less time: at least as many as knots.
 
     Who computes in float64 wants the digits that tables do not have.
@@ -25,10 +27,15 @@ def worth_a_table(distance: Tensor, spacing: Callable[[], float]) -> bool:
     Args:
         distance: Distances of the pairs in Angstrom [P].
         spacing: Asked for the distance between knots in Angstrom, if there may be enough pairs.
+        training: True in training.
 
     Returns:
-        True for float32 on a CPU with compiled loops and that many pairs.
+        True for float32 on a CPU with compiled loops and that many pairs; on a GPU outside of training with very many,
+        if its kernels work.
     """
+    if distance.is_cuda and not torch.compiler.is_compiling():  # in training, kernels have yet to be measured
+        few = distance.numel() < SIZES.tables_from or distance.dtype != torch.float32
+        return not (few or training or values_hidden()) and kernels_agree(distance.device)
     if distance.numel() < 64 or distance.dtype != torch.float32 or convolution.cpu_loops() is None:
         return False
     if not can_inspect(distance):

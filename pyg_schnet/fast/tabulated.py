@@ -1,6 +1,7 @@
 """Models whose filters may come from tables: frozen ones, or those of a batch."""
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -11,7 +12,7 @@ from pyg_schnet.compat import in_transform, phase
 from pyg_schnet.fast import ways
 from pyg_schnet.fast.bspline import FilterTable
 from pyg_schnet.fast.bypass import against_tables, may_stand_in, places_of
-from pyg_schnet.fast.convolution import to_nodes
+from pyg_schnet.fast.convolution import convolved, gpu_loops
 from pyg_schnet.fast.knots import EXTRA_KNOTS, knots_of
 from pyg_schnet.fast.spline import interpolation
 from pyg_schnet.fast.tables import (
@@ -54,7 +55,7 @@ class TabulatedFilter(NamedTuple):
         """Sum over the neighbours of each atom of their features times the filter [N, F]."""
         h = h.to(self.edge_weight.dtype)  # fewer digits under autocast, which tables and sums do not have
         graph = self.edge_weight, self.pair_index, h.size(0), self.factor
-        return to_nodes(h, self.table, *graph, symmetric=self.symmetric)
+        return convolved(h, self.table, *graph, symmetric=self.symmetric)
 
 
 class TabulatedFilters(nn.Module):
@@ -154,6 +155,8 @@ class TabulatedFilters(nn.Module):
 
     def tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """The tables to read filters from, frozen ones or those of this batch; ``None`` to evaluate the networks."""
+        if edge_weight.is_cuda and not _fast_on_gpu(self):
+            return None
         if self.filter_tables is not None:
             read = ways.enabled("frozen tables") and self._may_be_read()
             return frozen_tables(self.filter_tables, self.cutoff) if read else None
@@ -173,7 +176,7 @@ class TabulatedFilters(nn.Module):
         if self._filters == "table":
             return self._may_be_read()
         seen = not torch.compiler.is_compiling() and not values_hidden()
-        return seen and worth_a_table(edge_weight, self._spacing) and may_stand_in(self, unasked=True)
+        return seen and worth_a_table(edge_weight, self._spacing, self.training) and may_stand_in(self, unasked=True)
 
     def new_tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
         """Tables made for such distances.
@@ -336,6 +339,25 @@ class TabulatedFilters(nn.Module):
         elif origin is not None and current:
             origin.renew()
         return self
+
+
+def _fast_on_gpu(model: TabulatedFilters) -> bool:
+    """True if a GPU reads tables by kernels; without, networks take less time and memory, which is said once."""
+    if torch.compiler.is_compiling() or gpu_loops() is not None:
+        return True
+    if model.frozen or model.filters == "table":
+        _say_slow()
+    return False
+
+
+@functools.cache
+def _say_slow() -> None:
+    warnings.warn(
+        "tables of filters need Triton 3.4 on a GPU, which cannot be used here: filter networks are evaluated for each "
+        'pair, with the same results; install it with pip install "pyg_schnet[gpu]"',
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 @functools.cache  # never forgotten: a recorded step reads them where they are, and cannot copy them from the CPU

@@ -78,7 +78,7 @@ def locate(model: Any) -> LocatedWeights | None:
     _located.pop(model, None)
     model.follow_weights()
     blocks = list(model.interactions)
-    if not blocks or not _has_the_papers_layers(model, blocks):
+    if not blocks or not has_the_papers_layers(model, blocks):
         return None
     located = _looked_up(model, blocks)
     if located is None or not _unchanged(located):
@@ -87,8 +87,16 @@ def locate(model: Any) -> LocatedWeights | None:
     return located
 
 
-def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
-    """True if nobody has replaced a layer by one that the loops do not know."""
+def has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
+    """True if nobody has replaced a layer by one that the loops do not know.
+
+    Args:
+        model: A SchNet.
+        blocks: Its interaction blocks, one at least.
+
+    Returns:
+        True if so.
+    """
     readout, every, embedding = model.readout, (*blocks, model.output), model.embedding
     if model.out_channels != 1 or type(readout) is not Readout or readout.reference == "once":
         return False
@@ -101,6 +109,19 @@ def _has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
     if any("forward" in vars(module) for module in _called(model, blocks)):
         return False
     return alike and len({(layers.act.shift, layers.act.linear_from) for layers in every}) == 1
+
+
+def watched(model: Any, blocks: list[Any]) -> bool:
+    """True if somebody listens to a layer of a model, or masks its messages.
+
+    Args:
+        model: A SchNet.
+        blocks: Its interaction blocks.
+
+    Returns:
+        True if so.
+    """
+    return Callees(_called(model, blocks)).disturbed() or any(block.conv.explain for block in blocks)
 
 
 def _unchanged(located: LocatedWeights) -> bool:

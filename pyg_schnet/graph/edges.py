@@ -51,9 +51,10 @@ class Graph:
             pair[one] = pair[reverse[one]] = np.arange(len(one))
             return torch.from_numpy(one), torch.from_numpy(pair)
         edges = torch.arange(self.reverse.size(0), device=self.reverse.device)
-        first = edges < self.reverse
+        first = (edges < self.reverse).long()
         number = first.cumsum(0) - 1
-        return edges[first], number[torch.minimum(edges, self.reverse)]
+        places = torch.repeat_interleave(first, output_size=edges.size(0) // 2)  # their number is known
+        return places, number.index_select(0, torch.minimum(edges, self.reverse))
 
 
 def graph_of(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pyg_schnet.compat import phase
 from pyg_schnet.graph.backends import find
+from pyg_schnet.graph.device_search import device_graph
 from pyg_schnet.graph.edges import Graph, graph_of, shift_vectors, squared_distance
 from pyg_schnet.graph.lattice import lattice_of
 from pyg_schnet.graph.structure import can_inspect, check_finite, check_sorted, check_structures
@@ -106,6 +107,11 @@ def search_graph(
         ValueError: If lattice or back end do not fit, two atoms are at the same place or, where that could not be
             seen before, positions are not finite or ``batch`` is not sorted.
     """
+    if backend in {"auto", "torch"} and pos.device.type != "cpu":
+        with phase("search"):
+            found = device_graph(pos, cutoff, batch, batch_size, cell, pbc)
+        if found is not None:
+            return found
     if not can_inspect(pos):
         check_finite(pos)
         check_sorted(batch)
@@ -116,8 +122,8 @@ def search_graph(
         )
     exact = pos.detach().double()
     with phase("search"):
-        found = find(backend, exact, cutoff, batch, batch_size, lattice)
-        return found if isinstance(found, Graph) else graph_of(exact, cutoff, batch, lattice, found)
+        searched = find(backend, exact, cutoff, batch, batch_size, lattice)
+        return searched if isinstance(searched, Graph) else graph_of(exact, cutoff, batch, lattice, searched)
 
 
 def within_cutoff(

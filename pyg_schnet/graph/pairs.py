@@ -5,8 +5,10 @@ from torch import Tensor
 
 from pyg_schnet.compat import in_transform, is_mapped, is_transformed, outside_transforms, unwrapped
 from pyg_schnet.graph.compiled import graph_of_few
+from pyg_schnet.graph.device_search import device_pairs
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.neighbors import radius_graph, search_graph
+from pyg_schnet.segments import Segments, provide
 
 
 def neighbor_pairs(
@@ -54,6 +56,31 @@ def neighbor_pairs(
     return _pairs_of(search_graph(pos, cutoff, batch, batch_size, cell, pbc) if few is None else few)
 
 
+def few_pairs(
+    pos: Tensor, cutoff: float, batch: Tensor, batch_size: int, cell: Tensor | None = None, pbc: Tensor | None = None
+) -> tuple[Tensor, Tensor] | None:
+    """One edge of each pair, without the edges, where a GPU finds them in fewer launches.
+
+    Args:
+        pos: Positions in Angstrom [N, 3], like all other arguments those of :func:`neighbor_pairs`.
+        cutoff: Cutoff distance in Angstrom.
+        batch: Structure of each atom [N].
+        batch_size: Number of structures B.
+        cell: Lattice vectors as rows [B, 3, 3].
+        pbc: Periodic axes [B, 3].
+
+    Returns:
+        Source and target of each pair, sorted by target [2, P], and its vector in Angstrom [P, 3] float64; ``None`` on
+        a CPU, in crystals, and where :func:`neighbor_pairs` has something to say.
+    """
+    if not pos.is_cuda or cell is not None or pbc is not None:
+        return None
+    found = device_pairs(pos, cutoff, batch, batch_size, None, None)
+    if found is None or found.shift is not None or not found.ascending:
+        return None
+    return torch.stack([found.source, found.target]), found.vector
+
+
 def _plain(tensor: Tensor) -> Tensor:
     """The values of a tensor inside of transforms of ``torch.func``, on which the neighbours do not depend smoothly."""
     while is_transformed(tensor):
@@ -71,7 +98,19 @@ def _plain(tensor: Tensor) -> Tensor:
 def _pairs_of(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     pairs, edge_pair = graph.pairs()
     pair_index, pair_shift = graph.edge_index.index_select(1, pairs), graph.edge_shift.index_select(0, pairs)
+    if pairs.is_cuda:
+        _say_segments(graph, pairs, edge_pair, pair_index)
     return graph.edge_index, pair_index, pair_shift, edge_pair
+
+
+def _say_segments(graph: Graph, pairs: Tensor, edge_pair: Tensor, pair_index: Tensor) -> None:
+    """Which edges belong to each atom and pair, for sums on a GPU: nobody has to sort what the search has sorted."""
+    atoms, both = graph.rowptr.size(0) - 1, torch.stack([pairs, graph.reverse.index_select(0, pairs)], dim=1)
+    provide(graph.edge_index[1], atoms, Segments(None, graph.rowptr))
+    provide(graph.edge_index[0], atoms, Segments(graph.reverse, graph.rowptr))
+    every_other = torch.arange(0, edge_pair.size(0) + 1, 2, device=pairs.device)
+    provide(edge_pair, pairs.size(0), Segments(both.view(-1), every_other))
+    provide(pair_index[1], atoms, None)
 
 
 def _search(

@@ -340,6 +340,11 @@ class AtomisticModel(nn.Module):
             y = self.readout(self.output(y), batch, batch_size, z, pos)
         return self.reference.std.to(y.dtype) * y  # [B, C]
 
+    @property
+    def vanishes_at_cutoff(self) -> bool:
+        """True if pairs at and beyond the cutoff add exactly nothing, so that they may stay among the edges."""
+        return False
+
     def follow_weights(self) -> None:
         """Bring up to date what follows from the weights, if a subclass keeps such things."""
 

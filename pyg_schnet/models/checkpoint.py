@@ -184,8 +184,12 @@ def to_device(module: Any, device: str | torch.device, dtype: torch.dtype | None
         The module.
 
     Raises:
-        ValueError: If there is no such device.
+        ValueError: If there is no such device, or it has no float64.
     """
+    if torch.device(device).type == "mps":
+        raise ValueError(
+            f"energies are summed in float64, which `device` {device} does not have; choose the CPU, which is fast, too"
+        )
     try:
         return module.to(device=device, dtype=dtype)
     except (AssertionError, RuntimeError) as error:  # torch without CUDA asserts

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from pyg_schnet.fast.convolution import check_ends
 from pyg_schnet.graph import Edges, neighbor_pairs, within_cutoff
 from pyg_schnet.models.inputs import check_distances, check_edges
 from pyg_schnet.models.structures import Structures
@@ -42,6 +43,7 @@ def given_edges(structures: Structures, cutoff: float) -> Edges:
     """
     check_edges(structures)
     edge_index: Any = structures.edge_index
+    check_ends(edge_index, structures.batch.size(0), structures.batch.size(0))
     pos, batch, edge_shift, cell = structures.pos, structures.batch, structures.edge_shift, structures.cell
     edge_vec = edge_vectors(pos, edge_index, edge_shift, cell, batch)
     check_distances(edge_vec.detach().norm(dim=-1), edge_index)

@@ -14,7 +14,7 @@ from pyg_schnet.models.spellings import check_spellings
 from pyg_schnet.nn import InteractionBlock
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.basis import radial_basis
-from pyg_schnet.nn.cutoff import check_positive
+from pyg_schnet.nn.cutoff import check_positive, vanishes
 from pyg_schnet.nn.cutoff import cutoff_function as make_cutoff
 from pyg_schnet.nn.reference import PerTarget
 
@@ -157,6 +157,13 @@ class SchNet(TabulatedFilters, Published, AtomisticModel):
         for interaction, edge_attr in zip(self.blocks, self.expanded(edges, edge_weight), strict=True):
             x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)
         return x
+
+    @property
+    def vanishes_at_cutoff(self) -> bool:
+        """True if pairs at and beyond the cutoff add exactly nothing, as with all cutoff functions of this package."""
+        convolutions = [block.conv for block in self.blocks]
+        counted = any(conv.norm is not None and conv.norm.kind == "mean" for conv in convolutions)
+        return not counted and all(vanishes(conv.cutoff, self.cutoff) for conv in convolutions)
 
     @property
     def blocks(self) -> list[Any]:

@@ -9,6 +9,7 @@ from pyg_schnet.nn.cutoff import CosineCutoff, NoCutoff
 from pyg_schnet.nn.filter import dense, reset_dense
 from pyg_schnet.nn.normalization import NeighborNormalization
 from pyg_schnet.ops import cfconv
+from pyg_schnet.segments import take
 
 
 class CFConv(MessagePassing):
@@ -98,7 +99,7 @@ class CFConv(MessagePassing):
         else:
             w = self.filters(edge_weight, edge_attr)  # [E, F]
             if edge_pair is not None:
-                w = w.index_select(0, edge_pair)
+                w = take(w, edge_pair)
             # PyG's Explainer masks messages, which only the general path knows
             h = self.propagate(edge_index, x=h, w=w, size=size) if self.explain else cfconv(h, w, edge_index, size[1])
         norm = self.normalize(edge_index, edge_weight, edge_pair, size[1])
@@ -131,7 +132,7 @@ class CFConv(MessagePassing):
         """
         if self.norm is None:
             return None
-        distance = edge_weight if edge_pair is None else edge_weight.index_select(0, edge_pair)
+        distance = edge_weight if edge_pair is None else take(edge_weight, edge_pair)
         factors: Tensor = self.norm(edge_index, distance, num_targets)
         return factors
 

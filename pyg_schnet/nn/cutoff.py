@@ -110,6 +110,24 @@ class PolynomialCutoff(CosineCutoff):
         return polynomial_cutoff(edge_weight, self.cutoff, self.exponent)
 
 
+def vanishes(cutoff: nn.Module, distance: float) -> bool:
+    """True if a cutoff function is exactly zero from a distance on, as far as that is known.
+
+    Args:
+        cutoff: The function.
+        distance: The distance in Angstrom.
+
+    Returns:
+        True for the cutoff functions of this package.
+
+    Example:
+        >>> vanishes(CosineCutoff(5.0), 5.0), vanishes(NoCutoff(), 5.0)
+        (True, False)
+    """
+    known = type(cutoff) in {CosineCutoff, MollifierCutoff, PolynomialCutoff}
+    return known and isinstance(cutoff, CosineCutoff) and cutoff.cutoff <= distance
+
+
 class NoCutoff(nn.Module):
     """No cutoff function, as in the papers: a filter enters with factor one up to the end of its graph.
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from pyg_schnet.segments import add_up
+
 
 class DipoleMoment(nn.Module):
     r"""Dipole moment of a neutral structure from latent charges.
@@ -179,7 +181,7 @@ def squared_radius(z: Tensor, pos: Tensor, batch: Tensor, batch_size: int) -> Te
 
 
 def _sum(values: Tensor, batch: Tensor, batch_size: int) -> Tensor:
-    return values.new_zeros(batch_size, values.size(-1)).index_add(0, batch, values)
+    return add_up(values, batch, batch_size, ascending=True)
 
 
 def _length(vectors: Tensor) -> Tensor:

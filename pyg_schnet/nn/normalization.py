@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_schnet.nn.cutoff import NoCutoff
+from pyg_schnet.segments import add_up
 
 
 class NeighborNormalization(nn.Module):
@@ -53,7 +54,7 @@ class NeighborNormalization(nn.Module):
             Factors [num_targets, 1]; one for an atom without neighbours.
         """
         each = torch.ones_like(edge_weight) if self.kind == "mean" else self.cutoff(edge_weight)
-        total = each.new_zeros(num_targets).index_add(0, edge_index[1], each)
+        total = add_up(each, edge_index[1], num_targets)
         total = total.clamp(min=1) if self.kind == "mean" else 1 + total
         return total.reciprocal().unsqueeze(-1)
 

@@ -13,6 +13,7 @@ from torch_geometric.nn.resolver import aggregation_resolver
 from pyg_schnet.nn.activation import ShiftedSoftplus
 from pyg_schnet.nn.filter import dense, reset_dense
 from pyg_schnet.nn.moments import DipoleMoment, Polarizability, SpatialExtent
+from pyg_schnet.segments import add_up, in_segments
 
 #: Aggregations of the atoms' contributions.
 CONTRIBUTION_READOUTS = ("add", "sum", "mean", "max", "min", "mul", "median")
@@ -105,6 +106,11 @@ class Readout(nn.Module):
         Returns:
             Properties [B, C].
         """
+        if self.reference in {"add", "mean"} and in_segments(y):
+            total = add_up(y, batch, batch_size, ascending=True)
+            if self.reference == "add":
+                return total
+            return total / add_up(torch.ones_like(y[:, :1]), batch, batch_size, ascending=True).clamp(min=1)
         return self.aggr(y, batch, dim_size=batch_size, dim=0)
 
 

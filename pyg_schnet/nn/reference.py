@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
+from pyg_schnet.segments import add_up, in_segments
+
 #: One number for all targets, or one for each.
 PerTarget = float | Sequence[float] | Tensor
 
@@ -224,6 +226,8 @@ class Reference(nn.Module):
 
 def _sums(each: Tensor, batch: Tensor, batch_size: int) -> Tensor:
     """Sums over the atoms of each structure; of a single one much faster."""
+    if in_segments(each):
+        return add_up(each, batch, batch_size, ascending=True)
     return each.sum(0, keepdim=True) if batch_size == 1 else scatter(each, batch, dim_size=batch_size)
 
 

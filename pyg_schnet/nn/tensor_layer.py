@@ -7,6 +7,7 @@ from torch_geometric.nn import MessagePassing
 from pyg_schnet.nn.cfconv import cutoff_module
 from pyg_schnet.nn.cutoff import NoCutoff
 from pyg_schnet.nn.filter import dense, reset_dense
+from pyg_schnet.segments import take
 
 
 class TensorLayer(MessagePassing):
@@ -90,7 +91,7 @@ class TensorLayer(MessagePassing):
         w = self.lin_edge(edge_attr)
         if not isinstance(self.cutoff, NoCutoff):
             w = w * self.cutoff(edge_weight).unsqueeze(-1)
-        return w if edge_pair is None else w.index_select(0, edge_pair)
+        return w if edge_pair is None else take(w, edge_pair)
 
     def interact(self, x: Tensor, edge_index: Tensor, w: Tensor) -> Tensor:
         """Change of the features from the factors of the edges.

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from pyg_schnet.segments import add_up, in_segments, take
+
 
 def cfconv(x: Tensor, w: Tensor, edge_index: Tensor, num_targets: int) -> Tensor:
     r"""Continuous-filter convolution: every target atom sums its neighbours' features times the pair's filter.
@@ -26,5 +28,7 @@ def cfconv(x: Tensor, w: Tensor, edge_index: Tensor, num_targets: int) -> Tensor
         tensor([24.,  0.,  0.])
     """
     source, target = edge_index[0], edge_index[1]
+    if in_segments(x):
+        return add_up(take(x, source) * w, target, num_targets)
     message = x.index_select(0, source) * w  # [E, F]
     return message.new_zeros(num_targets, message.size(1)).index_add_(0, target, message)

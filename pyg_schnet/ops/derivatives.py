@@ -7,6 +7,8 @@ sum of the gradients :math:`g_p = \partial E / \partial r_p` over pairs p.
 import torch
 from torch import Tensor
 
+from pyg_schnet.segments import add_up, differences, in_segments
+
 
 def forces_from_energy(energy: Tensor, pos: Tensor, create_graph: bool = False) -> Tensor:
     r"""Forces on the atoms, the negative gradient of the energy.
@@ -89,6 +91,8 @@ def forces_from_edges(edge_gradient: Tensor, edge_index: Tensor, num_atoms: int)
         tensor([[ 0.0000,  0.0000,  1.5000],
                 [ 0.0000,  0.0000, -1.5000]])
     """
+    if in_segments(edge_gradient):
+        return differences(edge_gradient, edge_index, num_atoms)
     forces = edge_gradient.new_zeros(num_atoms, 3).index_add(0, edge_index[1], edge_gradient)
     return forces.index_add(0, edge_index[0], edge_gradient, alpha=-1)
 
@@ -120,6 +124,8 @@ def virials_from_edges(edge_gradient: Tensor, edge_vec: Tensor, edge_index: Tens
         tensor([-3., -3.])
     """
     share = -0.5 * edge_vec.unsqueeze(2) * edge_gradient.unsqueeze(1)  # [P, 3, 3]
+    if in_segments(share):
+        return add_up(share, edge_index[1], num_atoms) + add_up(share, edge_index[0], num_atoms)
     virials = share.new_zeros(num_atoms, 3, 3).index_add(0, edge_index[1], share)
     return virials.index_add(0, edge_index[0], share)
 
@@ -146,7 +152,7 @@ def stress_from_virials(virials: Tensor, cell: Tensor, batch: Tensor) -> Tensor:
         tensor([0.1250, 0.1250, 0.1250])
     """
     volume = cell_volume(cell).to(virials.dtype).view(-1, 1, 1)
-    total = virials.new_zeros(cell.size(0), 3, 3).index_add(0, batch, virials)
+    total = add_up(virials, batch, cell.size(0), ascending=True)
     spanned = (volume > 0) & volume.isfinite()
     stress = -0.5 * (total + total.mT) / torch.where(spanned, volume, 1.0)
     return torch.where(spanned, stress, torch.nan)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from pyg_schnet.segments import take
+
 
 def edge_vectors(
     pos: Tensor,
@@ -32,7 +34,11 @@ def edge_vectors(
         tensor([[0., 0., 1.]])
     """
     source, target = edge_index[0], edge_index[1]
-    vectors = pos.index_select(0, source) - pos.index_select(0, target)
+    if pos.is_cuda and not pos.requires_grad:  # in one launch
+        ends = pos.index_select(0, edge_index.reshape(-1)).view(2, -1, 3)
+        vectors = ends[0] - ends[1]
+    else:
+        vectors = take(pos, source) - take(pos, target)
     if cell is None or edge_shift is None:
         return vectors
     cells = cell[torch.zeros_like(target) if batch is None else batch.index_select(0, target)]  # [E, 3, 3]

@@ -74,10 +74,12 @@ class SchNetCalculator(Calculator):
             half precision.
         energy_unit: Unit of the model's energies, from which they are converted to eV; ``None`` for what the model or
             its file says (``model.units``), eV if they say nothing.
-        recorded: True if steps of the same atoms are recorded by a GPU as one CUDA graph, with a skin list, for small
-            systems in dynamics, see :class:`~pyg_schnet.simulation.RecordedPotential`.
+        recorded: True if steps of the same atoms are steps of a
+            :class:`~pyg_schnet.simulation.RecordedPotential`, one CUDA graph with a skin list, or an error says why
+            that cannot be. Otherwise, a GPU records them by itself where that can be.
         frozen: True if filters are read from tables, see :meth:`~pyg_schnet.SchNet.freeze`; ``None`` for: in float32 on
-            a CPU, if the model has filters and steps are not recorded, and if the model is frozen already. In float64
+            a CPU, if the model has filters and steps are not recorded, if the model is frozen already, and on a GPU for
+            structures of 2,000 atoms and more, if its kernels pass a test. In float64
             filters are evaluated, exact to all digits, unless this is true: tables have relative errors of some 1e-10
             in energies and 1e-8 in forces, which :func:`~pyg_schnet.models.table_accuracy` measures.
         strict: True if elements that no training example had are refused; otherwise there is one warning for each.
@@ -247,7 +249,7 @@ class SchNetCalculator(Calculator):
         """
         if self.recorded:
             return 0 if self._steps is None else self._steps[1].rebuilds
-        return 0 if self._stepped.neighbors is None else self._stepped.neighbors.rebuilds
+        return self._stepped.rebuilds
 
     def _evaluated(self, structure: Any, z: Tensor) -> dict[str, Any]:
         """Results of one evaluation, in the units of ASE."""
@@ -276,16 +278,18 @@ class SchNetCalculator(Calculator):
     def _recorded(self, structure: Any, z: Tensor, spanned: bool) -> dict[str, Tensor]:
         """A step of the same atoms as last time, or the first one of others."""
         cell, pbc = structure.cell.array, structure.pbc
-        pos = torch.tensor(self._place(structure.positions, cell, pbc), dtype=self.dtype, device=self.device)
+        near = self._place(structure.positions, cell, pbc)
         periodic: dict[str, Any] = {}
         if spanned or pbc.any():
-            vectors = torch.tensor(cell, dtype=self.dtype, device=self.device).unsqueeze(0)
-            periodic = {"cell": vectors, "pbc": torch.tensor(pbc, device=self.device).unsqueeze(0)}
+            vectors = torch.tensor(cell, dtype=self.dtype).unsqueeze(0)
+            periodic = {"cell": vectors, "pbc": torch.tensor(pbc).unsqueeze(0)}
         same = structure.numbers.tobytes(), pbc.tobytes(), spanned
         if self._steps is None or self._steps[0] != same:
             model = self.potential.model
             self._steps = same, RecordedPotential(model, z, **periodic, stress=spanned, virials=spanned)
-        return self._steps[1](pos, periodic.get("cell"))
+        if self.device.type == "cuda":  # there and back at once
+            return self._steps[1].of_numbers(near, cell[None] if periodic else None)
+        return self._steps[1](torch.tensor(near, dtype=self.dtype), periodic.get("cell"))
 
     def _energies(self, structure: Any, z: Tensor) -> dict[str, ndarray]:
         """Contributions of the atoms, in the units of ASE."""

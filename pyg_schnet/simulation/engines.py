@@ -13,6 +13,7 @@ from pyg_schnet.fast.random_numbers import normal_vectors
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import CommitteePotential, Potential
 from pyg_schnet.simulation.barostat import BAROSTATS, LARGEST_STRAIN, STEPS_PER_MOVE, strains, stretches
+from pyg_schnet.simulation.gpu_steps import GpuSteps
 from pyg_schnet.simulation.stepping import SKIN, SteppedPotential
 from pyg_schnet.simulation.systems import System
 from pyg_schnet.sizes import SIZES
@@ -150,7 +151,7 @@ class SteppedMotion:
         #: Where each structure was when its pairs were searched, [N, 3], and its cell [B, 3, 3], both in Angstrom.
         self.reference: ndarray | None = None
         self.reference_cells = system.cell.copy()
-        self._like = one.dtype, one.device
+        self._like, self._gpu = (one.dtype, one.device), GpuSteps(potential)
 
     def advance(self, state: State, first: int, steps: int) -> tuple[State, Trouble | None]:
         """Some steps, or with none, energies and forces.
@@ -268,6 +269,11 @@ class SteppedMotion:
                 near[part] = centred(positions[part], cells[number], system.pbc[number])
             cell, pbc = torch.from_numpy(cells).to(device, dtype), torch.from_numpy(system.pbc).to(device)
             periodic = {"cell": cell, "pbc": pbc}
+        under = self.motion.pressure is not None
+        given = cells if periodic else None
+        played = self._gpu(self._z, near, given, system.pbc, self._batch, virials=under)
+        if played is not None:
+            return self._arrays(played)
         pos = torch.from_numpy(near).to(device, dtype)
         more = {"virials": True} if self.motion.pressure is not None else {}
         out = self.potential(self._z, pos, self._batch, batch_size=system.count, **periodic, **more)
@@ -286,7 +292,7 @@ class SteppedMotion:
 
 
 def _rebuilds(stepped: SteppedPotential) -> int:
-    return 0 if stepped.neighbors is None else stepped.neighbors.rebuilds
+    return stepped.rebuilds
 
 
 def _array(tensor: Tensor) -> ndarray:

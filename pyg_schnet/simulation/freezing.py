@@ -2,13 +2,16 @@
 
 import copy
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import nn
 
+from pyg_schnet.fast.gpu.self_test import kernels_agree
 from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models import Committee
 from pyg_schnet.models.checkpoint import to_device
+from pyg_schnet.sizes import SIZES
 
 
 def frozen_copy(
@@ -24,7 +27,8 @@ def frozen_copy(
         model: The model or committee.
         device: Where to put the copy.
         dtype: Floating-point type; ``None`` for the model's own, float32 if that has fewer digits.
-        frozen: True if its filters come from tables; ``None`` for: in float32 on a CPU, and where they already do.
+        frozen: True if its filters come from tables; ``None`` for: in float32 on a CPU, where they already do, and on a
+            GPU for large structures, see :func:`freeze_if_large`.
 
     Returns:
         The copy, in evaluation mode.
@@ -41,6 +45,23 @@ def frozen_copy(
     return own
 
 
+#: Models on a GPU of which nobody has said whether they are to be frozen.
+_undecided: WeakSet[nn.Module] = WeakSet()
+
+
+def freeze_if_large(model: Any, atoms: int) -> None:
+    """Freeze a model on a GPU for a large structure, unless somebody has decided otherwise or kernels do not work.
+
+    Args:
+        model: What :func:`frozen_copy` made.
+        atoms: Number of atoms of the structure.
+    """
+    if atoms >= SIZES.frozen_from and model in _undecided:
+        _undecided.discard(model)
+        if kernels_agree(model.embedding.weight.device):
+            model.freeze()
+
+
 def _set_frozen(model: Any, frozen: bool | None) -> None:
     has_filters = isinstance(model, TabulatedFilters)
     if not has_filters and frozen:
@@ -51,6 +72,10 @@ def _set_frozen(model: Any, frozen: bool | None) -> None:
     if not has_filters or model.frozen is frozen:
         return
     weight: torch.Tensor = model.embedding.weight
+    if frozen is None and not model.frozen and weight.dtype == torch.float32 and weight.is_cuda:
+        if _has_plain_filters(model):
+            _undecided.add(model)
+        return
     if frozen is None and not model.frozen:
         frozen = weight.dtype == torch.float32 and weight.device.type == "cpu" and _has_plain_filters(model)
     if frozen and not model.frozen:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from numpy import ndarray
 from torch import Tensor, nn
 
 from pyg_schnet.fast.cuda_graph import Addresses, Replay
@@ -20,9 +21,10 @@ from pyg_schnet.models.structures import Structures
 from pyg_schnet.simulation.recorded_pairs import (
     MovingAtoms,
     SkinPairs,
-    edges_and_stale,
+    edges_and_limits,
     empty_pairs,
     fill_pairs,
+    is_stale,
     moving_atoms,
     places_for,
     search_pairs,
@@ -34,8 +36,9 @@ class _Session(NamedTuple):
 
     atoms: MovingAtoms
     pairs: SkinPairs
-    replay: Replay[dict[str, Tensor]]
+    replay: Replay[tuple[dict[str, Tensor], Tensor]]
     weights: Addresses
+    like: dict[str, Tensor]
 
 
 class RecordedPotential:
@@ -118,6 +121,7 @@ class RecordedPotential:
         self._cell, self._pbc = own
         self.rebuilds, self.recordings = 0, 0
         self._session: _Session | None = None
+        self._pinned: dict[str, Tensor] = {}
 
     def __call__(self, pos: Tensor, cell: Tensor | None = None) -> dict[str, Tensor]:
         """One step.
@@ -139,9 +143,59 @@ class RecordedPotential:
         self.model.follow_weights()
         with torch.inference_mode(False), torch.no_grad():
             cell = self._cell if cell is None else cell.detach().to(pos.device, copy=True)
-            out = self._played(pos, cell) or self._searched(pos, cell)
+            found = self._played(pos, cell)
+            if found is None or self._is_stale(found[1]):  # here alone the host waits
+                found = self._searched(pos, cell)
             self._cell = cell
-            return out
+            return {name: value.clone() for name, value in found[0].items()}
+
+    def of_numbers(self, positions: ndarray, cell: ndarray | None = None) -> dict[str, Tensor]:
+        """The same from and for the CPU: on a GPU, one copy there, one launch and one copy back.
+
+        Args:
+            positions: Positions in Angstrom [N, 3].
+            cell: New lattice vectors as rows [B, 3, 3]; ``None`` for the latest.
+
+        Returns:
+            What a call returns, in float64 on the CPU.
+
+        Raises:
+            ValueError: As a call.
+        """
+        with torch.inference_mode(False), torch.no_grad():
+            pos = self._sent("pos", positions)
+            vectors = None if cell is None else self._sent("cell", cell)
+            numbers = self._numbers_of(pos, vectors)
+            if numbers is None or self._is_stale(numbers):  # no pairs yet, or some may be missing
+                out = self(pos, vectors)
+                return {name: value.detach().double().cpu() for name, value in out.items()}
+            self._cell = self._cell if vectors is None else vectors
+        session: Any = self._session
+        shapes = {name: value.shape for name, value in session.like.items()}
+        parts = numbers[2:].split([shape.numel() for shape in shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+    def _numbers_of(self, pos: Tensor, cell: Tensor | None) -> Tensor | None:
+        """All results of a step one behind the other on the CPU; ``None`` without pairs."""
+        self.model.follow_weights()
+        if self._session is None or pos.device != self.model.embedding.weight.device:
+            return None
+        found = self._played(pos, self._cell if cell is None else cell)
+        return None if found is None else found[1].to("cpu")  # here alone the host waits
+
+    def _is_stale(self, numbers: Tensor) -> bool:
+        moved, shortest = numbers[:2].tolist()
+        return is_stale(moved, shortest, self.skin)
+
+    def _sent(self, name: str, values: ndarray) -> Tensor:
+        """Numbers on the device of the model, by way of memory that stays where it is."""
+        given, device, dtype = torch.from_numpy(values), self._like.device, self._like.dtype
+        if device.type != "cuda":
+            return given.to(device, dtype, copy=True)
+        if name not in self._pinned:
+            self._pinned[name] = torch.empty(given.shape, dtype=dtype, pin_memory=True)
+        self._pinned[name].copy_(given)  # what was here has long been sent: each step waits for its results
+        return self._pinned[name].to(device, non_blocking=True)
 
     def reset(self) -> None:
         """Forget pairs and recording; the next step makes new ones."""
@@ -152,7 +206,7 @@ class RecordedPotential:
         """Number of places for pairs; 0 before the first step."""
         return 0 if self._session is None else self._session.pairs.there.numel()
 
-    def _played(self, pos: Tensor, cell: Tensor | None) -> dict[str, Tensor] | None:
+    def _played(self, pos: Tensor, cell: Tensor | None) -> tuple[dict[str, Tensor], Tensor] | None:
         """A step with the pairs there are; ``None`` if that is not enough."""
         session = self._session
         if session is None:
@@ -160,13 +214,13 @@ class RecordedPotential:
         session.atoms.pos[: pos.size(0)].copy_(pos)
         if session.atoms.cell is not None and cell is not None:
             session.atoms.cell[:-1].copy_(cell)
-        out = _own(session.replay())
+        found = session.replay()
         if session.replay.recorded and not session.weights.hold():  # looked up while the device computes
             self._session = None
             return None
-        return None if bool(out.pop("stale")) else out  # here alone the host waits
+        return found
 
-    def _searched(self, pos: Tensor, cell: Tensor | None) -> dict[str, Tensor]:
+    def _searched(self, pos: Tensor, cell: Tensor | None) -> tuple[dict[str, Tensor], Tensor]:
         """A step after a new search."""
         structures = self._batch, self._batch_size, cell, self._pbc
         index, shift = search_pairs(pos, *structures, self.model.cutoff + self.skin)
@@ -175,21 +229,26 @@ class RecordedPotential:
         if session is None or self.places < index.size(1):
             self._session = session = self._started(pos, cell, index.size(1))
         fill_pairs(session.pairs, session.atoms, index, shift)
-        out = _own(session.replay())
-        del out["stale"]
-        return out
+        found = session.replay()
+        session.like.update({name: value.detach() for name, value in found[0].items()})
+        return found
 
     def _started(self, pos: Tensor, cell: Tensor | None, pairs: int) -> _Session:
         """Tensors for so many pairs, and what will be recorded of them."""
         places = places_for(pairs)
-        atoms = moving_atoms(self._z, self._batch, self._batch_size, pos, cell, self._pbc, ghosts_for(places))
+        atoms = moving_atoms(
+            self._z, self._batch, self._batch_size, pos, cell, self._pbc, 2 * ghosts_for(places), self.model.cutoff
+        )
         held = empty_pairs(atoms, pos.size(0), places)
         self.recordings += 1
         step = partial(results_of_step, self.model, atoms, held, self._batch_size, self.skin, self.stress, self.virials)
-        return _Session(atoms, held, Replay(step, pos.device), Addresses(self.model))
+        return _Session(atoms, held, Replay(step, pos.device), Addresses(self.model), {})
 
     def __getstate__(self) -> dict[str, Any]:  # a copy makes recordings of its own
-        return self.__dict__ | {"_session": None}
+        return self.__dict__ | {"_session": None, "_pinned": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update({"_pinned": {}} | state)
 
     def _check(self, pos: Tensor, cell: Tensor | None) -> None:
         if not isinstance(pos, Tensor):
@@ -216,7 +275,7 @@ class RecordedPotential:
 
 def results_of_step(
     model: Any, atoms: MovingAtoms, pairs: SkinPairs, batch_size: int, skin: float, stress: bool, virials: bool
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:
     """From positions to results; all that happens here may be recorded.
 
     Args:
@@ -229,21 +288,17 @@ def results_of_step(
         virials: True to return the virials of the atoms.
 
     Returns:
-        What :class:`RecordedPotential` returns, and ``stale`` [], true if pairs must be searched again before the rest
-        counts.
+        What :class:`RecordedPotential` returns; and all of it one behind the other in float64, behind the two numbers
+        that tell whether it counts, see :func:`~pyg_schnet.simulation.recorded_pairs.is_stale`.
     """
     num_atoms = pairs.reference.size(0)
-    edges, stale = edges_and_stale(pairs, atoms, model.cutoff, skin)
+    edges, *limits = edges_and_limits(pairs, atoms, model.cutoff, skin, model.vanishes_at_cutoff)
     with torch.enable_grad():
         structures = Structures(atoms.z, atoms.pos, atoms.batch, batch_size + 1, cell=atoms.cell, edges=edges)
         out = derivatives(model, structures, stress, virials)
     sizes = {"energy": batch_size, "forces": num_atoms, "stress": batch_size, "virials": num_atoms}
-    return {name: value[: sizes[name]] for name, value in out.items()} | {"stale": stale}
-
-
-def _own(out: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies, which the next step does not overwrite."""
-    return {name: value.clone() for name, value in out.items()}
+    results = {name: value[: sizes[name]] for name, value in out.items()}
+    return results, torch.cat([value.reshape(-1) for value in (*limits, *results.values())])
 
 
 def _checked_skin(skin: float) -> float:

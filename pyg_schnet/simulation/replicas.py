@@ -8,6 +8,7 @@ from numpy import ndarray
 
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import CommitteePotential, Potential
+from pyg_schnet.simulation.gpu_steps import GpuSteps
 from pyg_schnet.simulation.prepared import (
     check_numbers,
     checked_dtype,
@@ -159,6 +160,9 @@ class _Member:
         first = SteppedPotential(potential)
         self._stepped, self._dtype, self._device = [first], first.dtype, first.device
         self._z = torch.from_numpy(numbers).to(self._device)
+        self._gpu = GpuSteps(potential)
+        #: Atomic numbers and replica of each atom of all replicas.
+        self._every: tuple[torch.Tensor, torch.Tensor] | None = None
         #: True if each replica has neighbours of its own, which are kept: together, small ones take less time without.
         self._alone = first.neighbors is not None and len(numbers) > SIZES.max_atoms
 
@@ -186,9 +190,15 @@ class _Member:
             near = np.stack([centred(*place, self._pbc) for place in zip(positions, cells, strict=True)])
             pbc = torch.from_numpy(self._pbc).to(self._device).expand(count, 3)
             lattice = {"cell": torch.tensor(cells, **like), "pbc": pbc}
-        batch = torch.arange(count, device=self._device).repeat_interleave(atoms)
-        pos = torch.tensor(near.reshape(-1, 3), **like)
-        out = self._potential(self._z.repeat(count), pos, batch, batch_size=count, **lattice, virials=periodic)
+        if self._every is None or len(self._every[0]) != count * atoms:
+            batch = torch.arange(count, device=self._device).repeat_interleave(atoms)
+            self._every = self._z.repeat(count), batch
+        z, batch = self._every
+        axes = np.broadcast_to(self._pbc, (count, 3)).copy()
+        out = self._gpu(z, near.reshape(-1, 3), cells if periodic else None, axes, batch, virials=periodic)
+        if out is None:
+            pos = torch.tensor(near.reshape(-1, 3), **like)
+            out = self._potential(z, pos, batch, batch_size=count, **lattice, virials=periodic)
         forces = _array(out["forces"]).reshape(count, atoms, 3)
         virials = _array(out["virials"]).reshape(count, atoms, 3, 3).sum(1) if periodic else _open_virial(near, forces)
         return Evaluation(_array(out["energy"]), forces, virials)

@@ -18,6 +18,8 @@ from pyg_schnet.models.committee import means_and_spreads
 from pyg_schnet.models.elements import unfamiliar
 from pyg_schnet.models.potential import derivatives
 from pyg_schnet.models.structures import Structures
+from pyg_schnet.simulation.gpu_steps import GpuSteps
+from pyg_schnet.simulation.near_origin import NearOrigin
 from pyg_schnet.sizes import SIZES
 
 #: How much farther than the cutoff pairs are kept, in Angstrom: crystals at room temperature are then searched once in
@@ -33,7 +35,8 @@ class SteppedPotential:
     Pairs are kept in a skin list if the structure is periodic or has more atoms than are done in one pass, and the
     model is frozen: networks that are evaluated for each pair take so long that the search does not count, and small
     molecules are searched in no time. While structures jump so far that pairs are searched at every step, as where
-    several take turns, the list rests.
+    several take turns, the list rests. On a GPU, steps of the same atoms are recorded, see
+    :class:`~pyg_schnet.simulation.gpu_steps.GpuSteps`.
 
     Args:
         potential: The potential of a model or of a committee, in evaluation mode.
@@ -54,6 +57,7 @@ class SteppedPotential:
         #: The potential of each member of a committee that is frozen.
         self._singles = [Potential(member) for member in self._members if len(self._members) > 1 and self.neighbors]
         self._rest, self._served, self._length = 0, 1, SIZES.steps_of_rest
+        self._gpu, self._place = GpuSteps(potential), NearOrigin()
 
     def __call__(
         self, z: Tensor, positions: ndarray, cell: ndarray, pbc: ndarray, *, stress: bool, virials: bool
@@ -74,6 +78,12 @@ class SteppedPotential:
         Raises:
             ValueError: If positions or cell are impossible.
         """
+        if self._gpu.usable:
+            vectors = cell[None] if cell.any() or pbc.any() else None
+            near, axes = self._place(positions, cell, pbc), pbc[None]
+            played = self._gpu(z, near, vectors, axes, stress=stress, virials=virials)
+            if played is not None:
+                return played
         lists = self.neighbors is not None and len(z) > 0 and (len(z) > SIZES.max_atoms or pbc.any())
         if lists and not self._is_resting():
             return self._listed(z, positions, cell, pbc, stress, virials)
@@ -82,6 +92,11 @@ class SteppedPotential:
             return self._of_committee(z, [single(z, pos) for single in self._singles])  # a molecule has a shorter way
         out: dict[str, Tensor] = self.potential(z, pos, **periodic, stress=stress, virials=virials)
         return out
+
+    @property
+    def rebuilds(self) -> int:
+        """How often pairs of atoms that are kept from step to step have been searched."""
+        return self._gpu.rebuilds if self.neighbors is None else self.neighbors.rebuilds
 
     @property
     def use_of_list(self) -> tuple[int, int, int]:

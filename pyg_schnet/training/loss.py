@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from pyg_schnet.segments import add_up
 from pyg_schnet.training.weights import Weights
 
 #: What becomes of a difference x, see :func:`energy_forces_loss`.
@@ -94,10 +95,9 @@ def energy_forces_loss(
     weights = Weights() if weights is None else weights
     energy_error = _of_scalars(_difference(energy, energy_target).to(forces.dtype), loss, huber_delta)  # [B]
     forces_error = _of_vectors(_difference(forces, forces_target).to(forces.dtype), loss, huber_delta)  # [N]
-    num_atoms = torch.zeros(energy.size(0), dtype=forces.dtype, device=forces.device)
-    num_atoms = num_atoms.index_add(0, batch, torch.ones_like(forces_error))
+    num_atoms = add_up(torch.ones_like(forces_error), batch, energy.size(0), ascending=True)
     forces_error = _weighted(forces_error, weights.atoms)
-    per_structure = torch.zeros_like(num_atoms).index_add(0, batch, forces_error) / num_atoms.clamp(min=1)  # [B]
+    per_structure = add_up(forces_error, batch, energy.size(0), ascending=True) / num_atoms.clamp(min=1)  # [B]
     per_structure = rho * _weighted(energy_error, weights.energy) + _weighted(per_structure, weights.forces)
     if stress is not None and stress_target is not None:
         stress_error = _of_vectors(_stress_difference(stress, stress_target), loss, huber_delta)

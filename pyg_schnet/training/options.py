@@ -8,7 +8,6 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
-    EMAWeightAveraging,
     ModelCheckpoint,
     ProgressBar,
     Timer,
@@ -18,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning_utilities.core.imports import RequirementCache
 
+from pyg_schnet.training.averages import WeightAverage
 from pyg_schnet.training.end_of_run import BestCheckpoint, LastCheckpoint, Patience
 from pyg_schnet.training.nonfinite import NonFiniteGuard
 from pyg_schnet.training.progress import StepProgress
@@ -175,7 +175,7 @@ def callbacks(
     progress = [] if bar is False or any(isinstance(one, ProgressBar) for one in own) else [StepProgress()]
     return [
         guard,
-        EMAWeightAveraging(decay=ema_decay, use_buffers=False),
+        WeightAverage(ema_decay),
         Patience("val/loss", patience=patience, check_on_train_epoch_end=False),
         BestCheckpoint(directory, "best", monitor="val/loss", **common),
         LastCheckpoint(directory, "last", **common),

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_schnet.fast.padding import ghost_ends, ghosts_for, room_for, with_ghosts
-from pyg_schnet.graph import Edges
+from pyg_schnet.fast.padding import ghosts_for, room_for, static_ghosts
+from pyg_schnet.graph import Edges, few_pairs
+from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.structures import Structures
+from pyg_schnet.segments import Segments, both_ways, in_segments, provide
 from pyg_schnet.training.potential_task import Labels, PotentialTask
 from pyg_schnet.training.weights import Weights
 
@@ -31,8 +33,8 @@ class Sizes(NamedTuple):
 
     def fit(self, needed: "Sizes") -> bool:
         """True if these places are enough for so many, and not far too many."""
-        least, ghosts = needed.room(), ghosts_for(self.pairs - needed.pairs + 1)
-        enough = self.pairs >= needed.pairs and self.atoms >= needed.atoms + ghosts
+        least = needed.room()
+        enough = self.pairs >= needed.pairs and self.atoms >= needed.atoms + ghosts_for(self.pairs)
         moderate = least.pairs >= SMALLEST_PART * self.pairs and least.atoms >= SMALLEST_PART * self.atoms
         return enough and moderate and self.structures > needed.structures
 
@@ -56,19 +58,41 @@ def sizes_for(needed: Sizes, known: Iterable[Sizes]) -> Sizes:
     return min(fitting, default=needed.room())
 
 
+class MiniBatch(NamedTuple):
+    """What is learnt from, as it is.
+
+    Attributes:
+        structures: The structures, checked.
+        pair_index: Source and target of each pair [2, P], or of each edge.
+        edge_vec: Their vectors in Angstrom [P, 3].
+        symmetric: True if a pair stands for both of its directions.
+        labels: Labels and weights.
+    """
+
+    structures: Structures
+    pair_index: Tensor
+    edge_vec: Tensor
+    symmetric: bool
+    labels: Labels
+
+    @property
+    def sizes(self) -> Sizes:
+        """Numbers of pairs, atoms and structures."""
+        return Sizes(self.edge_vec.size(0), self.structures.z.size(0), self.structures.batch_size)
+
+
 class Padded(NamedTuple):
     """A mini-batch of B structures, N atoms and P pairs, filled up to B', N' and P'.
 
-    Atoms beyond N belong to structure B, pairs beyond P connect such atoms, and structures from B on have no labels, so
-    that they add nothing to the loss.
+    Atoms beyond N belong to structure B, pairs beyond P connect the last ones of them, and structures from B on have no
+    labels, so that they add nothing to the loss.
 
     Attributes:
         z: Atomic numbers [N'].
         pos: Positions in Angstrom [N', 3].
-        edge_index: See :class:`~pyg_schnet.graph.Edges`, like the next three.
-        edge_vec: Vectors [P', 3].
-        edge_pair: Pairs of the edges, ``None`` if each edge has a vector of its own.
         pair_index: Ends of the vectors [2, P'].
+        edge_vec: Vectors [P', 3].
+        edge_pair: Pair of each edge [2 P'], both directions of all pairs; ``None`` if a pair is an edge.
         energy: Labels, see :class:`~pyg_schnet.training.potential_task.Labels`, like the next four.
         forces: True forces [N', 3].
         stress: True stresses [B', 3, 3].
@@ -83,10 +107,9 @@ class Padded(NamedTuple):
 
     z: Tensor
     pos: Tensor
-    edge_index: Tensor
+    pair_index: Tensor
     edge_vec: Tensor
     edge_pair: Tensor | None
-    pair_index: Tensor
     energy: Tensor
     forces: Tensor | None
     stress: Tensor | None
@@ -100,8 +123,15 @@ class Padded(NamedTuple):
 
     @property
     def edges(self) -> Edges:
-        """The edges."""
-        return Edges(self.edge_index, self.edge_vec, self.edge_pair, self.pair_index)
+        """The edges, made of the pairs."""
+        pair_index, edge_pair, atoms = self.pair_index, self.edge_pair, self.z.size(0)
+        if edge_pair is None:
+            return Edges(pair_index, self.edge_vec, None, pair_index)
+        edge_index = torch.cat([pair_index, pair_index.flip(0)], dim=1)
+        if in_segments(self.edge_vec):
+            both_ways(edge_index, atoms)
+            provide(pair_index[1], atoms, None)
+        return Edges(edge_index, self.edge_vec, edge_pair, pair_index)
 
     @property
     def labels(self) -> Labels:
@@ -114,13 +144,38 @@ class Padded(NamedTuple):
         """Numbers of pairs, atoms and structures."""
         return Sizes(self.edge_vec.size(0), self.z.size(0), self.energy.size(0))
 
-    @property
-    def shape(self) -> tuple[object, ...]:
-        """Shapes and kinds of all tensors."""
-        return tuple(None if one is None else (*one.shape, one.dtype, one.device) for one in self)
-
 
 @torch.no_grad()
+def mini_batch(task: PotentialTask, data: Data) -> MiniBatch:
+    """Check a mini-batch and find its pairs.
+
+    Args:
+        task: What is learnt.
+        data: Structures with labels, on the device of the model.
+
+    Returns:
+        The batch.
+
+    Raises:
+        TypeError: If something is of the wrong kind.
+        ValueError: If something is missing or has the wrong shape.
+    """
+    labels = task.labels(data)
+    given = Structures.of_data(data, task.model.cutoff).check()
+    if task.hparams["forces"] and labels.forces.shape != given.pos.shape:
+        raise ValueError(
+            f"`forces` of the data must have shape {list(given.pos.shape)}, got {list(labels.forces.shape)}"
+        )
+    usual = type(task.model).edges is AtomisticModel.edges and "edges" not in task.model.__dict__
+    if usual and given.edge_index is None:
+        task.model.check_input(given.z, given.pos, None, given.cell, given.pbc)
+        near = few_pairs(given.pos, task.model.cutoff, *given.structure_of_atoms, given.cell, given.pbc)
+        if near is not None:
+            return MiniBatch(given, near[0], near[1].to(given.pos.dtype), True, labels)
+    edges = given.find_edges(task.model)
+    return MiniBatch(given, edges.pair_index, edges.edge_vec, edges.edge_pair is not None, labels)
+
+
 def padded(task: PotentialTask, data: Data, known: Iterable[Sizes] = ()) -> Padded:
     """Fill up a mini-batch.
 
@@ -136,47 +191,96 @@ def padded(task: PotentialTask, data: Data, known: Iterable[Sizes] = ()) -> Padd
         TypeError: If something is of the wrong kind.
         ValueError: If something is missing or has the wrong shape.
     """
-    labels, learnt = task.labels(data), task.hparams["forces"]
-    given = Structures.of_data(data, task.model.cutoff)
-    z, pos, (batch, structures) = given.z, given.pos, given.check().structure_of_atoms
-    if learnt and labels.forces.shape != pos.shape:
-        raise ValueError(f"`forces` of the data must have shape {list(pos.shape)}, got {list(labels.forces.shape)}")
-    edges = given.find_edges(task.model)
-    atoms, nan = pos.size(0), float("nan")
-    sizes = sizes_for(Sizes(edges.edge_vec.size(0), atoms, structures), known)
+    batch = mini_batch(task, data)
+    places = empty(batch, sizes_for(batch.sizes, known))
+    fill(places, batch, task.model.cutoff)
+    return places
+
+
+def kind_of(batch: MiniBatch) -> tuple[object, ...]:
+    """What must be the same of mini-batches for the same places: which tensors there are, and of which kind."""
+    labels, structures = batch.labels, batch.structures
+    tensors = structures.z, structures.pos, *labels[:4], *labels.weights
+    return batch.symmetric, *(None if one is None else (one.dtype, one.device, one.shape[1:]) for one in tensors)
+
+
+@torch.no_grad()
+def empty(batch: MiniBatch, sizes: Sizes) -> Padded:
+    """Places for mini-batches like this one.
+
+    Args:
+        batch: A mini-batch.
+        sizes: Numbers of places.
+
+    Returns:
+        The places, to be filled.
+    """
+    labels, z, pos = batch.labels, batch.structures.z, batch.structures.pos
+    weights, learnt = labels.weights, labels.stress is not None
+
+    def room(like: Tensor | None, length: int) -> Tensor | None:
+        return None if like is None else like.detach().new_empty(length, *like.shape[1:])
+
+    edge_pair = torch.arange(sizes.pairs, device=z.device).repeat(2) if batch.symmetric else None
+    if edge_pair is not None and in_segments(pos):
+        twice = torch.arange(2 * sizes.pairs, device=z.device)
+        order = twice.view(2, -1).t().reshape(-1)
+        every_other = torch.arange(0, 2 * sizes.pairs + 1, 2, device=z.device)
+        provide(edge_pair, sizes.pairs, Segments(order, every_other), held=True)
     return Padded(
-        _longer(z, sizes.atoms, 1),
-        _longer(pos, sizes.atoms, 0.0),
-        *_filled(edges, sizes.pairs, atoms, sizes.atoms - atoms, task.model.cutoff),
-        _longer(labels.energy, sizes.structures, nan),
-        _longer(labels.forces, sizes.atoms, nan) if learnt else None,
-        None if labels.stress is None else _longer(labels.stress, sizes.structures, nan),
-        None if labels.stress is None else _longer(labels.cell, sizes.structures, 0.0),
-        _longer(batch, sizes.atoms, structures),
-        pos.new_full((), sizes.structures / max(structures, 1)),
-        _weights(labels.weights.energy, sizes.structures),
-        _weights(labels.weights.forces, sizes.structures),
-        _weights(labels.weights.stress, sizes.structures),
-        _weights(labels.weights.atoms, sizes.atoms),
+        z.new_empty(sizes.atoms),
+        pos.new_empty(sizes.atoms, 3),
+        batch.pair_index.new_empty(2, sizes.pairs),
+        batch.edge_vec.new_empty(sizes.pairs, 3),
+        edge_pair,
+        labels.energy.new_empty(sizes.structures, *labels.energy.shape[1:]),
+        room(labels.forces, sizes.atoms),
+        room(labels.stress, sizes.structures),
+        room(labels.cell, sizes.structures) if learnt else None,
+        z.new_empty(sizes.atoms),
+        pos.new_empty(()),
+        room(weights.energy, sizes.structures),
+        room(weights.forces, sizes.structures),
+        room(weights.stress, sizes.structures),
+        room(weights.atoms, sizes.atoms),
     )
 
 
-def _filled(edges: Edges, places: int, first: int, ghosts: int, cutoff: float) -> Edges:
-    """Edges of so many pairs, those that are missing between ghosts."""
-    pairs = edges.pair_index.size(1)
-    counts = torch.arange(places, device=edges.edge_vec.device) < pairs
-    ends = ghost_ends(places, first, ghosts, counts.device)
-    pair_index = torch.cat([edges.pair_index, ends[pairs:].repeat(2, 1)], dim=1)
-    return with_ghosts(
-        pair_index, _longer(edges.edge_vec, places, 0.0), counts, ends, cutoff, edges.edge_pair is not None
-    )
+@torch.no_grad()
+def fill(places: Padded, batch: MiniBatch, cutoff: float) -> None:
+    """Put a mini-batch in its places.
+
+    Args:
+        places: The places; what was there is overwritten.
+        batch: A mini-batch that fits.
+        cutoff: Cutoff distance in Angstrom.
+    """
+    labels, z, pos, nan = batch.labels, batch.structures.z, batch.structures.pos, float("nan")
+    (structure, structures), weights, taken = batch.structures.structure_of_atoms, labels.weights, batch.sizes.pairs
+    _put(places.z, z, 1)
+    _put(places.pos, pos, 0.0)
+    _put(places.batch, structure, structures)
+    places.pair_index[:, :taken].copy_(batch.pair_index)
+    places.edge_vec[:taken].copy_(batch.edge_vec)
+    ends, vector = static_ghosts(places.edge_vec.size(0), places.z.size(0), cutoff, pos)
+    places.pair_index[:, taken:].copy_(ends[taken:])
+    places.edge_vec[taken:].copy_(vector)
+    places.share.fill_(places.energy.size(0) / max(structures, 1))
+    for place, value, rest in (
+        (places.energy, labels.energy, nan),
+        (places.forces, labels.forces, nan),
+        (places.stress, labels.stress, nan),
+        (places.cell, labels.cell, 0.0),
+        (places.of_energy, weights.energy, 1.0),
+        (places.of_forces, weights.forces, 1.0),
+        (places.of_stress, weights.stress, 1.0),
+        (places.of_atoms, weights.atoms, 1.0),
+    ):
+        if place is not None and value is not None:
+            _put(place, value, rest)
 
 
-def _longer(tensor: Tensor, length: int, value: float) -> Tensor:
-    """A copy with further rows, all of one value."""
-    rest = tensor.new_full((length - tensor.size(0), *tensor.shape[1:]), value)
-    return torch.cat([tensor.detach(), rest])
-
-
-def _weights(weights: Tensor | None, length: int) -> Tensor | None:
-    return None if weights is None else _longer(weights, length, 1.0)
+def _put(place: Tensor, value: Tensor, rest: float) -> None:
+    """Values in front, one number behind them."""
+    place[: value.size(0)].copy_(value)
+    place[value.size(0) :].fill_(rest)

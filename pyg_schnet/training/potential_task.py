@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
-from torchmetrics import MeanAbsoluteError, MetricCollection
+from torchmetrics import MetricCollection
 
 from pyg_schnet.datasets.targets import Target, check_key
 from pyg_schnet.graph import can_inspect
@@ -15,7 +15,9 @@ from pyg_schnet.models.inputs import check_volume
 from pyg_schnet.ops import stress_from_virials
 from pyg_schnet.training.casting import in_dtype_of
 from pyg_schnet.training.loss import LossName, check_loss, energy_forces_loss, known_stress, scalar_loss
+from pyg_schnet.training.metrics import KnownError
 from pyg_schnet.training.overview import Overview, overview
+from pyg_schnet.training.recorded_fit import RecordedSteps
 from pyg_schnet.training.references import ReferenceRule
 from pyg_schnet.training.schedule import ScheduleName
 from pyg_schnet.training.task import TrainingTask
@@ -23,7 +25,7 @@ from pyg_schnet.training.weights import Weights, weights_of
 from pyg_schnet.units import conversion
 
 
-class PotentialTask(TrainingTask):
+class PotentialTask(RecordedSteps, TrainingTask):
     """Learn energies, forces and, if asked for, stresses with the protocol of the paper.
 
     Loss of equation (5), Adam, learning rate decayed exponentially (ratio ``decay`` every ``decay_steps`` steps,
@@ -119,7 +121,7 @@ class PotentialTask(TrainingTask):
         self.potential = Potential(model, virials=rho_stress > 0)
         self.unit_factor = conversion("eV", energy_unit)
         names = ["energy", "forces", "stress"] if rho_stress > 0 else ["energy", "forces"]
-        self.errors = MetricCollection({name: MeanAbsoluteError() for name in names})
+        self.errors = MetricCollection({name: KnownError() for name in names})
 
     @property
     def model(self) -> Any:
@@ -175,7 +177,8 @@ class PotentialTask(TrainingTask):
         Returns:
             The loss, a scalar.
         """
-        loss = self.loss_on(batch)
+        loss = self.gradients_of(batch)
+        loss = self.loss_on(batch) if loss is None else loss
         self.log("train/loss", loss, batch_size=batch.num_graphs)
         return loss
 
@@ -192,12 +195,10 @@ class PotentialTask(TrainingTask):
         self.validation_loss.update(loss.detach(), weight=batch.num_graphs)
         for name, label in (("energy", labels.energy), ("forces", known_forces)):
             if name in out and label is not None:
-                target = label.view_as(out[name]).to(out[name].dtype)
-                known = target.isfinite()
-                self.errors[name].update(out[name][known], target[known])
+                self.errors[name].update(out[name], label.view_as(out[name]).to(out[name].dtype))
         if "stress" in out and labels.stress is not None:
-            known = known_stress(labels.stress)
-            self.errors["stress"].update(out["stress"][known], labels.stress[known].to(out["stress"].dtype))
+            known = torch.where(known_stress(labels.stress)[:, None, None], labels.stress, torch.nan)
+            self.errors["stress"].update(out["stress"], known.to(out["stress"].dtype))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and the mean absolute errors in the unit asked for."""

@@ -1,8 +1,29 @@
 """An optimizer whose steps a GPU records."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+
+def as_on_cpu(checkpoint: dict[str, Any]) -> None:
+    """Write optimizers whose steps were recorded as all others, so that a run can go on on another device.
+
+    Args:
+        checkpoint: What Lightning writes, changed in place: rates become numbers, and nothing is capturable.
+    """
+    for state in checkpoint.get("optimizer_states", []):
+        for group in state["param_groups"]:
+            if isinstance(group.get("lr"), Tensor):
+                group["lr"], group["capturable"] = float(group["lr"]), False
+        state["state"] = {
+            key: {name: one.cpu() if name == "step" and isinstance(one, Tensor) else one for name, one in own.items()}
+            for key, own in state["state"].items()
+        }
+    for schedule in checkpoint.get("lr_schedulers", []):
+        if "_last_lr" in schedule:
+            schedule["_last_lr"] = [float(rate) for rate in schedule["_last_lr"]]
 
 
 class RecordableOptimizer:

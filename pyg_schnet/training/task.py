@@ -8,7 +8,6 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch_geometric.data import Data
-from torchmetrics import MeanMetric
 
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target, find_target
@@ -16,7 +15,9 @@ from pyg_schnet.models import AtomisticModel
 from pyg_schnet.models.elements import seen_by
 from pyg_schnet.training.end_of_run import elapsed_part
 from pyg_schnet.training.layers import check_layers, check_model, make_ready, parameter_groups
+from pyg_schnet.training.metrics import MeanLoss
 from pyg_schnet.training.overview import Overview, overview
+from pyg_schnet.training.recordable import as_on_cpu
 from pyg_schnet.training.references import check_elements, check_rule, set_references
 from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
 
@@ -85,7 +86,7 @@ class TrainingTask(LightningModule):
         check_rule(references)
         check_layers(model, freeze, backbone_rate)
         self.names, self.targets, self._prepared = targets, list[Target](), False
-        self.validation_loss = MeanMetric(nan_strategy=math.nan)  # by default it leaves NaN out
+        self.validation_loss = MeanLoss(nan_strategy=math.nan)  # by default it leaves NaN out
         self._plan: dict[str, Any] = {
             "schedule": schedule,
             "decay": decay,
@@ -346,6 +347,7 @@ class TrainingTask(LightningModule):
             checkpoint: What Lightning writes.
         """
         checkpoint["task"] = type(self).__name__
+        as_on_cpu(checkpoint)
         checkpoint["model"] = type(self.model).__name__
         if self.model.training_set is not None:
             checkpoint["training_set"] = self.model.training_set._asdict()

@@ -15,6 +15,7 @@ from pyg_schnet.training import options
 from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.end_of_run import LastCheckpoint, LastStep, stopping_on_interrupt
 from pyg_schnet.training.nonfinite import NonFiniteGuard, out_of_memory
+from pyg_schnet.training.recorded_fit import RecordedSteps
 from pyg_schnet.training.result import FitResult, finish
 from pyg_schnet.training.say import say
 from pyg_schnet.training.storing import last_state, only_run_in, previous
@@ -48,6 +49,9 @@ class RunTrainer(Trainer):
         ema_decay: Decay of the moving average of the weights at each step.
         max_steps: Largest number of steps in all; -1 for no limit.
         max_time: Largest time in all, interruptions not counted, for example ``"00:01:30:00"`` for an hour and a half.
+        record_steps: True to record steps of training on energies and forces as CUDA graphs, see
+            :class:`~pyg_schnet.training.RecordedTraining`; ``None`` for: on a GPU, with one process, Adam and full
+            precision. What cannot be recorded is computed as it is.
         callbacks: Further callbacks.
         logger: Further loggers, or ``False`` for none at all.
         **kwargs: Everything else that Lightning's ``Trainer`` takes, for example ``accelerator``, ``devices``,
@@ -69,6 +73,7 @@ class RunTrainer(Trainer):
         ema_decay: float = 0.99,
         max_steps: int = -1,
         max_time: Any = None,
+        record_steps: bool | None = None,
         callbacks: list[Callback] | Callback | None = None,
         logger: Logger | list[Logger] | bool | None = None,
         **kwargs: Any,
@@ -76,6 +81,7 @@ class RunTrainer(Trainer):
         if validate_every < 1:
             raise ValueError(f"`validate_every` must be at least 1 step, got {validate_every}")
         self.directory, self.validate_every, self.guard = Path(directory), validate_every, NonFiniteGuard()
+        self.record_steps = record_steps
         kwargs, max_steps = options.checked(kwargs), options.steps_of(max_steps)
         bar, extra = kwargs.get("enable_progress_bar"), kwargs.pop("plugins", None)
         self.silent, self.stopped, self._holds = bar is False, False, False
@@ -127,6 +133,8 @@ class RunTrainer(Trainer):
             )
         self.check_folder(resume)
         task.prepare(data)  # before anything is averaged or written
+        if isinstance(task, RecordedSteps):
+            task.record_steps = self.record_steps
         if self.is_global_zero:
             self._show(task, data)
         with self.claim(resume):

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,15 +10,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch import Callback
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
+from pyg_schnet import SchNet
 from pyg_schnet.graph import hidden_values
 from pyg_schnet.models import DTNN, EnnS2S
-from pyg_schnet.training import PotentialTask, PropertyTask, RecordedTraining
+from pyg_schnet.training import PotentialTask, PropertyTask, RecordedTraining, RunTrainer, SplitDataModule
 from pyg_schnet.training.padding import Padded, Sizes, padded, sizes_for
-from pyg_schnet.training.recordable import RecordableOptimizer
-from pyg_schnet.training.recorded import step_on
+from pyg_schnet.training.recordable import RecordableOptimizer, as_on_cpu
+from pyg_schnet.training.recorded import gradients_on
+from pyg_schnet.training.recorded_fit import against_recording
 from pyg_schnet.transforms import RadiusGraph
 
 MakeModel = Callable[..., Any]
@@ -147,9 +151,7 @@ def test_what_fills_up_has_no_effect_whatever_it_is(make_model: MakeModel) -> No
     assert len(filled.edge_vec) > pairs
     filled.z[atoms:], filled.pos[atoms:], filled.edge_vec[pairs:] = 99, torch.nan, 0.01
     filled.pair_index[:, pairs:] = atoms
-    both = len(filled.edge_vec)
-    filled.edge_index[:, pairs:both], filled.edge_index[:, both + pairs :] = atoms + 1, atoms
-    assert torch.equal(step_on(task, recorded.optimizer, filled), expected)
+    assert torch.equal(gradients_on(task, filled, {}), expected)
     for parameter, gradient in zip(task.parameters(), gradients, strict=True):
         if gradient is not None:
             torch.testing.assert_close(parameter.grad, gradient, rtol=0, atol=1e-14)
@@ -231,8 +233,8 @@ def test_recorded_steps(make_model: MakeModel, stage: Any, variant: str) -> None
             assert recorded(batch).item() == pytest.approx(step(batch).item(), rel=1e-9)
     for left, right in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=1e-9)
-    assert len(stage.tapes) == recorded.recordings == 2
-    assert sum(tape.played for tape in stage.tapes) == 12 - 3 * recorded.recordings
+    assert recorded.recordings == 2
+    assert [tape.played for tape in stage.tapes] == [12 - 3, 6 - 3, 6 - 3]  # new weights, and gradients of each shape
     assert not any(tape.constants for tape in stage.tapes) or variant == "tables"
     one.model.interactions[0] = copy.deepcopy(one.model.interactions[0])
     for batch in shapes:
@@ -259,12 +261,13 @@ def test_everything_is_on_the_device_of_the_model(
     task = PotentialTask(make_model(cutoff=3.0, **options), rho_stress=1.0)
     batch = padded(task, batches([[4, 3]], crystal=True)[0])
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: False)  # does not know this device
-    optimizer: Any = SimpleNamespace(zero_grad=lambda **_: None, step=lambda: None)
     task.to("meta")
     with hidden_values():
-        loss = step_on(task, optimizer, Padded(*(None if one is None else one.to("meta") for one in batch)))
+        slopes: dict[str, Tensor] = {}
+        loss = gradients_on(task, Padded(*(None if one is None else one.to("meta") for one in batch)), slopes)
     assert loss.is_meta
-    assert all(parameter.grad is None or parameter.grad.is_meta for parameter in task.parameters())
+    assert slopes
+    assert all(slope.is_meta for slope in slopes.values())
 
 
 def test_another_state_of_the_optimizer(make_model: MakeModel, stage: Any) -> None:
@@ -279,7 +282,44 @@ def test_another_state_of_the_optimizer(make_model: MakeModel, stage: Any) -> No
     task.load_state_dict(weights)  # in place
     optimizer.load_state_dict(state)  # not
     assert [recorded(batch).item() for _ in range(6)] == pytest.approx(first, rel=1e-11)
-    assert len(stage.tapes) == 2
+    assert len(stage.tapes) == 3  # gradients once, new weights twice
+
+
+def test_gradients_of_several_mini_batches(make_model: MakeModel, stage: Any) -> None:
+    """Averaged, and clipped as a whole: by recordings as without."""
+    one, other = twins(make_model(cutoff=2.5))
+
+    def clipped(task: PotentialTask) -> None:
+        nn.utils.clip_grad_norm_(task.parameters(), 0.1)
+
+    recorded = RecordedTraining(one, adam(one), accumulate=2, clip=lambda: clipped(one))
+    optimizer = adam(other)
+    for number in range(6):
+        optimizer.zero_grad()
+        for batch in batches([[3, 4 + number % 2], [5, 2]]):
+            loss = other.loss_on(batch)
+            assert recorded.gradients(batch).item() == pytest.approx(loss.item(), rel=1e-9)
+            (loss / 2).backward()
+        clipped(other)
+        optimizer.step()
+        recorded.optimizer.zero_grad()  # nobody minds
+        recorded.update()
+        same_weights(one, other, 1e-8)
+    assert len(stage.tapes) == 1 + recorded.recordings
+
+
+def test_gradients_are_those_of_copies(make_model: MakeModel) -> None:
+    """What autograd keeps of the weights themselves may belong to another stream, as long as results are alive."""
+    task, (batch,) = PotentialTask(make_model(cutoff=3.0)), batches([[3, 7]])
+    seen: list[Tensor] = []
+    for parameter in task.parameters():
+        parameter.register_hook(seen.append)
+    recorded = RecordedTraining(task, adam(task))
+    before = recorded(batch)
+    assert not seen
+    assert recorded(batch) < before
+    task.loss_on(batch).backward()
+    assert seen
 
 
 def test_optimizers_for_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,3 +397,69 @@ def test_on_a_gpu(make_model: MakeModel, variant: str, monkeypatch: pytest.Monke
     for left, right in zip(one.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(left, right, rtol=0, atol=limit)
     assert len(set(played)) == recorded.recordings
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2}], ids=str)
+def test_a_run_of_recorded_steps_is_the_run(options: dict[str, Any], tmp_path: Path) -> None:
+    """On a CPU, what would be recorded is called."""
+    dataset, found, steps = [structure(3 + number % 4) for number in range(12)], [], []
+    for record in (False, True):
+        torch.manual_seed(1)
+        task = PotentialTask(SchNet(8, 8, 1, 10, cutoff=4.0, filters="exact"), learning_rate=1e-2)
+        given = task.gradients_of
+        task.gradients_of = lambda batch, given=given: steps.append(given(batch)) or steps[-1]  # type: ignore
+        trainer = RunTrainer(
+            tmp_path / str(record),
+            max_steps=6,
+            validate_every=3,
+            record_steps=record,
+            accelerator="cpu",
+            precision="64-true",
+            enable_progress_bar=False,
+            **options,
+        )
+        data = SplitDataModule(dataset, {"train": range(8), "val": range(8, 12)}, batch_size=2)
+        found.append(trainer.run(task, data).validation_loss)
+    assert found[1] == pytest.approx(found[0], rel=1e-7)
+    half = len(steps) // 2
+    assert all(one is None for one in steps[:half])
+    assert all(one is not None for one in steps[half:])
+
+
+def test_what_speaks_against_recording(make_model: MakeModel) -> None:
+    task = PotentialTask(make_model())
+    trainer = SimpleNamespace(world_size=1, precision="32-true", optimizers=[adam(task)], callbacks=[])
+    run = SimpleNamespace(trainer=trainer, model=task.model)
+    assert against_recording(run) is None
+    for name, value, reason in (
+        ("world_size", 2, "several processes"),
+        ("precision", "bf16-mixed", "precision bf16-mixed"),
+        ("optimizers", [torch.optim.SGD(task.parameters())], "not Adam"),
+        ("callbacks", [GradientWatcher()], "GradientWatcher looks at gradients"),
+    ):
+        other = SimpleNamespace(trainer=SimpleNamespace(**(vars(trainer) | {name: value})), model=task.model)
+        assert reason in (against_recording(other) or "")
+    assert "EnnS2S looks at values" in (against_recording(SimpleNamespace(trainer=trainer, model=EnnS2S())) or "")
+
+
+class GradientWatcher(Callback):
+    """Looks at gradients before each step."""
+
+    def on_before_optimizer_step(self, *arguments: Any) -> None:
+        """Look."""
+
+
+def test_a_recorded_state_is_stored_as_all_others() -> None:
+    """Rates are numbers and counters on the CPU, so that a run goes on on any device."""
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter], lr=1e-3, capturable=False)
+    parameter.sum().backward()
+    optimizer.step()
+    state = copy.deepcopy(optimizer.state_dict())
+    recorded = copy.deepcopy(state)
+    recorded["param_groups"][0] |= {"lr": torch.tensor(1e-3, dtype=torch.float64), "capturable": True}
+    checkpoint = {"optimizer_states": [recorded], "lr_schedulers": [{"_last_lr": [torch.tensor(0.5)]}]}
+    as_on_cpu(checkpoint)
+    assert recorded["param_groups"] == state["param_groups"]
+    assert recorded["state"][0]["step"] == state["state"][0]["step"]
+    assert checkpoint["lr_schedulers"] == [{"_last_lr": [0.5]}]

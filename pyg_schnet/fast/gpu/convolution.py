@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyg_schnet.fast.bspline import SUPPORT, pieces_of
 from pyg_schnet.fast.gpu import convolution_kernels as gpu_loops
-from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, check, places
+from pyg_schnet.fast.gpu.edge_order import KnotGrid, by_interval, by_node, ends_of, places
 from pyg_schnet.fast.operands import Form, Pairs
 from pyg_schnet.sizes import SIZES
 
@@ -44,7 +44,6 @@ def nodes(x: Tensor, c: Tensor, pairs: Pairs, num_targets: int, form: Form) -> T
     pieces, scale = _pieces(form.order), _scale(form)
     if not pieces or d.numel() == 0 or y.numel() == 0:
         return y.zero_()
-    check(pairs, num_targets, x.size(0))
     (row, place), mine = places(d, grid), by_node(pairs, num_targets, x.size(0), form.symmetric)
     tile, slices = _tile(NODES, y)
     arrays = y, _features(x), _table(c), mine.pointer, mine.other, mine.edge, row, place, _weights(pairs)
@@ -58,17 +57,31 @@ def edges(g: Tensor, x: Tensor, c: Tensor, pairs: Pairs, form: Form) -> Tensor:
     return _edges(g, x, c, pairs, form, False)[0]
 
 
-def _edges(g: Tensor, x: Tensor, c: Tensor, pairs: Pairs, form: Form, sloped: bool) -> tuple[Tensor, Tensor]:
+def edges_and_slopes(
+    g: Tensor, x: Tensor, c: Tensor, pairs: Pairs, form: Form, a: Tensor, slope: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The numbers of edges and those of the next order, written to where they are wanted."""
+    return _edges(g, x, c, pairs, form, True, (a, slope))
+
+
+def _edges(
+    g: Tensor,
+    x: Tensor,
+    c: Tensor,
+    pairs: Pairs,
+    form: Form,
+    sloped: bool,
+    out: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """The numbers of edges and, with ``sloped``, those of the next order, from one reading of the features."""
     d, following = pairs.d, form.next_order()
-    grid, a = _grid(form, c), x.new_empty(d.size(0))
-    slope = torch.empty_like(a) if sloped else a
+    grid, a = _grid(form, c), x.new_empty(d.size(0)) if out is None else out[0]
+    slope = a if not sloped else torch.empty_like(a) if out is None else out[1]
     pieces, slopes = _pieces(form.order), _pieces(following.order)
     if not pieces or d.numel() == 0 or x.size(1) == 0:
         return a.zero_(), slope.zero_()
-    check(pairs, g.size(0), x.size(0))
     tile, _ = _tile(EDGES, x)
-    ends = pairs.target.contiguous(), pairs.source.contiguous()
+    ends = ends_of(pairs, max(g.size(0), x.size(0)))
     arrays = a, slope, _features(g), _features(x), _table(c), *ends, *places(d, grid)
     numbers = d.size(0), x.size(1), _scale(form), _scale(following)
     how = pieces, len(pieces[0]) - 1, slopes or pieces, sloped and bool(slopes), form.symmetric
@@ -82,12 +95,11 @@ def table(g: Tensor, x: Tensor, pairs: Pairs, size: int, form: Form) -> Tensor:
     grid, pieces, scale = _grid(form, c), _pieces(form.order), _scale(form)
     if not pieces or d.numel() == 0 or c.numel() == 0:
         return c.zero_()
-    check(pairs, g.size(0), x.size(0))
     mine, (tile, slices) = by_interval(d, grid), _tile(TABLE, c)
     intervals = size - SUPPORT + 1
     splits = min(SIZES.programs_per_interval, -(-d.size(0) // (intervals * SIZES.edges_per_program)))
     parts = c.new_empty(intervals * splits, SUPPORT, x.size(1))
-    ends, place = (pairs.target.contiguous(), pairs.source.contiguous()), places(d, grid).place
+    ends, place = ends_of(pairs, max(g.size(0), x.size(0))), places(d, grid).place
     arrays = parts, _features(g), _features(x), *ends, mine.pointer, mine.edge, place, _weights(pairs)
     how = pieces, len(pieces[0]) - 1, pairs.s is not None, form.symmetric
     _launch(gpu_loops.intervals_kernel, (intervals * splits, slices), tile, *arrays, splits, x.size(1), *how)

@@ -36,6 +36,11 @@ if INSTALLED:
     import triton.language as tl
 
 
+#: Numbers, and what is read one by one: rows of an array of odd length begin anywhere.
+_VARYING = ("edges", "splits", "intervals")
+_ANYWHERE = ("pointer", "other", "edge", "row", "place", "s", "target", "source", "a", "slope")
+
+
 class _Missing:
     """Stands for a kernel where Triton is missing."""
 
@@ -46,9 +51,12 @@ class _Missing:
 
 
 def compiled(function: Callable) -> Any:
-    """Compile at the first call, for any number of edges alike."""
-    varying = [name for name in ("edges", "splits") if name in function.__annotations__]
-    return triton.jit(do_not_specialize=varying)(function) if INSTALLED else _Missing()
+    """Compile at the first call, for any number of edges and any place of their numbers in memory alike."""
+    if not INSTALLED:
+        return _Missing()
+    own = function.__annotations__
+    varying, anywhere = ([name for name in names if name in own] for names in (_VARYING, _ANYWHERE))
+    return triton.jit(do_not_specialize=varying, do_not_specialize_on_alignment=anywhere)(function)
 
 
 @compiled
@@ -66,11 +74,17 @@ def _spline(place: tl.tensor, m: tl.constexpr, PIECES: tl.constexpr, DEGREE: tl.
 
 
 @compiled
+def _at(values: tl.tensor, row: tl.tensor, f: tl.tensor, SIZE: tl.constexpr) -> tl.tensor:
+    """Where some features of some rows are."""
+    return values + row.to(tl.int64)[:, None] * SIZE + f[None, :]
+
+
+@compiled
 def _rows(
-    values: tl.tensor, row: tl.tensor, size: tl.tensor, f: tl.tensor, there: tl.tensor, KIND: tl.constexpr
+    values: tl.tensor, row: tl.tensor, f: tl.tensor, there: tl.tensor, SIZE: tl.constexpr, KIND: tl.constexpr
 ) -> tl.tensor:
     """Some features of some rows, zero where there are none."""
-    return tl.load(values + row.to(tl.int64)[:, None] * size + f[None, :], mask=there, other=0.0).to(KIND)
+    return tl.load(_at(values, row, f, SIZE), mask=there, other=0.0).to(KIND)
 
 
 @compiled
@@ -79,16 +93,16 @@ def _products(
     x: tl.tensor,
     i: tl.tensor,
     j: tl.tensor,
-    size: tl.tensor,
     f: tl.tensor,
     there: tl.tensor,
+    SIZE: tl.constexpr,
     SYMMETRIC: tl.constexpr,
     KIND: tl.constexpr,
 ) -> tl.tensor:
     """Features of one end of edges times those of the other."""
-    h = _rows(g, i, size, f, there, KIND) * _rows(x, j, size, f, there, KIND)
+    h = _rows(g, i, f, there, SIZE, KIND) * _rows(x, j, f, there, SIZE, KIND)
     if SYMMETRIC:
-        h += _rows(g, j, size, f, there, KIND) * _rows(x, i, size, f, there, KIND)
+        h += _rows(g, j, f, there, SIZE, KIND) * _rows(x, i, f, there, SIZE, KIND)
     return h
 
 
@@ -103,7 +117,7 @@ def nodes_kernel(
     row: tl.tensor,
     place: tl.tensor,
     s: tl.tensor,
-    size: tl.tensor,
+    size: tl.constexpr,
     scale: tl.float64,
     PIECES: tl.constexpr,
     DEGREE: tl.constexpr,
@@ -124,12 +138,12 @@ def nodes_kernel(
         e = tl.load(edge + n, mask=mine, other=0).to(tl.int64)
         k = tl.load(row + e, mask=mine, other=0)
         u = tl.load(place + e, mask=mine, other=0.0)
-        t = tl.full((EDGES, FEATURES), 0.0, kind)
+        t, base = tl.full((EDGES, FEATURES), 0.0, kind), _at(c, k, f, size)
         for m in tl.static_range(6):
-            t += _spline(u, m, PIECES, DEGREE)[:, None] * _rows(c, k + m, size, f, there, kind)
+            t += _spline(u, m, PIECES, DEGREE)[:, None] * tl.load(base + m * size, mask=there, other=0.0).to(kind)
         if WEIGHTED:
             t *= tl.load(s + e, mask=mine, other=0.0)[:, None]
-        sums += t * _rows(x, tl.load(other + n, mask=mine, other=0), size, f, there, kind)
+        sums += t * _rows(x, tl.load(other + n, mask=mine, other=0), f, there, size, kind)
     tl.store(y + node * size + f, tl.reduce(sums, 0, _add) * scale, mask=f < size)
 
 
@@ -145,7 +159,7 @@ def edges_kernel(
     row: tl.tensor,
     place: tl.tensor,
     edges: tl.tensor,
-    size: tl.tensor,
+    size: tl.constexpr,
     scale: tl.float64,
     slope_scale: tl.float64,
     PIECES: tl.constexpr,
@@ -168,9 +182,9 @@ def edges_kernel(
     for first in range(0, size, FEATURES):
         f = first + tl.arange(0, FEATURES)
         there = mine[:, None] & (f < size)[None, :]
-        h = _products(g, x, i, j, size, f, there, SYMMETRIC, kind)
+        h, base = _products(g, x, i, j, f, there, size, SYMMETRIC, kind), _at(c, k, f, size)
         for m in tl.static_range(6):
-            hc = h * _rows(c, k + m, size, f, there, kind)
+            hc = h * tl.load(base + m * size, mask=there, other=0.0).to(kind)
             sums += _spline(u, m, PIECES, DEGREE)[:, None] * hc
             if SLOPED:
                 slopes += _spline(u, m, SLOPES, DEGREE - 1)[:, None] * hc
@@ -191,7 +205,7 @@ def intervals_kernel(
     place: tl.tensor,
     s: tl.tensor,
     splits: tl.tensor,
-    size: tl.tensor,
+    size: tl.constexpr,
     PIECES: tl.constexpr,
     DEGREE: tl.constexpr,
     WEIGHTED: tl.constexpr,
@@ -220,7 +234,7 @@ def intervals_kernel(
         e = tl.load(edge + n, mask=mine, other=0).to(tl.int64)
         i, j = tl.load(target + e, mask=mine, other=0), tl.load(source + e, mask=mine, other=0)
         u = tl.load(place + e, mask=mine, other=0.0)
-        h = _products(g, x, i, j, size, f, there, SYMMETRIC, kind)
+        h = _products(g, x, i, j, f, there, size, SYMMETRIC, kind)
         if WEIGHTED:
             h *= tl.load(s + e, mask=mine, other=0.0)[:, None]
         c0 += _spline(u, 0, PIECES, DEGREE)[:, None] * h
@@ -244,7 +258,7 @@ def knots_kernel(
     parts: tl.tensor,
     intervals: tl.tensor,
     splits: tl.tensor,
-    size: tl.tensor,
+    size: tl.constexpr,
     scale: tl.float64,
     EDGES: tl.constexpr,
     FEATURES: tl.constexpr,

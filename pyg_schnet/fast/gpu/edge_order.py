@@ -8,6 +8,7 @@ Nothing here waits for the device.
 """
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from pyg_schnet.compat import assert_later
 from pyg_schnet.fast.bspline import SUPPORT
 from pyg_schnet.fast.operands import Pairs
 
+_lock = threading.RLock()
 #: What is kept of one tensor of distances, at most: more than one model asks for.
 MOST = 32
 
@@ -63,19 +64,35 @@ def by_interval(d: Tensor, grid: KnotGrid) -> Sorted:
     return _kept(d, ("intervals", grid), (), lambda: _group(places(d, grid).row, None, grid.size - SUPPORT + 1))
 
 
-def check(pairs: Pairs, targets: int, sources: int) -> None:
-    """Stop at edges whose ends are no nodes; on a GPU without waiting for it, as PyTorch's own indexing."""
+def ends_of(pairs: Pairs, nodes: int) -> tuple[Tensor, Tensor]:
+    """Target and source of each edge, in 32 bits if that is enough: they are read once in each block."""
+    if (known := held(pairs.target, pairs.source, nodes)) is not None:
+        return known[1][1], known[1][0]
+    if nodes >= 2**31:
+        return pairs.target.contiguous(), pairs.source.contiguous()
     ends = pairs.target, pairs.source
-    _kept(pairs.d, ("check", targets, sources), ends, lambda: _check(*ends, targets, sources))
+    made: Callable[[], Any] = lambda: tuple(end.int().contiguous() for end in ends)  # noqa: E731
+    found: tuple[Tensor, Tensor] = _kept(pairs.d, ("ends",), ends, made)
+    return found
 
 
 def _places(d: Tensor, grid: KnotGrid) -> Places:
-    v = d.detach().double().sub(grid.start).mul(1.0 / grid.spacing)
-    row = v.nan_to_num().floor().clamp(0, grid.size - SUPPORT)
-    return Places(row.int(), (v - row).to(d.dtype))
+    v = torch.add(_origin(grid, d.device), d.detach(), alpha=1.0 / grid.spacing)  # in float64
+    # towards zero, below which all are zero; of what is no number some whole number, which is in the table afterwards
+    row = v.int().clamp_(0, grid.size - SUPPORT)
+    return Places(row, torch.sub(v, row, out=d.detach().new_empty(d.shape)))
+
+
+@functools.lru_cache(maxsize=64)
+def _origin(grid: KnotGrid, device: torch.device) -> Tensor:
+    """Where a distance of zero lies between the knots [1] float64."""
+    with torch.inference_mode(False):
+        return torch.full((1,), -grid.start / grid.spacing, dtype=torch.float64, device=device)
 
 
 def _by_node(target: Tensor, source: Tensor, targets: int, sources: int, symmetric: bool) -> Sorted:
+    if symmetric and (known := held(target, source, targets)) is not None:
+        return known[0]
     if symmetric:
         target, source = torch.cat([target, source]), torch.cat([source, target])
     kind = torch.int32 if max(targets, sources, len(target)) < 2**31 else torch.int64
@@ -86,22 +103,54 @@ def _by_node(target: Tensor, source: Tensor, targets: int, sources: int, symmetr
 def _group(key: Tensor, other: Tensor | None, groups: int) -> Sorted:
     """Edges in ascending order of a key, in their own order where keys are equal."""
     key, edge = torch.sort(key, stable=True)
-    pointer = torch.searchsorted(key, torch.arange(groups + 1, dtype=key.dtype, device=key.device))
+    groups_from = torch.arange(groups + 1, dtype=key.dtype, device=key.device)
+    pointer = torch.searchsorted(key, groups_from, out_int32=len(edge) < 2**31)
     found = edge if other is None else other[edge]
     return Sorted(pointer, edge.int() if len(edge) < 2**31 else edge, found)
 
 
-def _check(target: Tensor, source: Tensor, targets: int, sources: int) -> None:
-    inside = (target >= 0) & (target < targets) & (source >= 0) & (source < sources)
-    message = f"an edge has an end that is no node: there are {sources} sources and {targets} targets"
-    assert_later(inside.all(), message)
+# What is held by others.
+
+_held: Any = WeakTensorKeyDictionary()  # of pairs of a recording: what follows from their ends, filled anew with them
+
+
+def hold(pair_index: Tensor, nodes: int, order: Sorted, ends: Tensor) -> None:
+    """Say how the edges of pairs lie, both directions of each, as long as their tensor lives.
+
+    Args:
+        pair_index: Source and target of each pair [2, P], a tensor that is filled anew from time to time.
+        nodes: Number of nodes.
+        order: Pairs by node, in tensors that are filled anew with it.
+        ends: The pairs in 32 bits, likewise [2, P].
+    """
+    with _lock:
+        _held[pair_index] = nodes, order, ends
+
+
+def held(target: Tensor, source: Tensor, nodes: int) -> tuple[Sorted, Tensor] | None:
+    """What :func:`hold` was told of the pairs with these ends."""
+    root = target._base
+    if root is None or root is not source._base or root.dim() != 2 or target.data_ptr() != root[1].data_ptr():
+        return None
+    with _lock:
+        known, order, ends = _held.get(root, (None, None, None))
+    return (order, ends) if known == nodes and source.data_ptr() == root.data_ptr() else None
 
 
 # What is kept.
 
+_made: Any = WeakTensorKeyDictionary()  # distances that a step has made itself
+
+
+def made_here(d: Tensor) -> Tensor:
+    """Distances that are computed anew in each step, so that what follows from them may be kept within it."""
+    with _lock:
+        _made[d] = True
+    return d
+
 
 _known: Any = WeakTensorKeyDictionary()  # of distances: their version, and what belongs to which name and tensors
-_lock, _thread = threading.RLock(), threading.local()
+_thread = threading.local()
 
 
 @contextlib.contextmanager
@@ -137,7 +186,7 @@ def _state(d: Tensor, tensors: tuple[Tensor, ...]) -> tuple | None:
     if not d.is_cuda:
         return ()
     captured = torch.cuda.is_current_stream_capturing()
-    if captured and d.grad_fn is None:  # perhaps an input of the graph, which will be filled anew
+    if captured and d.grad_fn is None and d not in _made:  # perhaps an input of the graph, which will be filled anew
         return None
     return torch.cuda.current_stream(d.device).cuda_stream, captured
 

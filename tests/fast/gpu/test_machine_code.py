@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[St
     importlib.reload(gpu_loops)
 
 
-def assembly(kernel: Any, given: tuple[Any, ...], tile: gpu.Tile, capability: int) -> str:
+def assembly(kernel: Any, given: tuple[Any, ...], tile: gpu.Tile, capability: int, kind: str = "ptx") -> Any:
     """What Triton makes of a call, for NVIDIA GPUs of some compute capability."""
     compiler, backends = (importlib.import_module(f"triton.{name}") for name in ("compiler", "backends.compiler"))
     mangle = importlib.import_module("triton.runtime.jit").mangle_type
@@ -44,13 +45,13 @@ def assembly(kernel: Any, given: tuple[Any, ...], tile: gpu.Tile, capability: in
             signature[one.name], constants[(one.num,)] = "constexpr", value
         else:
             signature[one.name] = one.annotation_type or mangle(value)
-            if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0):
+            aligned = isinstance(value, torch.Tensor) and not one.do_not_specialize_on_alignment
+            if aligned or (isinstance(value, int) and value % 16 == 0 and not one.do_not_specialize):
                 hints[(one.num,)] = [["tt.divisibility", 16]]
     source = compiler.ASTSource(kernel, signature, constants, hints)
     target = backends.GPUTarget("cuda", capability, 32)
     options = {"num_warps": tile.warps, "enable_fp_fusion": True}
-    code: str = compiler.compile(source, target=target, options=options).asm["ptx"]
-    return code
+    return compiler.compile(source, target=target, options=options).asm[kind]
 
 
 def test_kernels_read_16_bytes_at_a_time_and_add_without_atomics(started: list[Started]) -> None:
@@ -80,3 +81,36 @@ def test_other_kinds_compile(started: list[Started]) -> None:
     assert not re.search(r"(fma|add|mul)\.(rn\.)?f32|cvt\.rn\.f32", double)
     assert "fma.rn.f32" in narrow
     assert not re.search(r"(fma|add|mul)\.(rn\.)?(bf16|f16)", narrow)
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+def test_a_sum_to_nodes_takes_few_instructions(started: list[Started], tmp_path: Path, capability: int) -> None:
+    """For two edges and 64 features, which a warp reads at a time: those of the loop."""
+    triton = importlib.import_module("triton")
+    tool = next(Path(triton.__file__).parent.rglob("nvdisasm"), None)
+    if tool is None:
+        pytest.skip("this Triton brings no disassembler")
+    gpu.nodes(*operands(GRID, 8, 40, 64, torch.float32, symmetric=True).of("nodes"))
+    (call,) = started
+    file = tmp_path / "nodes.cubin"
+    file.write_bytes(assembly(*call, capability, "cubin"))
+    text = subprocess.run([tool, "-c", file], capture_output=True, text=True, check=True).stdout
+    number, labels, loops = 0, dict[str, int](), list[int]()
+    for line in text.splitlines():
+        if label := re.match(r"\s*(\.L[\w.]*):", line):
+            labels[label[1]] = number
+        elif re.search(r"/\*[0-9a-f]{4,}\*/\s+\S", line):
+            number += 1
+            if (jump := re.search(r"BRA\S*.*`\((\.L[\w.]*)\)", line)) and jump[1] in labels:
+                loops.append(number - labels[jump[1]])
+    assert 50 < max(loops) <= 125
+
+
+def test_an_odd_number_of_pairs_compiles_nothing_anew(started: list[Started]) -> None:
+    """Where rows of an array begin does not matter to what is read one by one."""
+    gpu.gradients(*operands(GRID, 8, 40, 64, torch.float32, symmetric=True), (True,) * 5)
+    for kernel, given, _ in started:
+        for one, value in zip(kernel.params, given, strict=False):
+            per_edge = isinstance(value, torch.Tensor) and value.dim() == 1
+            assert not per_edge or one.do_not_specialize_on_alignment, (kernel.fn.__name__, one.name)
+            assert not isinstance(value, torch.Tensor) or value.dtype != torch.int64, (kernel.fn.__name__, one.name)
