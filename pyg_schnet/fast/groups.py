@@ -77,7 +77,7 @@ class StructureGroups(NamedTuple):
             for group in range(begin, end):
                 a, b, mine = self.group(group)
                 given = contributions[a:b], features[a * size : b * size], self.shares[a:b], norms[a:b], of_norm[a:b]
-                left = None if memory is None else self._kept(network, memory, group)
+                left = scratch(network, b - a, features.dtype) if memory is None else self._kept(network, memory, group)
                 loops.pass_both_ways(given, slopes, network, self.pairs, mine, a, left, self.symmetric)
 
         share_out(work, self.number, 1, products_of(network))
@@ -170,6 +170,13 @@ def numbers_kept(network: Any) -> int:
 def kept_in(memory: ndarray, network: Any) -> Any:
     """What is kept of some atoms, in memory of so many numbers for each of them."""
     return _saved().on_tape(memory, len(network.blocks), *map(up, network.sizes[:2]))
+
+
+def scratch(network: Any, atoms: int, kind: Any) -> Any:
+    """What is kept of so many atoms when nobody asks for more than the first derivatives."""
+    size, width, blocks, atoms = *map(up, network.sizes[:2]), len(network.blocks), up(atoms)
+    rows = (blocks, width), (blocks, width), (1, size), (blocks, size), (1, size), (1, width), (1, width), (0, size)
+    return _saved().Kept(*(np.empty((row, atoms * numbers), kind) for row, numbers in (*rows, (0, size))))
 
 
 def _saved() -> Any:

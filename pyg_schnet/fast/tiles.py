@@ -22,6 +22,7 @@ from pyg_schnet.fast.groups import (
     kept_in,
     numbers_kept,
     pairs_of,
+    scratch,
     shares_of,
 )
 from pyg_schnet.fast.weight_gradients import PARTS, GradientSums, up
@@ -146,11 +147,7 @@ class AtomTiles(NamedTuple):
         """Memory for what the way back needs, or for what the pass itself does."""
         if memory is not None:
             return kept_in(memory.numpy(), network)
-        kind, atoms, blocks = convolution.installed_cpu_loops().flat(x).dtype, up(len(x)), len(network.blocks)
-        size, width = map(up, network.sizes[:2])
-        rows = (blocks, width), (blocks, width), (1, size), (blocks, size), (1, size), (1, width), (1, width), (0, size)
-        made = (np.empty((row, atoms * numbers), kind) for row, numbers in (*rows, (0, size)))
-        return importlib.import_module("pyg_schnet.fast.cpu.saved").Kept(*made)
+        return scratch(network, len(x), self.pairs[0].dtype)
 
     def _share_tiles(self, network: Any, work: Callable[..., None], *given: Any) -> None:
         """Let threads work on some tiles each, given last as the first and the one behind the last."""

@@ -9,7 +9,7 @@ read nearly the same rows, which stay close to the processor.
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.compiling import REORDER, inlined
+from pyg_schnet.compiling import CONTRACT, REORDER, inlined, part
 from pyg_schnet.fast.cpu.convolution_loops import dot, product, rows, send, six
 from pyg_schnet.fast.cpu.dense import add_dense, add_dense_backward, turn
 from pyg_schnet.fast.cpu.memory import empty, zeros
@@ -51,7 +51,7 @@ def fill(y: ndarray, b: ndarray, columns: int) -> None:
         y[o * columns : (o + 1) * columns] = b[o]
 
 
-@inlined()
+@part(CONTRACT)
 def convolve(y: ndarray, h: ndarray, c: ndarray, pairs: Pairs, part: Part, symmetric: bool) -> None:
     """Add some filtered features of sources to those of targets; h and y are [N, F]."""
     (target, source, weight, row, b, _), size, low, high = (
@@ -67,7 +67,7 @@ def convolve(y: ndarray, h: ndarray, c: ndarray, pairs: Pairs, part: Part, symme
             send(y, h, w * dot(values, rows(c, k + f, size)), i + f, j + f, symmetric)
 
 
-@inlined(REORDER)
+@part(REORDER)
 def convolve_backward(
     dh: ndarray,
     slopes: ndarray,
@@ -105,7 +105,7 @@ def convolve_backward(
         sums[n] += total(value)
 
 
-@inlined()
+@part(CONTRACT)
 def write_sent(h: ndarray, x: ndarray, w1: ndarray, sizes: Counts) -> None:
     """The features that atoms send [N, F], by the first layer of a block from those before it [A, N]."""
     atoms, size, width = sizes
@@ -114,7 +114,7 @@ def write_sent(h: ndarray, x: ndarray, w1: ndarray, sizes: Counts) -> None:
     turn(h, turned, width, atoms)
 
 
-@inlined()
+@part(CONTRACT)
 def add_received(
     x: ndarray,
     kept: tuple[ndarray, ndarray, ndarray],
@@ -163,7 +163,7 @@ def block_forward(
     add_received(x, (y, a, slope), layers, norm, activation, sizes)
 
 
-@inlined(REORDER)
+@part(REORDER)
 def received_backward(
     g: ndarray,
     of_norm: ndarray,
@@ -193,7 +193,7 @@ def received_backward(
         of_norm[i] += summed
 
 
-@inlined()
+@part(CONTRACT)
 def sent_backward(g: ndarray, turned: ndarray, dh: ndarray, w1: ndarray, sizes: Counts) -> None:
     """Add to the gradient g [A, N] that by way of features that are sent, dh [N, F], which are left turned, too."""
     atoms, size, width = sizes
@@ -228,7 +228,7 @@ def block_backward(
         sent_backward(g, turned, dh, layers[0], sizes)
 
 
-@inlined()
+@part(CONTRACT)
 def output_both_ways(
     contributions: ndarray,
     g: ndarray,
@@ -241,7 +241,7 @@ def output_both_ways(
     """The last two layers of each atom, times its share [N]; the gradient of their sum is added to g, like x [A, N]."""
     (w1, b1, w2, b2), (atoms, size), half = layers, sizes, len(layers[1])
     u, a, slope = empty(half * atoms, x), empty(half * atoms, x), empty(half * atoms, x)
-    sums, factors = np.zeros(atoms, np.float64), zeros(atoms, x)
+    sums, factors = zeros(atoms, contributions), zeros(atoms, x)
     fill(u, b1, atoms)
     add_dense(u, x, w1, atoms, size, half)
     shifted_softplus(a, slope, u, *activation, (0, len(u)))

@@ -9,7 +9,6 @@ Many small structures are done in groups, each so small that all that is kept of
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import types
 from numba.core.cgutils import voidptr_t
 from numba.extending import intrinsic
@@ -144,7 +143,7 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
         First atom of each group [C + 1], pairs of one group after the other [P] and the first of these of each group
         [C + 1]; no groups if a pair belongs to two of them.
     """
-    first_atom, group_of, groups, begin = np.zeros(len(batch) + 2, np.int64), np.empty(len(batch), np.int64), 0, 0
+    first_atom, group_of, groups, begin = zeros(len(batch) + 2, batch), empty(len(batch), batch), 0, 0
     number, here = (len(batch) + most - 1) // most, 0
     number = number if number < 3 else up(number, 4)  # as much to do for each of two or four threads
     for i in range(len(batch)):
@@ -160,7 +159,7 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
                 groups += 1
         group_of[i] = groups - 1
     first_atom[groups] = len(batch)
-    first_pair, order = np.zeros(groups + 1, np.int64), np.empty(len(target), np.int64)
+    first_pair, order = zeros(groups + 1, batch), empty(len(target), batch)
     for n in range(len(target)):
         group = group_of[target[n]]
         if group_of[source[n]] != group:  # one would be outside of what is at hand of the other's
@@ -190,7 +189,7 @@ def sort_pairs(
     Known of each is which pair it is, its distance, and the derivative of the cutoff function.
     """
     (vec, target, source), number, (place, pieces, derivatives) = pairs, len(mine), network.table
-    (order, d, decline), (i, j, weight, row, b, e), u = known, sorted_pairs, np.empty(number, np.float64)
+    (order, d, decline), (i, j, weight, row, b, e), u = known, sorted_pairs, empty(number, pieces)
     for n in range(number):
         d[n] = _length(vec, mine[n])
     find(u, row, d, 0, number, place)
@@ -227,33 +226,19 @@ def embed(x: ndarray, z: ndarray, network: Network, like: ndarray) -> None:
             x[i * size + f] = weights[z[i] * size + f]
 
 
-@compiled(CONTRACT)
-def pass_both_ways(
+@part(CONTRACT)
+def group_both_ways(
     some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
     slopes: ndarray,
     network: Network,
     pairs: tuple[ndarray, ndarray, ndarray],
     mine: ndarray,
     first: int,
-    kept: Kept | None,
+    left: Kept,
     symmetric: bool,
 ) -> None:
-    """Contributions of some atoms to the energies, and derivatives of their sum.
-
-    Args:
-        some: Of these atoms contributions times shares [N] float64, to be written; first features [N * A]; shares of
-            the contributions in the energy [N] float64; factors of the normalisation [N], and derivatives with respect
-            to them, to be added to; both empty for ones.
-        slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3].
-        network: The network.
-        pairs: Vectors [P * 3], targets and sources [P], of all atoms.
-        mine: Which pairs are those of these atoms.
-        first: The first of these atoms.
-        kept: To be written, what :mod:`pyg_schnet.fast.cpu.second_order` asks for; ``None`` if it does not.
-        symmetric: True if each pair stands for its opposite, too.
-    """
+    """What :func:`pass_both_ways` does, for other loops."""
     (contributions, x, shares, norm, of_norm), vec, number = some, pairs[0], len(mine)
-    left = scratch(len(network.blocks), network.sizes, len(shares), x) if kept is None else kept
     size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
     blocks, true_size, sizes, asked = network.blocks, network.sizes[0], (atoms, size, width), len(left.features) > 0
     order, d, decline, sorted_pairs = sorted_by_row(pairs, mine, first, network)
@@ -288,6 +273,34 @@ def pass_both_ways(
 
 
 @compiled(CONTRACT)
+def pass_both_ways(
+    some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
+    slopes: ndarray,
+    network: Network,
+    pairs: tuple[ndarray, ndarray, ndarray],
+    mine: ndarray,
+    first: int,
+    left: Kept,
+    symmetric: bool,
+) -> None:
+    """Contributions of some atoms to the energies, and derivatives of their sum.
+
+    Args:
+        some: Of these atoms contributions times shares [N] float64, to be written; first features [N * A]; shares of
+            the contributions in the energy [N] float64; factors of the normalisation [N], and derivatives with respect
+            to them, to be added to; both empty for ones.
+        slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3].
+        network: The network.
+        pairs: Vectors [P * 3], targets and sources [P], of all atoms.
+        mine: Which pairs are those of these atoms.
+        first: The first of these atoms.
+        left: To be written, what :mod:`pyg_schnet.fast.cpu.second_order` asks for, or as much as the pass itself needs.
+        symmetric: True if each pair stands for its opposite, too.
+    """
+    group_both_ways(some, slopes, network, pairs, mine, first, left, symmetric)
+
+
+@compiled(CONTRACT)
 def molecules_both_ways(
     energies: ndarray,
     forces: ndarray,
@@ -315,7 +328,7 @@ def molecules_both_ways(
         limits: First group and the one behind the last.
     """
     (first_atom, order, first_pair), size = groups, network.sizes[0]
-    contributions, none = np.empty(len(z), np.float64), np.empty(0, pos.dtype)
+    contributions, none = empty(len(z), energies), empty(0, pos)
     for group in range(limits[0], limits[1]):
         a, b = first_atom[group], first_atom[group + 1]
         mine = order[first_pair[group] : first_pair[group + 1]]
@@ -327,7 +340,8 @@ def molecules_both_ways(
             for axis in range(3):
                 vec[3 * n + axis] = pos[source[n], axis] - pos[target[n], axis]
         slopes, some = empty(len(vec), vec), (contributions[a:b], x, shares[a:b], none, none)
-        pass_both_ways(some, slopes, network, (vec, target, source), every, a, None, True)
+        left = scratch(len(network.blocks), network.sizes, b - a, vec)
+        group_both_ways(some, slopes, network, (vec, target, source), every, a, left, True)
         for i in range(a, b):
             energies[batch[i]] += contributions[i]
         for n in range(len(mine)):

@@ -17,7 +17,7 @@ Names: what begins with ``d`` is such a change, what begins with ``of_`` a deriv
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.compiling import CONTRACT, REORDER, compiled, inlined
+from pyg_schnet.compiling import CONTRACT, REORDER, compiled, inlined, part
 from pyg_schnet.fast.cpu.blocks import Counts, Last, Layers, Pairs, Part, clear, fill, normalize
 from pyg_schnet.fast.cpu.convolution_loops import Six, add, dot, rows, six
 from pyg_schnet.fast.cpu.dense import add_dense, add_dense_backward, turn
@@ -32,7 +32,7 @@ Moving = tuple[ndarray, ndarray, ndarray, ndarray, ndarray]
 _LANES = np.uintp(LANES)
 
 
-@inlined()
+@part(CONTRACT)
 def convolve_changes(
     dy: ndarray, dh: ndarray, h: ndarray, c: ndarray, pairs: Moving, part: Part, symmetric: bool, first: bool
 ) -> None:
@@ -55,7 +55,7 @@ def convolve_changes(
                     add(dy, j + f, w * load(dh, i + f) + change * load(h, i + f))
 
 
-@inlined()
+@part(CONTRACT)
 def convolve_gradients(
     of_h: ndarray,
     of_c: ndarray,
@@ -120,7 +120,7 @@ def _add_sums(b: ndarray, u: ndarray, atoms: int) -> None:
         b[o] = value
 
 
-@inlined()
+@part(CONTRACT)
 def write_changes_sent(dh: ndarray, dx_before: ndarray, dx: ndarray, w1: ndarray, sizes: Counts, first: bool) -> None:
     """Changes of features before a block [N, A], and of those that are sent, none before the ``first`` block."""
     atoms, size, width = sizes
@@ -131,7 +131,7 @@ def write_changes_sent(dh: ndarray, dx_before: ndarray, dx: ndarray, w1: ndarray
         turn(dh, turned, width, atoms)
 
 
-@inlined()
+@part(CONTRACT)
 def add_changes_received(
     dx: ndarray,
     changes: tuple[ndarray, ndarray, ndarray],
@@ -152,7 +152,7 @@ def add_changes_received(
     add_dense(dx, da, w3, atoms, size, size)
 
 
-@inlined(REORDER)
+@part(REORDER)
 def add_received_gradients(
     of_y: ndarray,
     of_x: ndarray,
@@ -191,7 +191,7 @@ def add_received_gradients(
     normalize(of_y, norm, width)
 
 
-@inlined(REORDER)
+@part(REORDER)
 def add_sent_gradients(
     of_x: ndarray,
     of_w1: ndarray,
@@ -215,7 +215,7 @@ def add_sent_gradients(
     add_dense_backward(of_x, turned, w1, atoms, size, width)
 
 
-@inlined(REORDER)
+@part(REORDER)
 def output_gradients(
     of_x: ndarray,
     gradients: Last,
@@ -263,7 +263,7 @@ def output_gradients(
     add_dense_backward(of_x, u, w1, atoms, size, half)
 
 
-@inlined()
+@part(CONTRACT)
 def let_move(pairs: Pairs, order: ndarray, d: ndarray, decline: ndarray, of_slopes: ndarray, vec: ndarray) -> Moving:
     """Pairs with factors of their rows in the filter and in its change, in place of spline values and derivatives."""
     (i, j, weight, row, b, e), number = pairs, len(order)
@@ -327,7 +327,7 @@ def gradients_of_loss(
         add_changes_received(dx, (dv, du, da), kept.slope[t], layers, norm, sizes)
     dx_last = row_of(dxs, count, length)
     turn(dx_last, dx, size, atoms)
-    of_x, of_contribution = empty(length, vec), np.empty(len(shares), np.float64)
+    of_x, of_contribution = empty(length, vec), empty(len(shares), shares)
     for n in range(len(shares)):
         of_contribution[n] = of_contributions[n] * shares[n]
     last = last_at(network.output, network.sizes, vec)

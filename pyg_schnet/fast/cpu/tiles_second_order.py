@@ -6,14 +6,13 @@ What is computed, and what things are called, says :mod:`pyg_schnet.fast.cpu.sec
 
 from typing import NamedTuple
 
-import numpy as np
 from numpy import ndarray
 
 from pyg_schnet.compiling import CONTRACT, compiled
 from pyg_schnet.fast.cpu.blocks import Part
 from pyg_schnet.fast.cpu.dense import turn
 from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at
-from pyg_schnet.fast.cpu.memory import zeros
+from pyg_schnet.fast.cpu.memory import empty, zeros
 from pyg_schnet.fast.cpu.saved import Kept
 from pyg_schnet.fast.cpu.second_order import (
     add_changes_received,
@@ -112,7 +111,7 @@ def change(
                 write_changes_sent(dh, dx_before, dx, layers[0], sizes, step == 0)
             else:
                 turn(dx_before, dx, size, atoms)
-                weights = np.empty(b - a, np.float64), shares[a:b]
+                weights = empty(b - a, shares), shares[a:b]
                 for n in range(a, b):
                     weights[0][n - a] = of_contributions[n] * shares[n]
                 x, of_last = piece(kept.features[count], a, atoms, size), last_of(mine, places[1], len(last[1]), size)
