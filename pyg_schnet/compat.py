@@ -4,7 +4,10 @@ What stands in is always right; at worst it is slower. All other files use publi
 """
 
 import contextlib
+import functools
+import gc
 import hashlib
+import importlib
 import os
 import pickle
 import shutil
@@ -221,6 +224,93 @@ def keep_machine_code_safely(loops: Any, stamp: str) -> None:
     kept._source_stamp, kept._load_data = stamp, read
     kept._dump = lambda content: (text := dump(content)) + hashlib.sha256(text).digest()  # pickle stops before it
     cache.load_overload, cache.save_overload = load_or_not, save_or_not
+
+
+def compile_quickly(loops: Any) -> None:
+    """Have Python's collector of garbage rest while Numba compiles, which makes objects by the million.
+
+    Args:
+        loops: What ``numba.njit`` returned.
+    """
+    compile_once: Any = getattr(loops, "compile", None)
+    if not callable(compile_once):
+        return
+
+    def compile_at_rest(signature: Any) -> Any:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return compile_once(signature)
+        finally:
+            if collects:
+                gc.enable()
+
+    loops.compile = compile_at_rest
+
+
+@functools.cache
+def compiler_of_parts() -> Any:
+    """How Numba compiles what only other loops call: not to machine code, and optimized only as a part of these.
+
+    Otherwise it optimizes each function once for itself and once more in every one that calls it, and these in those
+    that call them, and makes machine code of all: twice the time of what is needed.
+
+    Returns:
+        What ``numba.njit`` takes as ``pipeline_class``; ``None`` where Numba has not what this needs.
+    """
+    try:
+        return _compiler_of_parts()
+    except (ImportError, AttributeError, TypeError):
+        return None
+
+
+def _compiler_of_parts() -> Any:
+    names = "codegen", "compiler", "typed_passes", "compiler_machinery"
+    codegen, compiler, typed_passes, machinery = (importlib.import_module(f"numba.core.{name}") for name in names)
+    make_function, usual = importlib.import_module("numba")._dynfunc.make_function, codegen.JITCodeLibrary
+    if not all(hasattr(usual, name) for name in ("_raise_if_finalized", "_get_module_for_linking")):
+        raise AttributeError("the code of this Numba is kept in another way")
+
+    class Part(usual):  # type: ignore[misc, valid-type]
+        """The code of a part and of its parts, before all but the first simplifications."""
+
+        def finalize(self) -> None:
+            self._raise_if_finalized()
+            for library in dict.fromkeys(self._linking_libraries):
+                self._reload_init.update(library._reload_init)
+                self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+            self._finalized = True
+
+    @machinery.register_pass(mutates_CFG=True, analysis_only=False)
+    class LowerPart(typed_passes.NativeLowering):  # type: ignore[name-defined]
+        """From types to the code of a part, which has no address."""
+
+        _name = "pyg_schnet_lower_part"
+
+        def run_pass(self, state: Any) -> bool:
+            context = state.targetctx
+            state.library = Part(context.codegen(), state.func_id.func_qualname)
+            state.flags.no_compile = True
+            super().run_pass(state)
+            state.library.finalize()
+            made = state["cr"]
+            description, library = made.fndesc, state.library
+            name, module = description.qualname.split(".")[-1], description.lookup_module()
+            entry = make_function(module, name, "a part of other loops", 0, made.env, (library,))
+            context.insert_user_function(entry, description, [library])
+            state["cr"] = made._replace(cfunc=entry)
+            return True
+
+    class PartCompiler(compiler.CompilerBase):  # type: ignore[name-defined]
+        def define_pipelines(self) -> list[Any]:
+            usual = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+            passes = machinery.PassManager("parts")
+            for one, description in usual.passes:
+                passes.add_pass(LowerPart if one is typed_passes.NativeLowering else one, description)
+            passes.finalize()
+            return [passes]
+
+    return PartCompiler
 
 
 def find_cpp_compiler() -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyg_schnet.compat import keep_machine_code_safely
+from pyg_schnet.compat import compile_quickly, compiler_of_parts, keep_machine_code_safely
 
 #: They release the interpreter lock, and division by zero is no error.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -103,7 +103,10 @@ def compiled(fastmath: Any = False, **options: Any) -> Callable[[Callable], Call
         try:
             loops: Callable = njit(cache=True, fastmath=fastmath, **OPTIONS, **options)(function)
         except Exception:  # no folder can be written to
-            return njit(fastmath=fastmath, **OPTIONS, **options)(function)
+            loops = njit(fastmath=fastmath, **OPTIONS, **options)(function)
+            compile_quickly(loops)
+            return loops
+        compile_quickly(loops)
         keep_machine_code_safely(loops, stamp_of(Path(function.__code__.co_filename).parent))
         return loops
 
@@ -123,7 +126,9 @@ def part(fastmath: Any = False, **options: Any) -> Callable[[Callable], Callable
     Raises:
         ImportError: If Numba cannot be used.
     """
-    return _njit()(fastmath=fastmath, **OPTIONS, **NOT_FROM_PYTHON, **options)
+    njit, compiler = _njit(), compiler_of_parts()
+    quickly = {} if compiler is None else {"pipeline_class": compiler}
+    return njit(fastmath=fastmath, **OPTIONS, **NOT_FROM_PYTHON, **quickly, **options)
 
 
 def inlined(fastmath: Any = CONTRACT) -> Callable[[Callable], Callable]:

@@ -44,8 +44,12 @@ class Sizes:
     #: Pairs of a point in space and an atom's image that are looked at together, which bounds the memory.
     pairs_at_once: int = 1 << 21
 
-    #: Atoms of a structure above which torch's dense layers, which use all threads, save more than a compiled pass.
+    #: Atoms of the largest structure that compiled passes do as a whole; larger ones they do layer by layer.
     max_atoms: int = 256
+    #: Atoms that dense layers of a compiled pass take at a time where it goes layer by layer, a multiple of sixteen.
+    atoms_per_tile: int = 96
+    #: Filters that its convolutions take at a time there, a multiple of sixteen.
+    filters_at_once: int = 64
     #: Atoms of a group, if structures are smaller: what is kept of them fits the caches of current processors.
     atoms_per_group: int = 96
     #: Distances of atoms in a cluster that are in memory at the same time, where their distribution is counted.

@@ -22,6 +22,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet import Graph, SchNet, fast, radius_graph
 from pyg_schnet.fast.cuda_graph import Replay
+from pyg_schnet.sizes import SIZES
 from tests.forks import Forks
 
 hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None, max_examples=60)
@@ -178,6 +179,18 @@ def without_pass() -> Callable[[Callable[[], Any]], Any]:
         return result
 
     return without_pass
+
+
+@pytest.fixture
+def divided(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Function that has passes do all structures in ``"groups"``, or all atoms in ``"tiles"``, of sixteen each."""
+
+    def divided(division: str) -> None:
+        if division == "tiles":
+            for name, size in {"max_atoms": 1, "atoms_per_tile": 16, "filters_at_once": 16}.items():
+                monkeypatch.setattr(SIZES, name, size)
+
+    return divided
 
 
 @pytest.fixture

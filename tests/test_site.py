@@ -191,10 +191,11 @@ def is_known(words: list[str]) -> bool:
     from pyg_schnet.command import main
     from pyg_schnet.command.templates import names
     from pyg_schnet.command.tools import tool_parser, with_values
-    from pyg_schnet.command.words import COMMANDS, TOOLS
+    from pyg_schnet.command.words import COMMANDS, TOOLS, module_of
 
     if words[0] in TOOLS:
-        function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
+        name = module_of(words[0])
+        function = getattr(importlib.import_module(f"pyg_schnet.command.{name}"), name)
         with contextlib.redirect_stderr(io.StringIO()):
             try:
                 tool_parser(words[0], function)[0].parse_args(with_values(words[1:], function))

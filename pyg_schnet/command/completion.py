@@ -4,7 +4,7 @@ import argparse
 import importlib
 from typing import Any
 
-from pyg_schnet.command.words import COMMANDS, EXAMPLES, TOOLS
+from pyg_schnet.command.words import COMMANDS, EXAMPLES, TOOLS, module_of
 
 
 class _ParsersAloneError(Exception):
@@ -55,7 +55,8 @@ def plain_parser(files: Any = None) -> argparse.ArgumentParser:
     for name, (does, _) in EXAMPLES.items():
         one = commands.add_parser(name, help=does)
         if name in TOOLS:
-            function = getattr(importlib.import_module(f"pyg_schnet.command.{name}"), name)
+            file = module_of(name)
+            function = getattr(importlib.import_module(f"pyg_schnet.command.{file}"), file)
             source, places, _ = tool_parser(name, function)
             for place in places:
                 one.add_argument(place.name, nargs="*").complete = files  # type: ignore[attr-defined]

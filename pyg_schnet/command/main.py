@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from pyg_schnet.command.words import COMMANDS, TOOLS, overview, prepared, unknown_command
+from pyg_schnet.command.words import COMMANDS, TOOLS, module_of, overview, prepared, unknown_command
 
 #: What ends a command with one sentence instead of a traceback.
 _SAID = (ValueError, TypeError, OSError, FloatingPointError, MemoryError, ImportError)
@@ -101,7 +101,8 @@ def _run_tool(words: list[str]) -> None:
     from pyg_schnet.command.tools import tool_parser, with_values  # noqa: PLC0415
 
     warnings.simplefilter("ignore", DeprecationWarning)
-    function = getattr(importlib.import_module(f"pyg_schnet.command.{words[0]}"), words[0])
+    name = module_of(words[0])
+    function = getattr(importlib.import_module(f"pyg_schnet.command.{name}"), name)
     parser, places, many = tool_parser(words[0], function)
     values = vars(parser.parse_args(with_values(words[1:], function)).clone())
     several = values.pop(many) if many else []

@@ -7,8 +7,8 @@ from pathlib import Path
 
 #: Commands that a file of settings describes.
 COMMANDS = ("fit", "validate", "test", "predict")
-#: Commands that need no file of settings, each a function of its name in a file of its name.
-TOOLS = ("demo", "doctor", "export", "init", "join", "look", "md", "models", "relax", "serve")
+#: Commands that need no file of settings, each a function of its name in a file of its name, see :func:`module_of`.
+TOOLS = ("demo", "doctor", "export", "init", "join", "look", "md", "models", "relax", "serve", "warm-up")
 #: All commands in the order of their use: what they do, and an example.
 EXAMPLES: dict[str, tuple[str, str]] = {
     "init": ("look at data of your own and write settings that train on them", "init frames.xyz"),
@@ -24,8 +24,25 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "doctor": ("whether a model is sound", "doctor results/frames start.xyz"),
     "serve": ("forces for another program, over i-PI's sockets", "serve results/frames start.xyz --unix schnet"),
     "export": ("a package for programs in C++", "export results/frames model.pt2"),
+    "warm-up": ("compile all loops once, for images and clusters", "warm-up"),
     "demo": ("learn a force field of ethanol, measure its errors and move it, in four minutes", "demo --minutes 2"),
 }
+
+
+def module_of(command: str) -> str:
+    """Name of the file and of the function of a command.
+
+    Args:
+        command: One of :data:`TOOLS`.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> module_of("warm-up")
+        'warm_up'
+    """
+    return command.replace("-", "_")
 
 
 def overview() -> str:

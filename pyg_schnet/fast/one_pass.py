@@ -9,8 +9,6 @@ autograd. Inference is the first call, with nothing kept.
 Sums over structures are done in parts whose number does not depend on the threads, so neither do the results.
 """
 
-import importlib
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,24 +19,14 @@ from torch.func import functional_call
 from pyg_schnet.compat import phase
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.bspline import FilterTable
-from pyg_schnet.fast.groups import (
-    StructureGroups,
-    energies_of,
-    factors_of,
-    forward_and_backward,
-    group_structures,
-    products_of,
-)
+from pyg_schnet.fast.groups import energies_of
 from pyg_schnet.fast.plain import is_plain
 from pyg_schnet.fast.tabulated import TabulatedFilter
+from pyg_schnet.fast.tiles import Division, divide
 from pyg_schnet.fast.weights import LocatedWeights, alike, locate, with_knots
 from pyg_schnet.graph import Edges, can_inspect
 from pyg_schnet.ops import gradient
-from pyg_schnet.sizes import SIZES
-from pyg_schnet.threads import share_out
 
-#: Sums over structures that may be done at the same time, and how many numbers loops take at a time.
-PARTS, ALIGNED = 16, 16
 #: Names of the weights of a block and of the output network, in the order in which loops know them.
 _BLOCK = ("conv.lin1.weight", "conv.lin2.weight", "conv.lin2.bias", "lin.weight", "lin.bias")
 _OUTPUT = ("lin1.weight", "lin1.bias", "lin2.weight", "lin2.bias")
@@ -70,14 +58,14 @@ def energies_and_slopes(
         return _with_frozen_tables(model, z, batch, batch_size, edges)
     distance = edges.edge_vec.detach().norm(dim=1)
     located = locate(model) if model.wants_tables(distance) else None
-    groups = None if located is None else group_structures(model, located, batch, edges)
-    if located is None or groups is None:
+    division = None if located is None else divide(model, located, batch, edges)
+    if located is None or division is None:
         return None
     with torch.enable_grad():
         norm = _normalization(model, edges, distance.requires_grad_(), batch.numel())
     if norm is not None and norm.requires_grad:
         return None
-    known = distance.detach(), located, groups, norm
+    known = distance.detach(), located, division, norm
     return _with_new_tables(model, z, batch, batch_size, edges, known, differentiable)
 
 
@@ -92,8 +80,8 @@ def _with_frozen_tables(
 ) -> tuple[Tensor, Tensor] | None:
     """By frozen tables, nothing kept for gradients of weights."""
     located = locate(model)
-    groups = None if located is None else group_structures(model, located, batch, edges)
-    if located is None or groups is None:
+    division = None if located is None else divide(model, located, batch, edges)
+    if located is None or division is None:
         return None
     vec, norm = edges.edge_vec.detach(), None
     if located.convolutions[0].norm is not None:
@@ -102,7 +90,7 @@ def _with_frozen_tables(
             norm = _normalization(model, edges, distance, batch.numel())
     with torch.no_grad(), phase("pass forwards"):
         x, slope = model.embedding(z), torch.empty_like(vec)
-        contributions, of_norm = forward_and_backward(located.network, groups, x, norm, slope)
+        contributions, of_norm = division.forward_and_backward(located.network, x, norm, slope)
     if norm is not None and norm.requires_grad:
         radial = torch.autograd.grad(norm, distance, torch.from_numpy(of_norm).view_as(norm))[0]
         slope += (radial / distance.detach()).unsqueeze(1) * vec
@@ -115,11 +103,11 @@ def _with_new_tables(
     batch: Tensor,
     batch_size: int,
     edges: Edges,
-    known: tuple[Tensor, LocatedWeights, StructureGroups, Tensor | None],
+    known: tuple[Tensor, LocatedWeights, Division, Tensor | None],
     differentiable: bool,
 ) -> tuple[Tensor, Tensor] | None:
     """By tables that are made for the batch; ``None`` where they cannot be made."""
-    distance, located, groups, norm = known
+    distance, located, division, norm = known
     with torch.set_grad_enabled(differentiable):
         tables = model.new_tables(distance)
         if tables is None:
@@ -128,19 +116,17 @@ def _with_new_tables(
         of_blocks = ([*block, table.coefficients] for block, table in zip(blocks, tables, strict=True))
         inputs = [model.embedding(z), *(weight for block in of_blocks for weight in block), *output]
         shapes, (_, start, spacing) = [tensor.shape for tensor in inputs], tables[0]
-        what = PassInputs(model, edges, batch, batch_size, norm, located, groups, start, spacing, shapes)
+        what = PassInputs(model, edges, batch, batch_size, norm, located, division, start, spacing, shapes)
         energy, slope = _EnergiesAndSlopes.apply(what, *inputs)
     return energy, slope
 
 
 def _suits(model: Any, batch: Tensor, edges: Edges) -> bool:
-    """True if structures are small, and all are ordinary numbers on a CPU."""
+    """True if all are ordinary numbers on a CPU."""
     vec = edges.edge_vec
     if not is_plain(vec) or not can_inspect(vec) or not can_inspect(batch) or convolution.cpu_loops() is None:
         return False
-    if vec.dtype != model.embedding.weight.dtype or torch.is_autocast_enabled("cpu"):
-        return False
-    return batch.numel() <= SIZES.max_atoms or int(np.bincount(batch.numpy()).max()) <= SIZES.max_atoms
+    return vec.dtype == model.embedding.weight.dtype and not torch.is_autocast_enabled("cpu")
 
 
 class PassInputs(NamedTuple):
@@ -152,7 +138,7 @@ class PassInputs(NamedTuple):
     batch_size: int
     norm: Tensor | None
     located: LocatedWeights
-    groups: StructureGroups
+    division: Division
     start: float
     spacing: float
     shapes: list[torch.Size]
@@ -180,12 +166,11 @@ class _EnergiesAndSlopes(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, what: PassInputs, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
         network, slope = what.network(weights), torch.empty_like(what.edges.edge_vec)
-        saved = _Saved.of(what, network, x) if any(ctx.needs_input_grad) else None
+        memory = what.division.memory(network, x) if any(ctx.needs_input_grad) else None
         with phase("pass forwards"):
-            kept = None if saved is None else saved.group
-            contributions, _ = forward_and_backward(network, what.groups, x, what.norm, slope, kept)
+            contributions, _ = what.division.forward_and_backward(network, x, what.norm, slope, memory)
         ctx.what = what
-        ctx.save_for_backward(None if saved is None else saved.memory, x, *weights)
+        ctx.save_for_backward(memory, x, *weights)
         return energies_of(contributions, what.batch, what.batch_size), slope
 
     @staticmethod
@@ -199,75 +184,9 @@ class _EnergiesAndSlopes(torch.autograd.Function):
             found = iter(torch.autograd.grad(results, wanted, (of_energy, of_slope), create_graph=True))
             return None, *(next(found) if need else None for need in needed)
         with phase("pass backwards"):
-            slopes = _gradients(what, memory, tuple(inputs), of_energy, of_slope)
+            given = of_energy[:, 0][what.batch], of_slope
+            slopes = what.division.gradients(what.network(tuple(inputs[1:])), tuple(inputs), what.norm, memory, given)
         return None, *(slope if need else None for slope, need in zip(slopes, needed, strict=True))
-
-
-class _Saved(NamedTuple):
-    """What the way back needs: memory for all groups, numbers of each atom, blocks, features and filters, loops."""
-
-    memory: Tensor
-    numbers: int
-    sizes: tuple[int, int, int]
-    loops: Any
-
-    @classmethod
-    def of(cls, what: PassInputs, network: Any, like: Tensor, memory: Tensor | None = None) -> "_Saved":
-        """New memory, or that which is given."""
-        size, width = map(_up, network.sizes[:2])
-        loops = importlib.import_module("pyg_schnet.fast.cpu.saved")
-        numbers = loops.numbers_kept(len(network.blocks), size, width)
-        if memory is None:
-            memory = like.new_empty((len(like) + ALIGNED * what.groups.number) * numbers)
-        return cls(memory, numbers, (len(network.blocks), size, width), loops)
-
-    def group(self, number: int, first: int, end: int) -> Any:
-        """That of a group, whose atoms are rounded up, as those of groups before were."""
-        begin = (first + ALIGNED * number) * self.numbers
-        part = self.memory.numpy()[begin : begin + _up(end - first) * self.numbers]
-        return self.loops.on_tape(part, *self.sizes)
-
-
-def _up(size: int) -> int:
-    """The next number of features that loops take."""
-    return -(-size // ALIGNED) * ALIGNED
-
-
-def _gradients(
-    what: PassInputs, memory: Tensor, inputs: tuple[Tensor, ...], of_energy: Tensor, of_slope: Tensor
-) -> list[Tensor]:
-    """Gradients with respect to first features, weights and tables."""
-    x, *weights = inputs
-    cpu, groups, network = convolution.installed_cpu_loops(), what.groups, what.network(tuple(weights))
-    loops = importlib.import_module("pyg_schnet.fast.cpu.second_order")
-    shapes = [tuple(map(_up, weight.shape)) for weight in weights]
-    begins = np.cumsum([0, *map(math.prod, shapes)])
-    of_blocks, of_output = begins[:-5].reshape(-1, 6), begins[-5:-1]
-    places = of_blocks[np.arange(len(network.blocks)) % len(of_blocks)], of_output
-    number = min(PARTS, groups.number)
-    parts = np.arange(number + 1) * groups.number // number
-    of_x, sums = torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(number, int(begins[-1]))
-    of_energies, of_slopes, of_features = of_energy[:, 0][what.batch].numpy(), cpu.flat(of_slope), cpu.flat(of_x)
-    arrays, tape, norms, size = (
-        sums.numpy(),
-        _Saved.of(what, network, x, memory),
-        factors_of(what.norm, of_features),
-        x.size(1),
-    )
-
-    def work(begin: int, end: int) -> None:
-        for part in range(begin, end):
-            arrays[part].fill(0)
-            for group in range(parts[part], parts[part + 1]):
-                a, b, mine = groups.group(group)
-                given = of_features[a * size : b * size], of_energies[a:b], groups.shares[a:b], norms[a:b]
-                rest = groups.pairs, mine, a, tape.group(group, a, b), groups.symmetric
-                loops.gradients_of_loss(arrays[part], given, of_slopes, network, places, *rest)
-
-    share_out(work, number, 1, 4 * products_of(network) * groups.number // number)
-    found = sums.sum(0).split([math.prod(shape) for shape in shapes])
-    wide = (slopes.view(shape) for slopes, shape in zip(found, shapes, strict=True))
-    return [of_x, *(one[tuple(map(slice, weight.shape))] for one, weight in zip(wide, weights, strict=True))]
 
 
 def _reference(what: PassInputs, x: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -283,6 +202,6 @@ def _reference(what: PassInputs, x: Tensor, *weights: Tensor) -> tuple[Tensor, T
             block, dict(zip(_BLOCK, dense, strict=True)), (x, edge_index, distance, read, edge_pair)
         )
     y = functional_call(model.output, dict(zip(_OUTPUT, weights[-4:], strict=True)), x)
-    contributions = y[:, 0].double() * torch.from_numpy(what.groups.shares)
+    contributions = y[:, 0].double() * torch.from_numpy(what.division.shares)
     energy = contributions.new_zeros(what.batch_size).index_add(0, what.batch, contributions)
     return energy.unsqueeze(1), gradient(energy, vec, create_graph=True)

@@ -41,16 +41,20 @@ def _not_molecules() -> Iterator[None]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", ["open", "periodic", "given edges"])
+@pytest.mark.parametrize("division", ["groups", "tiles"])
 def test_equal_to_the_ordinary_network(
+    division: str,
     kind: str,
     variant: str,
     dtype: torch.dtype,
+    divided: Callable[[str], None],
     make_model: MakeModel,
     three_structures: Any,
     graph_of_kind: Any,
     ways: list[str],
     without_pass: Any,
 ) -> None:
+    divided(division)
     model = make_model(**VARIANTS[variant]).to(dtype).freeze()
     z, pos, batch = three_structures(dtype)
     graph = graph_of_kind(kind, model.cutoff, pos, batch)
@@ -77,15 +81,19 @@ def many(dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize("normalization", [None, "smooth"])
 @pytest.mark.parametrize("kind", ["open", "periodic", "edges in disorder"])
+@pytest.mark.parametrize("division", ["groups", "tiles"])
 def test_many_structures(
+    division: str,
     kind: str,
     normalization: str | None,
     make_model: MakeModel,
     ways: list[str],
     without_pass: Any,
+    divided: Callable[[str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the ordinary network, whichever threads do them."""
+    divided(division)
     potential = Potential(make_model(normalization=normalization, cutoff=3.0).freeze(), virials=True)
     z, pos, batch = many(torch.float64)
     graph: dict[str, Any] = {"batch_size": 15}
@@ -110,7 +118,11 @@ def test_many_structures(
     assert ways == ["pass"] * 3
 
 
-def test_structures_do_not_see_their_company(make_model: MakeModel, ways: list[str]) -> None:
+@pytest.mark.parametrize("division", ["groups", "tiles"])
+def test_structures_do_not_see_their_company(
+    division: str, make_model: MakeModel, ways: list[str], divided: Callable[[str], None]
+) -> None:
+    divided(division)
     potential = Potential(make_model(cutoff=3.0).freeze())
     z, pos, batch = many(torch.float64)
     result = potential(z, pos, batch, batch_size=15)
@@ -319,22 +331,17 @@ def test_a_network_of_the_users_own_is_evaluated(water: Any, make_model: MakeMod
     assert ways == ["networks", "frozen tables", "frozen tables"]
 
 
-def test_derivatives_of_derivatives_and_large_structures_are_not_passed(
-    water: Any, make_model: MakeModel, ways: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_derivatives_of_derivatives_are_not_passed(water: Any, make_model: MakeModel, ways: list[str]) -> None:
     potential = Potential(make_model().freeze())
     potential.hessian(*water)
     assert ways == ["frozen tables"]
-    monkeypatch.setattr(SIZES, "max_atoms", 2)
-    potential(*water)
-    monkeypatch.setattr(SIZES, "max_atoms", 3)
     with fast.without("compiled loops"):
         potential(*water)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         potential(*water)
-    assert ways == ["frozen tables"] * 4
+    assert ways == ["frozen tables"] * 3
     potential(*water)
-    assert ways[4:] == ["pass"]
+    assert ways[3:] == ["pass"]
 
 
 def test_atoms_far_apart(make_model: MakeModel, ways: list[str]) -> None:

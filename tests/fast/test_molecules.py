@@ -171,13 +171,13 @@ def test_what_is_unusual_is_left_to_the_ordinary_way(case: str, make_model: Make
 def test_large_structures_and_machines_without_loops(make_model: MakeModel, ways: list[str]) -> None:
     potential = Potential(make_model(cutoff=3.0).freeze())
     potential(*molecules(torch.float64, 5, 300))
-    assert ways == ["frozen tables"]
+    assert ways == ["pass"]
     with fast.without("compiled loops"):
         potential(*molecules(torch.float64, 5))
-        assert ways == ["frozen tables"] * 2
+        assert ways == ["pass", "frozen tables"]
         potential.hessian(*molecules(torch.float64, 5))
         with torch.inference_mode():
             assert potential(*molecules(torch.float64, 5))["forces"].isfinite().all()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         potential(*molecules(torch.float64, 5))
-    assert ways == ["frozen tables"] * 5
+    assert ways[1:] == ["frozen tables"] * 4

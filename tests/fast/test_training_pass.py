@@ -66,16 +66,20 @@ def assert_same(result: dict[str, Tensor], expected: dict[str, Tensor], toleranc
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", ["open", "periodic", "given edges"])
+@pytest.mark.parametrize("division", ["groups", "tiles"])
 def test_equal_to_the_ordinary_network(
+    division: str,
     kind: str,
     variant: str,
     dtype: torch.dtype,
+    divided: Callable[[str], None],
     make_model: MakeModel,
     three_structures: Any,
     graph_of_kind: Any,
     ways: list[str],
     without_pass: Any,
 ) -> None:
+    divided(division)
     model = make_model(**VARIANTS[variant], filters="table").to(dtype).train()
     z, pos, batch = three_structures(dtype)
     graph = graph_of_kind(kind, model.cutoff, pos, batch)
@@ -96,10 +100,18 @@ STRUCTURES = {
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("sizes", STRUCTURES)
+@pytest.mark.parametrize("division", ["groups", "tiles"])
 def test_many_structures(
-    sizes: str, make_model: MakeModel, ways: list[str], without_pass: Any, monkeypatch: pytest.MonkeyPatch
+    division: str,
+    sizes: str,
+    make_model: MakeModel,
+    ways: list[str],
+    without_pass: Any,
+    divided: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the ordinary network; to the last bit whichever threads do them."""
+    divided(division)
     model = make_model(cutoff=3.0, filters="table").train()
     batch = torch.arange(len(STRUCTURES[sizes])).repeat_interleave(torch.tensor(STRUCTURES[sizes]))
     z, pos = torch.randint(1, 10, (len(batch),)), 4.0 * torch.randn(len(batch), 3, dtype=torch.float64)
@@ -114,6 +126,28 @@ def test_many_structures(
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert all(torch.equal(value, result[name]) for name, value in call().items())
     assert ways == ["pass"] * 3
+
+
+@pytest.mark.parametrize("filters", ["frozen", "table"])
+def test_a_structure_that_is_too_large_for_a_group(
+    filters: str, make_model: MakeModel, ways: list[str], without_pass: Any
+) -> None:
+    """A periodic box of 343 atoms, three tiles and a part; stresses, virials and gradients, too."""
+    model = make_model(cutoff=2.5, filters="table").train()
+    grid = torch.cartesian_prod(*[torch.arange(7.0, dtype=torch.float64)] * 3)
+    pos, z = 1.4 * grid + 0.1 * torch.randn(343, 3, dtype=torch.float64), torch.randint(1, 10, (343,))
+    periodic = {"cell": 9.8 * torch.eye(3, dtype=torch.float64)[None], "pbc": torch.tensor([[True, True, False]])}
+    if filters == "frozen":
+        model.freeze()
+    potential = Potential(model, stress=True, virials=True)
+
+    def call() -> dict[str, Tensor]:
+        out = potential(z, pos, **periodic)
+        return out if filters == "frozen" else results(model, lambda: out)
+
+    result = call()
+    assert ways == ["pass"]
+    assert_same(result, without_pass(call), 1e-11)
 
 
 def test_gradients_are_those_of_the_loss(water: Any, make_model: MakeModel, ways: list[str]) -> None:
@@ -290,29 +324,24 @@ def test_other_networks_are_left_to_the_ordinary_one(
         assert torch.equal(out[name], value)
 
 
-def test_other_derivatives_large_structures_and_transforms_are_not_passed(
-    water: Any, make_model: MakeModel, ways: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_derivatives_and_transforms_are_not_passed(water: Any, make_model: MakeModel, ways: list[str]) -> None:
     model = make_model(filters="table").train()
     potential, (z, pos) = Potential(model), water
     potential.hessian(z, pos)
     moving = pos.clone().requires_grad_()
     (slope,) = torch.autograd.grad(loss_of(potential(z, moving)), moving)
     assert slope.any()
-    monkeypatch.setattr(SIZES, "max_atoms", 2)
-    potential(z, pos)
-    monkeypatch.setattr(SIZES, "max_atoms", 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         potential(z, pos)
-    assert ways == ["tables"] * 4
+    assert ways == ["tables"] * 3
 
     weights = {name: weight.detach().clone().requires_grad_() for name, weight in potential.named_parameters()}
     loss = loss_of(torch.func.functional_call(potential, weights, (z, pos)))
     slopes = torch.autograd.grad(loss, list(weights.values()))
-    assert ways == ["tables"] * 4 + ["pass"]
+    assert ways == ["tables"] * 3 + ["pass"]
     expected = results(model, lambda: potential(z, pos))
     for name, slope in zip(weights, slopes, strict=True):
         torch.testing.assert_close(slope, expected[name.removeprefix("model.")], rtol=1e-12, atol=0)
     with fast.without("compiled loops"):
         potential(z, pos)
-    assert ways[5:] == ["pass", "tables"]
+    assert ways[4:] == ["pass", "tables"]

@@ -9,9 +9,10 @@ read nearly the same rows, which stay close to the processor.
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.compiling import REORDER, inlined
+from pyg_schnet.compiling import CONTRACT, REORDER, inlined, part
 from pyg_schnet.fast.cpu.convolution_loops import dot, product, rows, send, six
 from pyg_schnet.fast.cpu.dense import add_dense, add_dense_backward, turn
+from pyg_schnet.fast.cpu.memory import empty, zeros
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.vectors import LANES, splat, total
 
@@ -21,6 +22,10 @@ Pairs = tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]
 Layers = tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]
 #: Weights and biases of both layers of the output network.
 Last = tuple[ndarray, ndarray, ndarray, ndarray]
+#: Number of filters, the first of those that are done and the one behind the last, multiples of sixteen.
+Part = tuple[int, int, int]
+#: Number of atoms, of their features and of filters, multiples of sixteen.
+Counts = tuple[int, int, int]
 _LANES = np.uintp(LANES)
 
 
@@ -46,18 +51,23 @@ def fill(y: ndarray, b: ndarray, columns: int) -> None:
         y[o * columns : (o + 1) * columns] = b[o]
 
 
-@inlined()
-def convolve(y: ndarray, h: ndarray, c: ndarray, pairs: Pairs, width: int, symmetric: bool) -> None:
-    """Add the filtered features of sources to targets; h and y are [N, F]."""
-    (target, source, weight, row, b, _), size = pairs, np.uintp(width)
+@part(CONTRACT)
+def convolve(y: ndarray, h: ndarray, c: ndarray, pairs: Pairs, part: Part, symmetric: bool) -> None:
+    """Add some filtered features of sources to those of targets; h and y are [N, F]."""
+    (target, source, weight, row, b, _), size, low, high = (
+        pairs,
+        np.uintp(part[0]),
+        np.uintp(part[1]),
+        np.uintp(part[2]),
+    )
     for n in range(len(target)):
         values, w, k = six(b, n), splat(weight[n]), np.uintp(row[n]) * size
         i, j = np.uintp(target[n]) * size, np.uintp(source[n]) * size
-        for f in range(np.uintp(0), size, _LANES):
+        for f in range(low, high, _LANES):
             send(y, h, w * dot(values, rows(c, k + f, size)), i + f, j + f, symmetric)
 
 
-@inlined(REORDER)
+@part(REORDER)
 def convolve_backward(
     dh: ndarray,
     slopes: ndarray,
@@ -66,7 +76,7 @@ def convolve_backward(
     h: ndarray,
     c: ndarray,
     pairs: Pairs,
-    width: int,
+    part: Part,
     symmetric: bool,
     first: bool,
 ) -> None:
@@ -74,12 +84,17 @@ def convolve_backward(
 
     Nobody needs those of the ``first`` block's features.
     """
-    (target, source, weight, row, b, e), size = pairs, np.uintp(width)
+    (target, source, weight, row, b, e), size, low, high = (
+        pairs,
+        np.uintp(part[0]),
+        np.uintp(part[1]),
+        np.uintp(part[2]),
+    )
     for n in range(len(target)):
         values, steps, w, k = six(b, n), six(e, n), splat(weight[n]), np.uintp(row[n]) * size
         i, j = np.uintp(target[n]) * size, np.uintp(source[n]) * size
         slope = value = splat(v.dtype.type(0))
-        for f in range(np.uintp(0), size, _LANES):
+        for f in range(low, high, _LANES):
             six_rows, both = rows(c, k + f, size), product(v, h, i + f, j + f, symmetric)
             t = dot(values, six_rows)
             value += both * t
@@ -90,27 +105,30 @@ def convolve_backward(
         sums[n] += total(value)
 
 
-@inlined()
-def block_forward(
-    x: ndarray,
-    kept: tuple[ndarray, ndarray, ndarray, ndarray],
-    layers: Layers,
-    pairs: Pairs,
-    norm: ndarray,
-    activation: tuple[float, float],
-    sizes: tuple[int, int, int],
-    symmetric: bool,
-) -> None:
-    """Add what the block computes to x [A, N].
-
-    Kept are the features that are sent and what is received [N, F], and the activation and its derivative [A, N].
-    """
-    (h, y, a, slope), (w1, w2, b2, w3, b3, c), (atoms, size, width) = kept, layers, sizes
-    turned, u = np.zeros_like(h), np.empty_like(x)
+@part(CONTRACT)
+def write_sent(h: ndarray, x: ndarray, w1: ndarray, sizes: Counts) -> None:
+    """The features that atoms send [N, F], by the first layer of a block from those before it [A, N]."""
+    atoms, size, width = sizes
+    turned = zeros(len(h), h)
     add_dense(turned, x, w1, atoms, size, width)
     turn(h, turned, width, atoms)
-    clear(y)
-    convolve(y, h, c, pairs, width, symmetric)
+
+
+@part(CONTRACT)
+def add_received(
+    x: ndarray,
+    kept: tuple[ndarray, ndarray, ndarray],
+    layers: Layers,
+    norm: ndarray,
+    activation: tuple[float, float],
+    sizes: Counts,
+) -> None:
+    """Add what the last layers of a block make of what is received to the features x [A, N].
+
+    Kept are what is received [N, F], and the activation and its derivative [A, N].
+    """
+    (y, a, slope), (_, w2, b2, w3, b3, _), (atoms, size, width) = kept, layers, sizes
+    turned, u = empty(len(y), y), empty(len(x), x)
     v = y if len(norm) == 0 else y.copy()
     normalize(v, norm, width)
     turn(turned, v, atoms, width)
@@ -123,30 +141,45 @@ def block_forward(
     add_dense(x, a, w3, atoms, size, size)
 
 
-@inlined(REORDER)
-def block_backward(
-    g: ndarray,
-    gradients: tuple[ndarray, ndarray, ndarray],
-    kept: tuple[ndarray, ndarray, ndarray],
-    made: tuple[ndarray, ndarray, ndarray],
+@inlined()
+def block_forward(
+    x: ndarray,
+    kept: tuple[ndarray, ndarray, ndarray, ndarray],
     layers: Layers,
     pairs: Pairs,
     norm: ndarray,
-    sizes: tuple[int, int, int],
+    activation: tuple[float, float],
+    sizes: Counts,
     symmetric: bool,
-    first: bool,
 ) -> None:
-    """Take the gradient g [A, N] from the features after the block to those before.
+    """Add what the block computes to x [A, N].
 
-    Those of distances and weights of pairs, and of the normalisation of atoms, are added up. Before the ``first`` block
-    no gradient is needed. On the way, gradients are made of what is activated [A, N], of what is received [N, F] and of
-    the features that are sent [F, N].
+    Kept are the features that are sent and what is received [N, F], and the activation and its derivative [A, N].
     """
-    (h, y, slope), (w1, w2, _, w3, _, c), (atoms, size, width) = kept, layers, sizes
-    (slopes, sums, of_norm), (a, v, turned), zero = gradients, made, h.dtype.type(0)
-    dh = np.zeros_like(h)
+    h, y, a, slope = kept
+    write_sent(h, x, layers[0], sizes)
+    clear(y)
+    convolve(y, h, layers[5], pairs, (sizes[2], 0, sizes[2]), symmetric)
+    add_received(x, (y, a, slope), layers, norm, activation, sizes)
+
+
+@part(REORDER)
+def received_backward(
+    g: ndarray,
+    of_norm: ndarray,
+    kept: tuple[ndarray, ndarray],
+    made: tuple[ndarray, ndarray],
+    layers: Layers,
+    norm: ndarray,
+    sizes: Counts,
+) -> None:
+    """The gradients of what is activated [A, N] and of what is received [N, F], for those g of the features [A, N].
+
+    Those of the normalisation of atoms are added up.
+    """
+    (y, slope), (a, v), (_, w2, _, w3, _, _), (atoms, size, width) = kept, made, layers, sizes
+    turned, zero = zeros(len(v), v), g.dtype.type(0)
     clear(a)
-    clear(turned)
     add_dense_backward(a, g, w3, atoms, size, size)
     for f in range(len(a)):
         a[f] *= slope[f]
@@ -158,13 +191,44 @@ def block_backward(
             summed += v[f] * y[f]
             v[f] *= norm[i]
         of_norm[i] += summed
-    convolve_backward(dh, slopes, sums, v, h, c, pairs, width, symmetric, first)
+
+
+@part(CONTRACT)
+def sent_backward(g: ndarray, turned: ndarray, dh: ndarray, w1: ndarray, sizes: Counts) -> None:
+    """Add to the gradient g [A, N] that by way of features that are sent, dh [N, F], which are left turned, too."""
+    atoms, size, width = sizes
+    turn(turned, dh, atoms, width)
+    add_dense_backward(g, turned, w1, atoms, size, width)
+
+
+@inlined(REORDER)
+def block_backward(
+    g: ndarray,
+    gradients: tuple[ndarray, ndarray, ndarray],
+    kept: tuple[ndarray, ndarray, ndarray],
+    made: tuple[ndarray, ndarray, ndarray],
+    layers: Layers,
+    pairs: Pairs,
+    norm: ndarray,
+    sizes: Counts,
+    symmetric: bool,
+    first: bool,
+) -> None:
+    """Take the gradient g [A, N] from the features after the block to those before.
+
+    Those of distances and weights of pairs, and of the normalisation of atoms, are added up. Before the ``first`` block
+    no gradient is needed. On the way, gradients are made of what is activated [A, N], of what is received [N, F] and of
+    the features that are sent [F, N].
+    """
+    (h, y, slope), (slopes, sums, of_norm), (a, v, turned), width = kept, gradients, made, sizes[2]
+    dh = zeros(len(h), h)
+    received_backward(g, of_norm, (y, slope), (a, v), layers, norm, sizes)
+    convolve_backward(dh, slopes, sums, v, h, layers[5], pairs, (width, 0, width), symmetric, first)
     if not first:
-        turn(turned, dh, atoms, width)
-        add_dense_backward(g, turned, w1, atoms, size, width)
+        sent_backward(g, turned, dh, layers[0], sizes)
 
 
-@inlined()
+@part(CONTRACT)
 def output_both_ways(
     contributions: ndarray,
     g: ndarray,
@@ -176,8 +240,8 @@ def output_both_ways(
 ) -> None:
     """The last two layers of each atom, times its share [N]; the gradient of their sum is added to g, like x [A, N]."""
     (w1, b1, w2, b2), (atoms, size), half = layers, sizes, len(layers[1])
-    u, a, slope = (np.empty(half * atoms, x.dtype), np.empty(half * atoms, x.dtype), np.empty(half * atoms, x.dtype))
-    sums, factors = np.zeros(atoms, np.float64), np.zeros(atoms, x.dtype)
+    u, a, slope = empty(half * atoms, x), empty(half * atoms, x), empty(half * atoms, x)
+    sums, factors = zeros(atoms, contributions), zeros(atoms, x)
     fill(u, b1, atoms)
     add_dense(u, x, w1, atoms, size, half)
     shifted_softplus(a, slope, u, *activation, (0, len(u)))

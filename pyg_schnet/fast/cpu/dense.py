@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy import ndarray
 
-from pyg_schnet.compiling import inlined
+from pyg_schnet.compiling import CONTRACT, inlined, part
 from pyg_schnet.fast.cpu.vectors import LANES, ROUND_ONCE, Lanes, pointer, spread
 
 
@@ -115,19 +115,19 @@ transpose: Any = intrinsic(_transpose)
 @inlined()
 def add_dense(y: ndarray, x: ndarray, w: ndarray, columns: int, inputs: int, outputs: int) -> None:
     """Y += w x for x [inputs, columns] and y [outputs, columns]; outputs come by eight, columns by sixteen."""
-    _multiply(y, x, w, columns, (outputs, inputs, 1, inputs))
+    _multiply(y, x, w, columns, outputs, inputs, 1, inputs)
 
 
 @inlined()
 def add_dense_backward(g: ndarray, v: ndarray, w: ndarray, columns: int, inputs: int, outputs: int) -> None:
     """G += w^T v, the gradient through :func:`add_dense`; inputs come by eight."""
-    _multiply(g, v, w, columns, (inputs, 1, inputs, outputs))
+    _multiply(g, v, w, columns, inputs, 1, inputs, outputs)
 
 
-@inlined()
-def _multiply(y: ndarray, x: ndarray, w: ndarray, columns: int, weights: tuple[int, int, int, int]) -> None:
+@part(CONTRACT)
+def _multiply(y: ndarray, x: ndarray, w: ndarray, columns: int, rows: int, row: int, column: int, count: int) -> None:
     """Add products with weights: rows of y, from one weight to that of the next row, of the next summand, summands."""
-    size, (rows, row, column, count) = np.uintp(columns), weights
+    size = np.uintp(columns)
     step = np.uintp(row), np.uintp(column), np.uintp(count)
     wide, ends = np.uintp(columns // (COLUMNS * LANES) * COLUMNS * LANES), np.uintp(rows)
     for n in range(np.uintp(0), wide, np.uintp(COLUMNS * LANES)):
@@ -138,7 +138,7 @@ def _multiply(y: ndarray, x: ndarray, w: ndarray, columns: int, weights: tuple[i
             multiply_narrow(y, r * size + n, x, n, size, w, r * step[0], step)
 
 
-@inlined()
+@part(CONTRACT)
 def turn(y: ndarray, x: ndarray, rows: int, columns: int) -> None:
     """Y [columns, rows] = x^T for x [rows, columns], sixteen times sixteen at a time."""
     m, n, lanes = np.uintp(rows), np.uintp(columns), np.uintp(LANES)

@@ -9,19 +9,19 @@ Many small structures are done in groups, each so small that all that is kept of
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba import types
 from numba.core.cgutils import voidptr_t
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 from numpy import ndarray
 
-from pyg_schnet.compiling import CONTRACT, compiled, inlined
+from pyg_schnet.compiling import CONTRACT, compiled, inlined, part
 from pyg_schnet.fast.bspline import SUPPORT
 from pyg_schnet.fast.cpu.blocks import Last, Layers, Pairs, block_backward, block_forward, output_both_ways
 from pyg_schnet.fast.cpu.convolution_loops import KnotPlace, find, splines
 from pyg_schnet.fast.cpu.cutoff import write_cutoff
 from pyg_schnet.fast.cpu.dense import ROWS, turn
+from pyg_schnet.fast.cpu.memory import empty, zeros
 from pyg_schnet.fast.cpu.saved import Kept, copy, scratch, up
 from pyg_schnet.fast.cpu.vectors import LANES
 
@@ -69,16 +69,16 @@ def _array(address: int, count: int, like: ndarray) -> ndarray:
     return carray(_pointer(address), (count,), like.dtype)
 
 
-@inlined()
-def _matrix(address: int, shape: tuple[int, int], wide: tuple[int, int], like: ndarray) -> ndarray:
+@part(CONTRACT)
+def _matrix(address: int, rows: int, columns: int, high: int, wide: int, like: ndarray) -> ndarray:
     """Weights from an address on; a copy with zeros at its ends if loops need more rows or columns."""
-    (rows, columns), given = shape, _array(address, shape[0] * shape[1], like)
-    if wide == shape:
+    given = _array(address, rows * columns, like)
+    if high == rows and wide == columns:
         return given
-    copy = np.zeros(wide[0] * wide[1], like.dtype)
+    copy = zeros(high * wide, like)
     for row in range(rows):
         for column in range(columns):
-            copy[row * wide[1] + column] = given[row * columns + column]
+            copy[row * wide + column] = given[row * columns + column]
     return copy
 
 
@@ -88,12 +88,12 @@ def block_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray
     size, width, rows, _ = sizes
     a, f = up(size, LANES), up(width, LANES)
     return (
-        _matrix(addresses[0], (width, size), (f, a), like),
-        _matrix(addresses[1], (size, width), (a, f), like),
-        _matrix(addresses[2], (1, size), (1, a), like),
-        _matrix(addresses[3], (size, size), (a, a), like),
-        _matrix(addresses[4], (1, size), (1, a), like),
-        _matrix(addresses[5], (rows, width), (rows, f), like),
+        _matrix(addresses[0], width, size, f, a, like),
+        _matrix(addresses[1], size, width, a, f, like),
+        _matrix(addresses[2], 1, size, 1, a, like),
+        _matrix(addresses[3], size, size, a, a, like),
+        _matrix(addresses[4], 1, size, 1, a, like),
+        _matrix(addresses[5], rows, width, rows, f, like),
     )
 
 
@@ -103,9 +103,9 @@ def last_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray)
     size, _, _, half = sizes
     a, h = up(size, LANES), up(half, ROWS)
     return (
-        _matrix(addresses[0], (half, size), (h, a), like),
-        _matrix(addresses[1], (1, half), (1, h), like),
-        _matrix(addresses[2], (1, half), (1, h), like),
+        _matrix(addresses[0], half, size, h, a, like),
+        _matrix(addresses[1], 1, half, 1, h, like),
+        _matrix(addresses[2], 1, half, 1, h, like),
         _array(addresses[3], 1, like),
     )
 
@@ -117,9 +117,9 @@ def _length(vec: ndarray, pair: int) -> float:
 
 
 @inlined()
-def _by_row(row: ndarray, last: int) -> ndarray:
+def _sort_by_row(order: ndarray, row: ndarray, last: int) -> None:
     """Order of pairs by the rows of the table that they read."""
-    first, order = np.zeros(last + 2, np.int64), np.empty(len(row), np.int64)
+    first = zeros(last + 2, row)
     for k in row:
         first[k + 1] += 1
     for k in range(last + 1):
@@ -127,7 +127,6 @@ def _by_row(row: ndarray, last: int) -> ndarray:
     for n in range(len(row)):
         order[first[row[n]]] = n
         first[row[n]] += 1
-    return order
 
 
 @compiled(CONTRACT)
@@ -144,7 +143,7 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
         First atom of each group [C + 1], pairs of one group after the other [P] and the first of these of each group
         [C + 1]; no groups if a pair belongs to two of them.
     """
-    first_atom, group_of, groups, begin = np.zeros(len(batch) + 2, np.int64), np.empty(len(batch), np.int64), 0, 0
+    first_atom, group_of, groups, begin = zeros(len(batch) + 2, batch), empty(len(batch), batch), 0, 0
     number, here = (len(batch) + most - 1) // most, 0
     number = number if number < 3 else up(number, 4)  # as much to do for each of two or four threads
     for i in range(len(batch)):
@@ -160,7 +159,7 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
                 groups += 1
         group_of[i] = groups - 1
     first_atom[groups] = len(batch)
-    first_pair, order = np.zeros(groups + 1, np.int64), np.empty(len(target), np.int64)
+    first_pair, order = zeros(groups + 1, batch), empty(len(target), batch)
     for n in range(len(target)):
         group = group_of[target[n]]
         if group_of[source[n]] != group:  # one would be outside of what is at hand of the other's
@@ -176,27 +175,45 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
     return first_atom[: groups + 1], order, first_pair
 
 
-@inlined()
+@part(CONTRACT)
 def sort_pairs(
-    pairs: tuple[ndarray, ndarray, ndarray], mine: ndarray, first: int, network: Network
-) -> tuple[ndarray, ndarray, ndarray, Pairs]:
-    """Some pairs by the rows of the table that they read: which, distances, slopes of the cutoff, what blocks need."""
+    known: tuple[ndarray, ndarray, ndarray],
+    sorted_pairs: Pairs,
+    pairs: tuple[ndarray, ndarray, ndarray],
+    mine: ndarray,
+    first: int,
+    network: Network,
+) -> None:
+    """Write pairs in the order of the rows of the table that they read; atoms are counted from the first one.
+
+    Known of each is which pair it is, its distance, and the derivative of the cutoff function.
+    """
     (vec, target, source), number, (place, pieces, derivatives) = pairs, len(mine), network.table
-    d, u, row = np.empty(number, vec.dtype), np.empty(number, np.float64), np.empty(number, np.int64)
+    (order, d, decline), (i, j, weight, row, b, e), u = known, sorted_pairs, empty(number, pieces)
     for n in range(number):
         d[n] = _length(vec, mine[n])
     find(u, row, d, 0, number, place)
-    order, i, j = _by_row(row, place[2]), np.empty(number, np.int64), np.empty(number, np.int64)
+    _sort_by_row(order, row, place[2])
     for n in range(number):
         order[n] = mine[order[n]]
         d[n], i[n], j[n] = _length(vec, order[n]), target[order[n]] - first, source[order[n]] - first
     find(u, row, d, 0, number, place)
-    weight, decline = np.empty(number, vec.dtype), np.empty(number, vec.dtype)
     write_cutoff(weight, decline, d, *network.cutoff)
-    b, e = np.empty(SUPPORT * number, vec.dtype), np.empty(SUPPORT * number, vec.dtype)
     splines(b, u, number, pieces)
     splines(e, u, number, derivatives)
-    return order, d, decline, (i, j, weight, row, b, e)
+
+
+@part(CONTRACT)
+def sorted_by_row(
+    pairs: tuple[ndarray, ndarray, ndarray], mine: ndarray, first: int, network: Network
+) -> tuple[ndarray, ndarray, ndarray, Pairs]:
+    """What :func:`sort_pairs` writes, in new arrays."""
+    number, like = len(mine), pairs[0]
+    known = empty(number, mine), empty(number, like), empty(number, like)
+    b, e, row = empty(SUPPORT * number, like), empty(SUPPORT * number, like), empty(number, mine)
+    found = empty(number, mine), empty(number, mine), empty(number, like), row, b, e
+    sort_pairs(known, found, pairs, mine, first, network)
+    return known[0], known[1], known[2], found
 
 
 @inlined()
@@ -209,41 +226,23 @@ def embed(x: ndarray, z: ndarray, network: Network, like: ndarray) -> None:
             x[i * size + f] = weights[z[i] * size + f]
 
 
-@compiled(CONTRACT)
-def pass_both_ways(
+@part(CONTRACT)
+def group_both_ways(
     some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
     slopes: ndarray,
     network: Network,
     pairs: tuple[ndarray, ndarray, ndarray],
     mine: ndarray,
     first: int,
-    kept: Kept | None,
+    left: Kept,
     symmetric: bool,
 ) -> None:
-    """Contributions of some atoms to the energies, and derivatives of their sum.
-
-    Args:
-        some: Of these atoms contributions times shares [N] float64, to be written; first features [N * A]; shares of
-            the contributions in the energy [N] float64; factors of the normalisation [N], and derivatives with respect
-            to them, to be added to; both empty for ones.
-        slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3].
-        network: The network.
-        pairs: Vectors [P * 3], targets and sources [P], of all atoms.
-        mine: Which pairs are those of these atoms.
-        first: The first of these atoms.
-        kept: To be written, what :mod:`pyg_schnet.fast.cpu.second_order` asks for; ``None`` if it does not.
-        symmetric: True if each pair stands for its opposite, too.
-    """
+    """What :func:`pass_both_ways` does, for other loops."""
     (contributions, x, shares, norm, of_norm), vec, number = some, pairs[0], len(mine)
-    left = scratch(len(network.blocks), network.sizes, len(shares), x) if kept is None else kept
     size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
     blocks, true_size, sizes, asked = network.blocks, network.sizes[0], (atoms, size, width), len(left.features) > 0
-    order, d, decline, sorted_pairs = sort_pairs(pairs, mine, first, network)
-    padded, features, g = (
-        np.zeros(atoms * size, x.dtype),
-        np.empty(atoms * size, x.dtype),
-        np.zeros(atoms * size, x.dtype),
-    )
+    order, d, decline, sorted_pairs = sorted_by_row(pairs, mine, first, network)
+    padded, features, g = zeros(atoms * size, x), empty(atoms * size, x), zeros(atoms * size, x)
     for n in range(len(shares)):
         for f in range(true_size):
             padded[n * size + f] = x[n * true_size + f]
@@ -258,7 +257,7 @@ def pass_both_ways(
         turn(left.features[len(blocks)], features, size, atoms)
     last = last_at(network.output, network.sizes, x)
     output_both_ways(contributions, g, features, last, shares, network.activation, (atoms, size))
-    of_distance, of_weight = np.zeros(number, x.dtype), np.zeros(number, x.dtype)
+    of_distance, of_weight = zeros(number, x), zeros(number, x)
     for t in range(len(blocks) - 1, -1, -1):
         if asked:
             copy(left.of_features[t], g)
@@ -271,6 +270,34 @@ def pass_both_ways(
         radial, k = (of_distance[n] + of_weight[n] * decline[n]) / d[n], 3 * order[n]
         for axis in range(k, k + 3):
             slopes[axis] = radial * vec[axis]
+
+
+@compiled(CONTRACT)
+def pass_both_ways(
+    some: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
+    slopes: ndarray,
+    network: Network,
+    pairs: tuple[ndarray, ndarray, ndarray],
+    mine: ndarray,
+    first: int,
+    left: Kept,
+    symmetric: bool,
+) -> None:
+    """Contributions of some atoms to the energies, and derivatives of their sum.
+
+    Args:
+        some: Of these atoms contributions times shares [N] float64, to be written; first features [N * A]; shares of
+            the contributions in the energy [N] float64; factors of the normalisation [N], and derivatives with respect
+            to them, to be added to; both empty for ones.
+        slopes: To be written, derivatives with respect to the vectors of pairs, normalisation kept [P * 3].
+        network: The network.
+        pairs: Vectors [P * 3], targets and sources [P], of all atoms.
+        mine: Which pairs are those of these atoms.
+        first: The first of these atoms.
+        left: To be written, what :mod:`pyg_schnet.fast.cpu.second_order` asks for, or as much as the pass itself needs.
+        symmetric: True if each pair stands for its opposite, too.
+    """
+    group_both_ways(some, slopes, network, pairs, mine, first, left, symmetric)
 
 
 @compiled(CONTRACT)
@@ -301,19 +328,20 @@ def molecules_both_ways(
         limits: First group and the one behind the last.
     """
     (first_atom, order, first_pair), size = groups, network.sizes[0]
-    contributions, none = np.empty(len(z), np.float64), np.empty(0, pos.dtype)
+    contributions, none = empty(len(z), energies), empty(0, pos)
     for group in range(limits[0], limits[1]):
         a, b = first_atom[group], first_atom[group + 1]
         mine = order[first_pair[group] : first_pair[group + 1]]
-        x, vec = np.empty((b - a) * size, pos.dtype), np.empty(3 * len(mine), pos.dtype)
+        x, vec = empty((b - a) * size, pos), empty(3 * len(mine), pos)
         embed(x, z[a:b], network, pos)
-        target, source, every = np.empty_like(mine), np.empty_like(mine), np.empty_like(mine)
+        target, source, every = empty(len(mine), mine), empty(len(mine), mine), empty(len(mine), mine)
         for n in range(len(mine)):
             target[n], source[n], every[n] = pairs[0, mine[n]], pairs[1, mine[n]], n
             for axis in range(3):
                 vec[3 * n + axis] = pos[source[n], axis] - pos[target[n], axis]
-        slopes, some = np.empty_like(vec), (contributions[a:b], x, shares[a:b], none, none)
-        pass_both_ways(some, slopes, network, (vec, target, source), every, a, None, True)
+        slopes, some = empty(len(vec), vec), (contributions[a:b], x, shares[a:b], none, none)
+        left = scratch(len(network.blocks), network.sizes, b - a, vec)
+        group_both_ways(some, slopes, network, (vec, target, source), every, a, left, True)
         for i in range(a, b):
             energies[batch[i]] += contributions[i]
         for n in range(len(mine)):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.compiling import inlined
+from pyg_schnet.compiling import CONTRACT, inlined, part
 from pyg_schnet.fast.cpu.vectors import LANES
 
 
@@ -47,18 +47,23 @@ def up(number: int, multiple: int) -> int:
 def scratch(blocks: int, sizes: tuple[int, int, int, int], count: int, like: ndarray) -> Kept:
     """What is kept of a group when nobody asks for more than the first derivatives."""
     atoms = up(count, LANES)
-    a, f, kind = atoms * up(sizes[0], LANES), atoms * up(sizes[1], LANES), like.dtype
+    a, f = atoms * up(sizes[0], LANES), atoms * up(sizes[1], LANES)
     return Kept(
-        np.empty((blocks, f), kind),
-        np.empty((blocks, f), kind),
-        np.empty((1, a), kind),
-        np.empty((blocks, a), kind),
-        np.empty((1, a), kind),
-        np.empty((1, f), kind),
-        np.empty((1, f), kind),
-        np.empty((0, a), kind),
-        np.empty((0, a), kind),
+        _rows(blocks, f, like),
+        _rows(blocks, f, like),
+        _rows(1, a, like),
+        _rows(blocks, a, like),
+        _rows(1, a, like),
+        _rows(1, f, like),
+        _rows(1, f, like),
+        _rows(0, a, like),
+        _rows(0, a, like),
     )
+
+
+@part(CONTRACT)
+def _rows(number: int, length: int, like: ndarray) -> ndarray:
+    return np.empty((number, length), like.dtype)
 
 
 def on_tape(memory: ndarray, blocks: int, size: int, width: int) -> Kept:

@@ -17,33 +17,31 @@ Names: what begins with ``d`` is such a change, what begins with ``of_`` a deriv
 import numpy as np
 from numpy import ndarray
 
-from pyg_schnet.compiling import CONTRACT, REORDER, compiled, inlined
-from pyg_schnet.fast.cpu.blocks import Last, Layers, clear, fill, normalize
+from pyg_schnet.compiling import CONTRACT, REORDER, compiled, inlined, part
+from pyg_schnet.fast.cpu.blocks import Counts, Last, Layers, Pairs, Part, clear, fill, normalize
 from pyg_schnet.fast.cpu.convolution_loops import Six, add, dot, rows, six
 from pyg_schnet.fast.cpu.dense import add_dense, add_dense_backward, turn
-from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at, sort_pairs
+from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at, sorted_by_row
+from pyg_schnet.fast.cpu.memory import empty, row_of, zeros
 from pyg_schnet.fast.cpu.saved import Kept, up
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.vectors import LANES, Lanes, load
 
 #: Targets, sources, first rows of the table, six factors of these in the filter and in its change [6 * P] of pairs.
 Moving = tuple[ndarray, ndarray, ndarray, ndarray, ndarray]
-#: Changes of features before a block [N, A], of what is sent, of what is received [N, F], of what is activated and of
-#: the activation [A, N].
-Changes = tuple[ndarray, ndarray, ndarray, ndarray, ndarray]
 _LANES = np.uintp(LANES)
 
 
-@inlined()
+@part(CONTRACT)
 def convolve_changes(
-    dy: ndarray, dh: ndarray, h: ndarray, c: ndarray, pairs: Moving, width: int, symmetric: bool, first: bool
+    dy: ndarray, dh: ndarray, h: ndarray, c: ndarray, pairs: Moving, part: Part, symmetric: bool, first: bool
 ) -> None:
     """Add what changes of features and of filters do to targets; before the ``first`` block no features change."""
-    (target, source, row, b, e), size = pairs, np.uintp(width)
+    (target, source, row, b, e), size, low, high = pairs, np.uintp(part[0]), np.uintp(part[1]), np.uintp(part[2])
     for n in range(len(target)):
         values, steps, k = six(b, n), six(e, n), np.uintp(row[n]) * size
         i, j = np.uintp(target[n]) * size, np.uintp(source[n]) * size
-        for f in range(np.uintp(0), size, _LANES):
+        for f in range(low, high, _LANES):
             six_rows = rows(c, k + f, size)
             change = dot(steps, six_rows)
             if first:
@@ -57,7 +55,7 @@ def convolve_changes(
                     add(dy, j + f, w * load(dh, i + f) + change * load(h, i + f))
 
 
-@inlined()
+@part(CONTRACT)
 def convolve_gradients(
     of_h: ndarray,
     of_c: ndarray,
@@ -67,16 +65,16 @@ def convolve_gradients(
     dh: ndarray,
     c: ndarray,
     pairs: Moving,
-    width: int,
+    part: Part,
     symmetric: bool,
     first: bool,
 ) -> None:
     """Add the gradients with respect to features that are sent and to the table."""
-    (target, source, row, b, e), size = pairs, np.uintp(width)
+    (target, source, row, b, e), size, low, high = pairs, np.uintp(part[0]), np.uintp(part[1]), np.uintp(part[2])
     for n in range(len(target)):
         values, steps, k = six(b, n), six(e, n), np.uintp(row[n]) * size
         i, j = np.uintp(target[n]) * size, np.uintp(source[n]) * size
-        for f in range(np.uintp(0), size, _LANES):  # all is read before anything is written, lest it be read twice
+        for f in range(low, high, _LANES):  # all is read before anything is written, lest it be read twice
             six_rows = rows(c, k + f, size)
             w, change = dot(values, six_rows), dot(steps, six_rows)
             of_i, e_i, h_j = load(of_y, i + f), load(e_y, i + f), load(h, j + f)
@@ -122,30 +120,29 @@ def _add_sums(b: ndarray, u: ndarray, atoms: int) -> None:
         b[o] = value
 
 
-@inlined()
-def block_changes(
-    dx: ndarray,
-    changes: Changes,
-    kept: tuple[ndarray, ndarray],
-    layers: Layers,
-    pairs: Moving,
-    norm: ndarray,
-    sizes: tuple[int, int, int],
-    symmetric: bool,
-    first: bool,
-) -> None:
-    """Add to the changes of features [A, N] what the block makes of them and of those of distances.
-
-    Kept are the features that are sent and the derivative of the activation.
-    """
-    (dx_before, dh, dv, du, da), (h, slope), (w1, w2, _, w3, _, c), (atoms, size, width) = changes, kept, layers, sizes
-    turned = np.zeros_like(dh)
+@part(CONTRACT)
+def write_changes_sent(dh: ndarray, dx_before: ndarray, dx: ndarray, w1: ndarray, sizes: Counts, first: bool) -> None:
+    """Changes of features before a block [N, A], and of those that are sent, none before the ``first`` block."""
+    atoms, size, width = sizes
     turn(dx_before, dx, size, atoms)
     if not first:
+        turned = zeros(len(dh), dh)
         add_dense(turned, dx, w1, atoms, size, width)
         turn(dh, turned, width, atoms)
-    clear(dv)
-    convolve_changes(dv, dh, h, c, pairs, width, symmetric, first)
+
+
+@part(CONTRACT)
+def add_changes_received(
+    dx: ndarray,
+    changes: tuple[ndarray, ndarray, ndarray],
+    slope: ndarray,
+    layers: Layers,
+    norm: ndarray,
+    sizes: Counts,
+) -> None:
+    """Add to the changes of features [A, N] what the block makes of the changes of what is received."""
+    (dv, du, da), (_, w2, _, w3, _, _), (atoms, size, width) = changes, layers, sizes
+    turned = empty(len(dv), dv)
     normalize(dv, norm, width)
     turn(turned, dv, atoms, width)
     clear(du)
@@ -155,24 +152,26 @@ def block_changes(
     add_dense(dx, da, w3, atoms, size, size)
 
 
-@inlined(REORDER)
-def block_gradients(
+@part(REORDER)
+def add_received_gradients(
+    of_y: ndarray,
     of_x: ndarray,
-    gradients: tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray],
-    kept: tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray, ndarray, ndarray, ndarray],
-    changes: Changes,
+    gradients: Layers,
+    kept: tuple[ndarray, ndarray, ndarray, ndarray, ndarray],
+    changes: tuple[ndarray, ndarray, ndarray],
     layers: Layers,
-    pairs: Moving,
     norm: ndarray,
-    sizes: tuple[int, int, int],
-    symmetric: bool,
-    first: bool,
+    sizes: Counts,
 ) -> None:
-    """Take the gradient of J [A, N] from the features after the block to those before, and add those of its weights."""
-    (h, y, a, slope, e_u, e_y, e_h, x_before, e_x), (dx_before, dh, dv, du, da) = kept, changes
-    (w1, w2, _, w3, _, c), (atoms, size, width) = layers, sizes
-    of_w1, of_w2, of_b2, of_w3, of_b3, of_c = gradients
-    of_u, turned, one = np.zeros_like(of_x), np.empty_like(of_x), h.dtype.type(1)
+    """The gradient of J with respect to what is received [N, F], for those of the features [A, N] after the block.
+
+    Those of the weights of the last two layers are added. Kept are what is received [N, F], the activation and its
+    derivative, and the derivatives of the energy with respect to what is activated and to the features [A, N].
+    """
+    (y, a, slope, e_u, e_x), (dv, du, da) = kept, changes
+    (_, w2, _, w3, _, _), (atoms, size, width) = layers, sizes
+    _, of_w2, of_b2, of_w3, of_b3, _ = gradients
+    of_u, turned, one = zeros(len(of_x), of_x), empty(len(of_x), of_x), of_x.dtype.type(1)
     turn(turned, a, size, atoms)  # a gradient of weights is a dense layer, too: sums over atoms instead of features
     add_dense(of_w3, turned, of_x, size, atoms, size)
     turn(turned, da, size, atoms)
@@ -186,19 +185,37 @@ def block_gradients(
     add_dense(of_w2, v, of_u, width, atoms, size)
     add_dense(of_w2, dv, e_u, width, atoms, size)
     _add_sums(of_b2, of_u, atoms)
-    of_v, of_y, of_h = np.zeros_like(h), np.empty_like(h), np.zeros_like(h)
+    of_v = zeros(len(of_y), of_y)
     add_dense_backward(of_v, of_u, w2, atoms, width, size)
     turn(of_y, of_v, width, atoms)
     normalize(of_y, norm, width)
-    convolve_gradients(of_h, of_c, of_y, e_y, h, dh, c, pairs, width, symmetric, first)
-    turn(of_v, of_h, atoms, width)
-    add_dense(of_w1, x_before, of_v, size, atoms, width)
+
+
+@part(REORDER)
+def add_sent_gradients(
+    of_x: ndarray,
+    of_w1: ndarray,
+    of_h: ndarray,
+    kept: tuple[ndarray, ndarray],
+    dx_before: ndarray,
+    w1: ndarray,
+    sizes: Counts,
+    first: bool,
+) -> None:
+    """Add to the gradients of J with respect to features [A, N] and to the first layer those by what is sent [N, F].
+
+    Kept are the derivatives of the energy with respect to what is sent [F, N], and the features before [N, A].
+    """
+    (e_h, x_before), (atoms, size, width) = kept, sizes
+    turned = empty(len(of_h), of_h)
+    turn(turned, of_h, atoms, width)
+    add_dense(of_w1, x_before, turned, size, atoms, width)
     if not first:
         add_dense(of_w1, dx_before, e_h, size, atoms, width)
-    add_dense_backward(of_x, of_v, w1, atoms, size, width)
+    add_dense_backward(of_x, turned, w1, atoms, size, width)
 
 
-@inlined(REORDER)
+@part(REORDER)
 def output_gradients(
     of_x: ndarray,
     gradients: Last,
@@ -214,15 +231,20 @@ def output_gradients(
     """
     (w1, b1, w2, _), (atoms, size), half = layers, sizes, len(layers[1])
     (of_w1, of_b1, of_w2, of_b2), (x, dx), kind = gradients, features, of_x.dtype.type
-    turned, u = np.empty_like(of_x), np.empty(half * atoms, of_x.dtype)
-    a, slope, du, e_u = np.empty_like(u), np.empty_like(u), np.zeros_like(u), np.empty_like(u)
+    turned, u, a, slope = (
+        empty(len(of_x), of_x),
+        empty(half * atoms, of_x),
+        empty(half * atoms, of_x),
+        empty(half * atoms, of_x),
+    )
+    du, e_u = zeros(half * atoms, of_x), empty(half * atoms, of_x)
     turn(turned, x, atoms, size)
     fill(u, b1, atoms)
     add_dense(u, turned, w1, atoms, size, half)
     shifted_softplus(a, slope, u, *activation, (0, len(u)))
     turn(turned, dx, atoms, size)
     add_dense(du, turned, w1, atoms, size, half)
-    of_contribution, share = np.zeros(atoms, of_x.dtype), np.zeros(atoms, of_x.dtype)
+    of_contribution, share = zeros(atoms, of_x), zeros(atoms, of_x)
     for i in range(len(weights[0])):
         of_contribution[i], share[i] = weights[0][i], weights[1][i]
         of_b2[0] += of_contribution[i]
@@ -239,6 +261,19 @@ def output_gradients(
     _add_sums(of_b1, u, atoms)
     clear(of_x)
     add_dense_backward(of_x, u, w1, atoms, size, half)
+
+
+@part(CONTRACT)
+def let_move(pairs: Pairs, order: ndarray, d: ndarray, decline: ndarray, of_slopes: ndarray, vec: ndarray) -> Moving:
+    """Pairs with factors of their rows in the filter and in its change, in place of spline values and derivatives."""
+    (i, j, weight, row, b, e), number = pairs, len(order)
+    for n in range(number):
+        k = 3 * order[n]
+        moved = (of_slopes[k] * vec[k] + of_slopes[k + 1] * vec[k + 1] + of_slopes[k + 2] * vec[k + 2]) / d[n]
+        for m in range(n, len(b), number):
+            e[m] = moved * (weight[n] * e[m] + decline[n] * b[m])
+            b[m] *= weight[n]
+    return i, j, row, b, e
 
 
 @compiled(CONTRACT)
@@ -270,41 +305,51 @@ def gradients_of_loss(
         kept: What the pass has written.
         symmetric: True if each pair stands for its opposite, too.
     """
-    (of_features, of_contributions, shares, norm), vec, number = some, pairs[0], len(mine)
+    (of_features, of_contributions, shares, norm), vec = some, pairs[0]
     atoms, size, width = up(len(shares), LANES), up(network.sizes[0], LANES), up(network.sizes[1], LANES)
-    blocks, sizes, true_size, kind = network.blocks, (atoms, size, width), network.sizes[0], vec.dtype
-    order, d, decline, (i, j, weight, row, b, e) = sort_pairs(pairs, mine, first, network)
-    for n in range(number):
-        k = 3 * order[n]
-        moved = (of_slopes[k] * vec[k] + of_slopes[k + 1] * vec[k + 1] + of_slopes[k + 2] * vec[k + 2]) / d[n]
-        for m in range(n, len(b), number):
-            e[m] = moved * (weight[n] * e[m] + decline[n] * b[m])
-            b[m] *= weight[n]
-    moving = i, j, row, b, e
-    count, dx = len(blocks), np.zeros(atoms * size, kind)
-    dxs, dus, das = (
-        np.empty((count + 1, len(dx)), kind),
-        np.empty((count, len(dx)), kind),
-        np.empty((count, len(dx)), kind),
-    )
-    dhs, dvs = np.empty((count, atoms * width), kind), np.empty((count, atoms * width), kind)
+    blocks, sizes, true_size = network.blocks, (atoms, size, width), network.sizes[0]
+    order, d, decline, sorted_pairs = sorted_by_row(pairs, mine, first, network)
+    moving = let_move(sorted_pairs, order, d, decline, of_slopes, vec)
+    count, length, dx = len(blocks), atoms * size, zeros(atoms * size, vec)
+    dxs, dus, das = empty((count + 1) * length, vec), empty(count * length, vec), empty(count * length, vec)
+    dhs, dvs = empty(count * atoms * width, vec), empty(count * atoms * width, vec)
     for t in range(count):
-        changes = dxs[t], dhs[t], dvs[t], dus[t], das[t]
-        layers = block_at(blocks[t], network.sizes, vec)
-        block_changes(dx, changes, (kept.sent[t], kept.slope[t]), layers, moving, norm, sizes, symmetric, t == 0)
-    turn(dxs[count], dx, size, atoms)
-    of_x, of_contribution = np.empty_like(dx), np.empty(len(shares), np.float64)
+        layers, dx_before, du, da = (
+            block_at(blocks[t], network.sizes, vec),
+            row_of(dxs, t, length),
+            row_of(dus, t, length),
+            row_of(das, t, length),
+        )
+        dh, dv = row_of(dhs, t, atoms * width), row_of(dvs, t, atoms * width)
+        write_changes_sent(dh, dx_before, dx, layers[0], sizes, t == 0)
+        clear(dv)
+        convolve_changes(dv, dh, kept.sent[t], layers[5], moving, (width, 0, width), symmetric, t == 0)
+        add_changes_received(dx, (dv, du, da), kept.slope[t], layers, norm, sizes)
+    dx_last = row_of(dxs, count, length)
+    turn(dx_last, dx, size, atoms)
+    of_x, of_contribution = empty(length, vec), empty(len(shares), shares)
     for n in range(len(shares)):
         of_contribution[n] = of_contributions[n] * shares[n]
-    last, features = last_at(network.output, network.sizes, vec), (kept.features[count], dxs[count])
-    of_last = _of_last(gradients, places[1], len(last[1]), size)
-    weights = of_contribution, shares
-    output_gradients(of_x, of_last, features, last, weights, network.activation, (atoms, size))
+    last = last_at(network.output, network.sizes, vec)
+    of_last, weights = last_of(gradients, places[1], len(last[1]), size), (of_contribution, shares)
+    output_gradients(of_x, of_last, (kept.features[count], dx_last), last, weights, network.activation, (atoms, size))
+    of_y, of_h = empty(atoms * width, vec), empty(atoms * width, vec)
     for t in range(count - 1, -1, -1):
-        changes, left = (dxs[t], dhs[t], dvs[t], dus[t], das[t]), _left(kept, t)
-        layers = block_at(blocks[t], network.sizes, vec)
-        of_layers = _of_block(gradients, places[0][t], sizes, network.sizes[2])
-        block_gradients(of_x, of_layers, left, changes, layers, moving, norm, sizes, symmetric, t == 0)
+        dx_before, du, da = row_of(dxs, t, length), row_of(dus, t, length), row_of(das, t, length)
+        dh, dv = row_of(dhs, t, atoms * width), row_of(dvs, t, atoms * width)
+        layers, of_layers = (
+            block_at(blocks[t], network.sizes, vec),
+            block_of(gradients, places[0][t], sizes, network.sizes[2]),
+        )
+        left = kept.received[t], kept.inner[t], kept.slope[t], kept.of_inner[t], kept.of_features[t]
+        add_received_gradients(of_y, of_x, of_layers, left, (dv, du, da), layers, norm, sizes)
+        clear(of_h)
+        sent, e_y = kept.sent[t], kept.of_received[t]
+        convolve_gradients(
+            of_h, of_layers[5], of_y, e_y, sent, dh, layers[5], moving, (width, 0, width), symmetric, t == 0
+        )
+        before = kept.of_sent[t], kept.features[t]
+        add_sent_gradients(of_x, of_layers[0], of_h, before, dx_before, layers[0], sizes, t == 0)
     turn(dx, of_x, size, atoms)
     for n in range(len(shares)):
         for f in range(true_size):
@@ -312,23 +357,7 @@ def gradients_of_loss(
 
 
 @inlined()
-def _left(kept: Kept, t: int) -> tuple[ndarray, ndarray, ndarray, ndarray, ndarray, ndarray, ndarray, ndarray, ndarray]:
-    """What was left behind of a block."""
-    return (
-        kept.sent[t],
-        kept.received[t],
-        kept.inner[t],
-        kept.slope[t],
-        kept.of_inner[t],
-        kept.of_received[t],
-        kept.of_sent[t],
-        kept.features[t],
-        kept.of_features[t],
-    )
-
-
-@inlined()
-def _of_block(gradients: ndarray, places: ndarray, sizes: tuple[int, int, int], table: int) -> Layers:
+def block_of(gradients: ndarray, places: ndarray, sizes: tuple[int, int, int], table: int) -> Layers:
     """Where the gradients of a block's weights are."""
     _, size, width = sizes
     return (
@@ -342,7 +371,7 @@ def _of_block(gradients: ndarray, places: ndarray, sizes: tuple[int, int, int], 
 
 
 @inlined()
-def _of_last(gradients: ndarray, places: ndarray, half: int, size: int) -> Last:
+def last_of(gradients: ndarray, places: ndarray, half: int, size: int) -> Last:
     """Where those of the output network are."""
     return (
         gradients[places[0] : places[0] + half * size],

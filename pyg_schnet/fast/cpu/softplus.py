@@ -11,7 +11,8 @@ from numba.extending import intrinsic
 from numpy import ndarray
 from numpy.polynomial import Polynomial, chebyshev
 
-from pyg_schnet.compiling import inlined
+from pyg_schnet.compiling import CONTRACT, part
+from pyg_schnet.fast.cpu.memory import zeros
 from pyg_schnet.fast.cpu.vectors import LANES, ROUND_ONCE, load, splat, spread, store
 
 
@@ -107,7 +108,7 @@ def _softplus(typing: Any, u: Any, linear_from: Any) -> Any:
 softplus: Any = intrinsic(_softplus)
 
 
-@inlined()
+@part(CONTRACT)
 def shifted_softplus(
     y: ndarray, slope: ndarray, u: ndarray, shift: float, linear_from: float, limits: tuple[int, int]
 ) -> None:
@@ -119,7 +120,7 @@ def shifted_softplus(
         store(slope, n, value[1])
     rest = limits[1] - end
     if rest > 0:
-        some, first = np.zeros(LANES, u.dtype), np.uintp(0)
+        some, first = zeros(LANES, u), np.uintp(0)
         for n in range(rest):
             some[n] = u[end + n]
         value = softplus(load(some, first), linear_from)
