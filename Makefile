@@ -54,4 +54,4 @@ docs: $(VENV)/installed-docs
 	@echo "build/docs/index.html"
 
 clean:
-	rm -rf $(VENV) $(OLDEST) results build/docs build/doctrees examples/site/gallery
+	rm -rf $(VENV) $(OLDEST) results build/docs build/doctrees examples/site/gallery examples/site/notebooks

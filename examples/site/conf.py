@@ -44,7 +44,13 @@ LOGGER = logging.getLogger(__name__)
 
 project, author, release = "pyg_schnet", "The pyg_schnet authors", __version__
 project_copyright = author
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 root_doc = "index"
 
@@ -56,6 +62,18 @@ html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 copybutton_exclude = ".linenos, .gp, .go"
+
+# notebooks are run while the site is built, and can be downloaded
+sphinx_gallery_conf = {
+    "examples_dirs": str(EXAMPLES / "notebooks"),
+    "gallery_dirs": "notebooks",
+    "filename_pattern": r"\.py$",
+    "image_scrapers": ("matplotlib",),
+    "within_subsection_order": "FileNameSortKey",
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1e6,
+}
 
 myst_heading_anchors = 4
 autodoc_member_order = "bysource"
