@@ -14,6 +14,7 @@ from torch_geometric.data import Batch, Data
 from pyg_schnet import Potential, SchNet
 from pyg_schnet.fast import tabulated
 from pyg_schnet.simulation import RecordedPotential
+from pyg_schnet.sizes import SIZES
 from pyg_schnet.training import PotentialTask, RecordedTraining
 from tests.pretended_gpu import Gpu, OnGpu, pretended_gpu
 
@@ -223,3 +224,22 @@ def test_without_triton_networks_are_evaluated_and_that_is_said() -> None:
             found = potential(z.to("cuda"), pos.to("cuda"))
         assert not any("fast/convolution_reference" in place for _, place in gpu.launches)
     close(found, expected, 2e-5)
+
+
+def test_a_million_atoms_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search, energies, forces and stress of a frozen model of ordinary size: bytes of an atom, at water's density."""
+    monkeypatch.setattr(SIZES, "rows_on_device", 1000)  # pieces as small against the whole as they would be there
+    monkeypatch.setattr(SIZES, "candidates_on_device", 10_000)
+    atoms, edge = 216, 12.9
+    grid = torch.cartesian_prod(*[torch.arange(6.0)] * 3) * (edge / 6)
+    pos, z = grid + 0.3 * torch.rand(atoms, 3), torch.full((atoms,), 8)
+    periodic = {"cell": edge * torch.eye(3).unsqueeze(0), "pbc": torch.ones(1, 3, dtype=torch.bool)}
+    model = SchNet(num_interactions=2, cutoff=5.0).eval().freeze()
+    with pretended_gpu() as gpu:
+        given, graph = (z.to("cuda"), pos.to("cuda")), to_gpu(periodic)
+        potential = Potential(model.to("cuda"))
+        before = gpu.in_use
+        gpu.clear()
+        out = potential(*given, **graph, stress=True)
+        assert out["forces"].shape == (atoms, 3)
+        assert 1e6 * (gpu.peak - before) / atoms < 40e9
