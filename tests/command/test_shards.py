@@ -206,11 +206,20 @@ def test_shards_of_a_dataset(task, source, tmp_path):
     assert content(tmp_path / "out.npz") == content(alone)
 
 
-def test_environment_on_the_command_line(root, call, tmp_path, monkeypatch, capsys):
+def test_environment_on_the_command_line(task, root, call, tmp_path, monkeypatch, capsys):
     """As Slurm and torchrun set it; Lightning does not wait for processes that are none of its own."""
     ase.io.write(tmp_path / "in.xyz", [molecule("CH3CH2OH")] * 5, format="extxyz")
-    call("fit", "--config", write_settings(tmp_path, root, max_steps=2, validate_every=2))
-    words = ["--config", tmp_path / "run/config.yaml", "--input", tmp_path / "in.xyz", "--output", tmp_path / "out.csv"]
+    save(task.model, tmp_path / "model.safetensors")
+    words = [
+        "--config",
+        write_settings(tmp_path, root),
+        "--weights",
+        tmp_path / "model.safetensors",
+        "--input",
+        tmp_path / "in.xyz",
+        "--output",
+        tmp_path / "out.csv",
+    ]
     slurm = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "screen", "SLURM_NTASKS": "2", "SLURM_LOCALID": "1"}
     slurm |= {"SLURM_PROCID": "1", "SLURM_NODEID": "0", "SLURM_NTASKS_PER_NODE": "2"}
     torchrun = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "nowhere", "MASTER_PORT": "1"}
