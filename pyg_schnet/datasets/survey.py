@@ -218,7 +218,7 @@ def survey(
     found.room *= LENGTH[units["length"].unit]
     if group_key is not None and group_key not in gathered.shapes:
         known = ", ".join(sorted(gathered.shapes)) or "none"
-        raise ValueError(f"no structure has a field {group_key!r} (group_key); their fields are {known}")
+        raise ValueError(f"no structure has a field {group_key!r} (--group_key); their fields are {known}")
     found.group_key = group_key or find_group_key(gathered)
     _add_order(found)
     found.duplicates = repeated(gathered)
