@@ -72,9 +72,9 @@ def run(source: Path, output: Path, shards: int, kill: float | None) -> list[dic
         ]
         for process in processes:
             process.start()
-        end = time.monotonic() + (after or 1e9)
+        end = time.monotonic() + (after or 0)
         for process in processes:
-            process.join(max(end - time.monotonic(), 0))
+            process.join(max(end - time.monotonic(), 0) if after else None)
         for process in processes:
             if process.is_alive():
                 process.kill()

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +69,12 @@ def init(
         "forces_key": forces_key,
         "stress_key": stress_key,
         "energy_unit": energy_unit,
+        "group_key": group_key,
     }
     given |= {"length_unit": length_unit, "forces_unit": forces_unit, "stress_unit": stress_unit, "format": format}
     found = survey(parts["train"], val=parts["val"], test=parts["test"], table=table, **given)
     print(in_words(found))
-    text = _settings(found, parts, table, target, group_key, format, path, files)
+    text = _settings(found, parts, table, target, format, path, files)
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
     print(_next(found, path, text, parts))
@@ -112,7 +114,6 @@ def _settings(
     parts: dict[str, list[Path]],
     table: str | None,
     target: str | None,
-    group_key: str | None,
     format: str | None,
     path: Path,
     named: tuple[str, ...],
@@ -123,7 +124,7 @@ def _settings(
     distance = recipe.cutoff(found)
     edges = recipe.edges(found, distance.value)
     blocks = 3 if target is None or not found.periodic else 4
-    split, num_train = _split(found, parts, group_key)
+    split, num_train = _split(found, parts)
     forces = target is None and "forces" in found.labels.keys and math.isfinite(found.force_square)
     plan = recipe.steps(num_train, edges, blocks, forces)
     if target is None:
@@ -282,9 +283,9 @@ def _dataset(
     return lines + ([] if format is None else [f"format: {format}"])
 
 
-def _split(found: Survey, parts: dict[str, list[Path]], group_key: str | None) -> tuple[list[str], int]:
+def _split(found: Survey, parts: dict[str, list[Path]]) -> tuple[list[str], int]:
     """Settings of the split, and how many structures there are to train."""
-    size = len(found)
+    size = found.gathered.total
     gap = found.near[1]
     if parts["test"] or parts["val"]:
         lines, train = ["split: files  # each part has files of its own"], found.parts["train"]
@@ -293,13 +294,9 @@ def _split(found: Survey, parts: dict[str, list[Path]], group_key: str | None) -
             lines += [f"num_val: {held}  # runs of frames of the files to train", f"gap: {gap}"]
             train -= held
         return lines, train
-    key = group_key or found.group_key
-    if group_key is not None and group_key not in found.gathered.shapes:
-        known = ", ".join(sorted(found.gathered.shapes)) or "none"
-        raise ValueError(f"no structure has a field {group_key!r} (--group_key); their fields are {known}")
-    names = [str(one.fields.get(key)) for one in found.gathered.all] if key else list(map(str, found.gathered.formulas))
-    _, counts = np.unique(names, return_counts=True)
-    if len(counts) >= 10 and counts.max() <= size / 10:
+    key = found.group_key
+    counts = np.array([*Counter(found.group_of).values()])
+    if len(counts) >= 10 and counts.max() <= len(found) / 10:
         lines = [f"split: group  # {len(counts)} groups by {key or 'composition'}; none is in two parts"]
         lines += [f"group_key: {_quoted(key)}"] * (key is not None)
         return [*lines, "num_train: 0.75", "num_val: 0.1"], int(0.75 * size)

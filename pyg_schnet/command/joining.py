@@ -3,13 +3,14 @@
 import csv
 import json
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pyg_schnet.command.npz import Column, write_npz
 from pyg_schnet.command.writers import KNOWN, PREFIX
 
 
@@ -80,11 +81,9 @@ def _arrays(files: Sequence[Path], path: Path) -> None:
             units |= json.loads(str(arrays["units"]))
     pairs = [(name, name) for name in names]
     pairs += [(name.removeprefix(PREFIX), name) for name in names if name.startswith(PREFIX)]
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
-        for new, name in pairs:
-            _write_array(archive, new, lambda name=name: _column(files, name))  # type: ignore[misc]
-        ordered = {new: units[new] for new, _ in pairs if new in units}
-        _write_array(archive, "units", lambda: iter([np.array(json.dumps(ordered))]))
+    ordered = {new: units[new] for new, _ in pairs if new in units}
+    columns: list[Column] = [(new, partial(_column, files, name)) for new, name in pairs]
+    write_npz(path, [*columns, ("units", lambda: iter([np.array(json.dumps(ordered))]))])
 
 
 def _column(files: Sequence[Path], name: str) -> Iterator[Any]:
@@ -108,18 +107,6 @@ def _array(name: str) -> Callable[[Path], Any]:
             return arrays[name] if name in arrays.files else None
 
     return read
-
-
-def _write_array(archive: zipfile.ZipFile, name: str, pieces: Callable[[], Iterator[Any]]) -> None:
-    """Go through the pieces twice: for their shapes, and for what they hold."""
-    kinds = [(piece.dtype, piece.shape) for piece in pieces()]
-    dtype, (*_, (_, shape)) = np.result_type(*(dtype for dtype, _ in kinds)), kinds
-    shape = (sum(one[0] for _, one in kinds), *shape[1:]) if shape else ()
-    head = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-        np.lib.format.write_array_header_1_0(file, head)
-        for piece in pieces():
-            file.write(np.ascontiguousarray(piece, dtype=dtype).tobytes())
 
 
 def _trajectory(files: Sequence[Path], path: Path) -> None:

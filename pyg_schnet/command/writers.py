@@ -8,14 +8,16 @@ is known of the same targets.
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from torch_geometric.data import Data
 
+from pyg_schnet.command.npz import write_npz
 from pyg_schnet.units import SYMBOLS
 
 #: What comes before the name of what is predicted, and before what is known of it in tables.
@@ -240,8 +242,7 @@ class Arrays(Table):
         arrays: dict[str, Any] = {name: self._array(name, sizes) for name in self.names()}
         arrays |= {name.removeprefix(PREFIX): array for name, array in arrays.items() if name.startswith(PREFIX)}
         arrays["units"] = np.array(json.dumps({name: self.unit(name) for name in arrays if self.unit(name)}))
-        with self.path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        write_npz(self.path, [(name, partial(_alone, array)) for name, array in arrays.items()])
 
     def _array(self, name: str, sizes: list[int]) -> Any:
         values = [row.get(name) for row in self.rows]
@@ -284,6 +285,10 @@ def writer_for(path: Path) -> type[Writer]:
             f"`output` must end with one of {', '.join(_WRITERS)}, which have a place for predictions, got {path.name}"
         )
     return _WRITERS[path.suffix.lower()]
+
+
+def _alone(array: Any) -> Iterator[Any]:
+    return iter([np.asarray(array)])
 
 
 def _formula(data: Data) -> str:

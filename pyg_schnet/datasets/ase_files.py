@@ -217,12 +217,11 @@ def _structures(path: Path, kind: str, format: str | None, start: int) -> Iterat
     if kind in {"db", "lmdb"}:
         for row in database_rows(path, start) if kind == "db" else lmdb_rows(path, start):
             yield _sorted(row.toatoms(), row.key_value_pairs, dict(row.data))
-    elif kind == "parquet":
-        for read in parquet_frames(path, start):
+    elif kind in {"hdf5", "parquet"}:
+        for read in hdf5_frames(path, start) if kind == "hdf5" else parquet_frames(path, start):
             yield Read(*read)
-    elif kind in {"hdf5", "npz"}:
-        frames = hdf5_frames(path, start) if kind == "hdf5" else itertools.islice(npz_frames(path), start, None)
-        for atoms, of_atoms, of_structure in frames:
+    elif kind == "npz":
+        for atoms, of_atoms, of_structure in itertools.islice(npz_frames(path), start, None):
             yield Read(atoms, of_atoms, of_structure, {})
     elif kind == "cif" and (atoms := _crystal(path)) is not None:
         yield from [Read(atoms, {}, {}, {})][start:]

@@ -1,20 +1,23 @@
 """Structures of a user's files as plain arrays in the units of the files, before anything is known of them."""
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_schnet.datasets.ase_files import Read, is_bare
+from pyg_schnet.datasets.ase_files import Read, guess_number, is_bare
 from pyg_schnet.datasets.crystal import is_shared
-from pyg_schnet.datasets.own_files import structures_of
+from pyg_schnet.datasets.own_files import count_all, structures_of
 from pyg_schnet.datasets.property_table import PropertyTable
 
 #: Fields of extended xyz and of ASE that describe the structure or how it was made.
 _NO_LABELS = {"pbc", "Lattice", "occupancy", "spacegroup", "unit_cell", "tags", "initial_charges", "initial_magmoms"}
+#: So many structures are all looked at; of more, so many runs of so many.
+MOST, RUNS, RUN = 100_000, 8, 5_000
 
 
 class One(NamedTuple):
@@ -38,7 +41,7 @@ class One(NamedTuple):
 
 
 class Gathered:
-    """All structures of some files.
+    """All structures of some files; of more than 100,000, eight runs of 5,000 at equal distances.
 
     Args:
         files: The files.
@@ -61,9 +64,12 @@ class Gathered:
         seen: dict[str, Counter[str]] = defaultdict(Counter)
         #: Crystals that are left out because sites are occupied in part.
         self.partly_occupied = 0
-        for path, _, read in structures_of(files, table, format, show):
+        #: Number of structures in each file, those that were not looked at included.
+        self.totals: Counter[Path] = Counter()
+        for path, read in self._read(files, table, format, show):
             if is_shared(read.of_structure.get("occupancy")):
                 self.partly_occupied += 1
+                self.totals[path] -= 1
                 continue
             atoms = read.atoms
             fields = {
@@ -80,6 +86,28 @@ class Gathered:
             self.shapes[name] = kinds.most_common(1)[0][0]
         self.sizes = np.array([len(one.numbers) for one in self.all])
         self.formulas = [_formula(one.numbers) for one in self.all]
+
+    def _read(
+        self, files: Sequence[Path], table: PropertyTable | None, format: str | None, show: bool
+    ) -> Iterator[tuple[Path, Read]]:
+        """Structures to look at."""
+        if sum(guess_number(file, format) for file in files) <= MOST:
+            for path, _, read in structures_of(files, table, format, show):
+                self.totals[path] += 1
+                yield path, read
+            return
+        counts = count_all(files, format)
+        self.totals.update(dict(zip(files, counts, strict=True)))
+        before = np.cumsum([0, *counts])
+        for first in np.linspace(0, before[-1] - min(RUN, before[-1]), RUNS, dtype=np.int64).tolist():
+            place = int(np.searchsorted(before, first, side="right")) - 1
+            run = structures_of(files, table, format, show, (place, first - int(before[place])))
+            yield from ((path, read) for path, _, read in itertools.islice(run, RUN))
+
+    @property
+    def total(self) -> int:
+        """Number of structures, those that were not looked at included."""
+        return self.totals.total()
 
     def values(self, key: str) -> NDArray:
         """A field of one number.

@@ -10,6 +10,9 @@ from torch import Tensor
 from pyg_schnet.datasets.sequence import in_memory
 from pyg_schnet.datasets.splits import Split
 
+#: Orders of the groups that are tried until no part is empty that could have structures.
+_TRIES = 100
+
 
 def group_split(
     groups: Sequence[Any] | np.ndarray | Tensor,
@@ -22,7 +25,8 @@ def group_split(
 
     Structures of one molecule resemble each other: drawn at random, the errors of a test are those on molecules that
     are known. Here groups are drawn at random, first those to validate on, then those to test on; the structures of
-    each part are drawn within its groups.
+    each part are drawn within its groups. Where an order of the groups leaves too few for a part, or none to test on,
+    others are tried.
 
     Args:
         groups: The group of each structure: names or numbers [M].
@@ -47,23 +51,42 @@ def group_split(
     if num_train < 1 or num_val < 0 or (num_test or 0) < 0:
         raise ValueError(f"expected at least 1 training example and none less than 0, got {num_train} and {num_val}")
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(names), generator=generator).tolist()
+    wanted_of = {"val": num_val, "train": num_train, "test": num_test}
+    to_test = num_test is None and num_train + num_val < len(labels)  # there should be something left
+    found: dict[str, list[int]] | None = None
+    for _ in range(_TRIES):  # a large group may come where a small one does
+        drawn_groups = _groups_of_parts(torch.randperm(len(names), generator=generator).tolist(), sizes, wanted_of)
+        found = found if drawn_groups is None else drawn_groups
+        if drawn_groups is not None and (drawn_groups["test"] or not to_test):
+            break
+    if found is None:
+        raise ValueError(
+            f"{len(labels)} structures of {len(names)} groups are too few for {num_train} to train, {num_val} to "
+            f"validate and {num_test or 0} to test without a group in two parts; ask for fewer, or split at random"
+        )
     parts: dict[str, Tensor] = {}
-    for name, wanted in (("val", num_val), ("train", num_train), ("test", num_test)):
-        taken, count = [], 0
-        while order and (wanted is None or count < wanted):
-            taken.append(order.pop(0))
-            count += sizes[taken[-1]]
-        if wanted is not None and count < wanted:
-            raise ValueError(
-                f"{len(labels)} structures of {len(names)} groups are too few for {num_train} to train, {num_val} to "
-                f"validate and {num_test or 0} to test without a group in two parts; ask for fewer, or split at random"
-            )
-        members = torch.from_numpy(np.flatnonzero(np.isin(group_of, taken)))
+    for name, wanted in wanted_of.items():
+        members = torch.from_numpy(np.flatnonzero(np.isin(group_of, found[name])))
         drawn = torch.randperm(len(members), generator=generator)[: len(members) if wanted is None else wanted]
         parts[name] = members[drawn].sort().values
     ordered = {name: parts[name] for name in ("train", "val", "test")}
     return Split(ordered, len(labels), method="group_split", seed=seed, groups=len(names))
+
+
+def _groups_of_parts(
+    order: list[int], sizes: np.ndarray, wanted_of: dict[str, int | None]
+) -> dict[str, list[int]] | None:
+    """Groups of each part, taken in order; ``None`` if they are too few."""
+    parts: dict[str, list[int]] = {}
+    for name, wanted in wanted_of.items():
+        taken, count = list[int](), 0
+        while order and (wanted is None or count < wanted):
+            taken.append(order.pop(0))
+            count += sizes[taken[-1]]
+        if wanted is not None and count < wanted:
+            return None
+        parts[name] = taken
+    return parts
 
 
 def groups_of(dataset: Any, key: str | None = None) -> list[str]:

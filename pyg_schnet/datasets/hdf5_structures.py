@@ -62,7 +62,7 @@ def is_hdf5(path: Path) -> bool:
         return stream.read(len(_MAGIC)) == _MAGIC
 
 
-def hdf5_frames(path: Path, start: int = 0) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any]]]:
+def hdf5_frames(path: Path, start: int = 0) -> Iterator[tuple[Any, dict[str, Any], dict[str, Any], dict[str, Any]]]:
     """Structures of a file, a group at a time.
 
     Energies and forces are called ``energy`` and ``forces``, in the file's units; the name of the group is the field
@@ -74,7 +74,8 @@ def hdf5_frames(path: Path, start: int = 0) -> Iterator[tuple[Any, dict[str, Any
         start: Number of structures that are skipped.
 
     Yields:
-        ASE's ``Atoms``, fields with a row for each atom, and fields of the structure.
+        ASE's ``Atoms``, fields with a row for each atom, fields of the structure, and those of which only the shapes in
+        other structures tell.
 
     Raises:
         ImportError: If h5py is not installed.
@@ -91,15 +92,16 @@ def hdf5_frames(path: Path, start: int = 0) -> Iterator[tuple[Any, dict[str, Any
                 continue
             pos, z = group[layout.pos][:], group["atomic_numbers"][:]
             where = group.name
+            _check_units(layout.pos, group[layout.pos], layout)
             if pos.ndim != 3 or pos.shape[1:] != (len(z), 3) or z.dtype.kind not in "iu":
                 raise ValueError(
                     f"{where}: expected whole numbers atomic_numbers [n] and {layout.pos} [M, n, 3], got {z.dtype} "
                     f"{list(z.shape)} and {list(pos.shape)}"
                 )
-            of_atoms, of_structure = _fields(group, layout, pos.shape[:2])
+            parts = _fields(group, layout, pos.shape[:2])
             for place in range(start, many):
-                rows = {name: array[place] for name, array in of_atoms.items()}
-                yield Atoms(z, pos[place]), rows, named | {name: one[place] for name, one in of_structure.items()}
+                of_atoms, of_structure, either = ({name: one[place] for name, one in part.items()} for part in parts)
+                yield Atoms(z, pos[place]), of_atoms, named | of_structure, either
             start = 0
 
 
@@ -175,10 +177,9 @@ def _groups(file: Any, layout: _Layout) -> Iterator[tuple[dict[str, str], Any]]:
                 yield {"formula": formula, "reaction": reaction}, group
 
 
-def _fields(group: Any, layout: _Layout, shape: tuple[int, int]) -> tuple[dict[str, NDArray], dict[str, Any]]:
-    """Arrays with a row for each atom of each structure, and for each structure."""
-    of_atoms: dict[str, NDArray] = {}
-    of_structure: dict[str, Any] = {}
+def _fields(group: Any, layout: _Layout, shape: tuple[int, int]) -> tuple[dict[str, Any], ...]:
+    """Arrays with a row for each atom of each structure, for each structure, and for either."""
+    of_atoms, of_structure, either = dict[str, Any](), dict[str, Any](), dict[str, Any]()
     for name, stored in group.items():
         if name in {"atomic_numbers", layout.pos} or not hasattr(stored, "shape"):
             continue
@@ -191,9 +192,9 @@ def _fields(group: Any, layout: _Layout, shape: tuple[int, int]) -> tuple[dict[s
         elif name == layout.forces:
             of_atoms["forces"] = layout.sign * _checked(group, name, stored, (*shape, 3))
         elif stored.dtype.kind in "iufb" and stored.shape[:1] == shape[:1]:
-            of_atoms_too = stored.shape[:2] == shape and shape[1] > 1
-            (of_atoms if of_atoms_too else of_structure)[name] = stored[:]
-    return of_atoms, of_structure
+            # of three atoms, a vector of the structure looks like numbers of the atoms
+            (either if stored.shape[:2] == shape else of_structure)[name] = stored[:]
+    return of_atoms, of_structure, either
 
 
 def _checked(group: Any, name: str, stored: Any, shape: tuple[int, ...]) -> NDArray:

@@ -12,6 +12,8 @@ from pyg_schnet.datasets.endings import without_ending
 _KEYS = ("id", "file", "filename", "file_name", "cif", "cif_id", "material_id", "mp_id", "mpid", "structure", "name")
 #: Words for a value that is not known.
 _UNKNOWN = {"", "-", "na", "n/a", "nan", "none", "null"}
+#: A number with a decimal comma, as programs write it in many countries, with semicolons between the columns.
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _UNIT = re.compile(r"^(.+?)\s*[\[(]([^\])]*)[\])]$")
 
 
@@ -48,8 +50,8 @@ def read_table(path: str | Path) -> PropertyTable:
     The first line has the names of the columns, perhaps with units, ``gap [eV]`` or ``gap (eV)``; without such a line
     (two columns, as ``id_prop.csv`` has them) the values are called ``property``. A column called ``id``, ``file``,
     ``material_id`` or the like, otherwise the first one, names the files, with or without their endings. Columns may be
-    separated by commas, semicolons or tabs. Columns with numbers only are numbers, all others are strings; empty cells,
-    ``nan`` and infinite numbers are not known.
+    separated by commas, semicolons or tabs; where it is not commas, numbers may have decimal commas. Columns with
+    numbers only are numbers, all others are strings; empty cells, ``nan`` and infinite numbers are not known.
 
     Args:
         path: The table.
@@ -80,7 +82,12 @@ def read_table(path: str | Path) -> PropertyTable:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path} has two columns called {twice!r}; give each a name of its own")
     place = next((place for place, name in enumerate(names) if name.lower().replace("-", "_") in _KEYS), 0)
-    columns = [_values([line[number] for _, line in lines], number == place) for number in range(len(names))]
+    columns = []
+    for number, name in enumerate(names):
+        try:
+            columns.append(_values([line[number] for _, line in lines], number == place))
+        except ValueError as error:
+            raise ValueError(f"{path}: the column {name!r} {error}") from None
     rows: dict[str, dict[str, Any]] = {}
     for (number, line), values in zip(lines, zip(*columns, strict=True), strict=True):
         key = without_ending(line[place])
@@ -121,11 +128,17 @@ def _values(cells: list[str], is_key: bool) -> list[Any]:
     known = [None if cell.lower() in _UNKNOWN else cell for cell in cells]
     if not all(_is_number(cell) for cell in known if cell is not None):
         return known
-    numbers = [math.nan if cell is None else float(cell) for cell in known]
+    comma = next((cell for cell in known if cell is not None and "," in cell), None)
+    point = next((cell for cell in known if cell is not None and "." in cell), None)
+    if comma is not None and point is not None:
+        raise ValueError(f"has {comma!r} and {point!r}; expected decimal commas or decimal points in all lines")
+    numbers = [math.nan if cell is None else float(cell.replace(",", ".")) for cell in known]
     return [number if math.isfinite(number) else None for number in numbers]
 
 
 def _is_number(cell: str) -> bool:
+    if _DECIMAL_COMMA.fullmatch(cell):
+        return True
     try:
         float(cell)
     except ValueError:

@@ -70,7 +70,7 @@ def _correlation(rest: NDArray, group: NDArray, lag: int) -> float:
     return float((before * after).mean() / size) if size > 0 else 0.0
 
 
-def group_key(gathered: Gathered) -> str | None:
+def find_group_key(gathered: Gathered) -> str | None:
     """Name of the field that says which molecule or material a structure is of.
 
     Args:

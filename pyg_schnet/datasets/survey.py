@@ -1,7 +1,6 @@
 """A first look at a user's own structures: what they are, what is known of them, and what is odd."""
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from pyg_schnet.datasets.labels import FoundLabels, find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.own_files import Paths, files_of, told_unit
 from pyg_schnet.datasets.property_table import read_table
-from pyg_schnet.datasets.resemblance import group_key, memory, of_composition, repeated
+from pyg_schnet.datasets.resemblance import find_group_key, memory, of_composition, repeated
 from pyg_schnet.units import ENERGY, FORCE, LENGTH, STRESS, conversion
 
 #: Structures whose distances are looked at.
@@ -44,7 +43,7 @@ class Survey:
     Attributes:
         files: The files, those to train with first.
         parts: Number of structures in the files of each part.
-        gathered: All structures, in the units of the files.
+        gathered: The structures that were looked at, in the units of the files.
         labels: Names of the labels.
         units: Unit of the ``energy``, ``length``, ``forces`` and ``stress`` and why it is taken.
         energies: [M], NaN where it is not known.
@@ -149,6 +148,7 @@ def survey(
     length_unit: str | None = None,
     forces_unit: str | None = None,
     stress_unit: str | None = None,
+    group_key: str | None = None,
     format: str | None = None,
     show: bool = True,
 ) -> Survey:
@@ -166,6 +166,7 @@ def survey(
         length_unit: Unit of lengths.
         forces_unit: Unit of forces; energy per length otherwise.
         stress_unit: Unit of stresses.
+        group_key: Name of the molecule or material that a structure belongs to; found by itself otherwise.
         format: ASE's name of the format, if the names of the files do not tell.
         show: True to show a progress bar.
 
@@ -208,15 +209,17 @@ def survey(
     slope = _slope(gathered, labels, energies, units)
     if forces_unit is None and (better := forces_unit_of(*slope, units["forces"].unit)) is not None:
         slope, units["forces"] = (slope[0] * FORCE[units["forces"].unit] / FORCE[better.unit], slope[1]), better
-    structures = Counter(one.file for one in gathered.all)
-    counts = {name: sum(structures[file] for file in own) for name, own in parts.items()}
+    counts = {name: sum(gathered.totals[file] for file in own) for name, own in parts.items()}
     rest = of_composition(energies, [one.numbers for one in gathered.all])
     found = Survey(files, counts, gathered, labels, units, energies, rest)
     found.ratio, found.shortest, found.neighbour, found.slope = ratio, shortest, neighbour, slope
     _add_sizes(found)
     found.room = min(clearance(one.pos, one.cell, one.pbc) for one in gathered.all)
     found.room *= LENGTH[units["length"].unit]
-    found.group_key = group_key(gathered)
+    if group_key is not None and group_key not in gathered.shapes:
+        known = ", ".join(sorted(gathered.shapes)) or "none"
+        raise ValueError(f"no structure has a field {group_key!r} (--group_key); their fields are {known}")
+    found.group_key = group_key or find_group_key(gathered)
     _add_order(found)
     found.duplicates = repeated(gathered)
     used = {*labels.keys.values(), *(name for names in labels.others.values() for name in names), found.group_key}

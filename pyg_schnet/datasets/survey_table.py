@@ -65,7 +65,10 @@ def _structures(found: Survey) -> str:
     kind = "open" if not periodic else "periodic" if periodic == len(found) else f"{periodic:,} of them periodic"
     if periodic and math.isfinite(found.room) and found.room > 5:
         kind += f" with {found.room:.1f} Ang between images"
-    return f"{len(found):,} of {atoms} atoms, {kind}: {formulas}"
+    number = f"{len(found):,}"
+    if len(found) < found.gathered.total:
+        number = f"{found.gathered.total:,}, of which {len(found):,} were looked at,"
+    return f"{number} of {atoms} atoms, {kind}: {formulas}"
 
 
 def _elements(found: Survey) -> str:

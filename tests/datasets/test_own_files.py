@@ -225,3 +225,37 @@ def test_data_have_a_place_by_default(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     dataset = Trajectory(path=helium(tmp_path / "a.xyz", range(3)), log=False)
     assert (tmp_path / "cache" / "pyg_schnet") in next(map(type(tmp_path), dataset.processed_paths)).parents
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas(tmp_path, separator):
+    """As programs write them where columns are separated by other things; words with commas stay words."""
+    path = tmp_path / "table.csv"
+    lines = [
+        ["id", "gap [eV]", "note", "count"],
+        ["a", "1,5", "x,5", "3"],
+        ["b", "-2,25e1", "1,5", "4"],
+        ["c", "", "", ""],
+    ]
+    path.write_text("\n".join(map(separator.join, lines)))
+    rows = read_table(path).rows
+    assert rows["a"] == {"id": "a", "gap": 1.5, "note": "x,5", "count": 3.0}
+    assert rows["b"] == {"id": "b", "gap": -22.5, "note": "1,5", "count": 4.0}
+    path.write_text(f"id{separator}gap\na{separator}1,5\nb{separator}1.5\n")
+    with pytest.raises(
+        ValueError, match="the column 'gap' has '1,5' and '1.5'; expected decimal commas or decimal points"
+    ):
+        read_table(path)
+
+
+def test_group_split_leaves_no_part_empty():
+    """Whatever the sizes and the seed: where there is an order of the groups that fills all parts, one is found."""
+    groups = np.repeat(np.arange(6), [50, 5, 5, 5, 5, 5])
+    for seed in range(40):
+        split = group_split(groups, 15, 5, seed=seed)
+        assert all(len(part) for part in split.values())
+        members = [set(groups[part].tolist()) for part in split.values()]
+        assert sum(map(len, members)) == len(set.union(*members))
+    assert len(group_split(groups, 65, 10)["test"]) == 0  # all that there are
+    with pytest.raises(ValueError, match="too few"):
+        group_split(groups, 70, 10, 5)

@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.units import Bohr, Hartree, kcal, kJ, mol
 
-from pyg_schnet.datasets import MD17
+from pyg_schnet.datasets import MD17, gathered
 from pyg_schnet.datasets.guessed_units import all_electron_energy, forces_unit_of, guess_energy_unit, guess_stress_unit
 from pyg_schnet.datasets.labels import find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
@@ -219,3 +219,17 @@ def test_stresses_of_crystals(tmp_path):
     expected = np.mean([(one.get_stress(voigt=False) ** 2).sum() for one in frames])
     assert found.stress_square == pytest.approx(expected, rel=1e-6)
     assert found.units["stress"].unit == "eV/Ang^3"
+
+
+def test_of_many_structures_some_runs_are_looked_at(frames, tmp_path, monkeypatch):
+    """All are counted; those looked at are of the beginning, the end and between."""
+    path = written(tmp_path / "many.xyz", frames)
+    whole = survey(path, show=False)
+    monkeypatch.setattr(gathered, "MOST", 150)
+    monkeypatch.setattr(gathered, "RUN", 10)
+    found = survey(path, show=False)
+    assert (len(found), found.gathered.total, found.parts) == (80, 200, {"train": 200})
+    assert found.units["energy"].unit == whole.units["energy"].unit
+    np.testing.assert_array_equal(found.gathered.all[0].pos, whole.gathered.all[0].pos)
+    np.testing.assert_array_equal(found.gathered.all[-1].pos, whole.gathered.all[-1].pos)
+    assert "200, of which 80 were looked at, of 9 atoms" in in_words(found)
