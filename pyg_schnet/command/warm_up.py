@@ -9,7 +9,7 @@ from pyg_schnet.models.warm_up import KINDS
 from pyg_schnet.models.warm_up import warm_up as compile_loops
 
 
-def warm_up(kinds: list[str] | None = None, numbers: str = "float32") -> None:
+def warm_up(*, kinds: list[str] | None = None, numbers: str = "float32") -> None:
     """Compile all loops once, for the images of containers and for clusters, and say where the machine code lies.
 
     What has been compiled before is not compiled again; an interrupted command goes on where it was. The machine code

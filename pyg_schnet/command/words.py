@@ -24,7 +24,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "doctor": ("whether a model is sound", "doctor results/frames start.xyz"),
     "serve": ("forces for another program, over i-PI's sockets", "serve results/frames start.xyz --unix schnet"),
     "export": ("a package for programs in C++", "export results/frames model.pt2"),
-    "warm-up": ("compile all loops once, for images and clusters", "warm-up"),
+    "warm-up": ("compile all loops once, for images and clusters", "warm-up --numbers float32"),
     "demo": ("learn a force field of ethanol, measure its errors and move it, in four minutes", "demo --minutes 2"),
 }
 

@@ -1,10 +1,10 @@
-"""Energies of small structures and their slopes in one compiled call, and all gradients of weights in a second.
+"""Energies of structures and their slopes in one compiled pass, and all gradients of weights in a second.
 
 A step of training on energies and forces goes forwards, backwards to the forces, and through both once more for the
 gradients of the weights. For a batch of small structures autograd takes as long for its records as the sums do, and
-threads wait for each other at every step. Here both are one compiled call each: structures are done in groups, and
-threads share them. Between the calls, features stay in memory. Gradients of tables go on to the filter networks by
-autograd. Inference is the first call, with nothing kept.
+threads wait for each other at every step. Here small structures are done in groups, which threads share, each in one
+compiled call for either pass; large ones in tiles, layer by layer. Between the passes, features stay in memory.
+Gradients of tables go on to the filter networks by autograd. Inference is the first pass, with nothing kept.
 
 Sums over structures are done in parts whose number does not depend on the threads, so neither do the results.
 """
@@ -35,7 +35,7 @@ _OUTPUT = ("lin1.weight", "lin1.bias", "lin2.weight", "lin2.bias")
 def energies_and_slopes(
     model: Any, z: Tensor, batch: Tensor, batch_size: int, edges: Edges, differentiable: bool
 ) -> tuple[Tensor, Tensor] | None:
-    """Energies without their references, and slopes, of small structures.
+    """Energies without their references, and slopes, of structures.
 
     Args:
         model: A SchNet.
@@ -49,7 +49,7 @@ def energies_and_slopes(
         Energies [B, 1] float64, and the derivatives of their sum with respect to ``edges.edge_vec`` [P, 3], both
         differentiable with respect to the weights, any number of times; ``None`` unless filters come from tables, the
         model has the papers' layers, one target and a sum or mean over atoms, on a CPU with the compiled loops,
-        structures are small, and nobody differentiates through their positions. Weights have gradients only if a
+        and nobody differentiates through their positions. Weights have gradients only if a
         normalisation, if any, does not depend on distances.
     """
     if not _suits(model, batch, edges):

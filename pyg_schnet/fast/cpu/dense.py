@@ -115,13 +115,13 @@ transpose: Any = intrinsic(_transpose)
 @inlined()
 def add_dense(y: ndarray, x: ndarray, w: ndarray, columns: int, inputs: int, outputs: int) -> None:
     """Y += w x for x [inputs, columns] and y [outputs, columns]; outputs come by eight, columns by sixteen."""
-    _multiply(y, x, w, columns, outputs, inputs, 1, inputs)
+    _multiply(y, x, w, columns, outputs, inputs, np.int64(1), inputs)
 
 
 @inlined()
 def add_dense_backward(g: ndarray, v: ndarray, w: ndarray, columns: int, inputs: int, outputs: int) -> None:
     """G += w^T v, the gradient through :func:`add_dense`; inputs come by eight."""
-    _multiply(g, v, w, columns, inputs, 1, inputs, outputs)
+    _multiply(g, v, w, columns, inputs, np.int64(1), inputs, outputs)
 
 
 @part(CONTRACT)

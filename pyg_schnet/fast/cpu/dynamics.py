@@ -14,7 +14,7 @@ from numpy import ndarray
 
 from pyg_schnet.compiling import CONTRACT, compiled, inlined
 from pyg_schnet.fast.cpu.first_order import Network, embed, group_both_ways
-from pyg_schnet.fast.cpu.memory import empty
+from pyg_schnet.fast.cpu.memory import doubles, empty, integers
 from pyg_schnet.fast.cpu.saved import scratch
 from pyg_schnet.fast.random_numbers import mixed, three_normals
 from pyg_schnet.graph.skin import SEARCH_MARGIN
@@ -81,7 +81,7 @@ def _search(pos: ndarray, batch: ndarray, a: int, b: int, reach: float) -> tuple
             first = i
         for j in range(first, i):
             count += _squared(pos, i, j) < limit
-    target, source, count, first = empty(count, batch), empty(count, batch), 0, a
+    target, source, count, first = integers(count), integers(count), 0, a
     for i in range(a, b):
         if batch[i] != batch[first]:
             first = i
@@ -152,7 +152,7 @@ def _near(
     (target, source), limit, count = kept, cutoff * cutoff, 0
     for n in range(len(target)):
         count += _squared(pos, target[n], source[n]) < limit
-    vec, i, j, count = empty(3 * count, like), empty(count, target), empty(count, target), 0
+    vec, i, j, count = empty(3 * count, like), integers(count), integers(count), 0
     for n in range(len(target)):
         if _squared(pos, target[n], source[n]) < limit:
             i[count], j[count] = target[n], source[n]
@@ -207,13 +207,13 @@ def advance(
         groups: The first group and the one behind the last.
     """
     (pos, velocities, forces, energies), (cutoff, skin), size = state, reach, network.sizes[0]
-    none = empty(0, atoms.like)
+    none = empty(np.int64(0), atoms.like)
     for group in range(groups[0], groups[1]):
         a, b = atoms.first[group], atoms.first[group + 1]
         features, x = empty((b - a) * size, atoms.like), empty((b - a) * size, atoms.like)
         embed(features, atoms.z[a:b], network, atoms.like)
         left = scratch(len(network.blocks), network.sizes, b - a, atoms.like)
-        contributions, shares, reference = empty(b - a, energies), atoms.shares[a:b], pos[a:b].copy()
+        contributions, shares, reference = doubles(b - a), atoms.shares[a:b], pos[a:b].copy()
         kept = _search(pos, atoms.batch, a, b, (cutoff + skin) * SEARCH_MARGIN)
         before = np.empty((b - a, 3), np.float64)
         for step in range(min(1, steps[1]), steps[1] + 1):

@@ -9,6 +9,7 @@ Many small structures are done in groups, each so small that all that is kept of
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import types
 from numba.core.cgutils import voidptr_t
 from numba.extending import intrinsic
@@ -21,7 +22,7 @@ from pyg_schnet.fast.cpu.blocks import Last, Layers, Pairs, block_backward, bloc
 from pyg_schnet.fast.cpu.convolution_loops import KnotPlace, find, splines
 from pyg_schnet.fast.cpu.cutoff import write_cutoff
 from pyg_schnet.fast.cpu.dense import ROWS, turn
-from pyg_schnet.fast.cpu.memory import empty, zeros
+from pyg_schnet.fast.cpu.memory import doubles, empty, integer_zeros, integers, zeros
 from pyg_schnet.fast.cpu.saved import Kept, copy, scratch, up
 from pyg_schnet.fast.cpu.vectors import LANES
 
@@ -85,14 +86,17 @@ def _matrix(address: int, rows: int, columns: int, high: int, wide: int, like: n
 @inlined()
 def block_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Layers:
     """The weights of a block."""
-    size, width, rows, _ = sizes
+    (size, width, rows, _), one = (
+        sizes,
+        np.int64(1),
+    )  # a number whose value the compiler knew would be compiled for itself
     a, f = up(size, LANES), up(width, LANES)
     return (
         _matrix(addresses[0], width, size, f, a, like),
         _matrix(addresses[1], size, width, a, f, like),
-        _matrix(addresses[2], 1, size, 1, a, like),
+        _matrix(addresses[2], one, size, one, a, like),
         _matrix(addresses[3], size, size, a, a, like),
-        _matrix(addresses[4], 1, size, 1, a, like),
+        _matrix(addresses[4], one, size, one, a, like),
         _matrix(addresses[5], rows, width, rows, f, like),
     )
 
@@ -100,13 +104,13 @@ def block_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray
 @inlined()
 def last_at(addresses: ndarray, sizes: tuple[int, int, int, int], like: ndarray) -> Last:
     """The weights of the output network."""
-    size, _, _, half = sizes
+    (size, _, _, half), one = sizes, np.int64(1)
     a, h = up(size, LANES), up(half, ROWS)
     return (
         _matrix(addresses[0], half, size, h, a, like),
-        _matrix(addresses[1], 1, half, 1, h, like),
-        _matrix(addresses[2], 1, half, 1, h, like),
-        _array(addresses[3], 1, like),
+        _matrix(addresses[1], one, half, one, h, like),
+        _matrix(addresses[2], one, half, one, h, like),
+        _array(addresses[3], one, like),
     )
 
 
@@ -119,7 +123,7 @@ def _length(vec: ndarray, pair: int) -> float:
 @inlined()
 def _sort_by_row(order: ndarray, row: ndarray, last: int) -> None:
     """Order of pairs by the rows of the table that they read."""
-    first = zeros(last + 2, row)
+    first = integer_zeros(last + 2)
     for k in row:
         first[k + 1] += 1
     for k in range(last + 1):
@@ -143,7 +147,7 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
         First atom of each group [C + 1], pairs of one group after the other [P] and the first of these of each group
         [C + 1]; no groups if a pair belongs to two of them.
     """
-    first_atom, group_of, groups, begin = zeros(len(batch) + 2, batch), empty(len(batch), batch), 0, 0
+    first_atom, group_of, groups, begin = integer_zeros(len(batch) + 2), integers(len(batch)), 0, 0
     number, here = (len(batch) + most - 1) // most, 0
     number = number if number < 3 else up(number, 4)  # as much to do for each of two or four threads
     for i in range(len(batch)):
@@ -159,7 +163,7 @@ def groups_of(batch: ndarray, target: ndarray, source: ndarray, most: int) -> tu
                 groups += 1
         group_of[i] = groups - 1
     first_atom[groups] = len(batch)
-    first_pair, order = zeros(groups + 1, batch), empty(len(target), batch)
+    first_pair, order = integer_zeros(groups + 1), integers(len(target))
     for n in range(len(target)):
         group = group_of[target[n]]
         if group_of[source[n]] != group:  # one would be outside of what is at hand of the other's
@@ -189,7 +193,7 @@ def sort_pairs(
     Known of each is which pair it is, its distance, and the derivative of the cutoff function.
     """
     (vec, target, source), number, (place, pieces, derivatives) = pairs, len(mine), network.table
-    (order, d, decline), (i, j, weight, row, b, e), u = known, sorted_pairs, empty(number, pieces)
+    (order, d, decline), (i, j, weight, row, b, e), u = known, sorted_pairs, doubles(number)
     for n in range(number):
         d[n] = _length(vec, mine[n])
     find(u, row, d, 0, number, place)
@@ -209,9 +213,9 @@ def sorted_by_row(
 ) -> tuple[ndarray, ndarray, ndarray, Pairs]:
     """What :func:`sort_pairs` writes, in new arrays."""
     number, like = len(mine), pairs[0]
-    known = empty(number, mine), empty(number, like), empty(number, like)
-    b, e, row = empty(SUPPORT * number, like), empty(SUPPORT * number, like), empty(number, mine)
-    found = empty(number, mine), empty(number, mine), empty(number, like), row, b, e
+    known = integers(number), empty(number, like), empty(number, like)
+    b, e, row = empty(SUPPORT * number, like), empty(SUPPORT * number, like), integers(number)
+    found = integers(number), integers(number), empty(number, like), row, b, e
     sort_pairs(known, found, pairs, mine, first, network)
     return known[0], known[1], known[2], found
 
@@ -328,13 +332,13 @@ def molecules_both_ways(
         limits: First group and the one behind the last.
     """
     (first_atom, order, first_pair), size = groups, network.sizes[0]
-    contributions, none = empty(len(z), energies), empty(0, pos)
+    contributions, none = doubles(len(z)), empty(np.int64(0), pos)
     for group in range(limits[0], limits[1]):
         a, b = first_atom[group], first_atom[group + 1]
         mine = order[first_pair[group] : first_pair[group + 1]]
-        x, vec = empty((b - a) * size, pos), empty(3 * len(mine), pos)
+        x, vec = empty((b - a) * size, none), empty(3 * len(mine), none)
         embed(x, z[a:b], network, pos)
-        target, source, every = empty(len(mine), mine), empty(len(mine), mine), empty(len(mine), mine)
+        target, source, every = integers(len(mine)), integers(len(mine)), integers(len(mine))
         for n in range(len(mine)):
             target[n], source[n], every[n] = pairs[0, mine[n]], pairs[1, mine[n]], n
             for axis in range(3):

@@ -13,9 +13,30 @@ def empty(count: int, like: ndarray) -> ndarray:
 
 
 @part(CONTRACT)
+def doubles(count: int) -> ndarray:
+    """So many numbers in double precision that nobody has written."""
+    return np.empty(count, np.float64)
+
+
+@part(CONTRACT)
+def integers(count: int) -> ndarray:
+    """So many whole numbers that nobody has written."""
+    return np.empty(count, np.int64)
+
+
+@part(CONTRACT)
+def integer_zeros(count: int) -> ndarray:
+    """So many whole zeros."""
+    new = integers(count)
+    for n in range(count):
+        new[n] = 0
+    return new
+
+
+@part(CONTRACT)
 def zeros(count: int, like: ndarray) -> ndarray:
     """So many zeros of the kind of an array's numbers."""
-    new = np.empty(count, like.dtype)
+    new = empty(count, like)
     for n in range(count):
         new[n] = 0
     return new

@@ -46,18 +46,18 @@ def up(number: int, multiple: int) -> int:
 @inlined()
 def scratch(blocks: int, sizes: tuple[int, int, int, int], count: int, like: ndarray) -> Kept:
     """What is kept of a group when nobody asks for more than the first derivatives."""
-    atoms = up(count, LANES)
+    atoms, one, none = up(count, LANES), np.int64(1), np.int64(0)
     a, f = atoms * up(sizes[0], LANES), atoms * up(sizes[1], LANES)
     return Kept(
         _rows(blocks, f, like),
         _rows(blocks, f, like),
-        _rows(1, a, like),
+        _rows(one, a, like),
         _rows(blocks, a, like),
-        _rows(1, a, like),
-        _rows(1, f, like),
-        _rows(1, f, like),
-        _rows(0, a, like),
-        _rows(0, a, like),
+        _rows(one, a, like),
+        _rows(one, f, like),
+        _rows(one, f, like),
+        _rows(none, a, like),
+        _rows(none, a, like),
     )
 
 

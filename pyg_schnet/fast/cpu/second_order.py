@@ -22,7 +22,7 @@ from pyg_schnet.fast.cpu.blocks import Counts, Last, Layers, Pairs, Part, clear,
 from pyg_schnet.fast.cpu.convolution_loops import Six, add, dot, rows, six
 from pyg_schnet.fast.cpu.dense import add_dense, add_dense_backward, turn
 from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at, sorted_by_row
-from pyg_schnet.fast.cpu.memory import empty, row_of, zeros
+from pyg_schnet.fast.cpu.memory import doubles, empty, row_of, zeros
 from pyg_schnet.fast.cpu.saved import Kept, up
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.vectors import LANES, Lanes, load
@@ -327,7 +327,7 @@ def gradients_of_loss(
         add_changes_received(dx, (dv, du, da), kept.slope[t], layers, norm, sizes)
     dx_last = row_of(dxs, count, length)
     turn(dx_last, dx, size, atoms)
-    of_x, of_contribution = empty(length, vec), empty(len(shares), shares)
+    of_x, of_contribution = empty(length, vec), doubles(len(shares))
     for n in range(len(shares)):
         of_contribution[n] = of_contributions[n] * shares[n]
     last = last_at(network.output, network.sizes, vec)

@@ -120,7 +120,7 @@ def shifted_softplus(
         store(slope, n, value[1])
     rest = limits[1] - end
     if rest > 0:
-        some, first = zeros(LANES, u), np.uintp(0)
+        some, first = zeros(np.int64(LANES), u), np.uintp(0)
         for n in range(rest):
             some[n] = u[end + n]
         value = softplus(load(some, first), linear_from)

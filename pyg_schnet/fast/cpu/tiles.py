@@ -28,7 +28,7 @@ from pyg_schnet.fast.cpu.blocks import (
 )
 from pyg_schnet.fast.cpu.dense import turn
 from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at, sort_pairs
-from pyg_schnet.fast.cpu.memory import empty, zeros
+from pyg_schnet.fast.cpu.memory import integer_zeros, integers, zeros
 from pyg_schnet.fast.cpu.saved import Kept, copy, up
 from pyg_schnet.fast.cpu.vectors import LANES
 
@@ -68,7 +68,7 @@ class TilePairs(NamedTuple):
 @compiled()
 def pairs_by_tile(target: ndarray, size: int, tiles: int) -> tuple[ndarray, ndarray]:
     """Order of pairs by the tiles of their targets [P], and the first of each tile and the number of all."""
-    first, order = zeros(tiles + 2, target), empty(len(target), target)
+    first, order = integer_zeros(tiles + 2), integers(len(target))
     for n in range(len(target)):
         first[target[n] // size + 2] += 1
     for k in range(tiles):

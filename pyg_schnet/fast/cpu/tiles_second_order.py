@@ -12,7 +12,7 @@ from pyg_schnet.compiling import CONTRACT, compiled
 from pyg_schnet.fast.cpu.blocks import Part
 from pyg_schnet.fast.cpu.dense import turn
 from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at
-from pyg_schnet.fast.cpu.memory import empty, zeros
+from pyg_schnet.fast.cpu.memory import doubles, zeros
 from pyg_schnet.fast.cpu.saved import Kept
 from pyg_schnet.fast.cpu.second_order import (
     add_changes_received,
@@ -111,7 +111,7 @@ def change(
                 write_changes_sent(dh, dx_before, dx, layers[0], sizes, step == 0)
             else:
                 turn(dx_before, dx, size, atoms)
-                weights = empty(b - a, shares), shares[a:b]
+                weights = doubles(b - a), shares[a:b]
                 for n in range(a, b):
                     weights[0][n - a] = of_contributions[n] * shares[n]
                 x, of_last = piece(kept.features[count], a, atoms, size), last_of(mine, places[1], len(last[1]), size)
