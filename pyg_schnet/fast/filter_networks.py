@@ -1,5 +1,6 @@
 """Filter networks at the knots of tables, those of all blocks at once, and the splines through what they compute."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -8,24 +9,34 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from pyg_schnet.compiling import loops_of
 from pyg_schnet.fast.plain import LOOPED
 from pyg_schnet.fast.spline import interpolate, looped
 from pyg_schnet.fast.unchanged import hooked
 from pyg_schnet.graph import can_inspect
 from pyg_schnet.nn import FilterNetwork, GaussianSmearing, ShiftedSoftplus
-from pyg_schnet.ops import gaussian_basis, shifted_softplus
-from pyg_schnet.ops.radial import NEGLIGIBLE_EXPONENT
+from pyg_schnet.ops import shifted_softplus
 
 #: Activations that take each number by itself and have no weights.
 ELEMENTWISE = (ShiftedSoftplus, nn.SiLU, nn.Softplus, nn.Tanh, nn.GELU)
+#: Gaussians below e to this power, 9e-17, change no sum in float64 that others, up to one, are part of.
+SMALLEST_EXPONENT = -37.0
 #: Expanded distances [K', G], weights and biases of the first and of the second layer of all networks, G, F, F and F.
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def spline_coefficients(
-    basis: nn.Module, blocks: nn.ModuleList, knots: Tensor, matrix: Tensor | None, dtype: torch.dtype
+    basis: nn.Module,
+    blocks: nn.ModuleList,
+    knots: Tensor,
+    matrix: Tensor | None,
+    dtype: torch.dtype,
+    kind: torch.dtype = torch.float64,
 ) -> Tensor:
     """Coefficients of the splines through what all filter networks compute in float64 at the knots.
+
+    Errors at the knots are not many small ones, which add up to nothing, as those of each pair are: all pairs between
+    two knots share them. So float32 would not do, though it does for gradients.
 
     Args:
         basis: The radial basis.
@@ -33,6 +44,7 @@ def spline_coefficients(
         knots: All knots in Angstrom [K'] float64.
         matrix: From values there to coefficients; ``None`` to solve for them in the fastest way.
         dtype: Kind of the coefficients.
+        kind: Kind of numbers in which compiled loops compute gradients of weights.
 
     Returns:
         Coefficients [T, K, F], differentiable with respect to the weights any number of times.
@@ -42,10 +54,11 @@ def spline_coefficients(
         edge_attr = _in_float64(basis, knots)  # the same for all blocks
         values = torch.stack([_in_float64(network, edge_attr) for network in networks])  # [T, K', F]
     else:
-        inputs, act, last = _stacked(basis, networks, knots), networks[0][1], len(networks[0]) == 4
+        act, last = networks[0][1], len(networks[0]) == 4
+        inputs = _stacked(basis, networks, knots)
         plain = type(act) is ShiftedSoftplus and matrix is None and dtype in LOOPED
         if plain and all(looped(x) is not None for x in inputs):
-            coefficients: Tensor = _Tables.apply(*inputs, act.shift, act.linear_from, last, dtype)
+            coefficients: Tensor = _Tables.apply(*inputs, act.shift, act.linear_from, last, dtype, kind)
             return coefficients
         values = _evaluated(inputs, act, last)
     return interpolate(values, dtype) if matrix is None else (matrix @ values).to(dtype)
@@ -78,11 +91,14 @@ def _evaluated(inputs: Inputs, act: Callable[[Tensor], Tensor], last: bool) -> T
     return act(values) if last else values
 
 
-class _Tables(torch.autograd.Function):
-    """Networks and splines in one: a block at a time, so that what it computes stays close to the processor.
+@functools.cache
+def network_loops() -> Any:
+    """The compiled loops of :mod:`pyg_schnet.fast.cpu.filter_networks`; ``None`` without a Numba that works."""
+    return loops_of("pyg_schnet.fast.cpu.filter_networks")
 
-    Activations keep their derivatives. Derivatives that shall be differentiable themselves are made by torch.
-    """
+
+class _Tables(torch.autograd.Function):
+    """Networks and splines by compiled loops. Derivatives that shall be differentiable themselves are made by torch."""
 
     @staticmethod
     def forward(
@@ -96,52 +112,27 @@ class _Tables(torch.autograd.Function):
         linear_from: float,
         last: bool,
         dtype: torch.dtype,
+        kind: torch.dtype,
     ) -> Tensor:
-        loops, blocks, knots = looped(edge_attr), len(weight1), len(edge_attr)
-        hidden = edge_attr.new_empty(blocks, knots, weight1.size(1))
-        slope1, slope2 = torch.empty_like(hidden), hidden.new_empty(blocks if last else 0, knots, weight2.size(1))
-        tables: list[Any] = [None] * blocks
-
-        @torch.no_grad()
-        def evaluate(first: int, end: int) -> None:
-            for t in range(first, end):
-                torch.addmm(bias1[t], edge_attr, weight1[t].T, out=hidden[t])
-                loops.activate(hidden[t], slope1[t], shift, linear_from)
-                values = torch.addmm(bias2[t], hidden[t], weight2[t].T)
-                if last:
-                    loops.activate(values, slope2[t], shift, linear_from)
-                tables[t] = loops.solve(values, False, dtype)
-
-        loops.share_out(evaluate, blocks, 1, weight1[0].numel() * knots)
-        ctx.save_for_backward(edge_attr, weight1, bias1, weight2, bias2, hidden, slope1, slope2)
-        ctx.rest = shift, linear_from, last
-        return torch.stack(tables)
+        weights = weight1, bias1, weight2, bias2
+        made = network_loops().evaluate(edge_attr, weights, (shift, linear_from), last, dtype, kind)
+        ctx.save_for_backward(edge_attr, *weights, *made[1:5])
+        ctx.rest, ctx.columns = (shift, linear_from, last), made.columns
+        tables: Tensor = made.tables
+        return tables
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, hidden, slope1, slope2 = ctx.saved_tensors
+        edge_attr, weight1, bias1, weight2, bias2, *made = ctx.saved_tensors
         if torch.is_grad_enabled() or looped(g) is None:
-            return *_slopes_by_torch(tuple(inputs), g, ctx.rest, ctx.needs_input_grad[:5]), *[None] * 4
-        loops, (edge_attr, weight1, _, weight2, _) = looped(g), inputs
-        of_edge_attr = edge_attr.new_empty(len(weight1), *edge_attr.shape) if ctx.needs_input_grad[0] else None
-        slopes = of_weight1, of_bias1, of_weight2, of_bias2 = [torch.empty_like(x) for x in inputs[1:]]
-
-        @torch.no_grad()
-        def differentiate(first: int, end: int) -> None:
-            for t in range(first, end):
-                of_values = loops.solve(g[t], True, torch.float64)
-                if ctx.rest[2]:
-                    of_values *= slope2[t]
-                torch.mm(of_values.T, hidden[t], out=of_weight2[t])
-                torch.sum(of_values, 0, out=of_bias2[t])
-                of_hidden = (of_values @ weight2[t]).mul_(slope1[t])
-                torch.mm(of_hidden.T, edge_attr, out=of_weight1[t])
-                torch.sum(of_hidden, 0, out=of_bias1[t])
-                if of_edge_attr is not None:
-                    torch.mm(of_hidden, weight1[t], out=of_edge_attr[t])
-
-        loops.share_out(differentiate, len(weight1), 1, weight1[0].numel() * len(edge_attr))
-        return None if of_edge_attr is None else of_edge_attr.sum(0), *slopes, *[None] * 4
+            inputs = edge_attr, weight1, bias1, weight2, bias2
+            return *_slopes_by_torch(inputs, g, ctx.rest, ctx.needs_input_grad[:5]), *[None] * 5
+        loops = network_loops()
+        of_hidden, *slopes = loops.gradients(g, loops.Evaluated(g, *made, ctx.columns), weight2, edge_attr.size(1))
+        of_edge_attr = None
+        if ctx.needs_input_grad[0]:
+            of_edge_attr = torch.einsum("tkf,tfg->kg", of_hidden.double(), weight1)
+        return of_edge_attr, *(slope.double() for slope in slopes), *[None] * 5
 
 
 def _slopes_by_torch(
@@ -160,16 +151,18 @@ def _slopes_by_torch(
 def _expanded(basis: nn.Module, knots: Tensor) -> tuple[Tensor, slice]:
     """Expanded distances of the knots, and which of all they are.
 
-    Gaussians of fixed width that are exactly zero at all knots are left out, see :data:`NEGLIGIBLE_EXPONENT`: half of
-    them or more where centres go to 20 Angstrom, as the papers' do. The gradients of their weights are zero anyway.
+    Gaussians of fixed width are zero where no other number would notice them, and those that are zero at all knots are
+    left out: half of them or more where centres go to 20 Angstrom, as the papers' do.
     """
     if not isinstance(basis, GaussianSmearing) or not _fixed(basis) or not can_inspect(knots):
         return _in_float64(basis, knots), slice(None)
     centers, gamma = basis.offset.double(), float(basis.gamma)
-    reach = math.sqrt(-NEGLIGIBLE_EXPONENT / gamma)
+    reach = math.sqrt(-SMALLEST_EXPONENT / gamma)
     near = ((centers >= knots[0] - reach) & (centers <= knots[-1] + reach)).nonzero()
     columns = slice(int(near[0]), int(near[-1]) + 1) if len(near) else slice(0, 1)
-    return gaussian_basis(knots, centers[columns], gamma), columns
+    exponent = -gamma * (knots.unsqueeze(-1) - centers[columns]).square()
+    values = torch.exp(exponent.clamp(min=SMALLEST_EXPONENT))  # of minus infinity it would take longer
+    return nn.functional.threshold(values, 1.01 * math.exp(SMALLEST_EXPONENT), 0.0), columns
 
 
 def _fixed(basis: GaussianSmearing) -> bool:

@@ -7,6 +7,9 @@ from torch import Tensor
 
 #: Knots beyond the distances at either end: there the end conditions cost accuracy.
 EXTRA_KNOTS = 4
+#: So much farther apart knots may be where nobody asks for derivatives of a table: values are at the round-off of
+#: float32 still, derivatives lose one power of the spacing more.
+WITHOUT_SLOPES = 1.75
 
 
 def knots_of(low: float, high: float, spacing: float, device: torch.device | None = None) -> tuple[float, Tensor]:

@@ -113,9 +113,9 @@ def _with_new_tables(
         if tables is None:
             return None
         *blocks, output = located.weights
-        of_blocks = ([*block, table.coefficients] for block, table in zip(blocks, tables, strict=True))
+        of_blocks = ([*block, table.coefficients] for block, table in zip(blocks, tables.each(), strict=True))
         inputs = [model.embedding(z), *(weight for block in of_blocks for weight in block), *output]
-        shapes, (_, start, spacing) = [tensor.shape for tensor in inputs], tables[0]
+        shapes, (_, start, spacing) = [tensor.shape for tensor in inputs], tables
         what = PassInputs(model, edges, batch, batch_size, norm, located, division, start, spacing, shapes)
         energy, slope = _EnergiesAndSlopes.apply(what, *inputs)
     return energy, slope

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,24 @@ from pyg_schnet.sizes import SIZES
 
 #: Values of the argument ``filters`` of a model.
 FILTERS = ("exact", "table", "auto")
+
+
+class FilterTables(NamedTuple):
+    """The filters of all blocks as splines with the same knots.
+
+    Attributes:
+        coefficients: Coefficients of the B-splines [T, K, F].
+        start: First knot in Angstrom.
+        spacing: Distance between knots in Angstrom.
+    """
+
+    coefficients: Tensor
+    start: float
+    spacing: float
+
+    def each(self) -> list[FilterTable]:
+        """A table for each block."""
+        return [FilterTable(c, self.start, self.spacing) for c in self.coefficients.unbind()]
 
 
 def worth_a_table(distance: Tensor, spacing: Callable[[], float], training: bool = False) -> bool:
@@ -66,10 +85,11 @@ def filter_tables(
     matrix: Tensor | None,
     place: tuple[float, float],
     like: Tensor,
-) -> list[FilterTable]:
+    kind: torch.dtype = torch.float64,
+) -> FilterTables:
     """Tables of the filter networks, without the cutoff function, over the distances of a batch.
 
-    The networks are evaluated in float64 at the knots; gradients flow through the tables into their weights.
+    The networks are evaluated at the knots; gradients flow through the tables into their weights.
 
     Args:
         basis: The radial basis.
@@ -79,14 +99,14 @@ def filter_tables(
             solve for them in the fastest way.
         place: First knot and distance between knots in Angstrom.
         like: A tensor whose dtype the tables get.
+        kind: Kind of numbers in which compiled loops compute gradients of weights.
 
     Returns:
-        A table for each block.
+        The tables.
     """
     if len(blocks) == 0:
-        return []
-    coefficients = spline_coefficients(basis, blocks, knots, matrix, like.dtype)  # [T, K, F]
-    return [FilterTable(c, *place) for c in coefficients.unbind()]
+        return FilterTables(like.new_zeros(0, DEGREE + 1, 1), *place)
+    return FilterTables(spline_coefficients(basis, blocks, knots, matrix, like.dtype, kind), *place)
 
 
 @torch.no_grad()
@@ -115,7 +135,7 @@ def frozen_coefficients(
     return spline_coefficients(basis, blocks, knots, None, torch.float64)
 
 
-def frozen_tables(coefficients: Tensor, cutoff: float) -> list[FilterTable]:
+def frozen_tables(coefficients: Tensor, cutoff: float) -> FilterTables:
     """The tables that :func:`frozen_coefficients` made; their number of rows tells their spacing.
 
     Args:
@@ -123,10 +143,10 @@ def frozen_tables(coefficients: Tensor, cutoff: float) -> list[FilterTable]:
         cutoff: Largest distance in Angstrom.
 
     Returns:
-        A table for each block.
+        The tables.
     """
     spacing = frozen_spacing(coefficients, cutoff)
-    return [FilterTable(c, -EXTRA_KNOTS * spacing, spacing) for c in coefficients.unbind()]
+    return FilterTables(coefficients, -EXTRA_KNOTS * spacing, spacing)
 
 
 def frozen_rows(cutoff: float, spacing: float) -> int:

@@ -13,10 +13,12 @@ from pyg_schnet.fast import ways
 from pyg_schnet.fast.bspline import FilterTable
 from pyg_schnet.fast.bypass import against_tables, may_stand_in, places_of
 from pyg_schnet.fast.convolution import convolved, gpu_loops
-from pyg_schnet.fast.knots import EXTRA_KNOTS, knots_of
+from pyg_schnet.fast.knots import EXTRA_KNOTS, WITHOUT_SLOPES, knots_of
+from pyg_schnet.fast.plain import has_numbers
 from pyg_schnet.fast.spline import interpolation
 from pyg_schnet.fast.tables import (
     FILTERS,
+    FilterTables,
     check_coefficients,
     filter_tables,
     frozen_coefficients,
@@ -148,19 +150,33 @@ class TabulatedFilters(nn.Module):
         first = convolutions[0].factor(edge_weight) if shared else None
         symmetric = edges.edge_pair is not None
         filters = []
-        for conv, table in zip(convolutions, tables, strict=True):
+        for conv, table in zip(convolutions, tables.each(), strict=True):
             factor = first if shared else conv.factor(edge_weight)
             filters.append(TabulatedFilter(table, edges.pair_index, edge_weight, factor, symmetric))
         return [filters[step % len(filters)] for step in range(steps)]
 
-    def tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
+    def tables(self, edge_weight: Tensor) -> FilterTables | None:
         """The tables to read filters from, frozen ones or those of this batch; ``None`` to evaluate the networks."""
         if edge_weight.is_cuda and not _fast_on_gpu(self):
             return None
+        if not self.reads_tables(edge_weight):
+            return None
         if self.filter_tables is not None:
-            read = ways.enabled("frozen tables") and self._may_be_read()
-            return frozen_tables(self.filter_tables, self.cutoff) if read else None
-        return self.new_tables(edge_weight) if self.wants_tables(edge_weight) else None
+            return frozen_tables(self.filter_tables, self.cutoff)
+        return self.new_tables(edge_weight, edge_weight.requires_grad or edge_weight.dtype != torch.float32)
+
+    def reads_tables(self, edge_weight: Tensor) -> bool:
+        """True if filters of such distances come from tables, frozen ones or those of this batch.
+
+        Args:
+            edge_weight: Distances in Angstrom [P].
+
+        Returns:
+            True if so.
+        """
+        if self.frozen:
+            return ways.enabled("frozen tables") and self._may_be_read()
+        return self.wants_tables(edge_weight)
 
     def wants_tables(self, edge_weight: Tensor) -> bool:
         """True if filters of such distances come from tables that are made for them.
@@ -178,24 +194,28 @@ class TabulatedFilters(nn.Module):
         seen = not torch.compiler.is_compiling() and not values_hidden()
         return seen and worth_a_table(edge_weight, self._spacing, self.training) and may_stand_in(self, unasked=True)
 
-    def new_tables(self, edge_weight: Tensor) -> list[FilterTable] | None:
+    def new_tables(self, edge_weight: Tensor, slopes: bool = True) -> FilterTables | None:
         """Tables made for such distances.
 
         Args:
             edge_weight: Distances in Angstrom [P].
+            slopes: True if derivatives with respect to distances may be asked for, or more digits than float32 has;
+                else fewer knots do, and float32 for gradients of weights.
 
         Returns:
-            One for each block; ``None`` where they cannot be made.
+            The tables of all blocks; ``None`` where they cannot be made.
         """
         if torch.compiler.is_compiling() or values_hidden():
             return self._tables_of_all_distances(edge_weight)
         if edge_weight.size(0) == 0:
             return None
         with phase("tables"):
-            spacing = self._spacing()
+            slopes = slopes or not has_numbers(edge_weight)  # a forward derivative
+            spacing = self._spacing() if slopes or self.knot_spacing is not None else WITHOUT_SLOPES * self._spacing()
             low, high = torch.aminmax(edge_weight.detach())
             start, knots = knots_of(float(low), float(high), spacing, edge_weight.device)
-            return filter_tables(self.basis, self.interactions, knots, None, (start, spacing), edge_weight)
+            kind = torch.float64 if slopes else edge_weight.dtype
+            return filter_tables(self.basis, self.interactions, knots, None, (start, spacing), edge_weight, kind)
 
     def _may_be_read(self) -> bool:
         """True if tables may stand in for networks. A compiler sees the masks of PyG's Explainer alone."""
@@ -203,7 +223,7 @@ class TabulatedFilters(nn.Module):
             return not any(interaction.conv.explain for interaction in self.interactions)  # type: ignore[union-attr]
         return may_stand_in(self)
 
-    def _tables_of_all_distances(self, edge_weight: Tensor) -> list[FilterTable] | None:
+    def _tables_of_all_distances(self, edge_weight: Tensor) -> FilterTables | None:
         """In a compiler, or where values are hidden, nobody may look at distances, nor at learned widths."""
         compiling = torch.compiler.is_compiling()
         hidden = self.config["trainable_basis"] or (isinstance(self.basis, BesselBasis) and not compiling)

@@ -96,7 +96,7 @@ def recorded() -> Iterator[list[str]]:
 
     Yields:
         A list that grows: ``"molecules"`` (energies and forces from positions on, in one compiled call), ``"pass"``
-        (energies and derivatives, or those and gradients of weights, in compiled calls), ``"frozen tables"``,
+        (energies and derivatives, or features, and gradients of weights, in compiled calls), ``"frozen tables"``,
         ``"tables"`` (made for the batch) and ``"networks"`` (evaluated for each pair).
 
     Example:

@@ -27,6 +27,7 @@ from pyg_schnet.nn import (
     CosineCutoff,
     InteractionBlock,
     MollifierCutoff,
+    NeighborNormalization,
     NoCutoff,
     PolynomialCutoff,
     Readout,
@@ -57,9 +58,28 @@ class LocatedWeights(NamedTuple):
     network: Any
 
 
+class BlockWeights(NamedTuple):
+    """The same of the interaction blocks alone, whatever reads their features.
+
+    Attributes:
+        origin: Layers, options and weights.
+        callees: Layers whose calls are left out, to which nobody must listen.
+        number: Number of blocks.
+        convolutions: Layers that must not be asked to explain themselves.
+        weights: Weights of each block; none unless all are plain.
+    """
+
+    origin: Origin
+    callees: Callees
+    number: int
+    convolutions: list[CFConv]
+    weights: list[list[Tensor]]
+
+
 _EXPLAIN = attrgetter("explain")
 #: The located weights of each model; weak, so that copies and files never see them.
 _located: WeakKeyDictionary[nn.Module, LocatedWeights] = WeakKeyDictionary()
+_located_blocks: WeakKeyDictionary[nn.Module, BlockWeights] = WeakKeyDictionary()
 
 
 def locate(model: Any) -> LocatedWeights | None:
@@ -85,6 +105,52 @@ def locate(model: Any) -> LocatedWeights | None:
         return None
     _located[model] = located
     return located
+
+
+def locate_blocks(model: Any) -> list[list[Tensor]]:
+    """Where the weights of a model's interaction blocks are, as looked up the last time if nothing has changed.
+
+    Args:
+        model: A model of interaction blocks.
+
+    Returns:
+        Weights of each block's three atom-wise layers, of one kind and in one piece; none for blocks with other layers
+        than the papers', or whose layers somebody watches or masks.
+    """
+    located, interactions = _located_blocks.get(model), model.interactions
+    known = located is not None and located.number == len(interactions)
+    if located is None or not (known and located.origin.holds() and located.callees.same()):
+        _located_blocks[model] = located = _looked_up_blocks(interactions)
+    watched = located.callees.disturbed() or any(map(_EXPLAIN, located.convolutions))
+    return [] if watched else located.weights
+
+
+def _looked_up_blocks(interactions: Any) -> BlockWeights:
+    """Weights of plain blocks."""
+    blocks: list[Any] = list(interactions)
+    held = list(_entries(interactions, *interactions._modules))
+    others = BlockWeights(Origin(held), Callees(blocks), len(blocks), [], [])
+    if not blocks or not all(map(_is_plain, blocks)) or not _alike(blocks):
+        return others
+    layers = [layer for block in blocks for layer in (block, block.conv, block.act, *_dense(block))]
+    weights = [_weights(block) for block in blocks]
+    size, width = weights[0][1].shape
+    shapes = [(width, size), (size, width), (size,), (size, size), (size,)]
+    fit = all([tuple(weight.shape) for weight in block] == shapes for block in weights)
+    if not fit or any("forward" in vars(layer) for layer in layers):
+        return others
+    origin = Origin([*held, *(entry for block in blocks for entry in _held_by(block))])
+    usable = weights if alike([weight for block in weights for weight in block]) else []
+    return BlockWeights(origin, Callees(layers), len(blocks), [block.conv for block in blocks], usable)
+
+
+def _alike(blocks: list[Any]) -> bool:
+    """True if blocks have one cutoff function, and differ by their weights only."""
+    if any(type(block.conv.norm) not in {type(None), NeighborNormalization} for block in blocks):
+        return False
+    first, norms = blocks[0].conv, {getattr(block.conv.norm, "kind", None) for block in blocks}
+    one = all(block.conv.cutoff is first.cutoff for block in blocks) and len(norms) == 1
+    return one and len({(block.act.shift, block.act.linear_from) for block in blocks}) == 1
 
 
 def has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
@@ -156,7 +222,7 @@ def _looked_up(model: Any, blocks: list[Any]) -> LocatedWeights | None:
     if model.frozen:
         if model.filter_tables.shape[::2] != (len(blocks), width):
             return None
-        network = with_tables(network, frozen_tables(model.filter_tables, model.cutoff))
+        network = with_tables(network, frozen_tables(model.filter_tables, model.cutoff).each())
     return LocatedWeights(
         Origin(_held(model, blocks), model.filter_networks() if model.frozen else ()),
         Callees(_called(model, blocks)),
@@ -197,14 +263,24 @@ def _held(model: Any, blocks: list[Any]) -> Iterator[Entry]:
     yield from _entries(first.cutoff, *vars(first.cutoff).keys() & {"cutoff", "exponent"})
     yield from _entries(output, "lin1", "lin2", "act")
     for block in blocks:
-        yield from _entries(block, "conv", "lin", "act")
-        yield from _entries(block.conv, "lin1", "lin2", "nn", "cutoff", "norm")
-        if block.conv.norm is not None:
-            yield from _entries(block.conv.norm, "kind", "cutoff")
-    for layers in (*blocks, output):
-        yield from _entries(layers.act, "shift", "linear_from")
-        for layer in _dense(layers):
-            yield from _entries(layer, "weight", "bias")
+        yield from _held_by(block)
+    yield from _held_by_layers(output)
+
+
+def _held_by(block: Any) -> Iterator[Entry]:
+    """The same of a block."""
+    yield from _entries(block, "conv", "lin", "act")
+    yield from _entries(block.conv, "lin1", "lin2", "nn", "cutoff", "norm")
+    if block.conv.norm is not None:
+        yield from _entries(block.conv.norm, "kind", "cutoff")
+    yield from _held_by_layers(block)
+
+
+def _held_by_layers(layers: Any) -> Iterator[Entry]:
+    """The same of atom-wise layers and their activation."""
+    yield from _entries(layers.act, "shift", "linear_from")
+    for layer in _dense(layers):
+        yield from _entries(layer, "weight", "bias")
 
 
 def _entries(module: nn.Module, *names: str) -> Iterator[Entry]:

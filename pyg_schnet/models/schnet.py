@@ -4,6 +4,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
+from pyg_schnet.fast.features import features_at_once
 from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.graph import Edges
 from pyg_schnet.models.arguments import architecture, common
@@ -154,6 +155,8 @@ class SchNet(TabulatedFilters, Published, AtomisticModel):
         edge_index, edge_pair = edges.edge_index, edges.edge_pair
         edge_weight = edges.edge_vec.norm(dim=-1)  # [P]
         x = self.embedding(z)  # [N, F]  equation (1)
+        if (at_once := features_at_once(self, x, edges, edge_weight)) is not None:
+            return at_once
         for interaction, edge_attr in zip(self.blocks, self.expanded(edges, edge_weight), strict=True):
             x = x + interaction(x, edge_index, edge_weight, edge_attr, edge_pair)  # equations (2) and (3)
         return x

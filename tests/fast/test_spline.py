@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyg_schnet import FilterNetwork, fast
 from pyg_schnet.fast.bspline import FilterTable, evaluate
-from pyg_schnet.fast.knots import EXTRA_KNOTS, knot_spacing
+from pyg_schnet.fast.knots import EXTRA_KNOTS, WITHOUT_SLOPES, knot_spacing
 from pyg_schnet.fast.spline import filter_table, interpolate, interpolation, system_rows
 from pyg_schnet.ops import cosine_cutoff, gaussian_basis
 
@@ -223,7 +223,10 @@ def test_knots_are_multiples_of_the_spacing() -> None:
     [(200, 20.0, 10.0, True), (50, 10.0, None, False), (20, 5.0, None, False)],
     ids=["papers", "pyg", "schnetpack"],
 )
-@pytest.mark.parametrize(("finest", "value", "first"), [(1.0, 3e-8, 1e-6), (1.5, 3e-7, 6e-6), (2.0, 1.2e-6, 2.5e-5)])
+@pytest.mark.parametrize(
+    ("finest", "value", "first"),
+    [(1.0, 3e-8, 1e-6), (1.5, 3e-7, 6e-6), (WITHOUT_SLOPES, 7e-7, 1.3e-5), (2.0, 1.2e-6, 2.5e-5)],
+)
 def test_error_against_filter_networks(
     gaussians: int, cutoff: float, gamma: float | None, activate_last: bool, finest: float, value: float, first: float
 ) -> None:

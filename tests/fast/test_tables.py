@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet, fast, load, radius_graph, save
-from pyg_schnet.fast import filter_networks, tables
+from pyg_schnet.fast import tables
 from pyg_schnet.models import DTNN
 from pyg_schnet.models.accuracy import table_accuracy
 from pyg_schnet.nn import FilterNetwork, ShiftedSoftplus
@@ -203,7 +203,7 @@ def test_automatic_choice(molecules: Any, make_model: MakeModel, ways: list[str]
     z, pos = molecules.z.repeat(many), molecules.pos.repeat(many, 1)
     batch = torch.cat([molecules.batch + 3 * copy for copy in range(many)])
     y = model(z, pos, batch)
-    assert ways == ["networks", "tables"]
+    assert ways == ["networks", "pass"]
     torch.testing.assert_close(y, model(*molecules).repeat(many, 1), rtol=1e-5, atol=1e-5)
     exact = model.double()(z, pos.double(), batch)  # who computes in float64 wants the digits that tables do not have
     assert ways[2:] == ["networks"] * 2
@@ -212,7 +212,7 @@ def test_automatic_choice(molecules: Any, make_model: MakeModel, ways: list[str]
     assert ways[4:] == ["networks"]
     model.filters = "table"
     assert not torch.equal(model.double()(z, pos.double(), batch), exact)
-    assert ways[5:] == ["tables"]
+    assert ways[5:] == ["pass"]
 
 
 def test_without_pairs_and_in_files(make_model: MakeModel, tmp_path: Any) -> None:
@@ -246,8 +246,8 @@ def coefficients(model: SchNet, distance: Tensor) -> Tensor:
     """All tables of a batch [T, K, F]."""
     tables = model.new_tables(distance)
     assert tables is not None
-    assert all(table.coefficients.is_contiguous() for table in tables)
-    return torch.stack([table.coefficients for table in tables])
+    assert tables.coefficients.is_contiguous()
+    return tables.coefficients
 
 
 @contextlib.contextmanager
@@ -303,18 +303,15 @@ def test_all_blocks_at_once(network: str, way: str, make_model: MakeModel, evalu
         assert (ours - expected).abs().max() <= 1e-13 * expected.abs().max()
 
 
-def test_gaussians_without_any_knot_are_left_out(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, expand = [], filter_networks.gaussian_basis
-    monkeypatch.setattr(filter_networks, "gaussian_basis", lambda *given: seen.append(len(given[1])) or expand(*given))
+def test_gaussians_without_any_knot_are_left_out(make_model: MakeModel) -> None:
+    """Beyond 1.92 Angstrom, exp(-37), of the knots their weights have no gradients; with none left, all is finite."""
     model = make_model(**NETWORKS["papers"], filters="table")
     table = coefficients(model, torch.tensor([4.0, 6.0], dtype=torch.float64))
-    assert seen[0] == pytest.approx((2.0 + 2 * 7**0.5) * 10, abs=4)  # exp(-70) at either end, and the margin
     slope = torch.autograd.grad(table.sum(), model.interactions[0].conv.nn[0].weight)[0]
-    outside, inside = abs(model.basis.offset - 5.0) > 3.8, abs(model.basis.offset - 5.0) < 3.6
+    outside, inside = abs(model.basis.offset - 5.0) > 3.2, abs(model.basis.offset - 5.0) < 2.9
     assert (slope[:, outside] == 0).all()
     assert (slope[:, inside].abs().amax(0) > 0).all()
     far = coefficients(model, torch.tensor([40.0, 41.0], dtype=torch.float64))  # behind all of them
-    assert seen[1] == 1
     assert far.isfinite().all()
 
 

@@ -93,7 +93,7 @@ def radial_filters(model: nn.Module, basis: Callable[[Tensor], Tensor] | None = 
     if isinstance(model, TabulatedFilters) and model.filter_tables is not None:
         model.follow_weights()
         blocks: Any = model.interactions
-        frozen = frozen_tables(model.filter_tables, model.cutoff)
+        frozen = frozen_tables(model.filter_tables, model.cutoff).each()
         tables = {id(block.conv): table for block, table in zip(blocks, frozen, strict=True)}
     basis = _basis_of(model) if basis is None else basis
     reach, like = _reach_of(model), next(model.parameters()).detach()

@@ -25,6 +25,26 @@ def flat(tensor: Tensor) -> ndarray:
     return flat
 
 
+def up(size: int) -> int:
+    """The next number of features that loops take."""
+    return -(-size // LANES) * LANES
+
+
+def filled_up(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A tensor in one piece, with zeros up to a shape."""
+    if x.shape == shape:
+        return x.detach().contiguous()
+    wide = x.new_zeros(shape)
+    wide[tuple(map(slice, x.shape))] = x.detach()
+    return wide
+
+
+def each_flat(x: Tensor) -> ndarray:
+    """A tensor as an array with a row for each network."""
+    array: ndarray = x.detach().numpy()
+    return array.reshape(len(array), -1) if len(array) else array
+
+
 def edges_of(pairs: Pairs, targets: int, sources: int) -> EdgeArrays:
     """Distances, weights (empty without), targets and sources; loops would read and write anywhere for stray ends."""
     d, s, target, source = pairs

@@ -1,4 +1,4 @@
-"""Tables of filters on the CPU by compiled loops (extra ``fast``): the activation of networks, spline coefficients.
+"""Coefficients of splines on the CPU by compiled loops (extra ``fast``).
 
 The system of the coefficients has five numbers in a row, and seven in the two outermost ones at each end. Its factors
 are made once for each number of knots; what remains is a sweep down and one up. Everything is computed in float64,
@@ -19,7 +19,6 @@ from torch import Tensor
 from pyg_schnet.compiling import CONTRACT, compiled, inlined
 from pyg_schnet.fast.bspline import DEGREE, SUPPORT
 from pyg_schnet.fast.cpu.arrays import flat
-from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.vectors import LANES, Lanes, load, pointer, splat, store
 from pyg_schnet.fast.spline import system_rows
 from pyg_schnet.threads import share_out
@@ -32,8 +31,8 @@ REACH, WIDTH = SUPPORT, SUPPORT + 2
 ENDS = 8
 #: Numbers in a line of the cache.
 LINE = 8
-#: Products for each number of a column and for each activation, as threads are shared.
-SOLVING, ACTIVATING = 12, 48
+#: Products for each number of a column, as threads are shared.
+SOLVING = 12
 _KIND: Any = types.float64
 _Lanes = Any
 
@@ -56,19 +55,6 @@ def solve(x: Tensor, transposed: bool, dtype: torch.dtype) -> Tensor:
     arrays, how = (flat(y), flat(x)), (factors(size - BEYOND)[transposed], (rows, y.size(-2), wide))
     share_out(lambda *part: sweep(*arrays, *how, part), math.prod(many) * wide // LANES, 1, SOLVING * LANES * size)
     return y[..., :columns].contiguous()
-
-
-def activate(u: Tensor, slope: Tensor, shift: float, linear_from: float) -> None:
-    """Put the shifted softplus in the place of its arguments, see :func:`pyg_schnet.ops.shifted_softplus`.
-
-    Args:
-        u: Arguments of any shape, contiguous float64.
-        slope: Where the derivatives go, of the same shape and kind.
-        shift: What to subtract from the softplus.
-        linear_from: Argument above which the softplus is taken to be the argument.
-    """
-    arrays = flat(u), flat(slope), shift, linear_from
-    share_out(lambda *part: write_softplus(*arrays, part), u.numel(), LANES, ACTIVATING)
 
 
 @functools.lru_cache(maxsize=256)
@@ -132,12 +118,6 @@ def _write(typing: Any, array: Any, index: Any, value: Any) -> Any:
 #: ``read(array, index)`` and ``write(array, index, lanes)``: as ``load`` and ``store``, from and to any kind.
 read: Any = intrinsic(_read)
 write: Any = intrinsic(_write)
-
-
-@compiled(CONTRACT)
-def write_softplus(u: ndarray, slope: ndarray, shift: float, linear_from: float, limits: tuple[int, int]) -> None:
-    """The activation of some numbers, in their place, and its derivative."""
-    shifted_softplus(u, slope, u, shift, linear_from, limits)
 
 
 @inlined()

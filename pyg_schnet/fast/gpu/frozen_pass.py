@@ -58,7 +58,7 @@ def _suits(model: Any) -> bool:
 def _both_ways(
     loops: Any, model: Any, z: Tensor, structures: tuple[Tensor, int], edges: Edges, vec: Tensor
 ) -> tuple[Tensor, Tensor]:
-    blocks, tables = model.blocks, frozen_tables(model.filter_tables, model.cutoff)
+    blocks, tables = model.blocks, frozen_tables(model.filter_tables, model.cutoff).each()
     distance, atoms, steps = made_here(vec.norm(dim=1)), z.size(0), len(blocks)
     factor, along = _factor(blocks[0].conv, distance)
     pairs = Pairs(distance, factor, edges.pair_index[1], edges.pair_index[0])

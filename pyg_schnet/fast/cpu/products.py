@@ -1,0 +1,85 @@
+"""Products of matrices in compiled loops, of rows one behind the other (extra ``fast``).
+
+Of a matrix [rows, columns], columns come by sixteen; rows that are written come by eight on processors with wide
+registers, else by four, see :data:`pyg_schnet.fast.cpu.dense.ROWS`.
+"""
+
+import numpy as np
+from numpy import ndarray
+
+from pyg_schnet.compiling import CONTRACT, part
+from pyg_schnet.fast.cpu.dense import COLUMNS, ROWS, multiply_narrow, multiply_wide
+from pyg_schnet.fast.cpu.vectors import LANES
+
+
+@part(CONTRACT)
+def add_products(
+    y: ndarray, x: ndarray, w: ndarray, columns: int, places: tuple[int, int, int], factors: tuple[int, int, int, int]
+) -> None:
+    """Add to some rows of y products of numbers w and rows of x, each of so many columns.
+
+    Places are where to begin in y, x and w; factors the number of rows of y, from one number of w to that of the next
+    row and to that of the next summand, and the number of summands.
+    """
+    size, (rows, row, column, count), (at, start, first) = np.uintp(columns), factors, places
+    step = np.uintp(row), np.uintp(column), np.uintp(count)
+    ends, to, of, by = np.uintp(rows), np.uintp(at), np.uintp(start), np.uintp(first)
+    together = COLUMNS * LANES if y.itemsize == 4 else columns + 1  # sums in float64 would not fit the registers
+    wide = np.uintp(columns // together * together)
+    for n in range(np.uintp(0), wide, np.uintp(COLUMNS * LANES)):
+        for r in range(np.uintp(0), ends, np.uintp(ROWS)):
+            multiply_wide(y, to + r * size + n, x, of + n, size, w, by + r * step[0], step)
+    for n in range(wide, size, np.uintp(LANES)):
+        for r in range(np.uintp(0), ends, np.uintp(ROWS)):
+            multiply_narrow(y, to + r * size + n, x, of + n, size, w, by + r * step[0], step)
+
+
+@part(CONTRACT)
+def add_dense(y: ndarray, x: ndarray, w: ndarray, sizes: tuple[int, int, int]) -> None:
+    """Y [rows, outputs] += x [rows, inputs] w for w [inputs, outputs]."""
+    rows, inputs, outputs = sizes
+    add_products(y, w, x, outputs, (0, 0, 0), (rows, inputs, 1, inputs))
+
+
+@part(CONTRACT)
+def add_transposed(w: ndarray, g: ndarray, x: ndarray, sizes: tuple[int, int, int]) -> None:
+    """W [outputs, inputs] += g^T x for g [rows, outputs] and x [rows, inputs], the gradient of a layer's weights."""
+    rows, inputs, outputs = sizes
+    add_products(w, x, g, inputs, (0, 0, 0), (outputs, 1, outputs, rows))
+
+
+@part(CONTRACT)
+def fill_rows(y: ndarray, b: ndarray) -> None:
+    """Begin each row with the biases."""
+    for k in range(0, len(y), len(b)):
+        for f in range(len(b)):
+            y[k + f] = b[f]
+
+
+@part(CONTRACT)
+def add_rows(b: ndarray, g: ndarray) -> None:
+    """Sums over all rows, the gradient of biases."""
+    for k in range(0, len(g), len(b)):
+        for f in range(len(b)):
+            b[f] += g[k + f]
+
+
+@part(CONTRACT)
+def clear(y: ndarray) -> None:
+    """Write zeros."""
+    for n in range(len(y)):
+        y[n] = 0
+
+
+@part(CONTRACT)
+def multiply_each(y: ndarray, x: ndarray) -> None:
+    """Numbers times those in the same places."""
+    for n in range(len(y)):
+        y[n] *= x[n]
+
+
+@part(CONTRACT)
+def copy(y: ndarray, x: ndarray) -> None:
+    """Write the first numbers of an array to another, of its kind."""
+    for n in range(len(y)):
+        y[n] = x[n]
