@@ -278,7 +278,7 @@ class SchNetCLI(LightningCLI):
         trained = load_trained(directory, weights)
         share = shard_of(shard)
         if share.told_by:
-            print(f"shard {share.number}/{share.count} by {share.told_by} (all structures: --shard 1/1)", flush=True)
+            print(f"shard {share.number}/{share.of} by {share.told_by} (all structures: --shard 1/1)", flush=True)
         if input is not None:
             output = output or str(directory / "predictions.xyz")
             path = predict_file(model, trained, Path(input), Path(output), overwrite, strict, share)

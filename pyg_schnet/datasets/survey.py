@@ -217,8 +217,8 @@ def survey(
     found.room = min(clearance(one.pos, one.cell, one.pbc) for one in gathered.all)
     found.room *= LENGTH[units["length"].unit]
     if group_key is not None and group_key not in gathered.shapes:
-        known = ", ".join(sorted(gathered.shapes)) or "none"
-        raise ValueError(f"no structure has a field {group_key!r} (--group_key); their fields are {known}")
+        fields = ", ".join(sorted(gathered.shapes)) or "none"
+        raise ValueError(f"no structure has a field {group_key!r} (--group_key); their fields are {fields}")
     found.group_key = group_key or find_group_key(gathered)
     _add_order(found)
     found.duplicates = repeated(gathered)
