@@ -388,4 +388,6 @@ def test_forward_derivatives_and_many_gradients(make_model: MakeModel) -> None:
 
 def test_no_blocks(make_model: MakeModel) -> None:
     model = make_model(filters="table", num_interactions=0)
-    assert model.tables(torch.ones(3)) == []
+    found = model.tables(torch.ones(3))
+    assert found is not None
+    assert found.each() == []
