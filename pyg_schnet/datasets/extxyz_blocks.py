@@ -25,11 +25,14 @@ def can_be_cut(path: Path, format: str | None = None) -> bool:
         format: ASE's name of the format; ``None`` to let ASE look.
 
     Returns:
-        True or False; False also for compressed files, which ASE unpacks.
+        True or False; False also for compressed files, which ASE unpacks, and for empty ones.
     """
-    from ase.io.formats import filetype, get_compression  # noqa: PLC0415  an extra
+    from ase.io.formats import UnknownFileTypeError, filetype, get_compression  # noqa: PLC0415  an extra
 
-    if get_compression(str(path))[1] is not None or (format or filetype(str(path))) != "extxyz":
+    try:
+        if get_compression(str(path))[1] is not None or (format or filetype(str(path))) != "extxyz":
+            return False
+    except UnknownFileTypeError:  # an empty file, of which whoever reads it says more
         return False
     with path.open("rb") as stream:
         return b"\r" not in stream.readline(1 << 16).removesuffix(b"\r\n")

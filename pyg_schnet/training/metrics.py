@@ -25,7 +25,7 @@ class MeanLoss(MeanMetric):
             value: Its loss.
             weight: Number of its structures.
         """
-        if not value.is_cuda:
+        if not (isinstance(value, Tensor) and value.is_cuda):
             super().update(value, weight)
             return
         weight = 1 if weight is None else weight

@@ -234,9 +234,9 @@ def gradients_on(task: PotentialTask, batch: Padded, slopes: dict[str, Tensor], 
         mean = loss / accumulate if accumulate > 1 else loss
         found = torch.autograd.grad(mean, [*leaves.values()], allow_unused=True)
     known = {name: slope for name, slope in zip(own, found, strict=True) if slope is not None}
-    for name, slope in known.items():
+    for name in known:
         if name not in slopes:
-            slopes[name] = torch.zeros_like(slope)
+            slopes[name] = torch.zeros_like(own[name])  # rows behind rows, as optimizers in one kernel read it
     if known:
         write = add_each if accumulate > 1 else copy_each
         write([slopes[name] for name in known], [*known.values()])

@@ -22,9 +22,12 @@ class RecordedSteps(LightningModule):
     Attributes:
         record_steps: True to record steps, on a CPU to call what would be recorded; False not to; ``None`` to do so on
             a GPU.
+        recorder: What records steps, :class:`~pyg_schnet.training.RecordedTraining`, set by whoever runs the task;
+            ``None`` for nothing.
     """
 
     record_steps: bool | None = None
+    recorder: Any = None
     _recorded: Any = None
     _asked = False
 
@@ -43,17 +46,20 @@ class RecordedSteps(LightningModule):
 
     def _recorder(self) -> Any:
         """What records the steps of this run, if it can."""
-        from pyg_schnet.training.recorded import RecordedTraining  # noqa: PLC0415, which knows this task
-
         wanted = self.record_steps
-        if self._trainer is None or wanted is False or (wanted is None and self.device.type != "cuda"):
+        if (
+            self._trainer is None
+            or self.recorder is None
+            or wanted is False
+            or (wanted is None and self.device.type != "cuda")
+        ):
             return None
         reason = against_recording(self)
         if reason is not None:
             say(f"steps are not recorded: {reason}")
             return None
         clip, accumulate = clipping(self), self.trainer.accumulate_grad_batches
-        return RecordedTraining(self, self.trainer.optimizers[0], accumulate=accumulate, clip=clip)  # type: ignore[arg-type]
+        return self.recorder(self, self.trainer.optimizers[0], accumulate=accumulate, clip=clip)
 
     def on_fit_end(self) -> None:
         """Let recordings go, with their memory."""

@@ -15,6 +15,7 @@ from pyg_schnet.training import options
 from pyg_schnet.training.data import SplitDataModule
 from pyg_schnet.training.end_of_run import LastCheckpoint, LastStep, stopping_on_interrupt
 from pyg_schnet.training.nonfinite import NonFiniteGuard, out_of_memory
+from pyg_schnet.training.recorded import RecordedTraining
 from pyg_schnet.training.recorded_fit import RecordedSteps
 from pyg_schnet.training.result import FitResult, finish
 from pyg_schnet.training.say import say
@@ -134,7 +135,7 @@ class RunTrainer(Trainer):
         self.check_folder(resume)
         task.prepare(data)  # before anything is averaged or written
         if isinstance(task, RecordedSteps):
-            task.record_steps = self.record_steps
+            task.record_steps, task.recorder = self.record_steps, RecordedTraining
         if self.is_global_zero:
             self._show(task, data)
         with self.claim(resume):

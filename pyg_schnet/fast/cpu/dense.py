@@ -29,6 +29,8 @@ def _has_wide_registers() -> bool:
 
 #: Rows that are computed together, and how many times sixteen columns: as many sums as there is room for in registers.
 ROWS, COLUMNS = (8, 2) if _has_wide_registers() else (4, 1)
+#: The first place, and the distance to the next one, of the same kind as all others: each kind is compiled by itself.
+_FIRST, _NEXT = np.int64(0), np.int64(1)
 
 
 def _multiplication(columns: int) -> Any:
@@ -115,27 +117,35 @@ transpose: Any = intrinsic(_transpose)
 @inlined()
 def add_dense(y: ndarray, x: ndarray, w: ndarray, columns: int, inputs: int, outputs: int) -> None:
     """Y += w x for x [inputs, columns] and y [outputs, columns]; outputs come by eight, columns by sixteen."""
-    _multiply(y, x, w, columns, outputs, inputs, np.int64(1), inputs)
+    add_products(y, x, w, columns, (_FIRST, _FIRST, _FIRST), (outputs, inputs, _NEXT, inputs))
 
 
 @inlined()
 def add_dense_backward(g: ndarray, v: ndarray, w: ndarray, columns: int, inputs: int, outputs: int) -> None:
     """G += w^T v, the gradient through :func:`add_dense`; inputs come by eight."""
-    _multiply(g, v, w, columns, inputs, np.int64(1), inputs, outputs)
+    add_products(g, v, w, columns, (_FIRST, _FIRST, _FIRST), (inputs, _NEXT, inputs, outputs))
 
 
 @part(CONTRACT)
-def _multiply(y: ndarray, x: ndarray, w: ndarray, columns: int, rows: int, row: int, column: int, count: int) -> None:
-    """Add products with weights: rows of y, from one weight to that of the next row, of the next summand, summands."""
-    size = np.uintp(columns)
+def add_products(
+    y: ndarray, x: ndarray, w: ndarray, columns: int, places: tuple[int, int, int], factors: tuple[int, int, int, int]
+) -> None:
+    """Add to some rows of y products of numbers w and rows of x, each of so many columns.
+
+    Places are where to begin in y, x and w; factors the number of rows of y, from one number of w to that of the next
+    row and to that of the next summand, and the number of summands.
+    """
+    size, (rows, row, column, count), (at, start, first) = np.uintp(columns), factors, places
     step = np.uintp(row), np.uintp(column), np.uintp(count)
-    wide, ends = np.uintp(columns // (COLUMNS * LANES) * COLUMNS * LANES), np.uintp(rows)
+    ends, to, of, by = np.uintp(rows), np.uintp(at), np.uintp(start), np.uintp(first)
+    together = COLUMNS * LANES if y.itemsize == 4 else columns + 1  # sums in float64 would not fit the registers
+    wide = np.uintp(columns // together * together)
     for n in range(np.uintp(0), wide, np.uintp(COLUMNS * LANES)):
         for r in range(np.uintp(0), ends, np.uintp(ROWS)):
-            multiply_wide(y, r * size + n, x, n, size, w, r * step[0], step)
+            multiply_wide(y, to + r * size + n, x, of + n, size, w, by + r * step[0], step)
     for n in range(wide, size, np.uintp(LANES)):
         for r in range(np.uintp(0), ends, np.uintp(ROWS)):
-            multiply_narrow(y, r * size + n, x, n, size, w, r * step[0], step)
+            multiply_narrow(y, to + r * size + n, x, of + n, size, w, by + r * step[0], step)
 
 
 @part(CONTRACT)

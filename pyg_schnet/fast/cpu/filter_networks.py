@@ -15,10 +15,9 @@ from torch import Tensor
 from pyg_schnet.compiling import CONTRACT, compiled, part
 from pyg_schnet.fast.cpu.arrays import each_flat, filled_up, flat, up
 from pyg_schnet.fast.cpu.banded_solver import BEYOND, factors, sweep
-from pyg_schnet.fast.cpu.dense import ROWS
+from pyg_schnet.fast.cpu.dense import ROWS, add_products
 from pyg_schnet.fast.cpu.products import (
     add_dense,
-    add_products,
     add_rows,
     add_transposed,
     clear,

@@ -4,34 +4,10 @@ Of a matrix [rows, columns], columns come by sixteen; rows that are written come
 registers, else by four, see :data:`pyg_schnet.fast.cpu.dense.ROWS`.
 """
 
-import numpy as np
 from numpy import ndarray
 
 from pyg_schnet.compiling import CONTRACT, part
-from pyg_schnet.fast.cpu.dense import COLUMNS, ROWS, multiply_narrow, multiply_wide
-from pyg_schnet.fast.cpu.vectors import LANES
-
-
-@part(CONTRACT)
-def add_products(
-    y: ndarray, x: ndarray, w: ndarray, columns: int, places: tuple[int, int, int], factors: tuple[int, int, int, int]
-) -> None:
-    """Add to some rows of y products of numbers w and rows of x, each of so many columns.
-
-    Places are where to begin in y, x and w; factors the number of rows of y, from one number of w to that of the next
-    row and to that of the next summand, and the number of summands.
-    """
-    size, (rows, row, column, count), (at, start, first) = np.uintp(columns), factors, places
-    step = np.uintp(row), np.uintp(column), np.uintp(count)
-    ends, to, of, by = np.uintp(rows), np.uintp(at), np.uintp(start), np.uintp(first)
-    together = COLUMNS * LANES if y.itemsize == 4 else columns + 1  # sums in float64 would not fit the registers
-    wide = np.uintp(columns // together * together)
-    for n in range(np.uintp(0), wide, np.uintp(COLUMNS * LANES)):
-        for r in range(np.uintp(0), ends, np.uintp(ROWS)):
-            multiply_wide(y, to + r * size + n, x, of + n, size, w, by + r * step[0], step)
-    for n in range(wide, size, np.uintp(LANES)):
-        for r in range(np.uintp(0), ends, np.uintp(ROWS)):
-            multiply_narrow(y, to + r * size + n, x, of + n, size, w, by + r * step[0], step)
+from pyg_schnet.fast.cpu.dense import add_products
 
 
 @part(CONTRACT)
