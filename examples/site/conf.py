@@ -70,6 +70,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "image_scrapers": ("matplotlib",),
     "within_subsection_order": "FileNameSortKey",
+    "capture_repr": (),
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 1e6,
