@@ -18,7 +18,7 @@ from torch.func import functional_call
 
 from pyg_schnet.compiling import loops_of
 from pyg_schnet.fast import convolution, ways
-from pyg_schnet.fast.operands import Pairs
+from pyg_schnet.fast.groups import pairs_of
 from pyg_schnet.fast.plain import has_numbers, is_plain
 from pyg_schnet.fast.tables import FilterTables
 from pyg_schnet.fast.tabulated import TabulatedFilter, TabulatedFilters
@@ -100,10 +100,7 @@ def _suits(model: Any, x: Tensor, edge_weight: Tensor) -> bool:
 
 def _groups(edges: Edges, atoms: int) -> tuple[ndarray, tuple[ndarray, ndarray]] | None:
     """Atoms that are done at once, and the ends of pairs; ``None`` if more interact than a group may have."""
-    pair_index = edges.pair_index
-    nothing = edges.edge_vec.detach()[:, 0]
-    pairs = Pairs(nothing, None, pair_index[1], pair_index[0])
-    _, _, target, source = convolution.installed_cpu_loops().edges_of(pairs, atoms, atoms)
+    _, target, source = pairs_of(edges, atoms)
     groups = _sorting().groups_of(target, source, atoms, SIZES.atoms_per_group)
     return None if (groups[1:] - groups[:-1]).max() > SIZES.max_atoms else (groups, (target, source))
 

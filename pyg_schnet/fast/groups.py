@@ -107,10 +107,8 @@ class StructureGroups(NamedTuple):
         x, *weights = inputs
         cpu, loops = convolution.installed_cpu_loops(), importlib.import_module("pyg_schnet.fast.cpu.second_order")
         number, size = min(PARTS, self.number), x.size(1)
-        parts, sums = (
-            np.arange(number + 1) * self.number // number,
-            GradientSums.of(tuple(weights), len(network.blocks), number),
-        )
+        parts = np.arange(number + 1) * self.number // number
+        sums = GradientSums.of(tuple(weights), len(network.blocks), number)
         of_x = torch.empty_like(x, memory_format=torch.contiguous_format)
         of_energies, of_slopes, of_features, arrays = *map(cpu.flat, given), cpu.flat(of_x), sums.sums.numpy()
         norms = factors_of(norm, of_features)

@@ -66,7 +66,7 @@ class AtomTiles(NamedTuple):
         of_norm, found, kept = np.zeros_like(norms), self._sorted(network), self._kept(network, x, memory)
         moving = np.empty(atoms * size, features.dtype), np.empty(atoms * size, features.dtype)
         of_sent = np.empty(atoms * width, features.dtype)
-        of_pairs = [np.zeros((chunks, len(found.order)), features.dtype) for _ in range(2)]
+        of_pairs = tuple(np.zeros((chunks, len(found.order)), features.dtype) for _ in range(2))
         known, count = (network, self.tiles, kept), len(network.blocks)
         for step in range(count + 1):
             some = contributions, features, self.shares, norms
@@ -75,8 +75,7 @@ class AtomTiles(NamedTuple):
                 self._share_filters(width, loops.convolve_tiles, step, found, *known)
         for step in range(count - 1, -1, -1):
             self._share_tiles(network, loops.backward, step, (norms, of_norm), (moving[1], of_sent), *known)
-            gradients = of_sent, *of_pairs
-            self._share_filters(width, loops.convolve_tiles_backward, step, gradients, found, *known)
+            self._share_filters(width, loops.convolve_tiles_backward, step, of_sent, found, *known, rows=of_pairs)
         slopes, vec = cpu.flat(slope), self.pairs[0]
         share_out(lambda *limits: loops.write_slopes(slopes, vec, found, *of_pairs, limits), len(found.order), 1, 16)
         return contributions, of_norm
@@ -91,10 +90,8 @@ class AtomTiles(NamedTuple):
     ) -> list[Tensor]:
         """As :meth:`StructureGroups.gradients`."""
         x, *weights = inputs
-        cpu, loops = (
-            convolution.installed_cpu_loops(),
-            importlib.import_module("pyg_schnet.fast.cpu.tiles_second_order"),
-        )
+        cpu = convolution.installed_cpu_loops()
+        loops = importlib.import_module("pyg_schnet.fast.cpu.tiles_second_order")
         (size, width), count, own = map(up, network.sizes[:2]), len(network.blocks), (len(weights) - 4) // 6
         number = min(PARTS, self.number)
         parts = np.arange(number + 1) * self.number // number
@@ -108,10 +105,8 @@ class AtomTiles(NamedTuple):
         changes = loops.Changes(
             *(np.empty((row, atoms * numbers), like.dtype) for row, numbers in rows), np.empty(atoms * size, like.dtype)
         )
-        known, rest = (
-            (changes, network, sums.places, self.tiles, kept, parts),
-            (changes, found, network, self.tiles, kept),
-        )
+        known = changes, network, sums.places, self.tiles, kept, parts
+        rest = changes, found, network, self.tiles, kept
         self._share_tiles(network, loops.let_tiles_move, of_slopes, self.pairs[0], found, self.tiles)
         for step in range(count + 1):
             self._share_parts(network, loops.change, step, arrays, (of_energies, self.shares, norms), *known)
@@ -134,11 +129,8 @@ class AtomTiles(NamedTuple):
         kinds = np.int64, np.int64, like.dtype, np.int64
         i, j, weight, row = (np.empty(number, kind) for kind in kinds)
         splines = np.empty(6 * number, like.dtype), np.empty(6 * number, like.dtype)
-        order, distance, decline = (
-            np.empty(number, np.int64),
-            np.empty(number, like.dtype),
-            np.empty(number, like.dtype),
-        )
+        order = np.empty(number, np.int64)
+        distance, decline = np.empty(number, like.dtype), np.empty(number, like.dtype)
         found = loops.TilePairs(order, distance, decline, (i, j, weight, row, *splines))
         self._share_tiles(network, loops.sort_tiles, found, self.pairs, network, self.tiles)
         return found
@@ -157,13 +149,16 @@ class AtomTiles(NamedTuple):
         """The same for parts whose gradients are added up for themselves."""
         share_out(lambda *limits: work(*given, limits), min(PARTS, self.number), 1, self._products(network))
 
-    def _share_filters(self, width: int, work: Callable[..., None], *given: Any) -> None:
-        """Let threads work on some filters each, given as their limits, and which of the chunks it is."""
+    def _share_filters(
+        self, width: int, work: Callable[..., None], *given: Any, rows: tuple[ndarray, ...] = ()
+    ) -> None:
+        """Let threads work on some filters each, given as their limits; of arrays with a row for each, on their row."""
         step = up(SIZES.filters_at_once)
 
         def some(begin: int, end: int) -> None:
-            for first in range(begin * step, min(end * step, width), step):
-                work(*given, (width, first, min(first + step, width)), first // step, self.symmetric)
+            for chunk in range(begin, end):
+                chosen = width, chunk * step, min((chunk + 1) * step, width)
+                work(*given, chosen, self.symmetric, *(one[chunk] for one in rows))
 
         share_out(some, -(-width // step), 1, len(self.pairs[1]) * step)
 

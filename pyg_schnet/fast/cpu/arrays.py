@@ -25,11 +25,6 @@ def flat(tensor: Tensor) -> ndarray:
     return flat
 
 
-def up(size: int) -> int:
-    """The next number of features that loops take."""
-    return -(-size // LANES) * LANES
-
-
 def filled_up(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A tensor in one piece, with zeros up to a shape."""
     if x.shape == shape:

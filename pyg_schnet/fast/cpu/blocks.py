@@ -12,7 +12,7 @@ from numpy import ndarray
 from pyg_schnet.compiling import CONTRACT, REORDER, inlined, part
 from pyg_schnet.fast.cpu.convolution_loops import dot, product, rows, send, six
 from pyg_schnet.fast.cpu.dense import add_dense, add_dense_backward, turn
-from pyg_schnet.fast.cpu.memory import empty, zeros
+from pyg_schnet.fast.cpu.memory import clear, empty, zeros
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.vectors import LANES, splat, total
 
@@ -30,13 +30,6 @@ _LANES = np.uintp(LANES)
 
 
 @inlined()
-def clear(y: ndarray) -> None:
-    """Write zeros."""
-    for n in range(len(y)):
-        y[n] = 0
-
-
-@inlined()
 def normalize(y: ndarray, norm: ndarray, width: int) -> None:
     """Multiply what atoms have received [N, F] by their factors, if there are any."""
     for i in range(len(norm)):
@@ -49,6 +42,26 @@ def fill(y: ndarray, b: ndarray, columns: int) -> None:
     """Begin each row with its bias: y [outputs, columns]."""
     for o in range(len(b)):
         y[o * columns : (o + 1) * columns] = b[o]
+
+
+@part(CONTRACT)
+def turn_in(x: ndarray, given: ndarray, width: int, sizes: tuple[int, int]) -> None:
+    """Write features as they are given, so many of each atom, in the order of dense layers [A, N], zeros between."""
+    (atoms, size), padded = sizes, zeros(len(x), x)
+    for n in range(len(given) // width):
+        for f in range(width):
+            padded[n * size + f] = given[n * width + f]
+    turn(x, padded, atoms, size)
+
+
+@part(CONTRACT)
+def turn_out(given: ndarray, x: ndarray, width: int, sizes: tuple[int, int]) -> None:
+    """The way back: write features x [A, N], so many of each atom, as they were given."""
+    (atoms, size), padded = sizes, empty(len(x), x)
+    turn(padded, x, size, atoms)
+    for n in range(len(given) // width):
+        for f in range(width):
+            given[n * width + f] = padded[n * size + f]
 
 
 @part(CONTRACT)

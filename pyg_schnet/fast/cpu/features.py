@@ -13,15 +13,15 @@ from numpy import ndarray
 from torch import Tensor
 
 from pyg_schnet.compiling import CONTRACT, compiled, inlined, part
-from pyg_schnet.fast.cpu.arrays import each_flat, filled_up, flat, pieces_at, place_of, up
+from pyg_schnet.fast.cpu.arrays import each_flat, filled_up, flat, pieces_at, place_of
+from pyg_schnet.fast.cpu.blocks import normalize
 from pyg_schnet.fast.cpu.dense import ROWS, turn
-from pyg_schnet.fast.cpu.products import add_dense, add_rows, add_transposed, clear, copy, fill_rows, multiply_each
+from pyg_schnet.fast.cpu.memory import clear, copy
+from pyg_schnet.fast.cpu.products import add_dense, add_rows, add_transposed, fill_rows, multiply_each
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.sorted_pairs import Pairs, convolve, convolve_backward, sort_pairs
+from pyg_schnet.fast.weight_gradients import PARTS, up
 from pyg_schnet.threads import share_out
-
-#: The most sums over atoms that may be done at the same time.
-PARTS = 16
 
 
 class Network(NamedTuple):
@@ -171,14 +171,6 @@ def _place(groups: ndarray, group: int) -> tuple[int, int]:
 
 
 @part(CONTRACT)
-def _normalize(y: ndarray, norm: ndarray, width: int) -> None:
-    """Multiply what atoms have received [N, F] by their factors, if there are any."""
-    for i in range(len(norm)):
-        for f in range(i * width, (i + 1) * width):
-            y[f] *= norm[i]
-
-
-@part(CONTRACT)
 def _add(y: ndarray, x: ndarray) -> None:
     """Add numbers to those in the same places."""
     for n in range(len(x)):
@@ -232,7 +224,7 @@ def write_features(
             add_dense(h, now, w1[t], (atoms, size, width))
             clear(y)
             convolve(y, h, network.c[t], pairs, (pairs.first[group], pairs.first[group + 1]), width)
-            _normalize(y, norm[first:end], width)
+            normalize(y, norm[first:end], width)
             fill_rows(a, network.b2[t])
             add_dense(a, y, w2[t], (atoms, width, size))
             shifted_softplus(a, slope, a, *activation, (0, len(a)))
@@ -290,7 +282,7 @@ def write_gradients(
             add_rows(slopes.b2[t], of_u)
             clear(of_y)
             add_dense(of_y, of_u, network.w2[t], (atoms, size, width))
-            _normalize(of_y, norm[first:end], width)
+            normalize(of_y, norm[first:end], width)
             clear(of_h)
             some = pairs.first[group], pairs.first[group + 1]
             convolve_backward(of_h, slopes.c[t], of_y, h, network.c[t], pairs, some, width)

@@ -13,20 +13,20 @@ from numpy import ndarray
 from torch import Tensor
 
 from pyg_schnet.compiling import CONTRACT, compiled, part
-from pyg_schnet.fast.cpu.arrays import each_flat, filled_up, flat, up
+from pyg_schnet.fast.cpu.arrays import each_flat, filled_up, flat
 from pyg_schnet.fast.cpu.banded_solver import BEYOND, factors, sweep
 from pyg_schnet.fast.cpu.dense import ROWS, add_products
+from pyg_schnet.fast.cpu.memory import clear, copy
 from pyg_schnet.fast.cpu.products import (
     add_dense,
     add_rows,
     add_transposed,
-    clear,
-    copy,
     fill_rows,
     multiply_each,
 )
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.vectors import LANES
+from pyg_schnet.fast.weight_gradients import up
 from pyg_schnet.threads import share_out
 
 #: Knots K, rounded up to a multiple of :data:`ROWS`, Gaussians, inner and outer features of a network.

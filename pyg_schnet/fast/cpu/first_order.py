@@ -18,12 +18,12 @@ from numpy import ndarray
 
 from pyg_schnet.compiling import CONTRACT, compiled, inlined, part
 from pyg_schnet.fast.bspline import SUPPORT
-from pyg_schnet.fast.cpu.blocks import Last, Layers, Pairs, block_backward, block_forward, output_both_ways
+from pyg_schnet.fast.cpu.blocks import Last, Layers, Pairs, block_backward, block_forward, output_both_ways, turn_in
 from pyg_schnet.fast.cpu.convolution_loops import KnotPlace, find, splines
 from pyg_schnet.fast.cpu.cutoff import write_cutoff
 from pyg_schnet.fast.cpu.dense import ROWS, turn
-from pyg_schnet.fast.cpu.memory import doubles, empty, integer_zeros, integers, zeros
-from pyg_schnet.fast.cpu.saved import Kept, copy, scratch, up
+from pyg_schnet.fast.cpu.memory import copy, doubles, empty, integer_zeros, integers, zeros
+from pyg_schnet.fast.cpu.saved import Kept, scratch, up
 from pyg_schnet.fast.cpu.vectors import LANES
 
 
@@ -244,13 +244,10 @@ def group_both_ways(
     """What :func:`pass_both_ways` does, for other loops."""
     (contributions, x, shares, norm, of_norm), vec, number = some, pairs[0], len(mine)
     size, width, atoms = up(network.sizes[0], LANES), up(network.sizes[1], LANES), up(len(shares), LANES)
-    blocks, true_size, sizes, asked = network.blocks, network.sizes[0], (atoms, size, width), len(left.features) > 0
+    blocks, sizes, asked = network.blocks, (atoms, size, width), len(left.features) > 0
     order, d, decline, sorted_pairs = sorted_by_row(pairs, mine, first, network)
-    padded, features, g = zeros(atoms * size, x), empty(atoms * size, x), zeros(atoms * size, x)
-    for n in range(len(shares)):
-        for f in range(true_size):
-            padded[n * size + f] = x[n * true_size + f]
-    turn(features, padded, atoms, size)
+    features, g = empty(atoms * size, x), zeros(atoms * size, x)
+    turn_in(features, x, network.sizes[0], (atoms, size))
     for t in range(len(blocks)):
         if asked:
             turn(left.features[t], features, size, atoms)

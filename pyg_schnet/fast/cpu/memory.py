@@ -8,19 +8,19 @@ from pyg_schnet.compiling import CONTRACT, part
 
 @part(CONTRACT)
 def empty(count: int, like: ndarray) -> ndarray:
-    """So many numbers that nobody has written, of the kind of an array's."""
+    """Room for so many numbers of the kind of an array's, not set to anything."""
     return np.empty(count, like.dtype)
 
 
 @part(CONTRACT)
 def doubles(count: int) -> ndarray:
-    """So many numbers in double precision that nobody has written."""
+    """Room for so many numbers in double precision, not set to anything."""
     return np.empty(count, np.float64)
 
 
 @part(CONTRACT)
 def integers(count: int) -> ndarray:
-    """So many whole numbers that nobody has written."""
+    """Room for so many whole numbers, not set to anything."""
     return np.empty(count, np.int64)
 
 
@@ -37,9 +37,22 @@ def integer_zeros(count: int) -> ndarray:
 def zeros(count: int, like: ndarray) -> ndarray:
     """So many zeros of the kind of an array's numbers."""
     new = empty(count, like)
-    for n in range(count):
-        new[n] = 0
+    clear(new)
     return new
+
+
+@part(CONTRACT)
+def clear(y: ndarray) -> None:
+    """Write zeros."""
+    for n in range(len(y)):
+        y[n] = 0
+
+
+@part(CONTRACT)
+def copy(y: ndarray, x: ndarray) -> None:
+    """Write the first numbers of an array to another, of its kind."""
+    for n in range(len(y)):
+        y[n] = x[n]
 
 
 @part(CONTRACT)

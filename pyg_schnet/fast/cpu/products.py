@@ -41,21 +41,7 @@ def add_rows(b: ndarray, g: ndarray) -> None:
 
 
 @part(CONTRACT)
-def clear(y: ndarray) -> None:
-    """Write zeros."""
-    for n in range(len(y)):
-        y[n] = 0
-
-
-@part(CONTRACT)
 def multiply_each(y: ndarray, x: ndarray) -> None:
     """Numbers times those in the same places."""
     for n in range(len(y)):
         y[n] *= x[n]
-
-
-@part(CONTRACT)
-def copy(y: ndarray, x: ndarray) -> None:
-    """Write the first numbers of an array to another, of its kind."""
-    for n in range(len(y)):
-        y[n] = x[n]

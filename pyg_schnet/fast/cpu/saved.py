@@ -80,10 +80,3 @@ def on_tape(memory: ndarray, blocks: int, size: int, width: int) -> Kept:
 def numbers_kept(blocks: int, size: int, width: int) -> int:
     """How many numbers are kept of an atom with so many features and filters, both multiples of sixteen."""
     return blocks * (5 * size + 4 * width) + size
-
-
-@inlined()
-def copy(y: ndarray, x: ndarray) -> None:
-    """Write the numbers of an array to another."""
-    for n in range(len(x)):
-        y[n] = x[n]

@@ -18,11 +18,11 @@ import numpy as np
 from numpy import ndarray
 
 from pyg_schnet.compiling import CONTRACT, REORDER, compiled, inlined, part
-from pyg_schnet.fast.cpu.blocks import Counts, Last, Layers, Pairs, Part, clear, fill, normalize
+from pyg_schnet.fast.cpu.blocks import Counts, Last, Layers, Pairs, Part, fill, normalize, turn_out
 from pyg_schnet.fast.cpu.convolution_loops import Six, add, dot, rows, six
 from pyg_schnet.fast.cpu.dense import add_dense, add_dense_backward, turn
 from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at, sorted_by_row
-from pyg_schnet.fast.cpu.memory import doubles, empty, row_of, zeros
+from pyg_schnet.fast.cpu.memory import clear, doubles, empty, row_of, zeros
 from pyg_schnet.fast.cpu.saved import Kept, up
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.vectors import LANES, Lanes, load
@@ -307,7 +307,7 @@ def gradients_of_loss(
     """
     (of_features, of_contributions, shares, norm), vec = some, pairs[0]
     atoms, size, width = up(len(shares), LANES), up(network.sizes[0], LANES), up(network.sizes[1], LANES)
-    blocks, sizes, true_size = network.blocks, (atoms, size, width), network.sizes[0]
+    blocks, sizes = network.blocks, (atoms, size, width)
     order, d, decline, sorted_pairs = sorted_by_row(pairs, mine, first, network)
     moving = let_move(sorted_pairs, order, d, decline, of_slopes, vec)
     count, length, dx = len(blocks), atoms * size, zeros(atoms * size, vec)
@@ -350,10 +350,7 @@ def gradients_of_loss(
         )
         before = kept.of_sent[t], kept.features[t]
         add_sent_gradients(of_x, of_layers[0], of_h, before, dx_before, layers[0], sizes, t == 0)
-    turn(dx, of_x, size, atoms)
-    for n in range(len(shares)):
-        for f in range(true_size):
-            of_features[n * true_size + f] = dx[n * size + f]
+    turn_out(of_features, of_x, network.sizes[0], (atoms, size))
 
 
 @inlined()

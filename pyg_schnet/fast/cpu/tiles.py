@@ -24,12 +24,13 @@ from pyg_schnet.fast.cpu.blocks import (
     output_both_ways,
     received_backward,
     sent_backward,
+    turn_in,
     write_sent,
 )
 from pyg_schnet.fast.cpu.dense import turn
 from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at, sort_pairs
-from pyg_schnet.fast.cpu.memory import integer_zeros, integers, zeros
-from pyg_schnet.fast.cpu.saved import Kept, copy, up
+from pyg_schnet.fast.cpu.memory import clear, copy, integer_zeros, integers
+from pyg_schnet.fast.cpu.saved import Kept, up
 from pyg_schnet.fast.cpu.vectors import LANES
 
 
@@ -155,11 +156,7 @@ def forward(
         atoms, size, width = sizes
         x = piece(features_of_all, a, atoms, size)
         if step == 0:
-            padded = zeros(atoms * size, like)
-            for n in range(a, b):
-                for f in range(true_size):
-                    padded[(n - a) * size + f] = given[n * true_size + f]
-            turn(x, padded, atoms, size)
+            turn_in(x, given[a * true_size : b * true_size], true_size, (atoms, size))
         else:
             y = piece(kept.received[before], a, atoms, width)
             activated = piece(kept.inner[before % len(kept.inner)], a, atoms, size)
@@ -171,14 +168,13 @@ def forward(
             write_sent(piece(kept.sent[step], a, atoms, width), x, layers[0], sizes)
         else:
             g = piece(of_features, a, atoms, size)
-            for n in range(len(g)):
-                g[n] = 0
+            clear(g)
             output_both_ways(contributions[a:b], g, x, last, shares[a:b], network.activation, (atoms, size))
 
 
 @compiled(CONTRACT)
 def convolve_tiles(
-    step: int, found: TilePairs, network: Network, tiles: Tiles, kept: Kept, chosen: Part, chunk: int, symmetric: bool
+    step: int, found: TilePairs, network: Network, tiles: Tiles, kept: Kept, chosen: Part, symmetric: bool
 ) -> None:
     """Write some filtered features that all atoms receive in a block."""
     layers, y = block_at(network.blocks[step], network.sizes, found.distance), kept.received[step]
@@ -239,24 +235,22 @@ def backward(
 @compiled(CONTRACT)
 def convolve_tiles_backward(
     step: int,
-    gradients: tuple[ndarray, ndarray, ndarray],
+    of_sent: ndarray,
     found: TilePairs,
     network: Network,
     tiles: Tiles,
     kept: Kept,
     chosen: Part,
-    chunk: int,
     symmetric: bool,
+    slopes: ndarray,
+    sums: ndarray,
 ) -> None:
     """Write derivatives of the energy with respect to some features that all atoms send in a block.
 
-    Those with respect to distances and weights of pairs are added to, for this chunk of the features [C, P].
+    Those with respect to distances and weights of pairs [P], as far as these features go, are added to.
     """
-    of_sent, slopes, sums = gradients[0], gradients[1][chunk], gradients[2][chunk]
-    layers, v = (
-        block_at(network.blocks[step], network.sizes, found.distance),
-        kept.of_received[step % len(kept.of_received)],
-    )
+    layers = block_at(network.blocks[step], network.sizes, found.distance)
+    v = kept.of_received[step % len(kept.of_received)]
     clear_part(of_sent, chosen)
     for tile in range(len(tiles.first_pair) - 1):
         low, high = tiles.first_pair[tile], tiles.first_pair[tile + 1]

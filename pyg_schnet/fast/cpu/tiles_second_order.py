@@ -9,10 +9,10 @@ from typing import NamedTuple
 from numpy import ndarray
 
 from pyg_schnet.compiling import CONTRACT, compiled
-from pyg_schnet.fast.cpu.blocks import Part
+from pyg_schnet.fast.cpu.blocks import Part, turn_out
 from pyg_schnet.fast.cpu.dense import turn
 from pyg_schnet.fast.cpu.first_order import Network, block_at, last_at
-from pyg_schnet.fast.cpu.memory import doubles, zeros
+from pyg_schnet.fast.cpu.memory import clear, doubles
 from pyg_schnet.fast.cpu.saved import Kept
 from pyg_schnet.fast.cpu.second_order import (
     add_changes_received,
@@ -87,10 +87,8 @@ def change(
     """
     (of_contributions, shares, norm), count = some, len(network.blocks)
     layers, before = block_at(network.blocks[min(step, count - 1)], network.sizes, gradients), max(step - 1, 0)
-    received, last = (
-        block_at(network.blocks[before], network.sizes, gradients),
-        last_at(network.output, network.sizes, gradients),
-    )
+    received = block_at(network.blocks[before], network.sizes, gradients)
+    last = last_at(network.output, network.sizes, gradients)
     for one in range(limits[0], limits[1]):
         mine = gradients[one]
         for tile in range(parts[one], parts[one + 1]):
@@ -98,8 +96,7 @@ def change(
             atoms, size, width = sizes
             dx = piece(changes.features, a, atoms, size)
             if step == 0:
-                for n in range(len(dx)):
-                    dx[n] = 0
+                clear(dx)
             else:
                 dv = piece(changes.received[before], a, atoms, width)
                 du, da = piece(changes.inner[before], a, atoms, size), piece(changes.activated[before], a, atoms, size)
@@ -127,7 +124,6 @@ def convolve_tile_changes(
     tiles: Tiles,
     kept: Kept,
     chosen: Part,
-    chunk: int,
     symmetric: bool,
 ) -> None:
     """Write changes of some features that all atoms receive in a block."""
@@ -171,10 +167,8 @@ def add_gradients(
     """
     (of_first, norm), (of_received, of_sent), count, true_size = some, of_pairs, len(network.blocks), network.sizes[0]
     now, later = max(step, 0), min(step + 1, count - 1)
-    layers, sending = (
-        block_at(network.blocks[now], network.sizes, gradients),
-        block_at(network.blocks[later], network.sizes, gradients),
-    )
+    layers = block_at(network.blocks[now], network.sizes, gradients)
+    sending = block_at(network.blocks[later], network.sizes, gradients)
     for one in range(limits[0], limits[1]):
         mine = gradients[one]
         for tile in range(parts[one], parts[one + 1]):
@@ -183,11 +177,8 @@ def add_gradients(
             of_x = piece(changes.features, a, atoms, size)
             if step < count - 1:
                 before = piece(kept.of_sent[later], a, atoms, width), piece(kept.features[later], a, atoms, size)
-                of_w1, dx_before = (
-                    block_of(mine, places[0][later], sizes, 0)[0],
-                    piece(changes.before[later], a, atoms, size),
-                )
-                of_h = piece(of_sent, a, atoms, width)
+                of_w1 = block_of(mine, places[0][later], sizes, 0)[0]
+                of_h, dx_before = piece(of_sent, a, atoms, width), piece(changes.before[later], a, atoms, size)
                 add_sent_gradients(of_x, of_w1, of_h, before, dx_before, sending[0], sizes, later == 0)
             if step >= 0:
                 y, activated = piece(kept.received[now], a, atoms, width), piece(kept.inner[now], a, atoms, size)
@@ -198,11 +189,7 @@ def add_gradients(
                 of_y, of_layers = piece(of_received, a, atoms, width), block_of(mine, places[0][now], sizes, 0)
                 add_received_gradients(of_y, of_x, of_layers, left, changed, layers, norm[a:b], sizes)
             else:
-                padded = zeros(atoms * size, mine)
-                turn(padded, of_x, size, atoms)
-                for n in range(a, b):
-                    for f in range(true_size):
-                        of_first[n * true_size + f] = padded[(n - a) * size + f]
+                turn_out(of_first[a * true_size : b * true_size], of_x, true_size, (atoms, size))
 
 
 @compiled(CONTRACT)
@@ -216,7 +203,6 @@ def convolve_tile_gradients(
     tiles: Tiles,
     kept: Kept,
     chosen: Part,
-    chunk: int,
     symmetric: bool,
 ) -> None:
     """Write gradients of J with respect to some features that all atoms send, and add those of the table's [K * F]."""
@@ -224,8 +210,5 @@ def convolve_tile_gradients(
     clear_part(of_sent, chosen)
     for tile in range(len(tiles.first_pair) - 1):
         i, j, _, row, b, e = pairs_at(found, tile, tiles)[3]
-        known = of_received, kept.of_received[step], kept.sent[step], changes.sent[step]
-        moving = i, j, row, b, e
-        convolve_gradients(
-            of_sent, of_table, known[0], known[1], known[2], known[3], layers[5], moving, chosen, symmetric, step == 0
-        )
+        e_y, h, dh, moving = kept.of_received[step], kept.sent[step], changes.sent[step], (i, j, row, b, e)
+        convolve_gradients(of_sent, of_table, of_received, e_y, h, dh, layers[5], moving, chosen, symmetric, step == 0)
