@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pyg_schnet.files.shipped import shipped
+
 #: The examples that are run, in their order.
 SCRIPTS = ("demo.py", "03_train_md17.py", "04_evaluate.py", "05_molecular_dynamics.py")
 
@@ -32,8 +34,5 @@ def folder() -> Path:
     Raises:
         FileNotFoundError: If the installation lacks them.
     """
-    candidates = [Path(__file__).parent / "examples", Path(__file__).parents[2] / "examples"]
-    for candidate in candidates:
-        if all((candidate / script).is_file() for script in SCRIPTS):
-            return candidate
-    raise FileNotFoundError(f"the scripts of the demo are missing in {candidates[0]}; install pyg_schnet again")
+    installed, checkout = Path(__file__).parent / "examples", Path(__file__).parents[2] / "examples"
+    return shipped(installed, checkout, f"the scripts of the demo are missing in {installed}", SCRIPTS)

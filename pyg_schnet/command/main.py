@@ -47,9 +47,7 @@ def main(args: Any = None) -> None:
             else:
                 raise ValueError(unknown_command(words[0]))
             sys.stdout.flush()
-        except (
-            BrokenPipeError
-        ):  # whoever reads what is printed, such as `head`, has gone; sockets look after themselves
+        except BrokenPipeError:  # `head`, say, has read enough of what is printed; errors of sockets are caught earlier
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except _SAID as error:

@@ -1,6 +1,5 @@
 """Files of predictions that are written a piece at a time: what is killed goes on behind the last piece."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from pyg_schnet.command.joining import join_files
 from pyg_schnet.files import replacing
+from pyg_schnet.files.unfinished import claim, remove_others, stamp_of
 
 _NAME = re.compile(r"(\d+)-(\d+)")
 
@@ -24,12 +24,9 @@ class Pieces:
     """
 
     def __init__(self, path: Path, identity: str, first: int = 0) -> None:
-        self.path, self.first = path, first
-        self.stamp = hashlib.sha256(identity.encode()).hexdigest()
+        self.path, self.identity, self.first = path, identity, first
         self.folder = path.with_name(f".pieces-{path.name}")
-        about = self.folder / "identity.txt"
-        if self.folder.is_dir() and not (about.is_file() and about.read_text() == self.stamp):
-            shutil.rmtree(self.folder)
+        remove_others(self.folder, identity)
 
     @property
     def done(self) -> int:
@@ -47,9 +44,7 @@ class Pieces:
         Raises:
             OSError: If it cannot be written.
         """
-        if not (self.folder / "identity.txt").is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "identity.txt").write_text(self.stamp)
+        claim(self.folder, self.identity)
         try:
             with replacing(self.folder / f"next{self.path.suffix}") as part:
                 yield part
@@ -89,7 +84,7 @@ def mark(path: Path, identity: str) -> None:
         identity: What tells these predictions from others.
     """
     with replacing(_mark_of(path)) as part:
-        part.write_text(json.dumps({"made of": hashlib.sha256(identity.encode()).hexdigest()}))
+        part.write_text(json.dumps({"made of": stamp_of(identity)}))
 
 
 def is_marked(path: Path, identity: str) -> bool:
@@ -106,7 +101,7 @@ def is_marked(path: Path, identity: str) -> bool:
         noted = json.loads(_mark_of(path).read_text())["made of"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return bool(noted == hashlib.sha256(identity.encode()).hexdigest())
+    return bool(noted == stamp_of(identity))
 
 
 def _mark_of(path: Path) -> Path:

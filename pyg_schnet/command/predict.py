@@ -5,7 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,11 +81,12 @@ def predict_file(
     if path.exists() and any(path.samefile(file) for file in files):
         raise ValueError(f"the predictions would replace the structures they are for; name another file than {source}")
     predictor, shard = Predictor(task, trained, strict), shard or Shard()
+    counted = cache(partial(count_all, files))  # which may be to look through all of them
 
     def structures(start: int, stop: int | None) -> Iterator[_Structure]:
         place, skipped = 0, start
         if start:  # in which file that is
-            counts = count_all(files)
+            counts = counted()
             while place < len(files) - 1 and skipped >= counts[place]:
                 skipped -= counts[place]
                 place += 1
@@ -96,7 +97,7 @@ def predict_file(
             yield _Structure(data, partial(_same, read.atoms), partial(_numbers, read), file.name * (len(files) > 1))
 
     identity = {"files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]}
-    total = sum(count_all(files)) if shard.of > 1 else None
+    total = sum(counted()) if shard.of > 1 else None
     return _written(_Job(predictor, structures, str(source), shard, total, identity), path, overwrite)
 
 

@@ -3,6 +3,8 @@
 import difflib
 from pathlib import Path
 
+from pyg_schnet.files.shipped import shipped
+
 
 def folder() -> Path:
     """Where the files of settings are.
@@ -13,11 +15,8 @@ def folder() -> Path:
     Raises:
         FileNotFoundError: If the installation lacks them.
     """
-    candidates = [Path(__file__).parent / "settings", Path(__file__).parents[2] / "examples" / "configs"]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
-    raise FileNotFoundError(f"the files of settings are missing in {candidates[0]}; install pyg_schnet again")
+    installed, checkout = Path(__file__).parent / "settings", Path(__file__).parents[2] / "examples" / "configs"
+    return shipped(installed, checkout, f"the files of settings are missing in {installed}")
 
 
 def names() -> list[str]:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from pyg_schnet.files.shipped import shipped
+
 #: Folders of trained models, which were among the data before: their names now, see :func:`pyg_schnet.load`.
 _MODELS = {
     "model_md17_ethanol": "md17-ethanol",
@@ -30,10 +32,5 @@ def bundled_path(name: str) -> Path:
     package = Path(__file__).parents[1]
     if name in _MODELS:
         return package / "models" / "bundled" / _MODELS[name]
-    candidates = [package / "datasets" / "bundled" / name, package.parent / "datasets" / name]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise FileNotFoundError(
-        f"the bundled dataset {name!r} is missing in {candidates[0].parent}; install pyg_schnet again"
-    )
+    installed, checkout = package / "datasets" / "bundled", package.parent / "datasets"
+    return shipped(installed / name, checkout / name, f"the bundled dataset {name!r} is missing in {installed}")

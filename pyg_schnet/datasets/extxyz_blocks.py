@@ -32,7 +32,7 @@ def can_be_cut(path: Path, format: str | None = None) -> bool:
     try:
         if get_compression(str(path))[1] is not None or (format or filetype(str(path))) != "extxyz":
             return False
-    except UnknownFileTypeError:  # an empty file, of which whoever reads it says more
+    except UnknownFileTypeError:  # an empty file; reading it gives the error message
         return False
     with path.open("rb") as stream:
         return b"\r" not in stream.readline(1 << 16).removesuffix(b"\r\n")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_schnet.files import replacing
+from pyg_schnet.files.unfinished import claim, remove_others
 
 #: Name of the facts among the arrays of a part.
 _FACTS = "facts.json"
@@ -48,9 +49,7 @@ class Parts:
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder, self.identity = folder, identity
         self._only: Part | None = None
-        about = folder / "identity.txt"
-        if folder.is_dir() and not (about.is_file() and about.read_text(encoding="utf-8") == identity):
-            shutil.rmtree(folder)
+        remove_others(folder, identity)
         #: Facts of the parts there are.
         self.facts = [_read(path, arrays=False).facts for path in self._paths()]
 
@@ -86,11 +85,7 @@ class Parts:
         if part.facts["complete"] and not self.facts:
             self._only = part
         else:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            about = self.folder / "identity.txt"
-            if not about.exists():
-                with replacing(about) as written:
-                    written.write_text(self.identity, encoding="utf-8")
+            claim(self.folder, self.identity)
             with replacing(self.folder / f"{len(self.facts):06d}.npz") as written, written.open("wb") as stream:
                 text = np.frombuffer(json.dumps(part.facts).encode(), dtype=np.uint8)
                 np.savez(stream, **{_FACTS: text}, **part.arrays)  # type: ignore[arg-type]

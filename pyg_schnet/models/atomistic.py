@@ -404,3 +404,15 @@ def _reset(module: nn.Module) -> None:
     else:
         for child in module.children():
             _reset(child)
+
+
+def searches_as_usual(model: AtomisticModel) -> bool:
+    """True if a model finds its edges by :meth:`AtomisticModel.edges`, which nobody has replaced.
+
+    Args:
+        model: The model.
+
+    Returns:
+        True or False.
+    """
+    return type(model).edges is AtomisticModel.edges and "edges" not in vars(model)

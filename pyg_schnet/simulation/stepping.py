@@ -14,6 +14,7 @@ from torch import Tensor
 from pyg_schnet.graph import Edges, VerletList
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential
+from pyg_schnet.models.atomistic import searches_as_usual
 from pyg_schnet.models.committee import means_and_spreads
 from pyg_schnet.models.elements import unfamiliar
 from pyg_schnet.models.potential import derivatives
@@ -169,9 +170,8 @@ class SteppedPotential:
 
 
 def _reads_tables(member: AtomisticModel) -> bool:
-    """True if a model is frozen and takes edges as they come: nobody has put a search of his own in its place."""
-    plain = type(member).edges is AtomisticModel.edges and "edges" not in member.__dict__
-    return plain and getattr(member, "frozen", False)
+    """True if a model is frozen and takes edges as they come."""
+    return searches_as_usual(member) and getattr(member, "frozen", False)
 
 
 def _edges(pair_index: Tensor, edge_vec: Tensor, near: Tensor | None) -> Edges:

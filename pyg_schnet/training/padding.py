@@ -9,7 +9,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet.fast.padding import ghosts_for, room_for, static_ghosts
 from pyg_schnet.graph import Edges, few_pairs
-from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.atomistic import searches_as_usual
 from pyg_schnet.models.structures import Structures
 from pyg_schnet.segments import Segments, both_ways, in_segments, provide
 from pyg_schnet.training.potential_task import Labels, PotentialTask
@@ -166,8 +166,7 @@ def mini_batch(task: PotentialTask, data: Data) -> MiniBatch:
         raise ValueError(
             f"`forces` of the data must have shape {list(given.pos.shape)}, got {list(labels.forces.shape)}"
         )
-    usual = type(task.model).edges is AtomisticModel.edges and "edges" not in task.model.__dict__
-    if usual and given.edge_index is None:
+    if searches_as_usual(task.model) and given.edge_index is None:
         task.model.check_input(given.z, given.pos, None, given.cell, given.pbc)
         near = few_pairs(given.pos, task.model.cutoff, *given.structure_of_atoms, given.cell, given.pbc)
         if near is not None:

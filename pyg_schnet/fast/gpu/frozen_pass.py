@@ -34,8 +34,7 @@ def energies_and_slopes(
 
     Returns:
         Energies [B] float64, and the derivatives of their sum with respect to ``edges.edge_vec`` [P, 3]; ``None``
-        where kernels are missing, or the model has other layers, a normalisation, a mean over atoms or somebody who
-        listens to its layers.
+        where kernels are missing, or the model has other layers, a normalisation, a mean over atoms, or hooks.
     """
     vec = edges.edge_vec.detach()
     loops = convolution.gpu_loops() if in_segments(vec) and vec.dtype in LOOPED else None
