@@ -25,6 +25,8 @@ class Sizes:
     atoms_per_piece: int = 1 << 16
     #: The fewest atoms for which another thread pays in a search for neighbours.
     atoms_per_thread: int = 1 << 11
+    #: The fewest edges of crystals for which one pays, if atoms are fewer.
+    edges_per_thread: int = 1 << 12
     #: Neighbours of an atom for which room is reserved.
     neighbors_per_atom: int = 72
     #: Atoms above which the matrix of all distances costs more than it saves.

@@ -2,17 +2,19 @@
 
 import functools
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
+from numpy import ndarray
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from pyg_schnet.compiling import loops_of
 from pyg_schnet.fast.plain import LOOPED
 from pyg_schnet.fast.spline import interpolate, looped
-from pyg_schnet.fast.unchanged import hooked
+from pyg_schnet.fast.unchanged import Origin, hooked
 from pyg_schnet.graph import can_inspect
 from pyg_schnet.nn import FilterNetwork, GaussianSmearing, ShiftedSoftplus
 from pyg_schnet.ops import shifted_softplus
@@ -21,8 +23,8 @@ from pyg_schnet.ops import shifted_softplus
 ELEMENTWISE = (ShiftedSoftplus, nn.SiLU, nn.Softplus, nn.Tanh, nn.GELU)
 #: Gaussians below e to this power, 9e-17, change no sum in float64 that others, up to one, are part of.
 SMALLEST_EXPONENT = -37.0
-#: Expanded distances [K', G], weights and biases of the first and of the second layer of all networks, G, F, F and F.
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+#: Weights and biases of the first and of the second layer of all networks [T, F, G], [T, F], [T, F, F], [T, F].
+Layers = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def spline_coefficients(
@@ -32,6 +34,7 @@ def spline_coefficients(
     matrix: Tensor | None,
     dtype: torch.dtype,
     kind: torch.dtype = torch.float64,
+    spacing: float | None = None,
 ) -> Tensor:
     """Coefficients of the splines through what all filter networks compute in float64 at the knots.
 
@@ -45,6 +48,7 @@ def spline_coefficients(
         matrix: From values there to coefficients; ``None`` to solve for them in the fastest way.
         dtype: Kind of the coefficients.
         kind: Kind of numbers in which compiled loops compute gradients of weights.
+        spacing: Distance between knots in Angstrom, if knots are multiples of it.
 
     Returns:
         Coefficients [T, K, F], differentiable with respect to the weights any number of times.
@@ -55,12 +59,13 @@ def spline_coefficients(
         values = torch.stack([_in_float64(network, edge_attr) for network in networks])  # [T, K', F]
     else:
         act, last = networks[0][1], len(networks[0]) == 4
-        inputs = _stacked(basis, networks, knots)
+        (edge_attr, columns), weights = _expanded(basis, knots, spacing), _weights(networks)
         plain = type(act) is ShiftedSoftplus and matrix is None and dtype in LOOPED
-        if plain and all(looped(x) is not None for x in inputs):
-            coefficients: Tensor = _Tables.apply(*inputs, act.shift, act.linear_from, last, dtype, kind)
+        if plain and all(looped(x) is not None for x in (edge_attr, *weights)):
+            activation = act.shift, act.linear_from, last
+            coefficients: Tensor = _Tables.apply(edge_attr, columns, activation, dtype, kind, *weights)
             return coefficients
-        values = _evaluated(inputs, act, last)
+        values = _evaluated((edge_attr, *_stacked(weights, columns, knots.device)), act, last)
     return interpolate(values, dtype) if matrix is None else (matrix @ values).to(dtype)
 
 
@@ -72,18 +77,21 @@ def _in_float64(module: nn.Module, value: Tensor) -> Tensor:
     return result
 
 
-def _stacked(basis: nn.Module, networks: list[Any], knots: Tensor) -> Inputs:
-    """What networks that are alike need, in float64 where the knots are."""
-
-    def wide(layer: int, name: str, columns: slice = slice(None)) -> Tensor:
-        tensors = torch.stack([getattr(network[layer], name) for network in networks])
-        return tensors[..., columns].to(knots.device).double()
-
-    edge_attr, columns = _expanded(basis, knots)
-    return edge_attr, wide(0, "weight", columns), wide(0, "bias"), wide(2, "weight"), wide(2, "bias")
+def _weights(networks: list[Any]) -> list[Tensor]:
+    """Weights and biases of both layers: those of all networks of the first kind, then of the next."""
+    parts = (0, "weight"), (0, "bias"), (2, "weight"), (2, "bias")
+    return [getattr(network[layer], name) for layer, name in parts for network in networks]
 
 
-def _evaluated(inputs: Inputs, act: Callable[[Tensor], Tensor], last: bool) -> Tensor:
+def _stacked(weights: Sequence[Tensor], columns: slice, device: torch.device) -> Layers:
+    """Those of networks that are alike, in float64 somewhere; of the first layer those of some Gaussians."""
+    number = len(weights) // 4
+    first, *others = (torch.stack(list(weights[n * number :][:number])) for n in range(4))
+    w1, b1, w2, b2 = (one.to(device).double() for one in (first[..., columns], *others))
+    return w1, b1, w2, b2
+
+
+def _evaluated(inputs: tuple[Tensor, *Layers], act: Callable[[Tensor], Tensor], last: bool) -> Tensor:
     """What networks that are alike compute, by operations of torch [T, K', F]."""
     edge_attr, *layers = inputs
     hidden = act(torch.baddbmm(layers[1].unsqueeze(1), edge_attr.expand(len(layers[0]), -1, -1), layers[0].mT))
@@ -104,51 +112,82 @@ class _Tables(torch.autograd.Function):
     def forward(
         ctx: Any,
         edge_attr: Tensor,
-        weight1: Tensor,
-        bias1: Tensor,
-        weight2: Tensor,
-        bias2: Tensor,
-        shift: float,
-        linear_from: float,
-        last: bool,
+        columns: slice,
+        activation: tuple[float, float, bool],
         dtype: torch.dtype,
         kind: torch.dtype,
+        *weights: Tensor,
     ) -> Tensor:
-        weights = weight1, bias1, weight2, bias2
-        made = network_loops().evaluate(edge_attr, weights, (shift, linear_from), last, dtype, kind)
-        ctx.save_for_backward(edge_attr, *weights, *made[1:5])
-        ctx.rest, ctx.columns = (shift, linear_from, last), made.columns
+        layers, (*softplus, last) = _stacked(weights, columns, edge_attr.device), activation
+        made = network_loops().evaluate(edge_attr, layers, tuple(softplus), last, dtype, kind)
+        ctx.save_for_backward(edge_attr, *made[1:5], *weights)
+        ctx.rest, ctx.evaluated = (columns, activation), made.columns
         tables: Tensor = made.tables
         return tables
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        edge_attr, weight1, bias1, weight2, bias2, *made = ctx.saved_tensors
+        (edge_attr, *made), weights = ctx.saved_tensors[:5], ctx.saved_tensors[5:]
+        (columns, activation), needed = ctx.rest, (ctx.needs_input_grad[0], *ctx.needs_input_grad[5:])
         if torch.is_grad_enabled() or looped(g) is None:
-            inputs = edge_attr, weight1, bias1, weight2, bias2
-            return *_slopes_by_torch(inputs, g, ctx.rest, ctx.needs_input_grad[:5]), *[None] * 5
-        loops = network_loops()
-        of_hidden, *slopes = loops.gradients(g, loops.Evaluated(g, *made, ctx.columns), weight2, edge_attr.size(1))
+            of_edge_attr, *slopes = _slopes_by_torch(edge_attr, weights, g, columns, activation, needed)
+            return of_edge_attr, None, None, None, None, *slopes
+        loops, number = network_loops(), len(weights) // 4
+        w2 = torch.stack(weights[2 * number : 3 * number])
+        of_hidden, *found = loops.gradients(g, loops.Evaluated(g, *made, ctx.evaluated), w2, edge_attr.size(1))
         of_edge_attr = None
-        if ctx.needs_input_grad[0]:
-            of_edge_attr = torch.einsum("tkf,tfg->kg", of_hidden.double(), weight1)
-        return of_edge_attr, *(slope.double() for slope in slopes), *[None] * 5
+        if needed[0]:
+            w1 = torch.stack(weights[:number])[..., columns].double()
+            of_edge_attr = torch.einsum("tkf,tfg->kg", of_hidden.double(), w1)
+        if edge_attr.size(1) < weights[0].size(1):  # zero for Gaussians that no knot is near to
+            whole = found[0].new_zeros(number, *weights[0].shape)
+            whole[..., columns] = found[0]
+            found[0] = whole
+        slopes = [one for of_all in found for one in of_all.to(weights[0].dtype).unbind()]
+        return of_edge_attr, None, None, None, None, *slopes
 
 
 def _slopes_by_torch(
-    inputs: Inputs, g: Tensor, rest: tuple[float, float, bool], wanted: tuple[bool, ...]
+    edge_attr: Tensor,
+    weights: Sequence[Tensor],
+    g: Tensor,
+    columns: slice,
+    activation: tuple[float, float, bool],
+    wanted: tuple[bool, ...],
 ) -> list[Tensor | None]:
     """Gradients with respect to what networks need, differentiable themselves if derivatives are recorded."""
-    shift, linear_from, last = rest
+    shift, linear_from, last = activation
     with torch.enable_grad():
+        inputs = edge_attr, *_stacked(weights, columns, edge_attr.device)
         values = _evaluated(inputs, lambda u: shifted_softplus(u, shift, linear_from), last)
         coefficients = interpolate(values, g.dtype)
-    some = [x for x, need in zip(inputs, wanted, strict=True) if need]
+    some = [x for x, need in zip((edge_attr, *weights), wanted, strict=True) if need]
     slopes = iter(torch.autograd.grad(coefficients, some, g, create_graph=torch.is_grad_enabled()))
     return [next(slopes) if need else None for need in wanted]
 
 
-def _expanded(basis: nn.Module, knots: Tensor) -> tuple[Tensor, slice]:
+class _Expansion(NamedTuple):
+    """Gaussians of fixed width at multiples of a spacing, kept from batch to batch.
+
+    Attributes:
+        origin: The centres, and what shows that they are as they were.
+        scales: Gamma, and the distance between knots.
+        centers: The centres in Angstrom [G].
+        first: The first multiple.
+        values: All Gaussians at the multiples [K, G] float64.
+    """
+
+    origin: Origin
+    scales: tuple[float, float]
+    centers: ndarray
+    first: int
+    values: Tensor
+
+
+_expansions: WeakKeyDictionary[nn.Module, _Expansion] = WeakKeyDictionary()
+
+
+def _expanded(basis: nn.Module, knots: Tensor, spacing: float | None) -> tuple[Tensor, slice]:
     """Expanded distances of the knots, and which of all they are.
 
     Gaussians of fixed width are zero where no other number would notice them, and those that are zero at all knots are
@@ -156,13 +195,33 @@ def _expanded(basis: nn.Module, knots: Tensor) -> tuple[Tensor, slice]:
     """
     if not isinstance(basis, GaussianSmearing) or not _fixed(basis) or not can_inspect(knots):
         return _in_float64(basis, knots), slice(None)
-    centers, gamma = basis.offset.double(), float(basis.gamma)
+    low, high, gamma = float(knots[0]), float(knots[-1]), float(basis.gamma)
+    kept = _expansions.get(basis)
+    if kept is None or spacing is None or kept.scales != (gamma, spacing) or not kept.origin.holds():
+        kept = None
     reach = math.sqrt(-SMALLEST_EXPONENT / gamma)
-    near = ((centers >= knots[0] - reach) & (centers <= knots[-1] + reach)).nonzero()
+    centers = basis.offset.double().numpy() if kept is None else kept.centers
+    near = ((centers >= low - reach) & (centers <= high + reach)).nonzero()[0]
     columns = slice(int(near[0]), int(near[-1]) + 1) if len(near) else slice(0, 1)
-    exponent = -gamma * (knots.unsqueeze(-1) - centers[columns]).square()
+    if spacing is None:
+        return _gaussians(knots, torch.from_numpy(centers[columns]), gamma), columns
+    first = round(low / spacing)
+    end = first + len(knots)
+    if kept is None or first < kept.first or end > kept.first + len(kept.values):
+        ends = [] if kept is None else [kept.first, kept.first + len(kept.values)]
+        begin, stop = min([first, *ends]), max([end, *ends])
+        every = torch.arange(begin, stop, dtype=torch.float64) * spacing
+        origin = Origin([], constant=[(basis._buffers, "offset", basis.offset)])
+        kept = _Expansion(origin, (gamma, spacing), centers, begin, _gaussians(every, torch.from_numpy(centers), gamma))
+        _expansions[basis] = kept
+    return kept.values[first - kept.first : end - kept.first, columns], columns
+
+
+def _gaussians(knots: Tensor, centers: Tensor, gamma: float) -> Tensor:
+    """Those at all knots [K, G], zero where they are too small to be seen."""
+    exponent = -gamma * (knots.unsqueeze(-1) - centers).square()
     values = torch.exp(exponent.clamp(min=SMALLEST_EXPONENT))  # of minus infinity it would take longer
-    return nn.functional.threshold(values, 1.01 * math.exp(SMALLEST_EXPONENT), 0.0), columns
+    return nn.functional.threshold(values, 1.01 * math.exp(SMALLEST_EXPONENT), 0.0)
 
 
 def _fixed(basis: GaussianSmearing) -> bool:

@@ -106,7 +106,7 @@ def filter_tables(
     """
     if len(blocks) == 0:
         return FilterTables(like.new_zeros(0, DEGREE + 1, 1), *place)
-    return FilterTables(spline_coefficients(basis, blocks, knots, matrix, like.dtype, kind), *place)
+    return FilterTables(spline_coefficients(basis, blocks, knots, matrix, like.dtype, kind, place[1]), *place)
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ the atoms are cut, changes nothing of the result.
 
 import importlib
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def compiled_graph(
         return candidate_pairs(pos, cutoff, batch, batch_size, lattice)
     bins = loops.sort_into_bins(structures, grid, fractional, wrap)
     del fractional
-    threads = max(1, min(torch.get_num_threads(), pos.size(0) // SIZES.atoms_per_thread))
+    threads = _threads(structures, cutoff, lattice is not None)
     graph = _graph(pos, cutoff, (structures, grid, bins, wrap), threads)
     return candidate_pairs(pos, cutoff, batch, batch_size, lattice) if graph is None else graph
 
@@ -148,10 +149,21 @@ def _graph(pos: Tensor, cutoff: float, atoms: tuple[Any, ...], threads: int) -> 
     return Graph(torch.from_numpy(edge_index), torch.from_numpy(edge_shift), rowptr, torch.from_numpy(reverse))
 
 
+def _threads(structures: Any, cutoff: float, periodic: bool) -> int:
+    """How many threads pay, for so many atoms or, in crystals, for so many edges as their densities promise."""
+    most, threads = torch.get_num_threads(), len(structures.pos) // SIZES.atoms_per_thread
+    if periodic and threads < most and most > 1:
+        number, volume = np.diff(structures.pointer), np.abs(np.linalg.det(structures.cell))
+        edges = float((number * number / volume).sum()) * 4 / 3 * math.pi * cutoff**3
+        threads = max(threads, int(min(edges, SIZES.edges_per_thread * most)) // SIZES.edges_per_thread)
+    return max(1, min(most, threads))
+
+
 def _pieces(start: ndarray, threads: int) -> list[tuple[int, int]]:
     """Ranges of bins with about equally many atoms, from the first atom of each bin on and the number of atoms."""
     atoms = int(start[-1])
-    number = max(-(-atoms // SIZES.atoms_per_piece), 4 * threads if threads > 1 else 1)
+    each_has = 4 if atoms >= threads * SIZES.atoms_per_thread else 1  # several, lest one waits for the other
+    number = max(-(-atoms // SIZES.atoms_per_piece), each_has * threads if threads > 1 else 1)
     inner = start.searchsorted([atoms * k // number for k in range(1, number)])
     return list(itertools.pairwise(np.unique([0, *inner, len(start) - 1]).tolist()))
 

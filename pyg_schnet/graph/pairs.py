@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.compat import in_transform, is_mapped, is_transformed, outside_transforms, unwrapped
+from pyg_schnet.compiling import loops_of
 from pyg_schnet.graph.compiled import graph_of_few
 from pyg_schnet.graph.device_search import device_pairs
 from pyg_schnet.graph.edges import Graph
@@ -96,6 +97,11 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _pairs_of(graph: Graph) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    given = graph.edge_index, graph.edge_shift, graph.reverse
+    if graph.reverse.is_cpu and (loops := loops_of("pyg_schnet.graph.numba_pairs")) is not None:
+        found = loops.one_of_each(*(one.contiguous().numpy() for one in given))
+        pair_index, pair_shift, edge_pair = map(torch.from_numpy, found)
+        return graph.edge_index, pair_index, pair_shift, edge_pair
     pairs, edge_pair = graph.pairs()
     pair_index, pair_shift = graph.edge_index.index_select(1, pairs), graph.edge_shift.index_select(0, pairs)
     if pairs.is_cuda:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from pyg_schnet.fast.convolution import check_ends
+from pyg_schnet.fast.pair_vectors import pair_vectors
 from pyg_schnet.graph import Edges, neighbor_pairs, within_cutoff
 from pyg_schnet.models.inputs import check_distances, check_edges
 from pyg_schnet.models.structures import Structures
@@ -23,7 +24,7 @@ def find_edges(structures: Structures, cutoff: float) -> Edges:
     """
     pos, (batch, batch_size), cell = structures.pos, structures.structure_of_atoms, structures.cell
     edge_index, pair_index, pair_shift, edge_pair = neighbor_pairs(pos, cutoff, batch, batch_size, cell, structures.pbc)
-    edge_vec = edge_vectors(pos, pair_index, pair_shift, cell, batch)  # [E / 2, 3]
+    edge_vec = pair_vectors(pos, pair_index, pair_shift, cell, batch)  # [E / 2, 3]
     return Edges(edge_index, edge_vec, edge_pair, pair_index)
 
 

@@ -315,6 +315,32 @@ def test_gaussians_without_any_knot_are_left_out(make_model: MakeModel) -> None:
     assert far.isfinite().all()
 
 
+def test_gaussians_follow_their_centres_from_batch_to_batch(molecules: Any, make_model: MakeModel) -> None:
+    """They are kept, but not beyond a change of the basis, nor for other distances than those of the batch."""
+    model = make_model(filters="table").float()
+    batches = [(molecules.z, scale * molecules.pos.float(), molecules.batch) for scale in (1.0, 0.8, 1.3, 1.0)]
+
+    def agree() -> None:
+        for batch in batches:
+            model.filters = "table"
+            found = model(*batch)
+            model.filters = "exact"
+            torch.testing.assert_close(found, model(*batch), rtol=2e-5, atol=2e-5)
+
+    agree()
+    before = model(*batches[0])
+    with torch.no_grad():
+        model.basis.offset.mul_(0.9)
+    assert float((model(*batches[0]) - before).detach().abs().max()) > 1e-3
+    agree()
+    model.basis.offset = model.basis.offset + 0.1
+    agree()
+    model.basis.gamma *= 0.5
+    agree()
+    model.knot_spacing = 0.013
+    agree()
+
+
 @pytest.mark.parametrize("change", ["hook", "bias", "layer", "activation", "global hook", "parametrization"])
 def test_networks_that_are_not_plain_go_one_by_one(
     change: str, make_model: MakeModel, evaluated: list[FilterNetwork]

@@ -67,6 +67,16 @@ def test_pieces_and_threads_change_nothing(
     assert_same_graph(batch.graph("numba"), expected)
 
 
+@pytest.mark.parametrize("kind", ["slab", "triclinic", "small cell", "mixed"])
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_for_many_edges_of_few_atoms(threads: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = KINDS[kind](torch.Generator().manual_seed(1))
+    expected = system.graph("torch")
+    monkeypatch.setattr(SIZES, "edges_per_thread", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert_same_graph(system.graph("numba"), expected)
+
+
 def test_room_for_neighbors_is_made(batch: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SIZES, "neighbors_per_atom", 0)
     assert_same_graph(batch.graph("numba"), batch.graph("torch"))

@@ -115,7 +115,7 @@ def backwards(given: Any, g: Tensor, kept: Kept) -> list[Tensor]:
     size, atoms, groups = kept.sizes[0], len(g), len(given.groups) - 1
     number = min(PARTS, groups, max(2, 1 << max(0, (groups // 4).bit_length() - 1)))  # as few as threads may need
     limits = np.arange(number + 1) * groups // number
-    sums = [one.new_zeros(number, *one.shape) for one in kept.network]
+    sums = [one.new_empty(number, *one.shape) for one in kept.network]
     of_x, network = g.new_empty(atoms, size), Network(*map(each_flat, kept.network))
     arrays = flat(of_x), flat(filled_up(g, (atoms, size))), kept.memory.numpy()
 
@@ -252,7 +252,7 @@ def write_gradients(
 
     Args:
         of_x: To be written, gradients with respect to the first features [N * A].
-        slopes: To be added to, gradients with respect to weights and tables.
+        slopes: To be written, gradients with respect to weights and tables.
         g: Gradients with respect to the features after all interactions [N * A].
         memory: What :func:`write_features` has written.
         network: Weights and tables.
@@ -263,6 +263,13 @@ def write_gradients(
         limits: First group and the one behind the last.
     """
     (size, width, steps), own = sizes, len(network.w1)
+    for t in range(own):
+        clear(slopes.w1[t])
+        clear(slopes.w2[t])
+        clear(slopes.b2[t])
+        clear(slopes.w3[t])
+        clear(slopes.b3[t])
+        clear(slopes.c[t])
     for group in range(limits[0], limits[1]):
         first, end = groups[group], groups[group + 1]
         count, (begin, atoms) = end - first, _place(groups, group)
