@@ -125,7 +125,7 @@ def beside_pyg(options: argparse.Namespace) -> list[dict[str, Any]]:
                 sys.exit(f"{name}: no times, because gradients of {who} are off by {off:.1e}")
         for threads in options.threads:
             torch.set_num_threads(threads)
-            times = {who: min(found) for who, found in take_turns(steps, options.repeats, "cpu").items()}
+            times = {who: min(found) for who, found in take_turns(steps, options.repeats, "cpu", options.at_once).items()}
             row = {"case": name, "atoms": len(system.z), "edges": edges, "threads": threads}
             rows.append(row | {"seconds": times, "ratio": times["pyg"] / times["ours"]})
             print(
@@ -183,7 +183,8 @@ def main() -> None:
     parser.add_argument("--root", default="results/data", help="folder for data")
     parser.add_argument("--data", type=Path, help="folder with a mirror of qm9 and materials_project")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="numbers of threads beside PyG's")
-    parser.add_argument("--repeats", type=int, default=20, help="steps of each network beside PyG's")
+    parser.add_argument("--repeats", type=int, default=20, help="turns of each network beside PyG's")
+    parser.add_argument("--at-once", type=int, default=5, help="steps of a turn, one behind the other as in training")
     parser.add_argument("--steps", type=int, default=15, help="steps in a turn with the loader")
     parser.add_argument("--turns", type=int, default=11, help="turns with the loader, 0 for none")
     parser.add_argument("--flush", action="store_true", help="take denormal numbers as zero")
