@@ -39,6 +39,8 @@ from pyg_schnet.simulation.dynamics import Dynamics, DynamicsError
 KCAL = units.kcal / units.mol
 #: Barriers of amides and acids; small molecules for vibrations; conformers.
 BARRIERS = ("CNC(C)=O", "CC(N)=O", "NC=O", "CC(=O)O", "OC=O", "COC(C)=O")
+#: Molecules whose dynamics are computed together.
+TOGETHER = 20
 VIBRATING = listed("vibrating.smi")
 FLEXIBLE = listed("flexible.smi")
 
@@ -183,24 +185,30 @@ def bonded(numbers: NDArray, positions: NDArray, factor: float) -> set[tuple[int
 def constant_energy(case: Case) -> dict[str, float]:
     """Which molecules keep their bonds, and how much the energy drifts, at constant energy and 300 K."""
     stable, drifts, tried = 0, list[float](), case.molecules(case.args.molecules)
-    for molecule in tqdm(tried, "constant energy"):
+    resting = []
+    for molecule in tqdm(tried, "to the minimum"):
         atoms = start(molecule)
         atoms.calc = case.frozen()
         BFGS(atoms, logfile=None, maxstep=0.1).run(fmax=0.02, steps=200)
-        before = bonded(atoms.numbers, atoms.positions, 1.25)
-        data = Data(z=torch.from_numpy(atoms.numbers), pos=torch.from_numpy(atoms.positions))
-        # half of the kinetic energy goes into the potential
-        options = {"temperature": 600.0, "friction": 0.0, "timestep": 0.5, "dtype": torch.float32}
-        dynamics = Dynamics(case.model, data, **options)
-        whole = True
-        try:
-            record = dynamics.run(round(case.args.picoseconds * 2000), interval=200, progress=False)
-        except DynamicsError:
-            whole = False
-        else:
-            drifts.append(np.polyfit(record.time / 1000, record.total[:, 0] / len(atoms) * 1000, 1)[0])
-            whole = before <= bonded(atoms.numbers, dynamics.positions, 1.7)
-        stable += whole
+        resting.append(atoms)
+    for first in tqdm(range(0, len(resting), TOGETHER), "constant energy"):
+        left = resting[first : first + TOGETHER]
+        while left:
+            data = [Data(z=torch.from_numpy(one.numbers), pos=torch.from_numpy(one.positions)) for one in left]
+            # half of the kinetic energy goes into the potential
+            options = {"temperature": 600.0, "friction": 0.0, "timestep": 0.5, "dtype": torch.float32}
+            dynamics = Dynamics(case.model, data, **options)
+            try:
+                record = dynamics.run(round(case.args.picoseconds * 2000), interval=200, progress=False)
+            except DynamicsError as error:
+                del left[error.structure]
+                continue
+            ends = np.split(dynamics.positions, np.cumsum([len(one) for one in left])[:-1])
+            for k, (atoms, end) in enumerate(zip(left, ends, strict=True)):
+                drifts.append(np.polyfit(record.time / 1000, record.total[:, k] / len(atoms) * 1000, 1)[0])
+                before = bonded(atoms.numbers, atoms.positions, 1.25)
+                stable += before <= bonded(atoms.numbers, end, 1.7)
+            break
     return {
         "molecules": len(tried),
         "picoseconds": case.args.picoseconds,

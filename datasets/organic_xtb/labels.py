@@ -20,6 +20,8 @@ from pyg_schnet.files.whole import replacing
 
 #: Frames with a larger force on an atom, in eV/Angstrom, or with closer atoms, in Angstrom, are left out.
 LARGEST_FORCE, CLOSEST = 15.0, 0.5
+#: What calculations raise that do not converge.
+FAILURES = CalculationFailed, TBLiteRuntimeError
 
 
 class Frame(NamedTuple):
@@ -83,7 +85,7 @@ def labelled(atoms: Atoms, positions: NDArray, molecule: str, kind: str) -> Fram
     atoms.positions = positions
     try:
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-    except (CalculationFailed, TBLiteRuntimeError):
+    except FAILURES:
         atoms.calc = calculator()  # without the charges that have led nowhere
         return None
     if not np.isfinite(forces).all() or np.linalg.norm(forces, axis=1).max() > LARGEST_FORCE:

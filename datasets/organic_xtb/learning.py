@@ -22,7 +22,7 @@ RHO = 0.1
 def new_model() -> SchNet:
     """The network: a smooth cutoff of 5 Angstrom, which no force notices, and energies that are sums over atoms."""
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden_channels": 128, "num_filters": 128, "num_interactions": 6, "num_gaussians": 50}
+    sizes: dict[str, Any] = {"hidden_channels": 128, "num_filters": 128, "num_interactions": 4, "num_gaussians": 50}
     return SchNet(**sizes, cutoff=5.0, cutoff_function="polynomial", activate_last=True, filters="auto", max_z=10)
 
 

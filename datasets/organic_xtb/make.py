@@ -5,7 +5,7 @@
     OMP_NUM_THREADS=1 python datasets/organic_xtb/make.py --out results/smoke --smoke        # all stages in minutes
 
 1. Molecules: enumerated and joined; those to be tried with are never trained with.
-2. Frames by GFN2-xTB alone, and pairs of molecules beside each other.
+2. Frames by GFN2-xTB alone, pairs of molecules beside each other, scans of stiff bonds.
 3. Rounds: train; let the model relax and drive molecules; label where it went; train on.
 4. The last and longest training, with all frames.
 5. ``gates.py``: what the model can and cannot do, on molecules that no frame is of.
@@ -26,10 +26,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from classical import classical_frames
-from labels import Frame, read_frames, write_frames
+from labels import FAILURES, Frame, read_frames, write_frames
 from learning import learnt
 from on_policy import own_frames
 from pairs import pair_frames
+from scans import is_scanned, scan_frames
 from smiles import chosen
 from tqdm import tqdm
 
@@ -47,6 +48,9 @@ def main() -> None:
     add("--molecules", type=int, default=8000, help="molecules to train with")
     add("--classical", type=int, default=3000, help="how many of them give frames by GFN2-xTB alone")
     add("--pairs", type=int, default=800, help="pairs of molecules")
+    add(
+        "--scans", type=int, default=2000, help="molecules with stiff bonds, and small ones, that are looked at closely"
+    )
     add("--rounds", type=int, default=5, help="rounds of the model's own frames")
     add("--each", type=int, default=1600, help="molecules of a round")
     add("--steps", type=int, nargs=3, default=[40_000, 20_000, 200_000], help="of the first, other and last trainings")
@@ -54,10 +58,11 @@ def main() -> None:
     add("--smoke", action="store_true", help="everything very short")
     args = parser.parse_args()
     if args.smoke:
-        vars(args).update(molecules=60, classical=20, pairs=4, rounds=1, each=8, steps=[60, 20, 40])
+        vars(args).update(molecules=60, classical=20, pairs=4, scans=8, rounds=1, each=8, steps=[60, 20, 40])
     molecules = _molecules(args.out / "molecules.json", args.molecules)
     files = _labelled(args, "classical", molecules[: args.classical], _classical)
     files += _labelled(args, "pairs", range(args.pairs), partial(_pairs, molecules))
+    files += _labelled(args, "scans", list(filter(is_scanned, molecules))[: args.scans], _scans)
     model = learnt(read_frames(files), args.out / "round_0", args.steps[0])
     for number in range(1, args.rounds + 1):
         first = (number - 1) * args.each
@@ -100,18 +105,26 @@ def _write(frames_of: Callable[[list], list[Frame]], job: tuple[Path, list]) -> 
     write_frames(job[0], frames_of(job[1]))
 
 
-def _classical(molecules: list[str]) -> list[Frame]:
+def _frames_of(make: Callable[[str], list[Frame]], molecules: list[str]) -> list[Frame]:
     frames = []
     for one in molecules:
         try:
-            frames += classical_frames(one)
-        except ValueError:  # RDKit finds no conformer
+            frames += make(one)
+        except (ValueError, *FAILURES):  # RDKit finds no conformer, or a calculation on the way fails
             continue
     return frames
 
 
+def _classical(molecules: list[str]) -> list[Frame]:
+    return _frames_of(classical_frames, molecules)
+
+
 def _pairs(molecules: list[str], numbers: list[int]) -> list[Frame]:
     return [frame for number in numbers for frame in pair_frames(number, molecules)]
+
+
+def _scans(molecules: list[str]) -> list[Frame]:
+    return _frames_of(scan_frames, molecules)
 
 
 def _own(model: Path, number: int, molecules: list[str]) -> list[Frame]:

@@ -1,0 +1,75 @@
+"""Frames of stiff bonds turned all the way, and close to minima: barriers and vibrations."""
+
+import numpy as np
+from ase import Atoms
+from ase.optimize import BFGS
+from classical import HIGHEST, STIFF, far_side, start, turned
+from labels import Frame, labelled, rng_of
+from numpy.typing import NDArray
+from rdkit import Chem
+
+#: Angles of a full turn, stiff bonds of a molecule, and largest number of heavy atoms of a small one.
+ANGLES, BONDS, SMALL = 4, 2, 4
+#: Frames close to the minimum of a small molecule and of others, and how far atoms are moved there, in Angstrom.
+CLOSE, CLOSE_OF_OTHERS, MOVED = 5, 1, (0.01, 0.05)
+
+
+def is_scanned(molecule: str) -> bool:
+    """True for amides, acids and esters, and for small molecules.
+
+    Args:
+        molecule: SMILES.
+
+    Returns:
+        True or False.
+    """
+    described = Chem.MolFromSmiles(molecule)
+    return 1 < described.GetNumAtoms() <= SMALL or described.HasSubstructMatch(STIFF)
+
+
+def scan_frames(molecule: str) -> list[Frame]:
+    """Some nine frames of a molecule.
+
+    Args:
+        molecule: SMILES.
+
+    Returns:
+        The frames that are worth learning from; none if GFN2-xTB does not converge.
+
+    Raises:
+        ValueError: If RDKit finds no conformer.
+    """
+    rng = rng_of(molecule, 50)
+    atoms = start(molecule, int(rng.integers(2**31)))
+    if labelled(atoms, atoms.positions.copy(), molecule, "start") is None:
+        return []
+    BFGS(atoms, logfile=None, maxstep=0.1).run(fmax=0.03, steps=25)
+    lowest = labelled(atoms, atoms.positions.copy(), molecule, "relaxed")
+    if lowest is None:
+        return []
+    described = Chem.AddHs(Chem.MolFromSmiles(molecule))
+    frames: list[Frame | None] = [lowest]
+    for _ in range(CLOSE if described.GetNumHeavyAtoms() <= SMALL else CLOSE_OF_OTHERS):
+        moved = rng.uniform(*MOVED) * rng.standard_normal(lowest.positions.shape)
+        frames.append(labelled(atoms, lowest.positions + moved, molecule, "close"))
+    for i, _, j in list(described.GetSubstructMatches(STIFF))[:BONDS]:
+        side = far_side(described, i, j)
+        if side is not None:
+            frames += _turn(atoms, lowest.positions, (i, j), side, molecule, rng)
+    allowed = lowest.energy + HIGHEST * len(atoms)
+    return [one for one in frames if one is not None and one.energy < allowed]
+
+
+def _turn(
+    atoms: Atoms, rest: NDArray, bond: tuple[int, int], side: list[int], molecule: str, rng: np.random.Generator
+) -> list[Frame | None]:
+    """A full turn in a few steps from some angle on, and a frame on the way back from one of them."""
+    first = rng.uniform(0, 2 * np.pi / ANGLES)
+    places = [turned(rest, *bond, side, first + 2 * np.pi * k / ANGLES) for k in range(ANGLES)]
+    frames = [labelled(atoms, place, molecule, "scan") for place in places]
+    back = int(rng.integers(ANGLES))
+    if frames[back] is not None:
+        atoms.positions = places[back]
+        BFGS(atoms, logfile=None, maxstep=0.05).run(fmax=0.3, steps=int(rng.integers(1, 8)))
+        frames.append(labelled(atoms, atoms.positions.copy(), molecule, "scan, relaxing"))
+    return frames
