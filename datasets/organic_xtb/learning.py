@@ -15,8 +15,8 @@ from pyg_schnet.training import PotentialTask, SplitDataModule, fit
 
 #: Every so many molecules one is for validation, with all of its frames.
 VALIDATED = 25
-#: rho of the paper, 0.01, is for one molecule; with thousands the energies need a larger share.
-RHO = 0.1
+#: rho of the paper, 0.01, is for one molecule; with thousands the energies need a larger share, in the end more still.
+RHO, LAST_RHO = 0.1, 0.3
 
 
 def new_model() -> SchNet:
@@ -32,7 +32,13 @@ def is_validated(molecule: str) -> bool:
 
 
 def learnt(
-    frames: list[Frame], folder: Path, steps: int, begin: Path | None = None, rate: float = 2e-3, **options: Any
+    frames: list[Frame],
+    folder: Path,
+    steps: int,
+    begin: Path | None = None,
+    rate: float = 2e-3,
+    rho: float = RHO,
+    **options: Any,
 ) -> Path:
     """Train, or go on training with more frames.
 
@@ -42,6 +48,7 @@ def learnt(
         steps: Steps of 32 frames each.
         begin: Model to begin with; ``None`` for a new one.
         rate: Learning rate of the first step; it falls to zero on a cosine.
+        rho: Weight of the energies in the loss.
         **options: Further options of :func:`pyg_schnet.training.fit`.
 
     Returns:
@@ -68,7 +75,7 @@ def learnt(
     model = new_model() if begin is None else load(begin).train().requires_grad_(True)
     task = PotentialTask(
         model,
-        RHO,
+        rho,
         learning_rate=rate,
         schedule="cosine",
         warmup_steps=min(500, steps // 10),

@@ -27,7 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from classical import classical_frames
 from labels import FAILURES, Frame, read_frames, write_frames
-from learning import learnt
+from learning import LAST_RHO, learnt
 from on_policy import own_frames
 from pairs import pair_frames
 from scans import is_scanned, scan_frames
@@ -69,7 +69,7 @@ def main() -> None:
         chosen_now = [molecules[k % len(molecules)] for k in range(first, first + args.each)]
         files += _labelled(args, f"own_{number}", chosen_now, partial(_own, model, number))
         model = learnt(read_frames(files), args.out / f"round_{number}", args.steps[1], model, 1e-3)
-    model = learnt(read_frames(files), args.out / "last", args.steps[2], model, 1e-3)
+    model = learnt(read_frames(files), args.out / "last", args.steps[2], model, 1e-3, LAST_RHO)
     print(f"{model}: judge it with python {Path(__file__).with_name('gates.py')} {model} --out {args.out}")
 
 
