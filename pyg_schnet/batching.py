@@ -20,7 +20,8 @@ from torch_geometric.data import Batch, Data, batch, in_memory_dataset
 from torch_geometric.loader.dataloader import Collater
 
 #: What a structure without the key has: no lattice, open axes, labels that are not known, a weight of one, a graph of
-#: unknown reach, the number 0 of none. Values of structures have a row for each, those of atoms a row for each atom.
+#: unknown reach, no net charge, the multiplicity 0 of what is not said, the number 0 of none. Values of structures have
+#: a row for each, those of atoms a row for each atom.
 OF_STRUCTURES: dict[str, float | bool] = {
     "cell": 0.0,
     "pbc": False,
@@ -29,6 +30,10 @@ OF_STRUCTURES: dict[str, float | bool] = {
     "config_energy_weight": 1.0,
     "config_forces_weight": 1.0,
     "config_stress_weight": 1.0,
+    "charge": 0,
+    "total_charge": 0,
+    "multiplicity": 0,
+    "spin_multiplicity": 0,
     "gdb": 0,
     "subset": 0,
 } | dict.fromkeys(
