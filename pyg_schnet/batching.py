@@ -19,6 +19,8 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data, batch, in_memory_dataset
 from torch_geometric.loader.dataloader import Collater
 
+#: Names of the net charge of a structure in units of the elementary charge, and of its multiplicity 2 S + 1.
+CHARGES, MULTIPLICITIES = ("charge", "total_charge"), ("multiplicity", "spin_multiplicity")
 #: What a structure without the key has: no lattice, open axes, labels that are not known, a weight of one, a graph of
 #: unknown reach, no net charge, the multiplicity 0 of what is not said, the number 0 of none. Values of structures have
 #: a row for each, those of atoms a row for each atom.
@@ -30,12 +32,9 @@ OF_STRUCTURES: dict[str, float | bool] = {
     "config_energy_weight": 1.0,
     "config_forces_weight": 1.0,
     "config_stress_weight": 1.0,
-    "charge": 0,
-    "total_charge": 0,
-    "multiplicity": 0,
-    "spin_multiplicity": 0,
     "gdb": 0,
     "subset": 0,
+    **dict.fromkeys((*CHARGES, *MULTIPLICITIES), 0),
 } | dict.fromkeys(
     ("energy", "free_energy", "formation_energy", "stress", "virial", "dipole", "magmom", "polarizability", "y"),
     torch.nan,

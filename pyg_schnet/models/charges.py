@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from pyg_schnet.batching import CHARGES, MULTIPLICITIES
 from pyg_schnet.graph import can_inspect
-
-#: Names of the net charge of a structure in units of the elementary charge, and of its multiplicity 2 S + 1.
-CHARGES, MULTIPLICITIES = ("charge", "total_charge"), ("multiplicity", "spin_multiplicity")
 
 
 class UnknownChargeWarning(UserWarning):
