@@ -19,8 +19,11 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data, batch, in_memory_dataset
 from torch_geometric.loader.dataloader import Collater
 
+#: Names of the net charge of a structure in units of the elementary charge, and of its multiplicity 2 S + 1.
+CHARGES, MULTIPLICITIES = ("charge", "total_charge"), ("multiplicity", "spin_multiplicity")
 #: What a structure without the key has: no lattice, open axes, labels that are not known, a weight of one, a graph of
-#: unknown reach, the number 0 of none. Values of structures have a row for each, those of atoms a row for each atom.
+#: unknown reach, no net charge, the multiplicity 0 of what is not said, the number 0 of none. Values of structures have
+#: a row for each, those of atoms a row for each atom.
 OF_STRUCTURES: dict[str, float | bool] = {
     "cell": 0.0,
     "pbc": False,
@@ -31,6 +34,7 @@ OF_STRUCTURES: dict[str, float | bool] = {
     "config_stress_weight": 1.0,
     "gdb": 0,
     "subset": 0,
+    **dict.fromkeys((*CHARGES, *MULTIPLICITIES), 0),
 } | dict.fromkeys(
     ("energy", "free_energy", "formation_energy", "stress", "virial", "dipole", "magmom", "polarizability", "y"),
     torch.nan,

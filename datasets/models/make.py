@@ -178,6 +178,17 @@ def errors_of(run: Path) -> list[dict[str, Any]]:
     return found
 
 
+def neutral(seen: Any) -> Any:
+    """What a model was trained on, with the charges that runs of before these were counted do not have.
+
+    All structures of QM9, MD17 and the Materials Project are neutral; molecules of the first two have closed shells.
+    """
+    if seen is None or seen.charges:
+        return seen
+    charges = {0: seen.structures}
+    return seen._replace(charges=charges, unpaired=charges if max(seen.elements) < 10 else {})
+
+
 def write(name: str, run: Path, folder: Path, steps: int | None) -> None:
     """Measure the errors of a trained model, and write it with its card."""
     recipe, trained = RECIPES[name], read_header(run)["training"]
@@ -197,7 +208,9 @@ def write(name: str, run: Path, folder: Path, steps: int | None) -> None:
         "tags": list(recipe.tags),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save(load(run), folder / name, card=card, training=trained)
+    model = load(run)
+    model.training_set = neutral(model.training_set)
+    save(model, folder / name, card=card, training=trained)
     print(f"{name}: {folder / name}", flush=True)
 
 

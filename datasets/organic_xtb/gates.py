@@ -32,8 +32,9 @@ from tqdm import tqdm
 
 from pyg_schnet import Potential, SchNet, load
 from pyg_schnet.analysis import normal_modes, relaxed
+from pyg_schnet.datasets import from_smiles
 from pyg_schnet.files.whole import replacing
-from pyg_schnet.simulation.ase import SchNetCalculator
+from pyg_schnet.simulation.ase import SchNetCalculator, data_to_atoms
 from pyg_schnet.simulation.dynamics import Dynamics, DynamicsError
 
 KCAL = units.kcal / units.mol
@@ -68,7 +69,7 @@ GATES = (
     Gate("vibrations", "mae", 25.0, "wavenumbers of vibrations (1/cm)"),
     Gate("barriers", "largest_kcal", 2.0, "barriers of amides, acids and esters, largest error (kcal/mol)"),
     Gate("water_dimer", "attraction", 1.0, "hydrogen bond of the water dimer has the right sign"),
-    Gate("refusals", "refused", 1.0, "other elements are refused"),
+    Gate("refusals", "refused", 1.0, "other elements and charges are refused"),
 )
 
 
@@ -363,18 +364,19 @@ def walls(case: Case) -> dict[str, float]:
 
 
 def refusals(case: Case) -> dict[str, float]:
-    """Elements that the model has not seen."""
-    refused = []
-    for other in ("Cl", "S", "CCl", "C[Si](C)(C)C"):
-        data = start(other)
-        calculator_of_model = SchNetCalculator(case.model, strict=True)
-        try:
-            calculator_of_model.get_potential_energy(Atoms(data.numbers, data.positions))
-        except ValueError:
-            refused.append(True)
-        else:
-            refused.append(False)
-    return {"refused": float(all(refused))}
+    """Elements, charges and unpaired electrons that the model has not seen."""
+    others = ("Cl", "S", "CCl", "C[Si](C)(C)C", "[NH4+]", "CC(=O)[O-]", "[CH3]")
+    refused = [is_refused(case.model, from_smiles(other)) for other in others]
+    return {"refused": float(all(refused) and not is_refused(case.model, from_smiles("CC(=O)O")))}
+
+
+def is_refused(model: SchNet, molecule: Data) -> bool:
+    """True if the calculator refuses a molecule that it has not been trained on."""
+    try:
+        SchNetCalculator(model, strict=True).get_potential_energy(data_to_atoms(molecule))
+    except ValueError:
+        return True
+    return False
 
 
 PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {

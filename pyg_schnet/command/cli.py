@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -42,8 +43,9 @@ class SettingsParser(LightningArgumentParser):
 class SchNetCLI(LightningCLI):
     """``pyg-schnet fit | validate | test | predict``."""
 
-    def __init__(self, args: Any = None) -> None:
+    def __init__(self, args: Any = None, read: Callable[[str], Any] = load) -> None:
         self._words = sys.argv[1:] if args is None else args
+        self._read = read
         super().__init__(
             TrainingTask,
             structures,
@@ -270,12 +272,12 @@ class SchNetCLI(LightningCLI):
             weights: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or
                 hf://owner/name; that of the run by default.
             overwrite: True to replace a file that is there.
-            strict: True to refuse elements that the model was never trained on, instead of a warning.
+            strict: True to refuse elements and charges that the model was never trained on, instead of a warning.
             shard: Share of the structures, 3/16 for the third of sixteen, into a file of its own; by default what
                 torchrun and Slurm say of this process. Files that are there stay; what was interrupted goes on.
         """
         directory = self._home
-        trained = load_trained(directory, weights)
+        trained = load_trained(directory, weights, self._read)
         share = shard_of(shard)
         if share.told_by:
             print(f"shard {share.number}/{share.of} by {share.told_by} (all structures: --shard 1/1)", flush=True)

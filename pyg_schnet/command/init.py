@@ -183,9 +183,15 @@ def _target(found: Survey, table: PropertyTable | None, target: str | None) -> s
         raise ValueError(f"--target must be a number of each structure, {', '.join(numbers) or 'none'}; got {target!r}")
     known = int(np.isfinite(found.energies if target is None else found.gathered.values(target)).sum())
     if known < _FEWEST:
+        many, verb = ("", "is") if known == 1 else ("s", "are")
         raise ValueError(
-            f"{known} structures with a known {target or 'energy'} are too few to train, validate and test on; "
+            f"{known} structure{many} with a known {target or 'energy'} {verb} too few to train, validate and test on; "
             f"expected at least {_FEWEST}"
+        )
+    if (different := len(found) - found.duplicates) < _FEWEST:
+        raise ValueError(
+            f"only {different} of {len(found)} structures differ from one another, too few to train, validate and test "
+            f"on; expected at least {_FEWEST}"
         )
     return target
 
@@ -280,6 +286,8 @@ def _dataset(
         lines.append(f"stress_unit: {stress.unit}  # {'' if stress.sure else 'assumed; '}{stress.why}")
     if found.periodic and math.isfinite(found.room) and found.room > distance.value and "stress" not in found.units:
         lines.append(f"pbc: false  # images are {found.room:.1f} Ang apart, beyond the cutoff: the box changes nothing")
+    if found.gathered.without_cell:
+        lines.append("pbc: false  # there are periodic axes but no lattice vectors")
     return lines + ([] if format is None else [f"format: {format}"])
 
 

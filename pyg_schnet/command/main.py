@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -70,15 +71,17 @@ def _run_lightning(words: list[str]) -> None:
         print(options_of(words[0]))
         return
     from pyg_schnet.command.cli import SchNetCLI  # noqa: PLC0415
+    from pyg_schnet.models import load  # noqa: PLC0415
 
+    read = cache(load)  # a model that is asked what it predicts is not read again
     words = ["--help" if word == "--help_all" else word for word in words]
     if words[0] == "predict" and "--help" not in words:
         from pyg_schnet.command.without_settings import with_task  # noqa: PLC0415
 
-        words = with_task(words)
+        words = with_task(words, read)
     try:
         with _as_words_of_the_process(words):
-            SchNetCLI()
+            SchNetCLI(read=read)
     except MisconfigurationException as error:
         raise ValueError(str(error)) from error
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from pyg_schnet.command.pieces import Pieces, is_marked, mark
 from pyg_schnet.command.predictor import Predictor, Trained, batches
 from pyg_schnet.command.shards import Shard
+from pyg_schnet.command.structures import with_charge
 from pyg_schnet.command.writers import Row, Writer, writer_for
 from pyg_schnet.datasets import as_dataset
 from pyg_schnet.datasets.sequence import name_of
@@ -93,7 +94,7 @@ def predict_file(
         reads = structures_of(files, show=False, start=(place, skipped))
         for file, number, read in itertools.islice(reads, None if stop is None else stop - start):
             with _named(f"{file if len(files) > 1 else source}, structure {number}"):
-                data = atoms_to_data(read.atoms, predictor.dtype)
+                data = atoms_to_data(with_charge(read), predictor.dtype)
             yield _Structure(data, partial(_same, read.atoms), partial(_numbers, read), file.name * (len(files) > 1))
 
     identity = {"files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]}

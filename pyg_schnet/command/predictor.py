@@ -12,6 +12,7 @@ from torch_geometric.data import Batch, Data
 from pyg_schnet.datasets.fingerprint import checksum
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential, properties
+from pyg_schnet.models.charges import Electrons, said_of
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.training import PotentialTask, TrainingTask
@@ -32,7 +33,7 @@ class Predictor:
     Args:
         task: The task the model was trained for.
         trained: The model or committee.
-        strict: True to refuse elements that it was never trained on; otherwise there is one warning for each.
+        strict: True to refuse elements and charges that it was never trained on; otherwise each is warned of once.
     """
 
     def __init__(self, task: TrainingTask, trained: Trained, strict: bool = False) -> None:
@@ -91,7 +92,7 @@ class Predictor:
         return found
 
     def _needed(self, data: Data) -> Data:
-        """What the model looks at, in its numbers; the graph only if it is whole."""
+        """What the model looks at, in its numbers, and charges; the graph only if it is whole."""
         has_graph = data.get("edge_index") is not None and data.get("edge_shift") is not None
         kept = Data()
         for key in _NEEDED:
@@ -99,15 +100,17 @@ class Predictor:
             if value is None or (key.startswith("edge") and not has_graph):
                 continue
             kept[key] = value.to(self.dtype) if key in {"pos", "cell"} else value
+        for key, number in said_of(data._store._mapping).items():
+            kept[key] = torch.tensor([number], dtype=torch.float64)
         return kept
 
     def _of_potential(self, batch: Batch, stress: bool) -> dict[str, Tensor]:
-        check_elements(self.model, batch.z, self.strict, batch.batch)
+        check_elements(self.model, batch.z, self.strict, batch.batch, Electrons.of(batch))
         out = self._potential(batch, stress=stress)
         return {name: self._factor * value.detach().double() for name, value in out.items()}
 
     def _of_properties(self, batch: Batch) -> dict[str, Tensor]:
-        check_elements(self.model, batch.z, self.strict, batch.batch)
+        check_elements(self.model, batch.z, self.strict, batch.batch, Electrons.of(batch))
         with torch.no_grad():
             if not self.is_committee:
                 return dict(zip(self.names, properties(self.model, batch).unbind(1), strict=True))

@@ -1,5 +1,6 @@
 """What a trained model is worth: reports of its errors."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from torch_geometric.data import Dataset
 from pyg_schnet.analysis import Report, TargetErrors, evaluate
 from pyg_schnet.models import AtomisticModel, Committee, load, read_header
 from pyg_schnet.models.model_folder import FILE
+from pyg_schnet.models.places import place_of
+from pyg_schnet.models.published import PUBLISHED
 from pyg_schnet.training import PotentialTask, TrainingTask
 from pyg_schnet.units import FORCE
 
@@ -21,12 +24,13 @@ def holds_trained(folder: Path) -> bool:
     return (folder / FILE).is_file() or any(folder.glob(f"member_*/{FILE}"))
 
 
-def load_trained(directory: Path, weights: str | None = None) -> Trained:
+def load_trained(directory: Path, weights: str | None = None, read: Callable[[str], Trained] = load) -> Trained:
     """The model of a run, or the committee.
 
     Args:
         directory: Folder of the run.
         weights: Whatever :func:`pyg_schnet.load` reads, instead.
+        read: What reads it.
 
     Returns:
         What was trained.
@@ -36,7 +40,7 @@ def load_trained(directory: Path, weights: str | None = None) -> Trained:
         ValueError: If a file is damaged.
     """
     if weights is not None:
-        return load(weights)
+        return read(weights)
     try:
         return load(directory)
     except FileNotFoundError as error:
@@ -143,12 +147,14 @@ def facts_of_training(directory: Path, weights: str | None = None) -> dict[str, 
 
     Args:
         directory: Folder of the run.
-        weights: What was named instead.
+        weights: What was named instead: a path, a name or an address.
 
     Returns:
-        Facts by name; none for a committee or a model that was not trained here.
+        Facts by name; none for a committee, a checkpoint or a model that was not trained here.
     """
-    path = directory if weights is None else Path(weights).expanduser()
+    if weights is not None and weights in PUBLISHED and not Path(weights).exists():
+        return {}
+    path = directory if weights is None else place_of(weights)
     path = path / FILE if path.is_dir() else path
     if not path.is_file() or path.suffix == ".ckpt":
         return {}

@@ -1,6 +1,7 @@
 """``pyg-schnet serve``: a model as what i-PI, ASE or LAMMPS ask for forces over a socket."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -39,7 +40,7 @@ def serve(
         device: Where to evaluate.
         dtype: float32 or float64 to evaluate in; the model's own by default.
         energy_unit: Unit of the model's energies; what its file says by default, else eV.
-        strict: True to refuse elements that the model was never trained on, instead of a warning.
+        strict: True to refuse elements and charges that the model was never trained on, instead of a warning.
     """
     from pyg_schnet.simulation.atomic_units import AtomicUnits  # noqa: PLC0415
     from pyg_schnet.simulation.replicas import ReplicaPotential  # noqa: PLC0415
@@ -51,8 +52,9 @@ def serve(
     if dtype not in {None, "float32", "float64"}:
         raise ValueError(f"--dtype must be float32 or float64, got {dtype}")
     kind = None if dtype is None else getattr(torch, dtype)
-    numbers, pbc = read_template(Path(structure), index)
-    potential = ReplicaPotential(model, numbers, pbc, device=device, dtype=kind, energy_unit=energy_unit, strict=strict)
+    numbers, pbc, said = read_template(Path(structure), index)
+    how: dict[str, Any] = {"device": device, "dtype": kind, "energy_unit": energy_unit, "strict": strict, "said": said}
+    potential = ReplicaPotential(model, numbers, pbc, **how)
     address = prefix + unix if unix is not None else (host, int(port or 0))
     client = SocketClient(AtomicUnits(potential), address, wait)
     with tqdm(None, "serving", unit="structure", leave=False) as bar:

@@ -25,12 +25,28 @@ def structures_in(source: str, index: int | None = None) -> list[Any]:
     if not Path(source).is_file():
         raise FileNotFoundError(f"there is no file {source} with structures")
     check_lengths([Path(source)])
-    read = [one.atoms for one in read_structures(Path(source))]
+    read = [with_charge(one) for one in read_structures(Path(source))]
     if index is None:
         return read
     if not -len(read) <= index < len(read):
         raise ValueError(f"--index must be one of the {len(read)} structures of {source}, got {index}")
     return [read[index]]
+
+
+def with_charge(read: Any) -> Any:
+    """The atoms of a structure, with the charge and the multiplicity that its file says, wherever that is.
+
+    Args:
+        read: A structure of a file, see :class:`~pyg_schnet.datasets.ase_files.Read`.
+
+    Returns:
+        ASE's ``Atoms``.
+    """
+    from pyg_schnet.models.charges import said_of  # noqa: PLC0415
+
+    atoms = read.atoms
+    atoms.info = said_of(read.of_structure) | atoms.info if not said_of(atoms.info) else atoms.info
+    return atoms
 
 
 def checked_output(output: str, endings: tuple[str, ...]) -> Path:

@@ -1,5 +1,6 @@
 """``pyg-schnet predict MODEL STRUCTURES`` without the settings of a run: what is predicted, the model itself says."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ _CONFIG = ("--config", "-c")
 _REST = ["--trainer.directory", ".", "--data.dataset", "pyg_schnet.datasets.QM9"]
 
 
-def with_task(words: list[str]) -> list[str]:
+def with_task(words: list[str], read: Callable[[str], Any] = load) -> list[str]:
     """Words of ``predict`` with the task that they leave out.
 
     Args:
         words: Words of the command line. Before the options may stand a model and the structures to predict, for
             ``--weights`` and ``--input``.
+        read: What reads the model, if that has to be asked what it predicts.
 
     Returns:
         The same words if they name settings or no model; else with the settings of the run, if the model is the folder
@@ -50,7 +52,7 @@ def with_task(words: list[str]) -> list[str]:
     settings = Path(weights) / CONFIG
     if settings.is_file():
         return [words[0], "--config", str(settings), *words[1:]]
-    return [words[0], *_REST, *_task_of(load(weights), weights), *words[1:]]
+    return [words[0], *_REST, *_task_of(read(weights), weights), *words[1:]]
 
 
 def _value_of(option: str, words: list[str]) -> str | None:

@@ -51,7 +51,7 @@ class Gathered:
 
     Raises:
         ImportError: If ASE is not installed.
-        ValueError: If a file is damaged or holds no structures.
+        ValueError: If a file is damaged or holds no structures, or some structures alone lack lattice vectors.
     """
 
     def __init__(
@@ -64,6 +64,8 @@ class Gathered:
         seen: dict[str, Counter[str]] = defaultdict(Counter)
         #: Crystals that are left out because sites are occupied in part.
         self.partly_occupied = 0
+        #: Structures with periodic axes but no lattice vectors, which are taken as open.
+        self.without_cell = 0
         #: Number of structures in each file, those that were not looked at included.
         self.totals: Counter[Path] = Counter()
         for path, read in self._read(files, table, format, show):
@@ -78,9 +80,17 @@ class Gathered:
             for name, value in fields.items():
                 seen[name][_shape(name, value, len(atoms), read)] += 1
             numbers = np.asarray(atoms.numbers, dtype=np.int64)
-            self.all.append(One(path, numbers, atoms.positions, atoms.cell.array, np.asarray(atoms.pbc), fields))
+            pbc, cell = np.asarray(atoms.pbc), atoms.cell.array
+            if pbc.any() and not cell.any():
+                pbc, self.without_cell = np.zeros(3, dtype=bool), self.without_cell + 1
+            self.all.append(One(path, numbers, atoms.positions, cell, pbc, fields))
         if not self.all:
             raise ValueError(f"no structure is left, {self.partly_occupied} have sites partly occupied")
+        if self.without_cell and any(one.pbc.any() for one in self.all):
+            raise ValueError(
+                f"{self.without_cell:,} structures have periodic axes but no lattice vectors, and others have both; "
+                "give them lattice vectors or open axes"
+            )
         for name, kinds in seen.items():
             self.counts[name] = sum(kinds.values())
             self.shapes[name] = kinds.most_common(1)[0][0]

@@ -21,6 +21,9 @@ _MEANINGLESS |= {
     "of",
     "the",
 }
+#: Words of units, which may stand behind the name; a single "a" is one only beside them.
+_UNITS = {"ev", "mev", "kcal", "kcalmol", "kj", "kjmol", "mol", "ha", "hartree", "hartrees", "au", "ang", "angstrom"}
+_UNITS |= {"bohr", "nm"}
 _WORDS = {
     "energy": {"energy", "energies", "e", "etot", "toten", "epot"},
     "forces": {"forces", "force", "f"},
@@ -47,9 +50,9 @@ class FoundLabels(NamedTuple):
 def find_labels(shapes: Mapping[str, str]) -> FoundLabels:
     """Find the labels among the fields of a file.
 
-    Capitals, underscores and words such as ``dft`` or ``ref`` do not matter: ``Energy``, ``REF_energy`` and
-    ``dft_total_energy`` are energies. ``free_energy``, which ASE's calculators write beside ``energy``, is taken if
-    there is nothing else.
+    Capitals, underscores, units and words such as ``dft`` or ``ref`` do not matter: ``Energy``, ``REF_energy``,
+    ``energy_kcal_mol`` and ``dft_total_energy`` are energies. ``free_energy``, which ASE's calculators write beside
+    ``energy``, is taken if there is nothing else.
 
     Args:
         shapes: Shape of each field: ``"number"``, ``"vectors"`` (one for each atom), ``"matrix"`` (6 or 9 numbers) or
@@ -81,10 +84,12 @@ def _rank(name: str, label: str, words: set[str]) -> int | None:
     """How sure it is that a name means a label, 0 for certain; ``None`` if it does not."""
     if name == label:
         return 0
-    small = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    small = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.replace("eV", "ev").replace("kJ", "kj")).lower()
     if small in {label, *words}:
         return 1
     parts = set(re.split(r"[^a-z0-9]+", small)) - {""}
+    if parts & _UNITS:
+        parts -= _UNITS | {"a", "in"}
     named = parts & words
     if not named or (named <= {"e", "f"} and len(parts) > 2):
         return None

@@ -49,7 +49,8 @@ def read_table(path: str | Path) -> PropertyTable:
 
     The first line has the names of the columns, perhaps with units, ``gap [eV]`` or ``gap (eV)``; without such a line
     (two columns, as ``id_prop.csv`` has them) the values are called ``property``. A column called ``id``, ``file``,
-    ``material_id`` or the like, otherwise the first one, names the files, with or without their endings. Columns may be
+    ``material_id`` or the like names the files, with or without their endings; otherwise the first one does, or, where
+    it has a word twice, the first one of words that are all different. Columns may be
     separated by commas, semicolons or tabs; where it is not commas, numbers may have decimal commas. Columns with
     numbers only are numbers, all others are strings; empty cells, ``nan`` and infinite numbers are not known.
 
@@ -81,7 +82,8 @@ def read_table(path: str | Path) -> PropertyTable:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path} has two columns called {twice!r}; give each a name of its own")
-    place = next((place for place, name in enumerate(names) if name.lower().replace("-", "_") in _KEYS), 0)
+    place = next((place for place, name in enumerate(names) if name.lower().replace("-", "_") in _KEYS), None)
+    place = _column_of_files([line for _, line in lines]) if place is None else place
     columns = []
     for number, name in enumerate(names):
         try:
@@ -95,6 +97,14 @@ def read_table(path: str | Path) -> PropertyTable:
             raise ValueError(f"{path}, line {number}: {line[place]!r} has a line already; leave one of them out")
         rows[key] = {name: value for name, value in zip(names, values, strict=True) if value is not None}
     return PropertyTable(path, names[place], units, rows)
+
+
+def _column_of_files(lines: list[list[str]]) -> int:
+    """Number of the column that names the files, where no heading says it."""
+    columns = list(zip(*lines, strict=True))
+    different = [len({without_ending(cell) for cell in column}) == len(column) for column in columns]
+    words = [place for place, column in enumerate(columns) if different[place] and not any(map(_is_number, column))]
+    return 0 if different[0] else next(iter(words), 0)
 
 
 def _head_and_lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -16,7 +16,8 @@ def from_smiles(smiles: str, seed: int = 0, optimize: bool = True) -> Data:
         optimize: True to relax the conformer in the MMFF94 force field (UFF where that has no parameters).
 
     Returns:
-        ``z`` [N], ``pos`` [N, 3] in Angstrom, ``smiles``, and PyG's features of atoms and bonds: ``x`` [N, 9],
+        ``z`` [N], ``pos`` [N, 3] in Angstrom, ``smiles``, the net ``charge`` [1] and the ``multiplicity`` [1] (one
+        more than there are radical electrons), both int64, and PyG's features of atoms and bonds: ``x`` [N, 9],
         ``edge_index`` [2, bonds], ``edge_attr`` [bonds, 3] (type, stereo, conjugation). The models of this package
         search their own neighbours and do not look at the bonds.
 
@@ -54,6 +55,8 @@ def from_smiles(smiles: str, seed: int = 0, optimize: bool = True) -> Data:
             _relax(molecule, rdForceFieldHelpers)
     data = from_rdmol(molecule)
     data.smiles = smiles
+    data.charge = torch.tensor([Chem.GetFormalCharge(molecule)])
+    data.multiplicity = torch.tensor([1 + sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())])
     data.z = torch.tensor([atom.GetAtomicNum() for atom in molecule.GetAtoms()])
     pos = molecule.GetConformer().GetPositions()
     data.pos = torch.as_tensor(pos, dtype=torch.get_default_dtype())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_schnet.batching import CHARGES, MULTIPLICITIES
 from pyg_schnet.datasets.gathered import Gathered
 from pyg_schnet.datasets.guessed_units import (
     LARGEST_FORCE,
@@ -24,6 +25,7 @@ from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.own_files import Paths, files_of, told_unit
 from pyg_schnet.datasets.property_table import read_table
 from pyg_schnet.datasets.resemblance import find_group_key, memory, of_composition, repeated
+from pyg_schnet.datasets.told_units import unit_in_fields, unit_in_name
 from pyg_schnet.units import ENERGY, FORCE, LENGTH, STRESS, conversion
 
 #: Structures whose distances are looked at.
@@ -203,11 +205,19 @@ def survey(
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
     asked = {name: labels.keys.get(name) for name in ("energy", "length") if given[name] is None}
     told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
+    for name in ("energy", "forces"):
+        if name in labels.keys and given[name] is None and name not in told:
+            unit = unit_in_name(labels.keys[name], name) or unit_in_fields((one.fields for one in gathered.all), name)
+            told |= {} if unit is None else {name: unit}
     units, ratio, shortest, neighbour = _units(gathered, labels, given, told)
     energies = gathered.values(labels.keys.get("energy", ""))
     energies = energies * conversion(units["energy"].unit, "eV")
     slope = _slope(gathered, labels, energies, units)
-    if forces_unit is None and (better := forces_unit_of(*slope, units["forces"].unit)) is not None:
+    if (
+        forces_unit is None
+        and "forces" not in told
+        and (better := forces_unit_of(*slope, units["forces"].unit)) is not None
+    ):
         slope, units["forces"] = (slope[0] * FORCE[units["forces"].unit] / FORCE[better.unit], slope[1]), better
     counts = {name: sum(gathered.totals[file] for file in own) for name, own in parts.items()}
     rest = of_composition(energies, [one.numbers for one in gathered.all])
@@ -223,6 +233,7 @@ def survey(
     _add_order(found)
     found.duplicates = repeated(gathered)
     used = {*labels.keys.values(), *(name for names in labels.others.values() for name in names), found.group_key}
+    used |= {*CHARGES, *MULTIPLICITIES}
     numbers = [name for name, shape in gathered.shapes.items() if shape == "number" and name not in used]
     found.properties = [name for name in numbers if np.nanstd(gathered.values(name)) > 0]
     _add_odd(found)
@@ -379,11 +390,56 @@ def _add_odd(found: Survey) -> None:
         odd.append(f"nearest neighbours are {found.ratio:.2f} times the sum of their covalent radii apart")
     if found.gathered.partly_occupied:
         odd.append(f"{found.gathered.partly_occupied:,} crystals have sites partly occupied and are left out")
-    lacking = {label: key for label, key in found.labels.keys.items() if found.gathered.counts[key] < len(found)}
-    for label, key in lacking.items():
-        odd.append(f"{len(found) - found.gathered.counts[key]:,} structures have no {label}")
+    odd += _unknown_labels(found) + _not_told_apart(found)
     if found.labels.gradients and "forces" not in found.labels.keys:
         odd.append(f"{found.labels.gradients[0]!r} looks like gradients; forces are their negative: write them as such")
+
+
+def _unknown_labels(found: Survey) -> list[str]:
+    """Which labels and lattice vectors are lacking."""
+    odd = []
+    for label, key in found.labels.keys.items():
+        known_parts = [_known_part(one.fields.get(key)) for one in found.gathered.all]
+        lacking, partly = known_parts.count(0.0), sum(0 < part < 1 for part in known_parts)
+        if lacking:
+            odd.append(f"{lacking:,} structures have no {label}")
+        if partly:
+            odd.append(f"some {label} of {partly:,} structures are not known")
+    for name in [] if "energy" in found.labels.keys else found.properties:  # one of which is learnt
+        if lacking := int(np.isnan(found.gathered.values(name)).sum()):
+            odd.append(f"{lacking:,} structures have no {name}")
+    if found.gathered.without_cell:
+        odd.append(f"{found.gathered.without_cell:,} structures have periodic axes but no lattice vectors and are open")
+    return odd
+
+
+def _not_told_apart(found: Survey) -> list[str]:
+    """What differs in charge alone."""
+    odd = []
+    if charges := _mixed_charges(found):
+        odd.append(
+            f"structures of one composition have the net charges {', '.join(f'{one:+g}' for one in charges)}, which a "
+            "network of atomic numbers and positions cannot tell apart; train on those of one charge"
+        )
+    return odd
+
+
+def _known_part(value: Any) -> float:
+    """Which part of the numbers of a label is known."""
+    if value is None or isinstance(value, str):
+        return 0.0
+    numbers = np.asarray(value, dtype=np.float64)
+    return float(np.isfinite(numbers).mean()) if numbers.size else 0.0
+
+
+def _mixed_charges(found: Survey) -> list[float]:
+    """Net charges that structures of a same composition have; none if all of each composition have one."""
+    charges = dict[Any, set[float]]()
+    for key in CHARGES:
+        if found.gathered.shapes.get(key) == "number":
+            for formula, charge in zip(found.gathered.formulas, found.gathered.values(key), strict=True):
+                charges.setdefault(formula, set()).add(float(np.nan_to_num(charge)))
+    return sorted(next((several for several in charges.values() if len(several) > 1), set()))
 
 
 def _places(places: NDArray) -> str:

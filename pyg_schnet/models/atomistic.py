@@ -249,7 +249,7 @@ class AtomisticModel(nn.Module):
     ) -> tuple[Structures, Edges]:
         """The structures, all checked, and their edges."""
         structures = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
-        check_elements(self, structures.z, batch=structures.batch)
+        check_elements(self, structures.z, batch=structures.batch, electrons=structures.electrons)
         return structures, structures.find_edges(self)
 
     def shares_on(self, z: Tensor, edges: Edges) -> Tensor:

@@ -222,7 +222,7 @@ class Committee(nn.Module):
         given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
         graphs = self.edges_of(given)
         z, pos, (batch, batch_size) = given.z, given.pos, given.structure_of_atoms
-        strange = unfamiliar(self, z, batch, batch_size)
+        strange = unfamiliar(self, z, batch, batch_size, given.electrons)
         every = []
         for member, edges in zip(self, graphs, strict=True):
             residual = member.predict(z, pos, batch, batch_size, edges)
@@ -257,7 +257,7 @@ class Committee(nn.Module):
         given = Structures.of(z, pos, self.cutoff, batch_size, batch=batch, **graph)
         graphs = self.edges_of(given)
         z, pos, (batch, batch_size) = given.z, given.pos, given.structure_of_atoms
-        strange = unfamiliar(self, z, batch, batch_size)
+        strange = unfamiliar(self, z, batch, batch_size, given.electrons)
         shares = [member.shares_on(z, edges) for member, edges in zip(self, graphs, strict=True)]
         found = mean_and_spread(torch.stack(shares))
         return found._replace(std=_unbounded(found.std, strange, batch))
@@ -319,7 +319,7 @@ class CommitteePotential(nn.Module):
         model: A committee of models of energies.
         stress: True if a call returns the stress, unless it says otherwise.
         virials: True if a call returns the virials of the atoms, unless it says otherwise.
-        strict: True to refuse elements that a member was never trained on, see
+        strict: True to refuse elements and charges that a member was never trained on, see
             :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once, and spreads are infinite.
 
     Raises:
@@ -393,7 +393,7 @@ class CommitteePotential(nn.Module):
         graph = {"edge_index": edge_index, "edge_shift": edge_shift, "cell": cell, "pbc": pbc}
         given = Structures.of(data, pos, self.model.cutoff, batch_size, batch=batch, **graph)
         if self.strict:
-            check_elements(self.model, given.z, True, given.batch)
+            check_elements(self.model, given.z, True, given.batch, given.electrons)
         differentiable = self.model.training and torch.is_grad_enabled()
         with torch.inference_mode(False), torch.enable_grad():
             graphs = self.model.edges_of(given)
@@ -402,7 +402,7 @@ class CommitteePotential(nn.Module):
             how = {"stress": stress, "virials": virials, "differentiable": differentiable}
             pairs = zip(self.model, graphs, strict=True)
             every = [derivatives(member, given.with_edges(edges), **how) for member, edges in pairs]
-            strange = unfamiliar(self.model, given.z, *given.structure_of_atoms)
+            strange = unfamiliar(self.model, given.z, *given.structure_of_atoms, given.electrons)
             return means_and_spreads(every, strange, given.batch)
 
 

@@ -1,7 +1,7 @@
-"""Which elements and compositions the weights of a model have seen, and what is said where they have not."""
+"""Which elements, compositions and charges the weights of a model have seen, and what is said where they have not."""
 
 import warnings
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -10,6 +10,16 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import can_inspect, radius_graph
+from pyg_schnet.models.charges import (
+    Electrons,
+    UnknownChargeWarning,
+    either,
+    electrons_in,
+    of_charge,
+    of_unpaired,
+    tenths,
+    whole,
+)
 from pyg_schnet.ops import edge_vectors
 from pyg_schnet.units import SYMBOLS
 
@@ -38,13 +48,15 @@ class TrainingSet(NamedTuple):
             was trained on several sets.
         distances: Smallest and largest distance in Angstrom, images included, of each two elements as far as one looked
             (:data:`NEIGHBORHOOD`), by their symbols in the order of atomic numbers, ``"H-O"``; empty if not known.
+        charges: Number of structures by net charge, in units of the elementary charge; empty if not known.
+        unpaired: Number of structures by their number of unpaired electrons; empty if not known.
 
     Example:
         >>> from torch_geometric.data import Data
         >>> water = Data(z=torch.tensor([8, 1, 1]), pos=torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [0.0, 1, 0]]))
         >>> batch = Batch.from_data_list([water, water])
         >>> TrainingSet.of([batch])
-        TrainingSet(elements={1: 4, 8: 2}, structures=2, compositions=1, distances={})
+        TrainingSet(elements={1: 4, 8: 2}, structures=2, compositions=1, distances={}, charges={0: 2}, unpaired={0: 2})
         >>> TrainingSet.of([batch], cutoff=1.2).distances
         {'H-O': (1.0, 1.0)}
     """
@@ -53,21 +65,27 @@ class TrainingSet(NamedTuple):
     structures: int
     compositions: int
     distances: dict[str, tuple[float, float]] = {}  # noqa: RUF012, nobody changes it
+    charges: dict[float, int] = {}  # noqa: RUF012
+    unpaired: dict[int, int] = {}  # noqa: RUF012
 
     @classmethod
     def of(cls, batches: Iterable[Batch], cutoff: float | None = None) -> Self:
-        """Count the atoms of structures.
+        """Count the atoms of structures, and their charges as far as they say them.
 
         Args:
             batches: Structures with ``z`` [N] and ``batch`` [N].
             cutoff: Distance in Angstrom up to which distances are looked at; ``None`` for not at all.
 
         Returns:
-            Their elements, number, compositions and distances.
+            Their elements, number, compositions, distances, charges and unpaired electrons, see
+            :func:`~pyg_schnet.models.charges.electrons_in`.
         """
         atoms, structures, compositions = dict[int, int](), 0, set[tuple[tuple[int, int], ...]]()
         distances = dict[str, tuple[float, float]]()
+        charges, unpaired = dict[float, int](), dict[int, int]()
         for part in batches:
+            of_charges, of_unpaired_electrons = electrons_in(part)
+            charges, unpaired = _sums(charges, of_charges), _sums(unpaired, of_unpaired_electrons)
             if cutoff is not None:
                 try:
                     distances = _wider(distances, distances_of(part, cutoff))
@@ -82,19 +100,23 @@ class TrainingSet(NamedTuple):
             for row in np.unique(counts, axis=0).tolist():
                 if formula := tuple((z, n) for z, n in zip(present.tolist(), row, strict=True) if n):
                     compositions.add(formula)
-        return cls(dict(sorted(atoms.items())), structures, len(compositions), dict(sorted(distances.items())))
+        ordered: Any = [dict(sorted(one.items())) for one in (atoms, distances, charges, unpaired)]
+        return cls(ordered[0], structures, len(compositions), *ordered[1:])
 
     def __or__(self, other: "TrainingSet") -> "TrainingSet":
-        """Both sets, if they are not the same one; distances are known only if they are known of both."""
-        if self[:3] == other[:3] and (self.distances == other.distances or not (self.distances and other.distances)):
-            return self if self.distances else other  # files of older versions do not know distances
-        numbers = sorted(self.elements.keys() | other.elements.keys())
-        atoms = {number: self.elements.get(number, 0) + other.elements.get(number, 0) for number in numbers}
+        """Both sets, if they are not the same one; what only one of them knows of is not known."""
+        further: Any = list(zip(self[3:], other[3:], strict=True))  # files of older versions do not know all of it
+        if self[:3] == other[:3] and all(a == b or not (a and b) for a, b in further):
+            return TrainingSet(*self[:3], *(a or b for a, b in further))
         same = self.compositions == other.compositions == 1 and _shares(self) == _shares(other)
         compositions = 1 if same else self.compositions + other.compositions
-        known = self.distances and other.distances
-        distances = dict(sorted(_wider(self.distances, other.distances).items())) if known else {}
-        return TrainingSet(atoms, self.structures + other.structures, compositions, distances)
+        joins: list[Callable[..., Any]] = [_wider, _sums, _sums]
+        joined: Any = [
+            dict(sorted(join(a, b).items())) if a and b else {} for join, (a, b) in zip(joins, further, strict=True)
+        ]
+        return TrainingSet(
+            _sums(self.elements, other.elements), self.structures + other.structures, compositions, *joined
+        )
 
     @classmethod
     def read(cls, stored: Any) -> Self | None:
@@ -116,7 +138,9 @@ class TrainingSet(NamedTuple):
             distances = {
                 str(pair): (float(near), float(far)) for pair, (near, far) in (stored.get("distances") or {}).items()
             }
-            found = cls(atoms, int(stored["structures"]), int(stored["compositions"]), distances)
+            charges = {whole(float(one)): int(count) for one, count in (stored.get("charges") or {}).items()}
+            unpaired = {int(one): int(count) for one, count in (stored.get("unpaired") or {}).items()}
+            found = cls(atoms, int(stored["structures"]), int(stored["compositions"]), distances, charges, unpaired)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise ValueError("its training set has no elements, structures and compositions") from None
         if not atoms or min(atoms) < 0 or max(atoms) > 10**6:
@@ -178,6 +202,11 @@ def distances_of(structures: Data, cutoff: float) -> dict[str, tuple[float, floa
     return dict(zip(pairs, zip(near[found].tolist(), far[found].tolist(), strict=True), strict=True))
 
 
+def _sums(one: dict[Any, int], other: dict[Any, int]) -> dict[Any, int]:
+    """Counts of both."""
+    return {key: one.get(key, 0) + other.get(key, 0) for key in sorted(one.keys() | other.keys())}
+
+
 def _wider(
     one: dict[str, tuple[float, float]], other: dict[str, tuple[float, float]]
 ) -> dict[str, tuple[float, float]]:
@@ -186,11 +215,14 @@ def _wider(
     return {pair: (min(a[0], b[0]), max(a[1], b[1])) for pair, (a, b) in pairs.items() if a and b}
 
 
-def check_elements(model: Any, z: Any, strict: bool = False, batch: Any = None) -> None:
+def check_elements(
+    model: Any, z: Any, strict: bool = False, batch: Any = None, electrons: Electrons | None = None
+) -> None:
     """Warn once, or refuse, where a model is asked for elements that it was never trained on.
 
-    The same goes for other compositions if all its training examples had one. Nothing is said of a model whose training
-    set is not known, and of atomic numbers on a GPU, for which the host would have to wait; ``strict`` waits.
+    The same goes for other compositions if all its training examples had one, and for net charges and unpaired
+    electrons that none had, as far as structures say theirs. Nothing is said of what the training set of a model does
+    not know, and of tensors on a GPU, for which the host would have to wait; ``strict`` waits.
 
     Args:
         model: An :class:`~pyg_schnet.models.AtomisticModel` or a :class:`~pyg_schnet.models.Committee`, of which each
@@ -198,13 +230,15 @@ def check_elements(model: Any, z: Any, strict: bool = False, batch: Any = None) 
         z: Atomic numbers [N]; whatever is wrong with them is left to the model.
         strict: True to refuse.
         batch: Structure of each atom [N]; without it, compositions are those of all atoms together.
+        electrons: What the structures say of their charges and unpaired electrons.
 
     Raises:
-        ValueError: If ``strict`` and there is such an element or composition.
+        ValueError: If ``strict`` and there is such an element, composition, charge or number of unpaired electrons.
 
     Warns:
         UnknownElementWarning: Once for each model and element.
         UnknownCompositionWarning: Once for each model.
+        UnknownChargeWarning: Once for each model and charge or number of unpaired electrons.
 
     Example:
         >>> from pyg_schnet import SchNet
@@ -213,11 +247,13 @@ def check_elements(model: Any, z: Any, strict: bool = False, batch: Any = None) 
         >>> check_elements(model, torch.tensor([6, 1, 1, 1, 1]), strict=True)
     """
     if model.training_sets:
-        _all_known(model, z, strict, batch)
+        _all_known(model, z, strict, batch, electrons)
 
 
-def unfamiliar(model: Any, z: Tensor, batch: Tensor, batch_size: int) -> Tensor | None:
-    """Structures with elements that a model was never trained on, or of another composition than its only one.
+def unfamiliar(
+    model: Any, z: Tensor, batch: Tensor, batch_size: int, electrons: Electrons | None = None
+) -> Tensor | None:
+    """Structures with elements or charges that a model was never trained on, or not of its only composition.
 
     Says what :func:`check_elements` says, but on a GPU.
 
@@ -226,19 +262,28 @@ def unfamiliar(model: Any, z: Tensor, batch: Tensor, batch_size: int) -> Tensor 
         z: Atomic numbers [N].
         batch: Structure of each atom [N].
         batch_size: Number of structures B.
+        electrons: What they say of their charges and unpaired electrons.
 
     Returns:
         True where there is one [B] bool; ``None`` if there is none or nothing is known.
     """
-    memory = None if _all_known(model, z, False, batch) else _memory_of(model)
-    return None if memory is None else memory.strange(z, batch, batch_size)
+    memory = None if _all_known(model, z, False, batch, electrons) else _memory_of(model)
+    if memory is None:
+        return None
+    strange = memory.strange(z, batch, batch_size)
+    return strange if electrons is None else strange | memory.charged(electrons).to(strange.device)
 
 
-def _all_known(model: Any, z: Any, strict: bool, batch: Any) -> bool:
+def _all_known(model: Any, z: Any, strict: bool, batch: Any, electrons: Electrons | None = None) -> bool:
     """True if all is surely known; where it is not, say so."""
     memory = _memory_of(model)
     if memory is None:
         return True
+    known = _elements_known(memory, z, strict, batch)
+    return (electrons is None or memory.accepts_electrons(electrons, strict)) and known
+
+
+def _elements_known(memory: "_Memory", z: Any, strict: bool, batch: Any) -> bool:
     if type(z) is not Tensor or z.dtype != torch.long:
         return False
     if not can_inspect(z):
@@ -271,8 +316,10 @@ class _Memory:
         self.known = torch.ones(max_z + 2, dtype=torch.bool)  # its ends stand for all that the model refuses
         self.known[1:-1] = torch.tensor([number in self.elements for number in range(1, max_z + 1)])
         self.formulas = [dict(one) for one in {tuple(_shares(one).items()) for one in sets if one.compositions == 1}]
+        #: Numbers that all sets had which know them; ``None`` if none does.
+        self.charges, self.unpaired = _common([one.charges for one in sets]), _common([one.unpaired for one in sets])
         self.accepted: Any = None
-        self.told: set[int | str] = set()
+        self.told: set[Any] = set()
 
     def accepts(self, z: Tensor, batch: Any, strict: bool) -> bool:
         """True if all is known; where it is not, say so.
@@ -312,10 +359,50 @@ class _Memory:
             strange |= (counts * shares.sum() != counts.sum(1, keepdim=True) * shares).any(1)
         return strange
 
+    def charged(self, electrons: Electrons) -> Tensor:
+        """Structures that say a charge or a number of unpaired electrons that no training example had [B] bool."""
+        strange = torch.zeros(())
+        for said, known in ((electrons.charge, self.charges), (electrons.unpaired, self.unpaired)):
+            if said is not None and known is not None:
+                rounded = tenths(said)
+                familiar = torch.isin(rounded, torch.tensor(known).to(rounded)) | ~rounded.isfinite()
+                strange = strange.to(rounded) + ~familiar
+        return strange > 0
+
+    def accepts_electrons(self, electrons: Electrons, strict: bool) -> bool:
+        """True if charges and unpaired electrons are known; where they are not, say so.
+
+        Args:
+            electrons: What structures say.
+            strict: True to refuse.
+        """
+        accepted = True
+        parts = (electrons.charge, self.charges, of_charge), (electrons.unpaired, self.unpaired, of_unpaired)
+        for said, known, in_words in parts:
+            if said is None or known is None:
+                continue
+            if not can_inspect(said) and (not strict or said.device.type == "cpu"):
+                accepted = False
+                continue
+            strange = {one for one in tenths(said).tolist() if one not in known and np.isfinite(one)}
+            new = sorted(strange) if strict else sorted(one for one in strange if in_words(one) not in self.told)
+            if new:
+                self.told.update(map(in_words, new))
+                self._say(self._of_electrons(new, known, in_words), UnknownChargeWarning, strict)
+            accepted &= not strange
+        return accepted
+
+    def _of_electrons(self, new: list[float], known: list[float], in_words: Callable[[float], str]) -> str:
+        return (
+            f"the {self.who} was trained on structures with {either(map(in_words, known))}, never with "
+            f"{either(map(in_words, new))}; it sees nothing but atomic numbers and positions, so that what it predicts "
+            "is not that of such structures, train it on some that say so"
+        )
+
     def _say(self, text: str, kind: type[Warning], strict: bool) -> None:
         if strict:
             raise ValueError(text)
-        warnings.warn(text, kind, stacklevel=5)
+        warnings.warn(text, kind, stacklevel=6)
 
     def _of_elements(self, missing: Sequence[int]) -> str:
         one = len(missing) == 1
@@ -357,6 +444,12 @@ def _memory_of(model: Any) -> _Memory | None:
         max_z = min(member.embedding.max_z for member in model) if many else model.embedding.max_z
         memory = model._memory = _Memory(sets, max_z, "committee" if many else "model")
     return memory
+
+
+def _common(every: Sequence[dict[Any, int]]) -> list[Any] | None:
+    """What all of those have that have anything."""
+    known = [{*one} for one in every if one]
+    return sorted(set.intersection(*known)) if known else None
 
 
 def _counts(place: np.ndarray, structures: np.ndarray, kinds: int, batch_size: int) -> np.ndarray:

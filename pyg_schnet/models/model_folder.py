@@ -72,7 +72,7 @@ def write_folder(
         "config": header["config"],
         "parameters": parameters,
         "units": header.get("units", {}),
-        "training_set": seen and {key: value for key, value in seen.items() if key != "distances"},
+        "training_set": seen and {key: value for key, value in seen.items() if key != "distances" and value},
         "sha256": hashlib.sha256(content).hexdigest(),
         "card": Card.of(card).entries(),
     }

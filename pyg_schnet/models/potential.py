@@ -37,7 +37,7 @@ class Potential(nn.Module):
             taken outside: ``torch.compile(Potential(model))`` gives the same results, no faster.
         stress: True if a call returns the stress, unless it says otherwise.
         virials: True if a call returns the virials of the atoms, unless it says otherwise.
-        strict: True to refuse elements that the model was never trained on, see
+        strict: True to refuse elements and charges that the model was never trained on, see
             :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Raises:
@@ -211,7 +211,7 @@ class Potential(nn.Module):
     ) -> tuple[Structures, bool]:
         """The structures, and whether their derivatives are to be differentiable again."""
         structures = Structures.of(data, pos, self.model.cutoff, batch_size, batch=batch, **graph)
-        check_elements(self.model, structures.z, self.strict, structures.batch)
+        check_elements(self.model, structures.z, self.strict, structures.batch, structures.electrons)
         return structures, self.model.training and torch.is_grad_enabled()
 
 

@@ -17,7 +17,7 @@ def properties(model: AtomisticModel, data: Data, strict: bool = False) -> Tenso
         model: The model.
         data: A ``Data`` or ``Batch`` with ``z`` and ``pos``, and ``cell`` and ``pbc`` of crystals. Its ``edge_index``
             is taken only beside an ``edge_shift``.
-        strict: True to refuse elements that the model was never trained on, see
+        strict: True to refuse elements and charges that the model was never trained on, see
             :func:`~pyg_schnet.models.elements.check_elements`; otherwise it warns once.
 
     Returns:
@@ -25,7 +25,7 @@ def properties(model: AtomisticModel, data: Data, strict: bool = False) -> Tenso
 
     Raises:
         TypeError: If something is of the wrong kind.
-        ValueError: If something is missing or has the wrong shape, or ``strict`` and an element is not known.
+        ValueError: If something is missing or has the wrong shape, or ``strict`` and an element or charge is not known.
 
     Example:
         >>> import torch
@@ -35,7 +35,7 @@ def properties(model: AtomisticModel, data: Data, strict: bool = False) -> Tenso
         torch.float64
     """
     given = Structures.of_data(data, model.cutoff)
-    check_elements(model, given.z, strict, given.batch)
+    check_elements(model, given.z, strict, given.batch, given.electrons)
     edges = given.find_edges(model)
     atoms = given.z, given.pos, *given.structure_of_atoms
     return model.total(model.predict(*atoms, edges), given.z, *given.structure_of_atoms)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph import Edges, can_inspect, check_structures
+from pyg_schnet.models.charges import Electrons
 
 _KEYS = ("z", "pos", "batch", "edge_index", "edge_shift", "cell", "pbc")
 
@@ -27,6 +28,7 @@ class Structures:
         cell: Lattice vectors as rows in Angstrom [B, 3, 3], if there are any.
         pbc: Periodic axes [B, 3], if there are any.
         edges: Edges within the cutoff of a model, once they are known.
+        electrons: What a ``Data`` says of its charges and unpaired electrons, which models do not look at.
     """
 
     z: Any
@@ -38,6 +40,7 @@ class Structures:
     cell: Tensor | None = None
     pbc: Tensor | None = None
     edges: Edges | None = None
+    electrons: Electrons | None = None
 
     @classmethod
     def of(cls, data: Any, pos: Any, cutoff: float, batch_size: int | None = None, **optional: Any) -> Self:
@@ -92,7 +95,8 @@ class Structures:
         if edge_index is not None:
             _check_reach(data.get("edge_cutoff"), cutoff)
         batch_size = data.num_graphs if isinstance(data, Batch) else None
-        return cls(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc)
+        electrons = Electrons.of(data)
+        return cls(z, pos, batch, batch_size, edge_index, edge_shift, cell, pbc, electrons=electrons)
 
     def check(self) -> Self:
         """Check positions and batch, and fill in the batch of one structure.

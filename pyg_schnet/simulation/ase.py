@@ -18,6 +18,7 @@ from pyg_schnet.simulation.near_origin import NearOrigin
 from pyg_schnet.simulation.prepared import (
     check_numbers,
     checked_dtype,
+    electrons_of,
     energy_unit_of,
     first_of,
     own_potential,
@@ -26,7 +27,7 @@ from pyg_schnet.simulation.prepared import (
 from pyg_schnet.simulation.recorded import RecordedPotential
 from pyg_schnet.simulation.spreads import SPREADS, keep_in_extxyz
 from pyg_schnet.simulation.stepping import SteppedPotential
-from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms
+from pyg_schnet.simulation.structures import atoms_to_data, data_to_atoms, said_by
 from pyg_schnet.units import ENERGY
 
 try:
@@ -82,7 +83,8 @@ class SchNetCalculator(Calculator):
             structures of 2,000 atoms and more, if its kernels pass a test. In float64
             filters are evaluated, exact to all digits, unless this is true: tables have relative errors of some 1e-10
             in energies and 1e-8 in forces, which :func:`~pyg_schnet.models.table_accuracy` measures.
-        strict: True if elements that no training example had are refused; otherwise there is one warning for each.
+        strict: True if elements that no training example had are refused, and such charges and multiplicities, where
+            structures say them (:func:`~pyg_schnet.simulation.structures.said_by`); otherwise each is warned of once.
         dipole_model: A model of the dipole moment, a committee of such, or a file or folder of either, see
             :class:`~pyg_schnet.models.dipoles.Dipoles`; ``None`` for a calculator without dipoles.
         dipole_unit: Its unit, ``"D"`` or ``"e*Ang"``; ``None`` for what it says, Debye if it says nothing.
@@ -148,7 +150,7 @@ class SchNetCalculator(Calculator):
         self._stepped = SteppedPotential(self.potential)
         self.device, self.dtype = self._stepped.device, self._stepped.dtype
         self.recorded, self.strict = recorded, strict
-        self._z: tuple[bytes, Tensor] = b"", torch.empty(0, dtype=torch.long)
+        self._z: tuple[Any, Tensor] = None, torch.empty(0, dtype=torch.long)
         self._place = NearOrigin()
         self._steps: tuple[tuple[Any, ...], RecordedPotential] | None = None
 
@@ -227,13 +229,14 @@ class SchNetCalculator(Calculator):
             tol: Not looked at: the slightest move counts.
 
         Returns:
-            Names of what changed, among those that energies depend on.
+            Names of what changed, among those that energies depend on, and charges, which may be refused.
         """
         last = self.atoms
         if last is None:
             return list(all_changes)
         names = ("positions", "numbers", "cell", "pbc")
-        return [name for name in names if not np.array_equal(getattr(last, name), getattr(atoms, name))]
+        changes = [name for name in names if not np.array_equal(getattr(last, name), getattr(atoms, name))]
+        return changes if said_by(last) == said_by(atoms) else [*changes, "initial_charges"]
 
     @property
     def spreads(self) -> dict[str, Any]:
@@ -264,14 +267,15 @@ class SchNetCalculator(Calculator):
             out = {name: self.unit_factor * value for name, value in out.items()}
         energy = float(out["energy"])
         results = {"energy": energy, "free_energy": energy, "forces": out["forces"].cpu().numpy()}
-        if spanned:
-            shares = -out["virials"].cpu().numpy() / structure.get_volume()
+        if spanned and "stress" in out:  # a potential of one's own may know none
             results["stress"] = full_3x3_to_voigt_6_stress(out["stress"][0].cpu().numpy())
+        if spanned and "virials" in out:
+            shares = -out["virials"].cpu().numpy() / structure.get_volume()
             results["stresses"] = full_3x3_to_voigt_6_stress(shares)
         if "energy_std" in out:
             results["energy_std"] = float(out["energy_std"])
             results["forces_std"] = out["forces_std"].cpu().numpy()
-            if spanned:
+            if spanned and "stress_std" in out:
                 results["stress_std"] = full_3x3_to_voigt_6_stress(out["stress_std"][0].cpu().numpy())
         return results
 
@@ -310,12 +314,14 @@ class SchNetCalculator(Calculator):
             return dipoles(z, torch.from_numpy(structure.positions - structure.positions.mean(axis=0))).numpy()
 
     def _checked_z(self, structure: Any) -> Tensor:
-        """Atomic numbers of the structure on the device; looked at when they are others than the last time."""
-        numbers = structure.numbers
-        if self._z[0] != numbers.tobytes() or len(self._z[1]) != len(numbers):
+        """Atomic numbers of the structure on the device; looked at when they, or charges, are others than last time."""
+        numbers, said = structure.numbers, said_by(structure)
+        asked = numbers.tobytes(), said
+        if self._z[0] != asked or len(self._z[1]) != len(numbers):
             z = torch.tensor(numbers, dtype=torch.long)
-            check_numbers(self.potential, z, strict=self.strict)
-            self._z = numbers.tobytes(), z.to(self.device)
+            check_numbers(self.potential, z, strict=self.strict, said=[said])
+            self._stepped.electrons = electrons_of([said])
+            self._z = asked, z.to(self.device)
         return self._z[1]
 
     def export_properties(self) -> Properties:

@@ -124,7 +124,7 @@ class Dynamics:
         dtype: Floating-point type of the model; ``None`` for its own.
         energy_unit: Unit of the model's energies; ``None`` for what the model says, eV if it says nothing.
         frozen: True if filters are read from tables; ``None`` for: in float32 on a CPU, and if the model is frozen.
-        strict: True if elements that no training example had are refused instead of warned of.
+        strict: True if elements and charges that no training example had are refused instead of warned of.
 
     Raises:
         TypeError: If something is of the wrong kind.
@@ -252,7 +252,8 @@ class Dynamics:
         given = potential_of(model)
         unit = ENERGY[energy_unit_of(given, energy_unit)]
         self.potential = own_potential(given, device, checked_dtype(dtype), frozen)
-        check_numbers(self.potential, torch.from_numpy(system.numbers), torch.from_numpy(system.batch), strict)
+        atoms = torch.from_numpy(system.numbers), torch.from_numpy(system.batch)
+        check_numbers(self.potential, *atoms, strict, system.said)
         self.system, self.motion, self.step = system, motion, 0
         compiled = compiled_motion(self.potential, unit, system, motion)
         self._engine: CompiledMotion | SteppedMotion = compiled or SteppedMotion(self.potential, unit, system, motion)

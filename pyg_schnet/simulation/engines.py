@@ -14,6 +14,7 @@ from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import CommitteePotential, Potential
 from pyg_schnet.simulation.barostat import BAROSTATS, LARGEST_STRAIN, STEPS_PER_MOVE, strains, stretches
 from pyg_schnet.simulation.gpu_steps import GpuSteps
+from pyg_schnet.simulation.prepared import asked
 from pyg_schnet.simulation.stepping import SKIN, SteppedPotential
 from pyg_schnet.simulation.systems import System
 from pyg_schnet.sizes import SIZES
@@ -276,7 +277,7 @@ class SteppedMotion:
             return self._arrays(played)
         pos = torch.from_numpy(near).to(device, dtype)
         more = {"virials": True} if self.motion.pressure is not None else {}
-        out = self.potential(self._z, pos, self._batch, batch_size=system.count, **periodic, **more)
+        out = asked(self.potential, self._z, pos, self._batch, batch_size=system.count, **periodic, **more)
         return self._arrays(out)
 
     def _arrays(self, out: dict[str, Tensor]) -> tuple[ndarray, ndarray, ndarray]:

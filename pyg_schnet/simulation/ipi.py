@@ -52,7 +52,7 @@ class SchNetDriver(Dummy_driver):
         device: Where to evaluate.
         dtype: ``float32`` or ``float64``; the model's own by default.
         energy_unit: Unit of the model's energies; what its file says by default, else eV.
-        strict: True to refuse elements that the model was never trained on, instead of a warning.
+        strict: True to refuse elements and charges that the model was never trained on, instead of a warning.
         verbose: What i-PI says to all drivers; nothing depends on it.
         **options: Others that i-PI adds to those of its input.
 
@@ -77,9 +77,9 @@ class SchNetDriver(Dummy_driver):
             raise TypeError(
                 f"the driver has no parameter {option!r}; expected template, model, device, dtype, energy_unit, strict"
             )
-        numbers, pbc = read_template(Path(template))
+        numbers, pbc, said = read_template(Path(template))
         kind = {None: None, "float32": torch.float32, "float64": torch.float64}.get(dtype, dtype)
-        rest: Any = {"device": device, "dtype": kind, "energy_unit": energy_unit, "strict": strict}
+        rest: Any = {"device": device, "dtype": kind, "energy_unit": energy_unit, "strict": strict, "said": said}
         potential = ReplicaPotential(model, numbers, pbc, **rest)
         # i-PI's own figures, so that its output in eV and Angstrom is what the model said
         self._evaluate = AtomicUnits(

@@ -1,6 +1,8 @@
 """What every simulation needs of a model: its potential, the unit of its energies, elements that it knows."""
 
 import copy
+import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_schnet.models import Committee, CommitteePotential, Potential, load
+from pyg_schnet.models.charges import Electrons
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.units import ENERGY, SYMBOLS, target_unit
@@ -72,6 +75,38 @@ def own_potential(
     return own
 
 
+def asked(potential: Any, *atoms: Tensor, **options: Any) -> dict[str, Tensor]:
+    """What a potential says of structures, a user's own with those options that it takes.
+
+    Args:
+        potential: The potential.
+        *atoms: Atomic numbers [N], positions [N, 3] and, for several structures, the structure of each atom [N].
+        **options: Of :meth:`pyg_schnet.Potential.forward`: ``cell`` and ``pbc``, which a potential must take, and
+            ``stress``, ``virials`` and ``batch_size``, which it need not.
+
+    Returns:
+        ``energy`` [B], ``forces`` [N, 3] and whatever else it returns.
+
+    Raises:
+        TypeError: If it does not take what it must.
+    """
+    if type(potential) not in {Potential, CommitteePotential}:
+        signature = inspect.signature(potential.forward)
+        if not any(one.kind is inspect.Parameter.VAR_KEYWORD for one in signature.parameters.values()):
+            left_out = {"stress", "virials", "batch_size"} - signature.parameters.keys()
+            options = {name: value for name, value in options.items() if name not in left_out}
+        try:
+            signature.bind(*atoms, **options)
+        except TypeError as error:
+            words = ["z", "pos", "batch"][: len(atoms)] + [f"{name}=..." for name in options]
+            raise TypeError(
+                f"the forward of {type(potential).__name__} cannot be called with ({', '.join(words)}): {error}; give "
+                "it these arguments, as Potential.forward has them, or `*atoms, **options`"
+            ) from None
+    found: dict[str, Tensor] = potential(*atoms, **options)
+    return found
+
+
 def first_of(potential: Potential | CommitteePotential) -> Any:
     """The model of a potential, or the first one of a committee."""
     return potential.model[0] if isinstance(potential, CommitteePotential) else potential.model
@@ -118,15 +153,20 @@ def checked_dtype(dtype: Any) -> torch.dtype | None:
 
 
 def check_numbers(
-    potential: Potential | CommitteePotential, numbers: Tensor, batch: Tensor | None = None, strict: bool = False
+    potential: Potential | CommitteePotential,
+    numbers: Tensor,
+    batch: Tensor | None = None,
+    strict: bool = False,
+    said: Sequence[Mapping[str, float]] = (),
 ) -> None:
-    """Look at the elements of structures before the first step.
+    """Look at the elements and charges of structures before the first step.
 
     Args:
         potential: The potential.
         numbers: Atomic numbers [N] on the CPU.
         batch: Structure of each atom [N].
-        strict: True if elements that no training example had are refused instead of warned of.
+        strict: True if elements and charges that no training example had are refused instead of warned of.
+        said: The ``charge`` and ``multiplicity`` that each structure says.
 
     Raises:
         ValueError: If one is not known to the model at all, or ``strict`` and none was trained on.
@@ -141,4 +181,22 @@ def check_numbers(
             f"atom {atom} is {name!r} with the atomic number {number}; expected elements from 1 to {largest}: set its "
             "number or remove it"
         )
-    check_elements(potential.model, numbers, strict, batch)
+    check_elements(potential.model, numbers, strict, batch, electrons_of(said))
+
+
+def electrons_of(said: Sequence[Mapping[str, float]]) -> Electrons | None:
+    """What structures say of their electrons.
+
+    Args:
+        said: ``charge`` and ``multiplicity`` of each structure, those that it says.
+
+    Returns:
+        The same for all of them; ``None`` if none says anything.
+    """
+    if not any(said):
+        return None
+    charge, multiplicity = (
+        torch.tensor([one.get(name, torch.nan) for one in said], dtype=torch.float64)
+        for name in ("charge", "multiplicity")
+    )
+    return Electrons(charge, multiplicity - 1)

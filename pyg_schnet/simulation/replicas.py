@@ -1,5 +1,6 @@
 """One structure, or replicas of it, as programs for simulations ask about them: arrays in, energies in eV out."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +55,8 @@ class ReplicaPotential:
         dtype: Floating-point type to evaluate in; ``None`` for the model's own.
         energy_unit: Unit of the model's energies; ``None`` for what the model or its file says, else eV.
         frozen: True if filters are read from tables; ``None`` for: in float32 on a CPU.
-        strict: True if elements that no training example had are refused; otherwise there is a warning.
+        strict: True if elements and charges that no training example had are refused; otherwise there is a warning.
+        said: The ``charge`` and ``multiplicity`` of the structure, as far as they are known.
 
     Raises:
         TypeError: If ``model`` is none of these.
@@ -79,6 +81,7 @@ class ReplicaPotential:
         energy_unit: str | None = None,
         frozen: bool | None = None,
         strict: bool = False,
+        said: Mapping[str, float] | None = None,
     ) -> None:
         given = potential_of(model)
         self.unit = ENERGY[energy_unit_of(given, energy_unit)]
@@ -88,7 +91,7 @@ class ReplicaPotential:
         self.numbers = np.array(numbers, dtype=np.int64)
         if self.numbers.ndim != 1 or not len(self.numbers):
             raise ValueError(f"`numbers` must be at least one atomic number [n], got shape {list(self.numbers.shape)}")
-        check_numbers(self.potential, torch.from_numpy(self.numbers), strict=strict)
+        check_numbers(self.potential, torch.from_numpy(self.numbers), strict=strict, said=[said or {}])
         self.pbc = np.broadcast_to(np.asarray(pbc, dtype=bool), (3,)).copy()
         model_or_committee: Any = self.potential.model
         members = list(model_or_committee) if isinstance(self.potential, CommitteePotential) else [model_or_committee]

@@ -75,7 +75,7 @@ def write_restart(path: Path, restart: Restart) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    names = [field.name for field in dataclasses.fields(restart.system) if field.name != "isotopes"]
+    names = [field.name for field in dataclasses.fields(restart.system) if field.name not in {"isotopes", "said"}]
     arrays = {f"system.{name}": getattr(restart.system, name) for name in names}
     arrays |= {f"state.{name}": value for name, value in restart.state._asdict().items()}
     for name in ("reference", "reference_cells"):

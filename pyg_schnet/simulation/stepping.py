@@ -15,12 +15,14 @@ from pyg_schnet.graph import Edges, VerletList
 from pyg_schnet.graph.centre import centred
 from pyg_schnet.models import AtomisticModel, Committee, CommitteePotential, Potential
 from pyg_schnet.models.atomistic import searches_as_usual
+from pyg_schnet.models.charges import Electrons
 from pyg_schnet.models.committee import means_and_spreads
 from pyg_schnet.models.elements import unfamiliar
 from pyg_schnet.models.potential import derivatives
 from pyg_schnet.models.structures import Structures
 from pyg_schnet.simulation.gpu_steps import GpuSteps
 from pyg_schnet.simulation.near_origin import NearOrigin
+from pyg_schnet.simulation.prepared import asked
 from pyg_schnet.sizes import SIZES
 
 #: How much farther than the cutoff pairs are kept, in Angstrom: crystals at room temperature are then searched once in
@@ -43,6 +45,9 @@ class SteppedPotential:
         potential: The potential of a model or of a committee, in evaluation mode.
         skin: How much farther than the cutoff pairs are kept, in Angstrom.
     """
+
+    #: What the structure says of its charge and unpaired electrons.
+    electrons: Electrons | None = None
 
     def __init__(self, potential: Potential | CommitteePotential, skin: float = SKIN) -> None:
         self.potential = potential
@@ -74,7 +79,8 @@ class SteppedPotential:
             virials: True to return the virials of the atoms.
 
         Returns:
-            What :class:`~pyg_schnet.Potential` or :class:`~pyg_schnet.models.CommitteePotential` returns.
+            What :class:`~pyg_schnet.Potential` or :class:`~pyg_schnet.models.CommitteePotential` returns; a user's own
+            potential need not take ``stress`` and ``virials``, or return them.
 
         Raises:
             ValueError: If positions or cell are impossible.
@@ -91,8 +97,7 @@ class SteppedPotential:
         pos, periodic = self.tensors(positions, cell, pbc)
         if self._singles and not (periodic or stress or virials) and self._strange(z) is None:
             return self._of_committee(z, [single(z, pos) for single in self._singles])  # a molecule has a shorter way
-        out: dict[str, Tensor] = self.potential(z, pos, **periodic, stress=stress, virials=virials)
-        return out
+        return asked(self.potential, z, pos, **periodic, stress=stress, virials=virials)
 
     @property
     def rebuilds(self) -> int:
@@ -153,7 +158,7 @@ class SteppedPotential:
 
     def _strange(self, z: Tensor) -> Tensor | None:
         """True if a committee was never trained on something of a structure; ``None`` if it was."""
-        return unfamiliar(self.potential.model, z, torch.zeros_like(z), 1)
+        return unfamiliar(self.potential.model, z, torch.zeros_like(z), 1, self.electrons)
 
     def _pairs(self, pos: Tensor, periodic: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Pairs of the list; it rests for a while if it was searched twice for one step each."""

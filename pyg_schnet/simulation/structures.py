@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.graph.centre import centred
+from pyg_schnet.models.charges import said_of
 
 try:
     from ase import Atoms
@@ -41,8 +42,9 @@ def atoms_to_data(
         labels: True to take energy, forces and stress along, as far as the calculator of ``atoms`` has them already.
 
     Returns:
-        ``z`` [n], ``pos`` [n, 3] and ``cell`` [1, 3, 3] in Angstrom, ``pbc`` [1, 3]; with ``labels`` also ``energy``
-        [1] float64 in eV, ``forces`` [n, 3] in eV/Angstrom and ``stress`` [1, 3, 3] in eV/Angstrom^3, those known.
+        ``z`` [n], ``pos`` [n, 3] and ``cell`` [1, 3, 3] in Angstrom, ``pbc`` [1, 3]; ``charge``, ``multiplicity`` [1]
+        float64, where ``atoms`` say them (:func:`said_by`); with ``labels`` also ``energy`` [1] float64 in eV,
+        ``forces`` [n, 3] in eV/Angstrom and ``stress`` [1, 3, 3] in eV/Angstrom^3, those known.
 
     Raises:
         TypeError: If ``atoms`` is no ``Atoms``, or ``dtype`` no floating-point type.
@@ -65,9 +67,32 @@ def atoms_to_data(
         cell=torch.tensor(cell, dtype=dtype, device=device).unsqueeze(0),
         pbc=torch.tensor(atoms.pbc, device=device).unsqueeze(0),
     )
+    for name, value in said_by(atoms).items():
+        data[name] = torch.tensor([value], dtype=torch.float64, device=device)
     if labels:
         _add_labels(data, atoms, dtype, device)
     return data
+
+
+def said_by(atoms: Atoms) -> dict[str, float]:
+    """The net charge and the multiplicity of a structure of ASE, as far as it says them.
+
+    Its ``info`` goes before the sum of its initial charges. Initial magnetic moments, where a calculation starts, and
+    ``info["spin"]``, which means different things to different programs, are not looked at.
+
+    Args:
+        atoms: The structure.
+
+    Returns:
+        ``charge`` and ``multiplicity``, those that are said.
+
+    Example:
+        >>> said_by(Atoms("OH", [[0, 0, 0], [0, 0, 0.96]], charges=[-1.2, 0.2], info={"multiplicity": 1}))
+        {'charge': -1.0, 'multiplicity': 1.0}
+    """
+    charges = atoms.arrays.get("initial_charges")
+    summed = {} if charges is None else {"charge": round(float(charges.sum()), 6)}
+    return summed | (said_of(atoms.info) if atoms.info else {})
 
 
 def data_to_atoms(data: Data) -> Atoms | list[Atoms]:

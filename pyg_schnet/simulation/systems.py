@@ -12,6 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet.fast.random_numbers import normal_vectors
+from pyg_schnet.models.charges import said_of
 from pyg_schnet.units import ACCELERATION, BOLTZMANN
 
 #: Step of the random numbers of velocities at the beginning, which no step of dynamics ever has.
@@ -31,6 +32,7 @@ class System:
         cell: Lattice vectors as rows in Angstrom, zero where there are none [B, 3, 3].
         pbc: Periodic axes [B, 3] bool.
         isotopes: True if masses are not those of the elements.
+        said: ``charge`` and ``multiplicity`` of each structure, those that it says.
     """
 
     numbers: ndarray
@@ -39,6 +41,7 @@ class System:
     cell: ndarray
     pbc: ndarray
     isotopes: bool
+    said: tuple[dict[str, float], ...] = ()
 
     @cached_property
     def parts(self) -> list[slice]:
@@ -118,6 +121,7 @@ def system_of(structures: Any, replicas: int = 1) -> tuple[System, ndarray, ndar
         np.stack([part["cell"] for part in parts]),
         np.stack([part["pbc"] for part in parts]),
         any(part["isotopes"] for part in parts),
+        tuple(part["said"] for part in parts),
     )
     every = [part["velocities"] for part in parts]
     velocities = None if any(one is None for one in every) else np.concatenate(every)
@@ -219,6 +223,8 @@ def _part_of(structure: Any, number: int) -> dict[str, Any]:
         )
     from ase import units  # noqa: PLC0415  an extra, which is there if its atoms are
 
+    from pyg_schnet.simulation.structures import said_by  # noqa: PLC0415
+
     return {
         "numbers": structure.numbers.astype(np.int64),
         "positions": structure.positions.astype(np.float64),
@@ -227,6 +233,7 @@ def _part_of(structure: Any, number: int) -> dict[str, Any]:
         "pbc": structure.pbc.astype(bool),
         "velocities": structure.get_velocities() * units.fs if structure.has("momenta") else None,
         "isotopes": structure.has("masses"),
+        "said": said_by(structure),
     }
 
 
@@ -250,6 +257,7 @@ def _part_of_data(data: Data, number: int) -> dict[str, Any]:
         "pbc": np.zeros(3, bool) if pbc is None else pbc.detach().cpu().numpy().astype(bool).reshape(3),
         "velocities": None if velocities is None else _array(velocities),
         "isotopes": mass is not None,
+        "said": said_of(data._store._mapping),
     }
 
 

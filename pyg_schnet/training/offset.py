@@ -10,6 +10,7 @@ from torch import Tensor
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel, properties
+from pyg_schnet.models.charges import UnknownChargeWarning
 from pyg_schnet.models.elements import UnknownCompositionWarning, UnknownElementWarning
 from pyg_schnet.training.casting import in_dtype_of
 from pyg_schnet.units import SYMBOLS
@@ -113,6 +114,7 @@ def _rests(model: AtomisticModel, dataset: Any, targets: Sequence[Target], batch
     model.eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UnknownElementWarning)  # they are about to be learnt
+        warnings.simplefilter("ignore", UnknownChargeWarning)
         warnings.simplefilter("ignore", UnknownCompositionWarning)
         for batch in StructureLoader(dataset, batch_size):
             moved = in_dtype_of(model, batch.to(device))

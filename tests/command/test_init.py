@@ -16,7 +16,7 @@ from ase.io import read, write
 from ase.units import kcal, mol
 
 from pyg_schnet import load
-from pyg_schnet.datasets import MD17
+from pyg_schnet.datasets import MD17, Trajectory
 from pyg_schnet.models import read_header
 
 SHORT = ["--trainer.max_steps", "3", "--model.warmup_steps", "0", "--trainer.accelerator", "cpu"]
@@ -242,6 +242,11 @@ def broken(kind):
             "3 structures with a known energy are too few",
         ),
         (
+            lambda: write("same.xyz", [with_emt(molecule("CH4"), 1)] * 12),
+            "same.xyz",
+            "only 1 of 12 structures differ from one another, too few",
+        ),
+        (
             lambda: write("f.xyz", [with_emt(molecule("CH4"), s) for s in range(12)]),
             "f.xyz --group-key mol",
             r"no structure has a field 'mol' \(--group_key\)",
@@ -252,7 +257,7 @@ def broken(kind):
             "--target must be a number of each structure, energy; got 'gap'",
         ),
     ],
-    ids=["cut", "words", "empty", "empty database", "absent", "no label", "few", "group", "target"],
+    ids=["cut", "words", "empty", "empty database", "absent", "no label", "few", "same", "group", "target"],
 )
 def test_broken_files_are_one_sentence(call, here, make, words, message):
     make()
@@ -275,6 +280,15 @@ def test_weight_of_energies(settings, here, apart, rho):
         frames.append(atoms)
     write("m.xyz", frames, format="extxyz")
     assert task(settings("m.xyz"))["rho"] == pytest.approx(rho, rel=0.35)
+
+
+def test_periodic_axes_without_a_lattice_are_open(call, settings, here):
+    frames = [with_emt(molecule("CH4"), s) for s in range(12)]
+    for one in frames:
+        one.pbc = True
+    write("frames.xyz", frames, format="extxyz")
+    assert data(settings("frames.xyz"))["pbc"] is False
+    assert Trajectory(here, "frames.xyz", pbc=False, log=False)[0].get("pbc") is None
 
 
 def test_one_file_to_validate_on_by_its_option(settings, here):

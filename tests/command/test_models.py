@@ -14,9 +14,10 @@ from ase.io import read, write
 
 from pyg_schnet import SchNet, load, save
 from pyg_schnet.command import demo as demo_module
+from pyg_schnet.command.results import facts_of_training
 from pyg_schnet.command.without_settings import with_task
-from pyg_schnet.models import Committee
-from pyg_schnet.models.registry import bundled_models, bundled_names
+from pyg_schnet.models import Committee, loading, read_header
+from pyg_schnet.models.registry import bundled_model, bundled_models, bundled_names
 
 #: Enthalpies of formation in eV per atom, from kJ/mol of the NIST-JANAF tables at 298 K.
 MEASURED = {"MgO": -601.24 / 96.485 / 2, "NaCl": -411.12 / 96.485 / 2, "CaF2": -1225.91 / 96.485 / 3}
@@ -120,6 +121,28 @@ def test_the_folder_of_a_run_has_settings(tmp_path):
         "--weights",
         "none",
     ]
+
+
+def test_a_model_without_settings_is_read_once(tmp_path, call, monkeypatch):
+    opened, read_file = [], loading.read_file
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loading, "read_file", lambda path: opened.append(path) or read_file(path))
+    save(SchNet(8, 8, 1, num_gaussians=8), "own.safetensors")
+    write("water.xyz", molecule("H2O"))
+    call("predict", "own.safetensors", "water.xyz", "--output", "predicted.xyz")
+    assert read("predicted.xyz").info.keys() >= {"predicted_energy"}
+    assert len(opened) == 1
+
+
+def test_reports_of_named_weights_have_the_steps_of_training(tmp_path):
+    known = facts_of_training(tmp_path, "md17-ethanol")
+    header = read_header(bundled_model("md17-ethanol").folder / "model.safetensors")
+    assert known == {name: header["training"][name] for name in known}
+    assert {"steps", "best_step", "seconds", "seed"} == known.keys()
+    assert facts_of_training(tmp_path, "qm9-U0") == {}  # published, not trained here
+    save(SchNet(8, 8, 1), tmp_path / "model.safetensors", training={"steps": 7})
+    for weights in (None, str(tmp_path), str(tmp_path / "model.safetensors")):
+        assert facts_of_training(tmp_path, weights) == {"steps": 7}
 
 
 def test_what_a_model_does_not_say(tmp_path, call):

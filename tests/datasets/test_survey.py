@@ -16,6 +16,7 @@ from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.resemblance import memory
 from pyg_schnet.datasets.survey import survey
 from pyg_schnet.datasets.survey_table import in_words
+from pyg_schnet.units import ENERGY
 
 #: Energy of an ethanol molecule with all its electrons, by any decent method, in eV.
 ETHANOL = -4210.0
@@ -125,6 +126,73 @@ def test_repeated_and_outlying_structures(frames, tmp_path):
 )
 def test_labels_by_any_name(shapes, keys):
     assert find_labels(shapes).keys == keys
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "said", "expected"),
+    [
+        ("energy_kcal_mol", "forces_kcal_mol_A", {}, ("kcal/mol", "kcal/mol/Ang")),
+        ("E_Ha", "dft_forces_Ha_Bohr", {}, ("Ha", "Ha/Bohr")),
+        ("energy_eV", "force", {}, ("eV", "eV/Ang")),
+        ("energy", "forces", {"energy_unit": "kJ/mol", "force_units": "Hartree/Bohr"}, ("kJ/mol", "Ha/Bohr")),
+    ],
+)
+def test_units_that_are_said_in_words(frames, tmp_path, energy, forces, said, expected):
+    """They go before what numbers look like."""
+    made = []
+    for one, rows in zip(frames[0][:12], frames[1], strict=False):
+        copy = Atoms(one.numbers, one.positions, info={energy: one.info["E"]} | said)
+        copy.arrays[forces] = rows
+        made.append(copy)
+    write(tmp_path / "frames.xyz", made, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert (found.labels.keys["energy"], found.labels.keys["forces"]) == (energy, forces)
+    assert (found.units["energy"].unit, found.units["forces"].unit) == expected
+    assert found.energies[0] == pytest.approx(ENERGY[expected[0]] * frames[0][0].info["E"])
+    if said:
+        made[3].info["energy_unit"] = "eV"
+        write(tmp_path / "other.xyz", made, format="extxyz")
+        with pytest.raises(ValueError, match="their energy are in different units, eV and kJ/mol; convert them to one"):
+            survey(tmp_path / "other.xyz", show=False)
+
+
+def test_labels_that_are_not_known_and_lattices_that_are_not_there(frames, tmp_path):
+    made = [Atoms(one.numbers, one.positions, info={"energy": one.info["E"]}) for one in frames[0][:12]]
+    for number, (one, rows) in enumerate(zip(made, frames[1], strict=False)):
+        one.arrays["forces"] = np.where(np.arange(9)[:, None] < (2 if number < 3 else 0), np.nan, rows)
+        one.info["energy"] = np.nan if number in {4, 7} else one.info["energy"]
+        one.pbc = True
+    write(tmp_path / "frames.xyz", made, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert "2 structures have no energy" in found.odd
+    assert "some forces of 3 structures are not known" in found.odd
+    assert "12 structures have periodic axes but no lattice vectors and are open" in found.odd
+    assert not found.periodic
+    made[5].cell = [9.0, 9.0, 9.0]
+    write(tmp_path / "some.xyz", made, format="extxyz")
+    with pytest.raises(
+        ValueError, match="11 structures have periodic axes but no lattice vectors, and others have both"
+    ):
+        survey(tmp_path / "some.xyz", show=False)
+
+
+def test_files_named_in_another_column_and_lines_that_lack(tmp_path):
+    for number in range(6):
+        write(tmp_path / f"m{number}.cif", bulk("NaCl", "rocksalt", a=5.5 + 0.02 * number))
+    rows = "".join(f"NaCl,m{number}.cif,{0.1 * number:.1f}\n" for number in range(4))
+    (tmp_path / "table.csv").write_text("formula,compound,gap\n" + rows)
+    found = survey([tmp_path], table=tmp_path / "table.csv", show=False)
+    assert found.properties == ["gap"]
+    np.testing.assert_allclose(found.gathered.values("gap")[:4], [0.0, 0.1, 0.2, 0.3])
+    assert "2 structures have no gap" in found.odd
+
+
+def test_charges_are_no_properties_and_must_not_mix(frames, tmp_path):
+    made = [Atoms(one.numbers, one.positions, info={"charge": n % 2}) for n, one in enumerate(frames[0][:12])]
+    write(tmp_path / "frames.xyz", made, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert not found.properties
+    assert any("have the net charges +0, +1, which a network" in sentence for sentence in found.odd)
 
 
 def test_several_energies_are_told(frames, tmp_path):

@@ -630,6 +630,44 @@ def test_a_potential_with_forces_of_its_own_is_asked(make_model):
     np.testing.assert_allclose(doubled.forces, 2 * plain.forces, rtol=1e-5, atol=1e-9)
 
 
+class Bare(Potential):
+    """A potential with a `forward` of its own, which knows no stress."""
+
+    def forward(self, z, pos, batch=None, cell=None, pbc=None):
+        out = super().forward(z, pos, batch, cell=cell, pbc=pbc)
+        return {"energy": 2 * out["energy"], "forces": 2 * out["forces"]}
+
+
+class Open(Potential):
+    """One that takes molecules alone."""
+
+    def forward(self, z, pos):
+        return super().forward(z, pos)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_potential_that_knows_no_stress(count, make_model):
+    model, atoms = make_model(**NOBLE), [ethanol()] * count
+    plain, bare = (Dynamics(kind(model), atoms, temperature=300, seed=1) for kind in (Potential, Bare))
+    np.testing.assert_allclose(bare.forces, 2 * plain.forces, rtol=1e-6, atol=1e-12)
+    bare.run(2, progress=False)
+    crystal = Atoms("Ar4", 2.6 * np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]), cell=[5.2] * 3, pbc=True)
+    with pytest.raises(ValueError, match="Bare returns no virials, which a barostat needs; .* leave out `pressure`"):
+        Dynamics(Bare(model), [crystal] * count, temperature=300, pressure=0.0)
+    calculator = SchNetCalculator(Bare(model))
+    energies = [one.get_potential_energy(crystal) for one in (calculator, SchNetCalculator(model))]
+    assert energies[0] == pytest.approx(2 * energies[1], rel=1e-6)
+    assert "stress" not in calculator.results
+
+
+def test_a_potential_that_cannot_be_asked(make_model):
+    Dynamics(Open(make_model(**NOBLE)), ethanol()).run(1, progress=False)
+    with pytest.raises(TypeError, match=r"Open cannot be called with \(z, pos, batch\): too many .*; give it"):
+        Dynamics(Open(make_model(**NOBLE)), [ethanol(), ethanol()])
+    with pytest.raises(TypeError, match=r"called with \(z, pos, cell=..., pbc=...\): got an .*; give it these"):
+        Dynamics(Open(make_model(**NOBLE)), Atoms("Ar", cell=[5.2] * 3, pbc=True))
+
+
 def test_atoms_beyond_each_others_cutoff(make_model):
     """No pairs at all, in a compiled loop and outside of it."""
     far = Atoms("H2", [[0, 0, 0], [0, 0, 3.0]])

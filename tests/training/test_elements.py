@@ -29,8 +29,8 @@ def prepared(model, data):
 
 
 def counted(model, data):
-    """What was counted, without distances."""
-    return prepared(model, data).training_set._replace(distances={})
+    """What was counted, without distances and electrons."""
+    return prepared(model, data).training_set._replace(distances={}, charges={}, unpaired={})
 
 
 def test_the_training_part_is_counted_and_nothing_else(data):
