@@ -3,6 +3,7 @@
 Counts are those of :mod:`tests.pretended_gpu`, of aspirin and of a small box of water; T = 6 interactions.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,11 @@ from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet
 from pyg_schnet.fast import tabulated
+from pyg_schnet.models import Committee, CommitteePotential
+from pyg_schnet.models.elements import TrainingSet
 from pyg_schnet.simulation import RecordedPotential
+from pyg_schnet.simulation.gpu_steps import GpuSteps
+from pyg_schnet.simulation.stepping import SteppedPotential
 from pyg_schnet.sizes import SIZES
 from pyg_schnet.training import PotentialTask, RecordedTraining
 from tests.pretended_gpu import Gpu, OnGpu, pretended_gpu
@@ -148,6 +153,68 @@ def test_recorded_dynamics(kind: str, nodes: int) -> None:
         numbers = places[-1].double().numpy()
         bounded(gpu, lambda: potential.of_numbers(numbers), 3, 1)  # there, on, played, and back
         close(potential.of_numbers(numbers), {name: one.double() for name, one in expected[-1].items()}, 2e-4)
+
+
+@pytest.mark.parametrize("periodic", [False, True], ids=["molecule", "crystal"])
+def test_a_committee_records_by_itself(periodic: bool) -> None:
+    """Members of several cutoffs, one of them never trained on oxygen: means and spreads of the ordinary potential."""
+    committee = Committee(
+        [schnet(num_interactions=2), schnet(num_interactions=1, cutoff=4.0), schnet(shared_interactions=True)]
+    )
+    committee[0].training_set = TrainingSet({1: 1, 6: 1}, structures=1, compositions=1)
+    z, pos = molecule()
+    cell, pbc = 7.0 * torch.eye(3) * periodic, torch.tensor([periodic] * 3)
+    periodic_kind = {"cell": cell.unsqueeze(0), "pbc": pbc.unsqueeze(0)} if periodic else {}
+    places = [pos + 0.01 * step * torch.randn(pos.shape) for step in range(8)]
+    with pytest.warns(UserWarning, match="trained"):
+        expected = [CommitteePotential(committee, virials=periodic)(z, one, **periodic_kind) for one in places]
+    assert expected[0]["energy_std"].isinf().all()
+    with pretended_gpu() as gpu:
+        own = copy.deepcopy(committee).to("cuda")
+        own[0].training_set = committee[0].training_set
+        stepped, z = SteppedPotential(CommitteePotential(own)), z.to("cuda")
+        for one, truth in zip(places, expected, strict=True):
+            gpu.clear()
+            numbers = one.double().numpy(), cell.double().numpy(), pbc.numpy()
+            found = stepped(z, *numbers, stress=False, virials=periodic)
+            assert found.keys() == truth.keys()
+            for name, value in found.items():
+                assert torch.allclose(value.to("cpu").double(), truth[name].detach().double(), rtol=1e-4, atol=1e-5), (
+                    name
+                )
+            assert not gpu.atomic, gpu.report()
+        assert gpu.replays == 1
+        assert gpu.total[0] <= 5
+        assert gpu.total[1] == 1
+        assert stepped.rebuilds == 1
+
+
+@pytest.mark.parametrize("kind", ["single", "committee"])
+def test_steps_on_the_device_record_by_themselves(kind: str) -> None:
+    """A replay and one wait, also where numbers and structures come as copies; other atoms are another recording."""
+    models = [schnet(num_interactions=2, filters="exact") for _ in range(2)]
+    batch = molecules(3)
+    expected = (CommitteePotential(Committee(models)) if kind == "committee" else Potential(models[0]))(
+        batch.z, batch.pos, batch.batch, batch_size=3
+    )
+    with pretended_gpu() as gpu:
+        model = Committee(models) if kind == "committee" else models[0]
+        steps = GpuSteps((CommitteePotential if kind == "committee" else Potential)(model.to("cuda")))
+        z, pos, structure = batch.z.int().to("cuda"), batch.pos.to("cuda"), batch.batch.to("cuda")
+        assert steps.on_device(z, pos, structure, 3) is None
+        for _ in range(5):
+            gpu.clear()
+            found = steps.on_device(z, pos, structure, 3)
+        close(found, expected, 2e-5)
+        assert gpu.replays == 1
+        assert gpu.total[0] <= 2 + len(found)  # positions there, the replay, and results of one's own
+        assert gpu.total[1] == 1
+        gpu.clear()
+        steps.on_device(z.clone(), pos, structure.clone(), 3)
+        assert gpu.replays == 1
+        assert gpu.total[1] <= 3
+        z[0] = 7
+        assert steps.on_device(z, pos, structure, 3) is None
 
 
 @pytest.mark.parametrize("kind", ["exact", "frozen"])
