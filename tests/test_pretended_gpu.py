@@ -3,6 +3,7 @@
 Counts are those of :mod:`tests.pretended_gpu`, of aspirin and of a small box of water; T = 6 interactions.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,11 @@ from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, SchNet
 from pyg_schnet.fast import tabulated
+from pyg_schnet.models import Committee, CommitteePotential
+from pyg_schnet.models.elements import TrainingSet
 from pyg_schnet.simulation import RecordedPotential
+from pyg_schnet.simulation.gpu_steps import GpuSteps
+from pyg_schnet.simulation.stepping import SteppedPotential
 from pyg_schnet.sizes import SIZES
 from pyg_schnet.training import PotentialTask, RecordedTraining
 from tests.pretended_gpu import Gpu, OnGpu, pretended_gpu
@@ -150,6 +155,68 @@ def test_recorded_dynamics(kind: str, nodes: int) -> None:
         close(potential.of_numbers(numbers), {name: one.double() for name, one in expected[-1].items()}, 2e-4)
 
 
+@pytest.mark.parametrize("periodic", [False, True], ids=["molecule", "crystal"])
+def test_a_committee_records_by_itself(periodic: bool) -> None:
+    """Members of several cutoffs, one of them never trained on oxygen: means and spreads of the ordinary potential."""
+    committee = Committee(
+        [schnet(num_interactions=2), schnet(num_interactions=1, cutoff=4.0), schnet(shared_interactions=True)]
+    )
+    committee[0].training_set = TrainingSet({1: 1, 6: 1}, structures=1, compositions=1)
+    z, pos = molecule()
+    cell, pbc = 7.0 * torch.eye(3) * periodic, torch.tensor([periodic] * 3)
+    periodic_kind = {"cell": cell.unsqueeze(0), "pbc": pbc.unsqueeze(0)} if periodic else {}
+    places = [pos + 0.01 * step * torch.randn(pos.shape) for step in range(8)]
+    with pytest.warns(UserWarning, match="trained"):
+        expected = [CommitteePotential(committee, virials=periodic)(z, one, **periodic_kind) for one in places]
+    assert expected[0]["energy_std"].isinf().all()
+    with pretended_gpu() as gpu:
+        own = copy.deepcopy(committee).to("cuda")
+        own[0].training_set = committee[0].training_set
+        stepped, z = SteppedPotential(CommitteePotential(own)), z.to("cuda")
+        for one, truth in zip(places, expected, strict=True):
+            gpu.clear()
+            numbers = one.double().numpy(), cell.double().numpy(), pbc.numpy()
+            found = stepped(z, *numbers, stress=False, virials=periodic)
+            assert found.keys() == truth.keys()
+            for name, value in found.items():
+                assert torch.allclose(value.to("cpu").double(), truth[name].detach().double(), rtol=1e-4, atol=1e-5), (
+                    name
+                )
+            assert not gpu.atomic, gpu.report()
+        assert gpu.replays == 1
+        assert gpu.total[0] <= 5
+        assert gpu.total[1] == 1
+        assert stepped.rebuilds == 1
+
+
+@pytest.mark.parametrize("kind", ["single", "committee"])
+def test_steps_on_the_device_record_by_themselves(kind: str) -> None:
+    """A replay and one wait, also where numbers and structures come as copies; other atoms are another recording."""
+    models = [schnet(num_interactions=2, filters="exact") for _ in range(2)]
+    batch = molecules(3)
+    expected = (CommitteePotential(Committee(models)) if kind == "committee" else Potential(models[0]))(
+        batch.z, batch.pos, batch.batch, batch_size=3
+    )
+    with pretended_gpu() as gpu:
+        model = Committee(models) if kind == "committee" else models[0]
+        steps = GpuSteps((CommitteePotential if kind == "committee" else Potential)(model.to("cuda")))
+        z, pos, structure = batch.z.int().to("cuda"), batch.pos.to("cuda"), batch.batch.to("cuda")
+        assert steps.on_device(z, pos, structure, 3) is None
+        for _ in range(5):
+            gpu.clear()
+            found = steps.on_device(z, pos, structure, 3)
+        close(found, expected, 2e-5)
+        assert gpu.replays == 1
+        assert gpu.total[0] <= 2 + len(found)  # positions there, the replay, and results of one's own
+        assert gpu.total[1] == 1
+        gpu.clear()
+        steps.on_device(z.clone(), pos, structure.clone(), 3)
+        assert gpu.replays == 1
+        assert gpu.total[1] <= 3
+        z[0] = 7
+        assert steps.on_device(z, pos, structure, 3) is None
+
+
 @pytest.mark.parametrize("kind", ["exact", "frozen"])
 def test_recorded_dynamics_of_a_crystal_that_is_strained(kind: str) -> None:
     model = schnet()
@@ -169,12 +236,17 @@ def test_recorded_dynamics_of_a_crystal_that_is_strained(kind: str) -> None:
         assert gpu.replays >= 1
 
 
+@pytest.mark.parametrize("kind", ["molecules", "crystals"])
 @pytest.mark.parametrize("filters", ["exact", "table"])
-def test_recorded_training(filters: str) -> None:
-    """Losses of the ordinary steps; search and filling up within 60 launches and two waits."""
+def test_recorded_training(filters: str, kind: str) -> None:
+    """Losses of the ordinary steps; search and filling up within 60 launches and two waits, or 135 and four."""
     torch.manual_seed(1)
     model, batches = schnet(num_interactions=2, filters=filters).train(), [molecules(4) for _ in range(3)]
-    task = PotentialTask(model)
+    if kind == "crystals":
+        for batch in batches:
+            batch.cell, batch.pbc = 7.0 * torch.eye(3).repeat(4, 1, 1), torch.rand(4, 3) < 0.5
+            batch.stress = 0.01 * torch.randn(4, 3, 3)
+    task = PotentialTask(model, rho_stress=0.1 if kind == "crystals" else 0.0)
     other = PotentialTask(SchNet(**model.config, filters=filters))
     other.load_state_dict(task.state_dict())
     adam = torch.optim.Adam(other.parameters(), lr=1e-3)
@@ -192,7 +264,7 @@ def test_recorded_training(filters: str) -> None:
         losses = [float(step(moved[number % 3]).inner) for number in range(8)]
         assert losses == pytest.approx(expected, rel=2e-3 if filters == "table" else 2e-4)
         assert step.recordings <= 2
-        bounded(gpu, lambda: step(moved[0]), 60, 2)
+        bounded(gpu, lambda: step(moved[0]), *((135, 4) if kind == "crystals" else (60, 2)))
         assert gpu.replays == 2
 
 

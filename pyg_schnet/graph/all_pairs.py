@@ -39,12 +39,28 @@ def all_pairs(pos: Tensor, limit: float, batch: Tensor, batch_size: int) -> tupl
         >>> all_pairs(pos, 4.0, batch, 1)[:2]
         (tensor([0]), tensor([1]))
     """
-    number = torch.arange(batch.size(0), device=batch.device)
-    end = torch.bincount(batch, minlength=batch_size).cumsum(0)  # [B] one after the last atom of each structure
-    after = end.index_select(0, batch) - number - 1  # [N] atoms of the structure after each atom
-    i = number.repeat_interleave(after)
-    j = torch.arange(i.size(0), device=i.device) + (number + 1 - (after.cumsum(0) - after)).index_select(0, i)
+    i, j = every_pair(batch, num_pairs(batch, batch_size))
     x, y, z = (pos.index_select(0, j) - pos.index_select(0, i)).unbind(1)
     close = (x * x + y * y + z * z < limit).nonzero().squeeze(1)
     image = i.new_zeros(close.size(0), 3)
     return i.index_select(0, close), j.index_select(0, close), image, image
+
+
+def every_pair(batch: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Each pair of atoms of the same structure, once.
+
+    Args:
+        batch: Structure of each atom [N], sorted.
+        number: How many there are, see :func:`num_pairs`.
+
+    Returns:
+        Atom i [P], ascending, and j > i [P].
+
+    Example:
+        >>> every_pair(torch.tensor([0, 0, 0, 1]), 3)
+        (tensor([0, 0, 1]), tensor([1, 2, 2]))
+    """
+    end = torch.searchsorted(batch, batch, right=True)  # [N] one after the last atom of the structure of each atom
+    after = end - torch.arange(1, batch.size(0) + 1, device=batch.device)  # atoms of the structure after each atom
+    i = torch.repeat_interleave(after, output_size=number)
+    return i, torch.arange(number, device=batch.device) + (end - after.cumsum(0)).index_select(0, i)

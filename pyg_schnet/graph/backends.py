@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pyg_schnet.compiling import trouble_with
 from pyg_schnet.graph.compiled import compiled_graph
+from pyg_schnet.graph.device_search import device_graph
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.lattice import Lattice
 from pyg_schnet.graph.matrix import matrix_graph
@@ -130,6 +131,9 @@ def find(
         ImportError: If the package of this back end is not installed.
         ValueError: If there is no such back end, or it cannot do the job.
     """
+    if pos.device.type != "cpu" and name in {"auto", "torch"}:
+        given = (None, None) if lattice is None else (lattice.cell, lattice.pbc)
+        return device_graph(pos, cutoff, batch, batch_size, *given)
     search = find_search(name, pos.device, pos.size(0), batch_size, periodic=lattice is not None)
     short = None if lattice is None else reduced(lattice)
     if short is None and name == "auto":

@@ -10,7 +10,7 @@ from pyg_schnet.compat import phase
 from pyg_schnet.graph.backends import find
 from pyg_schnet.graph.device_search import device_graph
 from pyg_schnet.graph.edges import Graph, graph_of, shift_vectors, squared_distance
-from pyg_schnet.graph.lattice import lattice_of
+from pyg_schnet.graph.lattice import check_reach, lattice_of
 from pyg_schnet.graph.structure import can_inspect, check_finite, check_sorted, check_structures
 
 
@@ -109,17 +109,12 @@ def search_graph(
     """
     if backend in {"auto", "torch"} and pos.device.type != "cpu":
         with phase("search"):
-            found = device_graph(pos, cutoff, batch, batch_size, cell, pbc)
-        if found is not None:
-            return found
+            return device_graph(pos, cutoff, batch, batch_size, cell, pbc)
     if not can_inspect(pos):
         check_finite(pos)
         check_sorted(batch)
     lattice = lattice_of(cell, pbc, batch_size, pos.device)
-    if lattice is not None and math.isinf(cutoff):
-        raise ValueError(
-            "`cutoff` must be finite in periodic structures, where every atom has infinitely many neighbours"
-        )
+    check_reach(cutoff, lattice)
     exact = pos.detach().double()
     with phase("search"):
         searched = find(backend, exact, cutoff, batch, batch_size, lattice)

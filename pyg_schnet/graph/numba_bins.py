@@ -1,6 +1,6 @@
 """Compiled loops that divide structures into bins (extra ``fast``).
 
-The bins are those of :mod:`pyg_schnet.graph.search`.
+They are made by the rules of :mod:`pyg_schnet.graph.boxes`.
 """
 
 import math

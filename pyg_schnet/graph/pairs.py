@@ -72,14 +72,16 @@ def few_pairs(
 
     Returns:
         Source and target of each pair, sorted by target [2, P], and its vector in Angstrom [P, 3] float64; ``None`` on
-        a CPU, in crystals, and where :func:`neighbor_pairs` has something to say.
+        a CPU.
+
+    Raises:
+        ValueError: As :func:`radius_graph`.
     """
-    if not pos.is_cuda or cell is not None or pbc is not None:
+    if not pos.is_cuda:
         return None
-    found = device_pairs(pos, cutoff, batch, batch_size, None, None)
-    if found is None or found.shift is not None or not found.ascending:
-        return None
-    return torch.stack([found.source, found.target]), found.vector
+    pairs = device_pairs(pos, cutoff, batch, batch_size, cell, pbc)
+    target, source, vector = pairs.by_target(pos.size(0))
+    return torch.stack([source, target]), vector
 
 
 def _plain(tensor: Tensor) -> Tensor:

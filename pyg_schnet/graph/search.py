@@ -1,55 +1,66 @@
 """Linked cells: all close pairs of a batch of structures at once, open and periodic, in plain PyTorch.
 
-Each structure is divided into bins no narrower than the cutoff, so that the neighbours of an atom are in its own or a
-neighbouring bin. A periodic axis shorter than the cutoff has a single bin, whose "neighbours" are its own images, as
-many as the cutoff reaches. One enumeration of (atom, offset of the bin) serves molecules, slabs and crystals of any
-size together; there is no loop over structures. Of two opposite offsets only one is followed: pairs are found once.
+Structures are divided into bins, see :mod:`pyg_schnet.graph.boxes`. One enumeration of (atom, neighbouring bin) serves
+molecules, slabs and crystals of any size together, on any device; there is no loop over structures. Of two opposite
+offsets of bins only one is followed: pairs are found once. A GPU is waited for twice for each piece of the search.
 """
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pyg_schnet.graph.all_pairs import all_pairs, num_pairs
+from pyg_schnet.graph.boxes import Boxes, Tables, bin_of, boxes_around, tables_on
 from pyg_schnet.graph.lattice import Lattice
+from pyg_schnet.graph.transfer import asked
 from pyg_schnet.sizes import SIZES
 
 #: Candidates may be that much farther apart than the cutoff; the exact test comes afterwards.
 MARGIN = 1 + 1e-6
 
-#: For each bin near an atom: the atom, its first partner there, the number of partners and their image [R], .., [R, 3].
-_Rows = tuple[Tensor, Tensor, Tensor, Tensor]
 
-
-@dataclass(frozen=True)
-class _Bins:
-    """Atoms sorted into bins; all atom-wise tensors are in the sorted order.
+class _Bins(NamedTuple):
+    """Atoms in the order of their bins.
 
     Attributes:
         order: Original number of each atom [N].
-        pos: Wrapped positions in Angstrom [N, 3].
-        wrap: Cells by which each atom was moved [N, 3].
-        structure: Structure of each atom [N].
-        coordinate: Bin of each atom along the three axes [N, 3].
-        number: Bins along the axes of each structure [B, 3].
-        reach: How many bins away neighbours can be [B, 3].
-        first_bin: First bin of each structure [B].
-        count: Atoms in each bin.
-        start: First atom of each bin.
+        pos: Positions in the box in Angstrom [N, 3].
+        place: Bin of each atom along the axes [N, 3].
+        start: First atom of each bin, and the number of atoms.
+        offsets: Steps to neighbouring bins [T, 3].
+        tables: What is known of the box of each atom, or of that of the only structure.
+        alone: True if there is only one structure.
     """
 
     order: Tensor
     pos: Tensor
-    wrap: Tensor
-    structure: Tensor
-    coordinate: Tensor
-    number: Tensor
-    reach: Tensor
-    first_bin: Tensor
-    count: Tensor
+    place: Tensor
     start: Tensor
+    offsets: Tensor
+    tables: Tables
+    alone: bool
+
+
+class _Rows(NamedTuple):
+    """Bins near atoms, a row for each.
+
+    Attributes:
+        atom: The atom, in the sorted numbering [R].
+        image: Image of the bin [R, 3].
+        partners: How many atoms it meets there [R].
+        until: Partners in all bins up to this one [R].
+        lead: What leads from a number of a pair to the partner [R].
+    """
+
+    atom: Tensor
+    image: Tensor
+    partners: Tensor
+    until: Tensor
+    lead: Tensor
 
 
 def candidate_pairs(
@@ -69,153 +80,146 @@ def candidate_pairs(
         into the cell [P, 3], whose components are small.
     """
     reach = cutoff * MARGIN
-    limit = reach * reach
     if lattice is None and num_pairs(batch, batch_size) <= SIZES.most_pairs:
-        return all_pairs(pos, limit, batch, batch_size)
-    bins = _sort_into_bins(pos, reach, batch, batch_size, lattice)
-    found = [_close(bins, rows, limit, lattice) for chunk in _rows(bins, lattice) for rows in _split(chunk)]
-    i, j, image = found[0] if len(found) == 1 else (torch.cat(parts) for parts in zip(*found, strict=True))
-    shift = image
-    if lattice is not None:
-        shift = image - bins.wrap.index_select(0, j) + bins.wrap.index_select(0, i)
-    return bins.order.index_select(0, i), bins.order.index_select(0, j), shift, image
-
-
-def _sort_into_bins(pos: Tensor, reach: float, batch: Tensor, batch_size: int, lattice: Lattice | None) -> _Bins:
-    wrap = torch.zeros(pos.shape, dtype=torch.long, device=pos.device)
-    fractional, height = pos, pos.new_ones(batch_size, 3)
-    periodic = torch.zeros(batch_size, 3, dtype=torch.bool, device=pos.device)
-    if lattice is not None:
-        height, periodic = lattice.height, lattice.pbc
-        fractional = torch.einsum("nk,nkl->nl", pos, lattice.inverse[batch])
-        wrap = torch.where(periodic[batch], fractional.floor(), 0.0).long()
-        fractional = fractional - wrap
-        pos = pos - torch.einsum("nk,nkl->nl", wrap.to(pos.dtype), lattice.cell[batch])
-
-    low, high = bounds(fractional, batch, batch_size)
-    low, high = torch.where(periodic, 0.0, low), torch.where(periodic, 1.0, high)
-    extent = high - low  # [B, 3], fractional
-    number = _number_of_bins(extent * height / reach, torch.bincount(batch, minlength=batch_size))
-    images = (reach * number / (extent * height)).ceil()
-    reach_in_bins = torch.where(periodic, images, (number > 1).to(images.dtype)).nan_to_num(0.0).long()
-
-    relative = (fractional - low[batch]) / torch.where(extent > 0, extent, 1.0)[batch]
-    coordinate = (relative * number[batch]).long().clamp(min=0).minimum(number[batch] - 1)  # [N, 3]
-    size = number.prod(dim=1)
-    first_bin = size.cumsum(0) - size
-    key = first_bin[batch] + _flatten(coordinate, number[batch])
-    order = torch.argsort(key, stable=True)
-    count = torch.bincount(key, minlength=int(size.sum()))
-    return _Bins(
-        order,
-        pos[order],
-        wrap[order],
-        batch[order],
-        coordinate[order],
-        number,
-        reach_in_bins,
-        first_bin,
-        count,
-        count.cumsum(0) - count,
-    )
+        return all_pairs(pos, reach * reach, batch, batch_size)
+    low, high = (one.cpu().numpy() for one in bounds(pos, batch, batch_size))
+    atoms = torch.bincount(batch, minlength=batch_size).cpu().numpy()
+    boxes = boxes_around(atoms, low, high, None if lattice is None else lattice.to("cpu"), reach)
+    i, j, image, wrap, _ = pairs_in_boxes(pos, reach, batch, boxes)
+    image = image.long()
+    if lattice is None:
+        return i, j, image, image
+    return i, j, image + (wrap.index_select(0, i) - wrap.index_select(0, j)).long(), image
 
 
 def bounds(values: Tensor, batch: Tensor, batch_size: int) -> tuple[Tensor, Tensor]:
     """Smallest and largest value of each structure [B, 3]; zero for an empty one."""
+    if batch_size == 1 and values.size(0):
+        low, high = torch.aminmax(values, dim=0, keepdim=True)
+        return low, high
     index = batch.unsqueeze(-1).expand_as(values)
     zero = values.new_zeros(batch_size, 3)
     low, high = (zero.scatter_reduce(0, index, values, kind, include_self=False) for kind in ("amin", "amax"))
     return low, high
 
 
-def _number_of_bins(most: Tensor, atoms: Tensor) -> Tensor:
-    """As many bins along each axis as fit, but not many more than there are atoms [B, 3]."""
-    number = most.floor().clamp(min=1, max=2**20)
-    for _ in range(3):
-        excess = number.prod(dim=1) / atoms.clamp(min=1)
-        axes = (number > 1).sum(dim=1).clamp(min=1)
-        scale = excess.clamp(min=1).pow(-1.0 / axes).unsqueeze(-1)
-        number = (number * scale).floor().clamp(min=1)
-    return number.long()
+def pairs_in_boxes(
+    pos: Tensor, reach: float, batch: Tensor, boxes: Boxes
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tables]:
+    """Pairs of atoms and images up to a distance, by computing with a few rounding errors.
+
+    Args:
+        pos: Positions in Angstrom [N, 3] float64.
+        reach: That distance in Angstrom.
+        batch: Structure of each atom [N], sorted.
+        boxes: Boxes around the structures, whose bins are no narrower than the reach.
+
+    Returns:
+        Target i [P], source j [P], the image of j relative to i for atoms wrapped into the box [P, 3] int32, the boxes
+        by which each atom was wrapped [N, 3] float64, and what the device knows of the boxes.
+    """
+    bins, wrap, tables = _sort_into_bins(pos, batch, boxes)
+    found = [_close(bins, *piece, reach * reach) for piece in _rows(bins, boxes)]
+    i, j, image = found[0] if len(found) == 1 else (torch.cat(parts) for parts in zip(*found, strict=True))
+    return bins.order.index_select(0, i), bins.order.index_select(0, j), image, wrap, tables
 
 
-def _flatten(coordinate: Tensor, number: Tensor) -> Tensor:
-    return (coordinate[:, 0] * number[:, 1] + coordinate[:, 1]) * number[:, 2] + coordinate[:, 2]
+def _sort_into_bins(pos: Tensor, batch: Tensor, boxes: Boxes) -> tuple[_Bins, Tensor, Tables]:
+    """Atoms in their bins, the boxes by which they were wrapped, and what is known of the boxes."""
+    (tables, offsets), one = tables_on(boxes, pos.device), len(boxes.atoms) == 1
+    # as in the order of their bins, which are those of one structure after the other
+    each = tables if one else Tables(*(table.index_select(0, batch) for table in tables))
+    if one:
+        relative = torch.addmm(-each.corner, pos, each.inverse[0])
+    else:
+        relative = torch.baddbmm(each.corner.unsqueeze(1), pos.unsqueeze(1), each.inverse, beta=-1).squeeze(1)
+    wrap = relative.floor()
+    relative = (relative - wrap).clamp(max=1 - 2**-52)  # rounding may have made it one
+    place = (relative * each.ints[:, :3]).int()
+    if one:
+        inside = torch.addmm(pos, wrap, each.cell[0], alpha=-1)
+    else:
+        inside = torch.baddbmm(pos.unsqueeze(1), wrap.unsqueeze(1), each.cell, alpha=-1).squeeze(1)
+    key, order = bin_of(place, each.ints).sort()
+    start = torch.searchsorted(key, torch.arange(boxes.bins + 1, device=key.device, dtype=key.dtype), out_int32=True)
+    inside, place = inside.index_select(0, order), place.index_select(0, order)
+    return _Bins(order, inside, place, start, offsets, each, one), wrap, tables
 
 
-def _rows(bins: _Bins, lattice: Lattice | None) -> Iterator[_Rows]:
-    """The rows of all atoms, in chunks."""
-    span = 2 * bins.reach + 1  # [B, 3]
-    size = span.prod(dim=1)
-    rows = ((size + 1) // 2)[bins.structure]  # [N] offsets from the centre on
-    for start, stop in _pieces(rows, SIZES.rows_per_chunk):
-        count = rows[start:stop]
-        atom = torch.arange(start, stop, device=rows.device).repeat_interleave(count)
-        before = (count.cumsum(0) - count).repeat_interleave(count)
-        step = torch.arange(atom.size(0), device=rows.device) - before  # 0 at the atom's own bin
-        yield _partners(bins, atom, step, span, size, lattice)
+def _rows(bins: _Bins, boxes: Boxes) -> Iterator[tuple[_Rows, int, int]]:
+    """The rows of all atoms in pieces; of each the number of its first pair and that after its last one."""
+    on_cpu = bins.pos.device.type == "cpu"
+    most = SIZES.pairs_per_chunk if on_cpu else SIZES.candidates_on_device
+    for start, stop in _pieces(boxes, SIZES.rows_per_chunk if on_cpu else SIZES.rows_on_device):
+        rows = _partners(bins, start, stop, boxes)
+        total = int(rows.until[-1]) if stop else 0
+        if total <= most:
+            yield rows, 0, total
+            continue
+        full = torch.arange(most, total, most, device=rows.until.device)
+        ends = torch.searchsorted(rows.until, full, right=True)
+        found = asked(ends, rows.until.index_select(0, (ends - 1).clamp(min=0))).long().view(2, -1)
+        known = {0: 0} | {end: pairs for end, pairs in found.T.tolist() if end} | {rows.until.size(0): total}
+        for (begin, first), (end, last) in itertools.pairwise(sorted(known.items())):
+            yield _Rows(*(values[begin:end] for values in rows)), first, last
 
 
-def _partners(bins: _Bins, atom: Tensor, step: Tensor, span: Tensor, size: Tensor, lattice: Lattice | None) -> _Rows:
-    structure = bins.structure.index_select(0, atom)
-    number, span = bins.number.index_select(0, structure), span.index_select(0, structure)
-    local = step + ((size - 1) // 2).index_select(0, structure)
-    outer, z = local // span[:, 2], local % span[:, 2]
-    offset = torch.stack([outer // span[:, 1], outer % span[:, 1], z], dim=1) - bins.reach.index_select(0, structure)
-    coordinate = bins.coordinate.index_select(0, atom) + offset
-    image = torch.div(coordinate, number, rounding_mode="floor")
-    home = image == 0
-    inside = (home if lattice is None else home | lattice.pbc.index_select(0, structure)).all(dim=1)
-    cell = bins.first_bin.index_select(0, structure) + _flatten(coordinate - image * number, number)
-    cell = torch.where(inside, cell, 0)
-    # in its own bin an atom meets only those after it, elsewhere everyone
-    own, start = step == 0, bins.start.index_select(0, cell)
-    first = torch.where(own, atom + 1, start)
-    count = torch.where(inside, start + bins.count.index_select(0, cell) - first, 0)
-    used = (count > 0).nonzero().squeeze(1)
-    return _selected((atom, first, count, image), used)
-
-
-def _selected(rows: _Rows, index: Tensor) -> _Rows:
-    atom, first, count, image = (values.index_select(0, index) for values in rows)
-    return atom, first, count, image
-
-
-def _split(rows: _Rows) -> Iterator[_Rows]:
-    """Cut rows into pieces of a bounded number of pairs."""
-    for start, stop in _pieces(rows[2], SIZES.pairs_per_chunk):
-        atom, first, count, image = (values[start:stop] for values in rows)
-        yield atom, first, count, image
-
-
-def _pieces(sizes: Tensor, limit: int) -> Iterator[tuple[int, int]]:
-    """Consecutive ranges of items whose sizes add up to at most ``limit``, or of a single larger one."""
-    last, end = sizes.cumsum(0), sizes.size(0)
-    if end == 0 or int(last[-1]) <= limit:
-        yield 0, end
-        return
-    start = 0
-    while start < end:
-        done = int(last[start - 1]) if start else 0
-        stop = max(start + 1, int(torch.searchsorted(last, done + limit, right=True)))
-        yield start, stop
+def _pieces(boxes: Boxes, most: int) -> list[tuple[int, int]]:
+    """Ranges of atoms that have no more rows than that, or of a single one."""
+    atoms = int(boxes.atoms.sum())
+    if int((boxes.atoms * boxes.rows).sum()) <= most:
+        return [(0, atoms)]
+    last = np.repeat(boxes.rows, boxes.atoms).cumsum()
+    pieces, start = [], 0
+    while start < atoms:
+        done = last[start - 1] if start else 0
+        stop = max(start + 1, int(last.searchsorted(done + most, side="right")))
+        pieces.append((start, stop))
         start = stop
+    return pieces
 
 
-def _close(bins: _Bins, rows: _Rows, limit: float, lattice: Lattice | None) -> tuple[Tensor, Tensor, Tensor]:
+def _partners(bins: _Bins, start: int, stop: int, boxes: Boxes) -> _Rows:
+    """The rows of some atoms."""
+    device, ints = bins.order.device, bins.tables.ints
+    if bins.alone:
+        half = boxes.offsets.shape[0]
+        place = (bins.place[start:stop].unsqueeze(1) + bins.offsets).view(-1, 3)
+        atom = torch.arange(start, stop, device=device).repeat_interleave(half)
+        own = torch.arange(0, (stop - start) * half, half, device=device)
+    else:
+        ints = ints[start:stop]
+        begin, count = ints[:, 4], ints[:, 5]
+        own = count.cumsum(0) - count  # where the rows of each atom begin
+        total = int((np.diff(np.clip(np.append(0, boxes.atoms.cumsum()), start, stop)) * boxes.rows).sum())
+        local = torch.repeat_interleave(count, output_size=total)
+        step = torch.arange(total, device=device) + (begin - own).index_select(0, local)
+        atom = local + start
+        place = bins.place.index_select(0, atom) + bins.offsets.index_select(0, step)
+        ints = ints.index_select(0, local)
+    image = torch.div(place, ints[:, :3], rounding_mode="floor")
+    key = bin_of(torch.addcmul(place, image, ints[:, :3], value=-1), ints)
+    first, last = bins.start.index_select(0, key), bins.start[1:].index_select(0, key)
+    # in its own bin an atom meets only those after it, elsewhere everyone
+    first.index_copy_(0, own, torch.arange(start + 1, stop + 1, device=device, dtype=torch.int32))
+    partners = last - first
+    until = partners.cumsum(0)
+    return _Rows(atom, image, partners, until, last - until)
+
+
+def _close(bins: _Bins, rows: _Rows, first: int, last: int, limit: float) -> tuple[Tensor, Tensor, Tensor]:
     """Those pairs of the rows that are close: target, source and image, in the sorted numbering."""
-    atom, first, count, image = rows
-    seen_from = bins.pos.index_select(0, atom)  # [R, 3]
-    if lattice is not None:
-        cells = lattice.cell
-        if cells.size(0) > 1:
-            cells = cells.index_select(0, bins.structure.index_select(0, atom))
-        seen_from = seen_from - (image.to(seen_from.dtype).unsqueeze(1) @ cells).squeeze(1)
-    row = torch.arange(count.size(0), device=count.device).repeat_interleave(count)
-    before = count.cumsum(0) - count
-    source = torch.arange(row.size(0), device=row.device) + (first - before).index_select(0, row)
-    x, y, z = (bins.pos.index_select(0, source) - seen_from.index_select(0, row)).unbind(1)
-    close = (x * x + y * y + z * z < limit).nonzero().squeeze(1)
+    atom, image = rows.atom, rows.image
+    row = torch.repeat_interleave(rows.partners, output_size=last - first)
+    source = torch.arange(first, last, device=row.device) + rows.lead.index_select(0, row)
+    seen, moved = bins.pos.index_select(0, atom), image.to(bins.pos.dtype)
+    if bins.alone:
+        seen = torch.addmm(seen, moved, bins.tables.cell[0], alpha=-1)
+    else:
+        cells = bins.tables.cell.index_select(0, atom)
+        seen = torch.baddbmm(seen.unsqueeze(1), moved.unsqueeze(1), cells, alpha=-1).squeeze(1)
+    vector = bins.pos.index_select(0, source) - seen.index_select(0, row)
+    x, y, z = (vector * vector).unbind(1)
+    close = (x + y + z < limit).nonzero().squeeze(1)
     row = row.index_select(0, close)
-    near = image.new_zeros(row.size(0), 3) if lattice is None else image.index_select(0, row)
-    return atom.index_select(0, row), source.index_select(0, close), near
+    return atom.index_select(0, row), source.index_select(0, close), image.index_select(0, row)

@@ -95,10 +95,7 @@ def check_structures(pos: Tensor, batch: Tensor | None = None, batch_size: int |
     largest = check_sorted(batch)
     if batch_size is None:
         return batch, largest + 1
-    if largest >= batch_size:
-        raise ValueError(
-            f"`batch` names structure {largest}, but `batch_size` is {batch_size}; expected at least {largest + 1}"
-        )
+    check_named(largest, batch_size)
     return batch, batch_size
 
 
@@ -128,6 +125,14 @@ def _check_batch(batch: Tensor, pos: Tensor) -> None:
         raise TypeError(f"`batch` must be an int64 tensor [N], got {kind}")
     if batch.shape != pos.shape[:1]:
         raise ValueError(f"`batch` must have shape [{pos.size(0)}] like `pos`, got {list(batch.shape)}")
+
+
+def check_named(largest: int, batch_size: int) -> None:
+    """Raise a ValueError if ``batch`` names a structure that there is not."""
+    if largest >= batch_size:
+        raise ValueError(
+            f"`batch` names structure {largest}, but `batch_size` is {batch_size}; expected at least {largest + 1}"
+        )
 
 
 def check_sorted(batch: Tensor) -> int:

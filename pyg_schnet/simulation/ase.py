@@ -8,7 +8,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor, nn
 
-from pyg_schnet.models import CommitteePotential, Potential
+from pyg_schnet.models import CommitteePotential
 from pyg_schnet.models.dipoles import Dipoles
 from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.models.inputs import check_volume
@@ -93,7 +93,7 @@ class SchNetCalculator(Calculator):
     Raises:
         TypeError: If ``model`` is none of these or an argument is not known.
         ValueError: If it predicts a mean over the atoms or anything else than an energy, the unit is none of energy,
-            there is no such device, steps cannot be recorded, as those of a committee, or the model cannot be frozen.
+            there is no such device, steps cannot be recorded, or the model cannot be frozen.
 
     Example:
         >>> from ase.build import molecule
@@ -136,7 +136,7 @@ class SchNetCalculator(Calculator):
         self.energy_unit = energy_unit_of(potential, energy_unit)
         self.unit_factor = ENERGY[self.energy_unit]
         if recorded:
-            _check_recordable(potential)
+            recordable(potential)
             frozen = getattr(bare, "frozen", None) if frozen is None else frozen  # recorded steps are as the model is
         self.potential = own_potential(potential, device, dtype, frozen, only_usual=recorded)
         self._has_energies = bare.config["readout"] in {"add", "sum"}
@@ -327,12 +327,6 @@ class SchNetCalculator(Calculator):
     def export_properties(self) -> Properties:
         """Those results that ASE has a name for; called by ASE."""
         return Properties({name: value for name, value in self.results.items() if name in all_outputs})
-
-
-def _check_recordable(potential: Potential | CommitteePotential) -> None:
-    if isinstance(potential, CommitteePotential):
-        raise ValueError("the steps of a committee cannot be recorded; leave out recorded=True or pass one model")
-    recordable(potential)
 
 
 def _spans_volume(atoms: Atoms) -> bool:

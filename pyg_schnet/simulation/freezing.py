@@ -9,8 +9,8 @@ from torch import nn
 
 from pyg_schnet.fast.gpu.self_test import kernels_agree
 from pyg_schnet.fast.tabulated import TabulatedFilters
-from pyg_schnet.models import Committee
 from pyg_schnet.models.checkpoint import to_device
+from pyg_schnet.models.recordable import members_of
 from pyg_schnet.sizes import SIZES
 
 
@@ -36,11 +36,11 @@ def frozen_copy(
     Raises:
         ValueError: If ``frozen`` is asked of a model without filter networks, or there is no such device.
     """
-    members: Any = model if isinstance(model, Committee) else [model]
-    if dtype is None and all(member.embedding.weight.dtype.itemsize < torch.float32.itemsize for member in members):
+    kinds = [member.embedding.weight.dtype for member in members_of(model)]
+    if dtype is None and all(kind.itemsize < torch.float32.itemsize for kind in kinds):
         dtype = torch.float32  # half precision knows forces to some 0.1 eV/Angstrom, and has no numpy arrays at all
     own = to_device(copy.deepcopy(model), device, dtype).eval().requires_grad_(False)
-    for member in own if isinstance(own, Committee) else [own]:
+    for member in members_of(own):
         _set_frozen(member, frozen)
     return own
 
@@ -56,10 +56,13 @@ def freeze_if_large(model: Any, atoms: int) -> None:
         model: What :func:`frozen_copy` made.
         atoms: Number of atoms of the structure.
     """
-    if atoms >= SIZES.frozen_from and model in _undecided:
-        _undecided.discard(model)
-        if kernels_agree(model.embedding.weight.device):
-            model.freeze()
+    if atoms < SIZES.frozen_from:
+        return
+    for member in members_of(model):
+        if member in _undecided:
+            _undecided.discard(member)
+            if kernels_agree(member.embedding.weight.device):
+                member.freeze()
 
 
 def _set_frozen(model: Any, frozen: bool | None) -> None:

@@ -13,13 +13,15 @@ from pyg_schnet.fast.cuda_graph import Addresses, Replay
 from pyg_schnet.fast.padding import ghosts_for
 from pyg_schnet.graph import check_structures
 from pyg_schnet.graph.lattice import lattice_of
-from pyg_schnet.models.elements import check_elements
+from pyg_schnet.models.committee import Committee, means_and_spreads
+from pyg_schnet.models.elements import check_elements, unfamiliar
 from pyg_schnet.models.inputs import check_atoms, check_cell, check_volume
 from pyg_schnet.models.potential import derivatives
-from pyg_schnet.models.recordable import recordable
+from pyg_schnet.models.recordable import members_of, recordable
 from pyg_schnet.models.structures import Structures
 from pyg_schnet.simulation.recorded_pairs import (
     MovingAtoms,
+    Reach,
     SkinPairs,
     edges_and_limits,
     empty_pairs,
@@ -58,7 +60,8 @@ class RecordedPotential:
     distances, as in a compiler, and ``"auto"`` is exact; best is a frozen model.
 
     Args:
-        model: A model of energies, such as a SchNet or DTNN, or its :class:`~pyg_schnet.Potential`.
+        model: A model of energies, such as a SchNet or DTNN, a :class:`~pyg_schnet.models.Committee`, or the potential
+            of either.
         z: Atomic numbers [N].
         batch: Structure of each atom [N]; ``None`` for one structure.
         cell: Lattice vectors as rows in Angstrom [B, 3, 3].
@@ -103,12 +106,14 @@ class RecordedPotential:
         strict: bool = False,
     ) -> None:
         self.model: Any = recordable(model)
+        self._members = members_of(self.model)
         self.skin, self.stress, self.virials = _checked_skin(skin), stress, virials
         if not isinstance(z, Tensor):
             raise TypeError(f"`z` must be a tensor of atomic numbers [N], got {type(z).__name__}")
-        weight = self.model.embedding.weight
+        weight = self._weight
         at_rest = torch.zeros(z.numel(), 3, dtype=weight.dtype, device=weight.device)
-        check_atoms(z, at_rest, self.model.embedding)  # where it is: on the CPU values are seen
+        for member in self._members:
+            check_atoms(z, at_rest, member.embedding)  # where it is: on the CPU values are seen
         check_cell(cell, at_rest)
         self._z, self._like = z.detach().to(weight.device, copy=True), at_rest
         batch, self._batch_size = check_structures(at_rest, batch, batch_size)
@@ -116,6 +121,11 @@ class RecordedPotential:
         if stress:
             check_volume(cell)
         check_elements(self.model, z, strict, batch)
+        #: True for each structure of which a member of a committee was never trained on something.
+        self._strange = None
+        if isinstance(self.model, Committee):
+            self._strange = unfamiliar(self.model, z, batch.to(z.device), self._batch_size)
+            self._strange = None if self._strange is None else self._strange.to(weight.device)
         self._batch = batch.to(weight.device, copy=True)
         own = (None if one is None else one.detach().to(weight.device, copy=True) for one in (cell, pbc))
         self._cell, self._pbc = own
@@ -133,14 +143,15 @@ class RecordedPotential:
         Returns:
             ``energy`` in eV [B] float64, ``forces`` in eV/Angstrom [N, 3] and, if asked for, ``stress`` in
             eV/Angstrom^3 [B, 3, 3] and ``virials`` in eV [N, 3, 3], as :meth:`pyg_schnet.Potential.forward` gives them,
-            in tensors of their own.
+            in tensors of their own; of a committee, with the spreads of
+            :meth:`pyg_schnet.models.CommitteePotential.forward`.
 
         Raises:
             TypeError: If an argument is of the wrong kind.
             ValueError: If shapes or values do not fit, or two atoms are at the same place.
         """
         self._check(pos, cell)
-        self.model.follow_weights()
+        self._follow_weights()
         with torch.inference_mode(False), torch.no_grad():
             cell = self._cell if cell is None else cell.detach().to(pos.device, copy=True)
             found = self._played(pos, cell)
@@ -177,8 +188,8 @@ class RecordedPotential:
 
     def _numbers_of(self, pos: Tensor, cell: Tensor | None) -> Tensor | None:
         """All results of a step one behind the other on the CPU; ``None`` without pairs."""
-        self.model.follow_weights()
-        if self._session is None or pos.device != self.model.embedding.weight.device:
+        self._follow_weights()
+        if self._session is None or pos.device != self._weight.device:
             return None
         found = self._played(pos, self._cell if cell is None else cell)
         return None if found is None else found[1].to("cpu")  # here alone the host waits
@@ -241,8 +252,18 @@ class RecordedPotential:
         )
         held = empty_pairs(atoms, pos.size(0), places)
         self.recordings += 1
-        step = partial(results_of_step, self.model, atoms, held, self._batch_size, self.skin, self.stress, self.virials)
+        how = self._batch_size, self.skin, self.stress, self.virials, self._strange
+        step = partial(results_of_step, self.model, atoms, held, *how)
         return _Session(atoms, held, Replay(step, pos.device), Addresses(self.model), {})
+
+    @property
+    def _weight(self) -> Tensor:
+        weight: Tensor = self._members[0].embedding.weight
+        return weight
+
+    def _follow_weights(self) -> None:
+        for member in self._members:
+            member.follow_weights()
 
     def __getstate__(self) -> dict[str, Any]:  # a copy makes recordings of its own
         return self.__dict__ | {"_session": None, "_pinned": {}}
@@ -258,13 +279,14 @@ class RecordedPotential:
                 f"`pos` must have shape {list(self._like.shape)}, a row for each atom of `z`, got {list(pos.shape)}; "
                 "other atoms need a RecordedPotential of their own"
             )
-        weight = self.model.embedding.weight
+        weight = self._weight
         if not pos.device == weight.device == self._like.device or weight.dtype != self._like.dtype:
             raise ValueError(
                 f"`pos` is on {pos.device}, the model is {weight.dtype} on {weight.device} and was {self._like.dtype} "
                 f"on {self._like.device}; make a new RecordedPotential after moving the model, and move `pos` to it"
             )
-        check_atoms(self._z, pos, self.model.embedding)
+        for member in self._members:
+            check_atoms(self._z, pos, member.embedding)
         check_cell(cell, pos)
         if cell is not None and (self._cell is None or cell.shape != self._cell.shape):
             expected = "none, as in the constructor" if self._cell is None else f"shape {list(self._cell.shape)}"
@@ -274,30 +296,43 @@ class RecordedPotential:
 
 
 def results_of_step(
-    model: Any, atoms: MovingAtoms, pairs: SkinPairs, batch_size: int, skin: float, stress: bool, virials: bool
+    model: Any,
+    atoms: MovingAtoms,
+    pairs: SkinPairs,
+    batch_size: int,
+    skin: float,
+    stress: bool,
+    virials: bool,
+    strange: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """From positions to results; all that happens here may be recorded.
 
     Args:
-        model: A model of energies.
+        model: A model of energies, or a committee.
         atoms: Structures with ghosts, see :func:`~pyg_schnet.simulation.recorded_pairs.moving_atoms`.
         pairs: Their pairs, see :func:`~pyg_schnet.simulation.recorded_pairs.fill_pairs`.
         batch_size: Number of structures B.
         skin: How much farther than the cutoff pairs are kept, in Angstrom.
         stress: True to return the stress.
         virials: True to return the virials of the atoms.
+        strange: Structures of which a member of a committee was never trained on something [B]; ``None`` for none.
 
     Returns:
         What :class:`RecordedPotential` returns; and all of it one behind the other in float64, behind the two numbers
         that tell whether it counts, see :func:`~pyg_schnet.simulation.recorded_pairs.is_stale`.
     """
     num_atoms = pairs.reference.size(0)
-    edges, *limits = edges_and_limits(pairs, atoms, model.cutoff, skin, model.vanishes_at_cutoff)
-    with torch.enable_grad():
-        structures = Structures(atoms.z, atoms.pos, atoms.batch, batch_size + 1, cell=atoms.cell, edges=edges)
-        out = derivatives(model, structures, stress, virials)
+    members = [(member, Reach(member.cutoff, member.vanishes_at_cutoff)) for member in members_of(model)]
+    edges, *limits = edges_and_limits(pairs, atoms, dict.fromkeys(reach for _, reach in members), skin)
+    structures, every = Structures(atoms.z, atoms.pos, atoms.batch, batch_size + 1, cell=atoms.cell), []
     sizes = {"energy": batch_size, "forces": num_atoms, "stress": batch_size, "virials": num_atoms}
-    results = {name: value[: sizes[name]] for name, value in out.items()}
+    for member, reach in members:
+        with torch.enable_grad():
+            out = derivatives(member, structures.with_edges(edges[reach]), stress, virials)
+        every.append({name: value[: sizes[name]] for name, value in out.items()})
+    results = every[0]
+    if isinstance(model, Committee):
+        results = means_and_spreads(every, strange, atoms.batch[:num_atoms])
     return results, torch.cat([value.reshape(-1) for value in (*limits, *results.values())])
 
 

@@ -1,5 +1,6 @@
 """Pairs of moving atoms in a fixed number of places; the device itself finds out if some may be missing by now."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -247,10 +248,23 @@ def fill_pairs(pairs: SkinPairs, atoms: MovingAtoms, index: Tensor, shift: Tenso
             pairs.inverse.copy_(full.inverse)
 
 
+class Reach(NamedTuple):
+    """How far a model sees.
+
+    Attributes:
+        cutoff: Cutoff distance in Angstrom.
+        vanishing: True if pairs beyond the cutoff add nothing: they stay where they are, so that edges are the same in
+            each step. Else they join ghosts.
+    """
+
+    cutoff: float
+    vanishing: bool
+
+
 def edges_and_limits(
-    pairs: SkinPairs, atoms: MovingAtoms, cutoff: float, skin: float, vanishing: bool = False
-) -> tuple[Edges, Tensor, Tensor]:
-    """The edges within the cutoff, and what tells if pairs must be searched again before these count.
+    pairs: SkinPairs, atoms: MovingAtoms, reaches: Collection[Reach], skin: float
+) -> tuple[dict[Reach, Edges], Tensor, Tensor]:
+    """The edges that models see, and what tells if pairs must be searched again before these count.
 
     They must if atoms have moved, or cells have changed, too far, and if two atoms are at the same place, for the
     search to say so: see :func:`is_stale`.
@@ -258,23 +272,24 @@ def edges_and_limits(
     Args:
         pairs: The pairs in their places.
         atoms: The structures.
-        cutoff: Cutoff distance in Angstrom.
-        skin: How much farther pairs were searched, in Angstrom.
-        vanishing: True if pairs beyond the cutoff add nothing: they stay where they are, so that edges are the same in
-            each step. Else they join ghosts.
+        reaches: How far the models see.
+        skin: How much farther than the largest cutoff pairs were searched, in Angstrom.
 
     Returns:
-        The edges, how far an atom has moved at most [] and the shortest distance [], both in Angstrom.
+        The edges for each reach, how far an atom has moved at most [] and the shortest distance [], both in Angstrom.
     """
     lattice, graph = atoms.lattice, (pairs.pair_index, pairs.pair_shift)
     edge_vec = edge_vectors(atoms.pos, *graph, lattice, atoms.batch)
-    if vanishing:
-        edges = Edges(pairs.edge_index, edge_vec, pairs.edge_pair, pairs.pair_index)
-    else:
-        counts = pairs.there & within_cutoff(atoms.pos, *graph, lattice, atoms.batch, cutoff)
-        edges = with_ghosts(pairs.pair_index, edge_vec, counts, pairs.ends[1], cutoff)
-    moved = _moved(pairs, atoms, lattice, cutoff, skin)
-    return edges, moved.amax() if moved.numel() else moved.new_zeros(()), edges.edge_weight.amin()
+    every = Edges(pairs.edge_index, edge_vec, pairs.edge_pair, pairs.pair_index)
+    found = {}
+    for reach in reaches:
+        found[reach] = every
+        if not reach.vanishing:
+            counts = pairs.there & within_cutoff(atoms.pos, *graph, lattice, atoms.batch, reach.cutoff)
+            found[reach] = with_ghosts(pairs.pair_index, edge_vec, counts, pairs.ends[1], reach.cutoff)
+    moved = _moved(pairs, atoms, lattice, max(reach.cutoff for reach in reaches), skin)
+    shortest = next(iter(found.values())).edge_weight.amin()
+    return found, moved.amax() if moved.numel() else moved.new_zeros(()), shortest
 
 
 def is_stale(moved: float, shortest: float, skin: float) -> bool:

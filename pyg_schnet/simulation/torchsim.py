@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from pyg_schnet.models import CommitteePotential
+from pyg_schnet.segments import add_up
+from pyg_schnet.simulation.gpu_steps import GpuSteps
 from pyg_schnet.simulation.prepared import checked_dtype, energy_unit_of, first_of, own_potential, potential_of
+from pyg_schnet.simulation.same_values import SameValues
 from pyg_schnet.units import ENERGY
 
 try:
@@ -19,7 +22,8 @@ class SchNetModel(ModelInterface):
     """Energies, forces and stresses of all structures of a TorchSim state, in one evaluation.
 
     Energies are in eV, forces in eV/Angstrom, stresses in eV/Angstrom^3. A structure has a stress if its cell has a
-    volume, whatever its periodic axes, as with ASE; all others have zeros.
+    volume, whatever its periodic axes, as with ASE; all others have zeros. On a GPU, steps of the same atoms are
+    recorded from the second evaluation on, see :class:`~pyg_schnet.simulation.RecordedPotential`.
 
     Args:
         model: What :class:`~pyg_schnet.simulation.ase.SchNetCalculator` takes: a model of energies, a committee, a
@@ -60,6 +64,9 @@ class SchNetModel(ModelInterface):
         weight = first_of(self.potential).embedding.weight
         self._device, self._dtype = weight.device, weight.dtype
         self._compute_forces, self._compute_stress = compute_forces, compute_stress
+        self._steps = GpuSteps(self.potential)
+        self._axes: tuple[SameValues, Tensor] | None = None
+        self._centre: tuple[int, Any, Tensor] = -1, None, torch.empty(0)
 
     @property
     def compute_forces(self) -> bool:
@@ -97,14 +104,17 @@ class SchNetModel(ModelInterface):
             from torch_sim.state import SimState  # noqa: PLC0415
 
             state = SimState(**{"masses": torch.ones_like(state["positions"][:, 0])} | state)
-        pbc, count = torch.as_tensor(state.pbc).reshape(-1), len(state.cell)  # one answer for all structures
+        pbc, count = self._periodic_axes(state.pbc), len(state.cell)  # one answer for all structures
         periodic, lattice = bool(pbc.any()), {}
         if periodic or self._compute_stress:
             cell = state.row_vector_cell.detach().to(self._dtype)  # [B, 3, 3]
         if periodic:
-            lattice = {"cell": cell, "pbc": pbc.to(cell.device).expand(count, 3)}
-        z, pos, batch = state.atomic_numbers.long(), self._near(state, count, periodic), state.system_idx
-        out = self.potential(z, pos, batch, **lattice, batch_size=count, virials=periodic and self._compute_stress)
+            lattice = {"cell": cell, "pbc": pbc.expand(count, 3)}
+        pos, batch, virials = self._near(state, count, periodic), state.system_idx, periodic and self._compute_stress
+        out = self._steps.on_device(state.atomic_numbers, pos, batch, count, **lattice, virials=virials)
+        if out is None:
+            z = state.atomic_numbers.long()
+            out = self.potential(z, pos, batch, **lattice, batch_size=count, virials=virials)
         forces = out["forces"]
         results = {"energy": out["energy"]}
         if isinstance(self.potential, CommitteePotential):
@@ -114,7 +124,7 @@ class SchNetModel(ModelInterface):
         if self._compute_stress:
             # an open structure's energy depends on nothing but its positions: their virial is that of the forces
             shares = out["virials"] if periodic else forces.unsqueeze(2) * pos.unsqueeze(1)  # [N, 3, 3]
-            virial = shares.new_zeros(count, 3, 3).index_add(0, batch, shares)
+            virial = add_up(shares, batch, count, ascending=True)
             volume = torch.linalg.det(cell).abs().view(-1, 1, 1)
             stress = -(virial + virial.mT) / (2.0 * volume)
             results["stress"] = torch.where(volume > torch.finfo(cell.dtype).eps, stress, 0.0)
@@ -130,7 +140,24 @@ class SchNetModel(ModelInterface):
         pos = state.positions.detach()
         if not periodic and pos.dtype != self._dtype:
             index = state.system_idx
-            atoms = torch.bincount(index, minlength=count).clamp(min=1).unsqueeze(1)
-            centre = pos.new_zeros(count, 3).index_add(0, index, pos) / atoms
-            pos = pos - centre.round()[index]
+            atoms = add_up(torch.ones_like(pos[:, :1]), index, count, ascending=True)
+            centre = add_up(pos, index, count, ascending=True) / atoms.clamp(min=1.0)
+            pos = pos - self._steady(centre.round(), index)[index]
         return pos.to(self._dtype)
+
+    def _steady(self, centre: Tensor, index: Tensor) -> Tensor:
+        """Where structures are taken to be, the same from one search for pairs to the next: no atom jumps meanwhile."""
+        if self._steps.rebuilds == 0:
+            return centre
+        rebuilds, seen, known = self._centre
+        if rebuilds != self._steps.rebuilds or seen is not index or known.shape != centre.shape:
+            self._centre = self._steps.rebuilds, index, centre
+        return self._centre[2]
+
+    def _periodic_axes(self, pbc: Any) -> Tensor:
+        """Periodic axes on the CPU, looked at when they are others than the last time."""
+        if not isinstance(pbc, Tensor):
+            return torch.as_tensor(pbc).reshape(-1)
+        if self._axes is None or not self._axes[0].as_before(pbc):
+            self._axes = SameValues(pbc), pbc.cpu().reshape(-1)
+        return self._axes[1]

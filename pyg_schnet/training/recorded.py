@@ -90,7 +90,7 @@ class RecordedTraining:
         for name, value in (("max_shapes", max_shapes), ("accumulate", accumulate)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"`{name}` must be an integer of at least 1, got {value!r}")
-        self.model = recordable(task.model)
+        self.model: Any = recordable(task.model)
         self.task, self.optimizer, self.max_shapes, self.accumulate = task, optimizer, max_shapes, accumulate
         self.clip = clip
         self.recordings = 0
@@ -99,7 +99,7 @@ class RecordedTraining:
         self._slopes: dict[str, Tensor] = {}  # the gradients, which recordings find where they are
         self._gathered = 0
         self._pool: Any = None
-        self._recordable = RecordableOptimizer(optimizer, self.model.embedding.weight.device)
+        self._recordable = RecordableOptimizer(optimizer, task.model.embedding.weight.device)
 
     def __call__(self, data: Data) -> Tensor:
         """One step of training.

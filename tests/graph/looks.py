@@ -13,17 +13,17 @@ class Looks(DispatchMode):  # type: ignore[misc]
 
     Attributes:
         compared: Numbers of squared distances that were compared with a limit, one for each comparison.
-        sifted: Numbers of rows or pairs of which those that count were taken, one for each time.
+        placed: Numbers of rows, of atoms and neighbouring bins, whose bins were found, one for each time.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.compared: list[int] = []
-        self.sifted: list[int] = []
+        self.placed: list[int] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.lt.Scalar and args[0].is_floating_point():
             self.compared.append(args[0].numel())
-        if func is torch.ops.aten.nonzero.default and isinstance(args[0], Tensor):
-            self.sifted.append(args[0].numel())
+        if func is torch.ops.aten.div.Tensor_mode and isinstance(args[0], Tensor):
+            self.placed.append(args[0].size(0))
         return func(*args, **(kwargs or {}))

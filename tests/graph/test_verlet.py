@@ -12,6 +12,7 @@ from torch import Tensor
 from pyg_schnet import Graph, SchNet, radius_graph
 from pyg_schnet.graph import VerletList
 from tests.conftest import FIELDS, assert_same_graph
+from tests.pretended_gpu import pretended_gpu
 
 ALL, NONE, SLAB, WIRE = (True, True, True), (False, False, False), (True, True, False), (False, True, False)
 
@@ -425,3 +426,22 @@ def test_schnet_on_crystals_with_the_edges_of_the_list(make_model: Callable[...,
         edges = {"edge_index": graph.edge_index, "edge_shift": graph.edge_shift}
         listed = model(z, pos, batch, cell=cell, **edges)
         torch.testing.assert_close(listed, own, rtol=0, atol=1e-12 * float(own.detach().abs().max()))
+
+
+def test_on_a_gpu_steps_without_a_search_wait_twice() -> None:
+    """The edges of a CPU at each step; whether to search, and how many edges there are, is all that is asked."""
+    batch = torch.tensor([0] * 6 + [1] * 9)
+    cell = torch.stack([5.0 * torch.eye(3), 6.0 * torch.eye(3)]).double()
+    axes = torch.tensor([[True, False, True], [True, True, True]])
+    pos = 5 * torch.rand(15, 3, dtype=torch.float64)
+    with pretended_gpu() as gpu:
+        neighbors, given = VerletList(3.0, 0.5), (batch.to("cuda"), cell.to("cuda"), axes.to("cuda"))
+        for step in range(6):
+            moved = pos + (0.05 if step < 3 else 0.3) * torch.rand(pos.shape, dtype=torch.float64)
+            on_gpu, before = moved.to("cuda"), neighbors.rebuilds
+            gpu.clear()
+            found = neighbors(on_gpu, *given)
+            assert gpu.total[1] <= (2 if neighbors.rebuilds == before else 11), gpu.report()
+            expected = radius_graph(moved, 3.0, batch, cell, axes)
+            assert_same_graph(Graph(*(getattr(found, name).inner for name in FIELDS)), expected)
+        assert 2 < neighbors.rebuilds < 12

@@ -230,9 +230,7 @@ def test_the_former_spelling_of_recorded():
     assert not SchNetCalculator(model, captured=False).recorded
 
 
-def test_what_cannot_be_recorded(committee):
-    with pytest.raises(ValueError, match="the steps of a committee cannot be recorded; leave out recorded=True"):
-        SchNetCalculator(committee, recorded=True)
+def test_what_cannot_be_recorded():
     with pytest.raises(ValueError, match="EnnS2S cannot be recorded"):
         SchNetCalculator(EnnS2S(), recorded=True)
 
@@ -381,6 +379,19 @@ def committee(make_model, scramble):
     for model in models:
         model.units = {"energy": "kcal/mol"}
     return Committee(models)
+
+
+def test_recorded_dynamics_of_a_committee(committee):
+    """Members of several cutoffs; means and spreads of the ordinary steps."""
+    recorded, ordinary = (SchNetCalculator(committee, dtype=torch.float64, recorded=yes) for yes in (True, False))
+    names = ["energy", "forces", "stress"]
+    for atoms, few in ((molecule("CH3CH2OH"), names[:2]), (bulk("Fe") * (2, 1, 1), names)):
+        for step in range(4):
+            atoms.rattle(0.01, seed=step)
+            for name in [*few, *(f"{name}_std" for name in few)]:
+                expected = ordinary.get_property(name, atoms)
+                np.testing.assert_allclose(recorded.get_property(name, atoms), expected, rtol=1e-9, atol=1e-11)
+        assert recorded.rebuilds == 1
 
 
 @pytest.mark.parametrize("name", ["crystal", "molecule"])

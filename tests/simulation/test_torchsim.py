@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ase.calculators.fd import calculate_numerical_stress
 
 from pyg_schnet.models import Committee
 from pyg_schnet.simulation.ase import SchNetCalculator
+from tests.pretended_gpu import pretended_gpu
 
 ts = pytest.importorskip("torch_sim", reason="TorchSim is not installed (extra torchsim)")
 
@@ -162,3 +164,35 @@ def test_positions_far_away_lose_nothing(make_model):
 def test_what_is_refused(make_model):
     with pytest.raises(ValueError, match="readout='mean'"):
         SchNetModel(make_model(readout="mean"))
+
+
+@pytest.mark.parametrize("periodic", [False, True], ids=["molecules", "crystals"])
+@pytest.mark.parametrize("kind", ["single", "committee"])
+def test_on_a_gpu_steps_are_recorded(make_model, kind, periodic):
+    """Results of a CPU from a replay and one wait; open structures are far from the origin, and drift."""
+    models = [make_model().float() for _ in range(2)]
+    model = Committee(models) if kind == "committee" else models[0]
+    atoms = [*crystals()][:2] if periodic else [molecule("H2O"), molecule("CH4", vacuum=3.0)]
+    for one in atoms:
+        one.positions += 100.0 * ~one.pbc
+    given = ts.io.atoms_to_state(atoms, CPU, torch.float64)
+    on_cpu = SchNetModel(model, frozen=False)
+    with pretended_gpu() as gpu:
+        on_gpu = SchNetModel(model, "cuda", frozen=False)
+        names = ("cell", "row_vector_cell", "atomic_numbers", "system_idx")
+        state = SimpleNamespace(**{name: getattr(given, name).to("cuda") for name in names}, pbc=given.pbc)
+        for step in range(8):
+            given.positions = given.positions + 0.01 * torch.randn_like(given.positions) + 0.01 * (not periodic)
+            expected = on_cpu(given)
+            state.positions = given.positions.to("cuda")
+            gpu.clear()
+            found = on_gpu(state)
+            assert found.keys() == expected.keys()
+            for name, value in found.items():
+                torch.testing.assert_close(value.inner, expected[name], rtol=1e-4, atol=2e-5)
+            assert not gpu.atomic
+            played = gpu.replays == 1
+            assert played == (step > 3)
+            if played:
+                assert gpu.total[1] == 1, gpu.report()
+                assert gpu.total[0] <= 40, gpu.report()

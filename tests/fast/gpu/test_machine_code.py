@@ -16,6 +16,8 @@ from tests.fast.operands import Grid, operands
 
 pytest.importorskip("triton", minversion="3.4")
 GRID = Grid(start=0.9, spacing=0.2, size=12, margin=-0.1)
+#: Threads that AMD's architectures run together: a data centre's and a desktop's.
+LANES = {"gfx942": 64, "gfx1100": 32}
 Started = tuple[Any, tuple[Any, ...], gpu.Tile]
 
 
@@ -32,8 +34,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[St
     importlib.reload(gpu_loops)
 
 
-def assembly(kernel: Any, given: tuple[Any, ...], tile: gpu.Tile, capability: int, kind: str = "ptx") -> Any:
-    """What Triton makes of a call, for NVIDIA GPUs of some compute capability."""
+def assembly(kernel: Any, given: tuple[Any, ...], tile: gpu.Tile, capability: int | str, kind: str = "ptx") -> Any:
+    """What Triton makes of a call, for NVIDIA GPUs of some compute capability, or for AMD's of some architecture."""
     compiler, backends = (importlib.import_module(f"triton.{name}") for name in ("compiler", "backends.compiler"))
     mangle = importlib.import_module("triton.runtime.jit").mangle_type
     values = dict(zip([one.name for one in kernel.params], given, strict=False))
@@ -50,6 +52,8 @@ def assembly(kernel: Any, given: tuple[Any, ...], tile: gpu.Tile, capability: in
                 hints[(one.num,)] = [["tt.divisibility", 16]]
     source = compiler.ASTSource(kernel, signature, constants, hints)
     target = backends.GPUTarget("cuda", capability, 32)
+    if isinstance(capability, str):
+        target = backends.GPUTarget("hip", capability, LANES[capability])
     options = {"num_warps": tile.warps, "enable_fp_fusion": True}
     return compiler.compile(source, target=target, options=options).asm[kind]
 
@@ -104,6 +108,28 @@ def test_a_sum_to_nodes_takes_few_instructions(started: list[Started], tmp_path:
             if (jump := re.search(r"BRA\S*.*`\((\.L[\w.]*)\)", line)) and jump[1] in labels:
                 loops.append(number - labels[jump[1]])
     assert 50 < max(loops) <= 125
+
+
+@pytest.mark.parametrize("architecture", LANES)
+@pytest.mark.parametrize("kind", ["float32", "float64", "16 bits"])
+def test_kernels_compile_for_amd_and_keep_all_in_registers(
+    started: list[Started], architecture: str, kind: str
+) -> None:
+    """Nothing is spilled, no kernel needs memory of its own, and none adds by atomics."""
+    dtype = torch.float64 if kind == "float64" else torch.float32
+    kinds = (torch.bfloat16, torch.float16) if kind == "16 bits" else (None, None)
+    with gpu.storage(*kinds):
+        gpu.gradients(*operands(GRID, 8, 40, 64, dtype, symmetric=True), (True,) * 5)
+    for kernel, given, tile in started[1:]:
+        code = assembly(kernel, given, tile, architecture, "amdgcn")
+        name = kernel.fn.__name__
+        numbers = {key: int(value) for key, value in re.findall(r"\.(\w+):\s+(\d+)", code)}
+        assert numbers["vgpr_spill_count"] == numbers["sgpr_spill_count"] == 0, name
+        assert numbers["private_segment_fixed_size"] == 0, name
+        assert numbers["vgpr_count"] <= (192 if kind == "float64" else 112), name  # several wavefronts side by side
+        assert "atomic" not in code, name
+        if kind == "float32" and name != "knots_kernel":  # 64 threads have two adjacent features each
+            assert re.search(r"(global|buffer)_load_(dwordx[24]|b128)", code), name
 
 
 def test_an_odd_number_of_pairs_compiles_nothing_anew(started: list[Started]) -> None:
