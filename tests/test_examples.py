@@ -184,6 +184,46 @@ def test_force_training_is_measured(tmp_path):
     assert "2 x crystals: 40 atoms, 50.0 neighbours each" in printed
 
 
+#: Scripts of benchmarks, what makes them small, and what their figures have.
+MEASURED = {
+    "kernels": (
+        ["--atoms", 24, "--neighbors", 4, "--features", 16, "--orders", 0, "--repeats", 1, "--device", "cpu"],
+        lambda found: found["cases"],
+    ),
+    "loader": (["--frames", 64, "--epochs", 1], lambda found: all(row["ratio"] > 0 for row in found["cases"])),
+}
+#: Those that take longer than a test may, at their smallest.
+LONG = ("accuracy", "large_data", "screening", "training_step")
+
+
+def test_every_benchmark_is_run_by_a_test():
+    """Those with a test of their own, what they share, and all others."""
+    own = {"recorded", "dynamics", "force_training", "inference", "neighbors"}
+    shared = {"common", "cost", "peers", "systems"}
+    assert {path.stem for path in EXAMPLES.glob("benchmarks/*.py")} == own | shared | MEASURED.keys() | {*LONG}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_benchmark_begins(name, tmp_path, forks):
+    pytest.importorskip("rdkit")
+    pytest.importorskip("matplotlib")
+    words = [str(EXAMPLES / "benchmarks" / f"{name}.py"), "--help"]
+    begin = f"import runpy, sys; sys.argv = {words}; sys.path.insert(0, {str(EXAMPLES / 'benchmarks')!r}); "
+    done = forks.run(begin + f"runpy.run_path({words[0]!r}, run_name='__main__')", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+@pytest.mark.parametrize("name", list(MEASURED))
+def test_a_benchmark_is_measured(name, tmp_path):
+    """They give no times where results disagree."""
+    for package in ("rdkit", "ase", "numba", "matplotlib"):
+        pytest.importorskip(package)
+    options, holds = MEASURED[name]
+    run(f"benchmarks/{name}.py", *options, "--json", "figures.json", cwd=tmp_path)
+    assert holds(json.loads((tmp_path / "figures.json").read_text()))
+
+
 def test_inference_is_measured(tmp_path):
     """Peak memory in processes of their own, and the figure of the cost."""
     pytest.importorskip("matplotlib")
