@@ -97,7 +97,7 @@ def electrons_in(batch: Batch) -> tuple[dict[float, int], dict[int, int]]:
         Number of structures by net charge, and by number of unpaired electrons.
 
     Example:
-        >>> ammonium = Data(z=torch.tensor([7, 1, 1, 1, 1]), charge=torch.tensor([1]))
+        >>> ammonium = Data(z=torch.tensor([7, 1, 1, 1, 1]), pos=torch.zeros(5, 3), charge=torch.tensor([1]))
         >>> electrons_in(Batch.from_data_list([ammonium, ammonium]))
         ({1: 2}, {0: 2})
     """

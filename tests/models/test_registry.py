@@ -116,7 +116,7 @@ def test_published_names_are_loaded_too(real_data: Path, water: Any) -> None:
         ("md17-etanol", "of this name comes with the package; did you mean 'md17-ethanol'"),
         ("QM9-u0", "did you mean 'qm9-U0'"),
         ("ethanol", "did you mean 'md17-ethanol'"),
-        ("zzz", "expected one of 'materials-formation-energy', 'md17-ethanol', "),
+        ("zzz", "expected one of 'materials-formation-energy', 'md17-aspirin', 'md17-ethanol', "),
     ],
 )
 def test_names_that_do_not_exist(name: str, sentence: str) -> None:
