@@ -210,9 +210,11 @@ def _expanded(basis: nn.Module, knots: Tensor, spacing: float | None) -> tuple[T
     if kept is None or first < kept.first or end > kept.first + len(kept.values):
         ends = [] if kept is None else [kept.first, kept.first + len(kept.values)]
         begin, stop = min([first, *ends]), max([end, *ends])
-        every = torch.arange(begin, stop, dtype=torch.float64) * spacing
         origin = Origin([], constant=[(basis._buffers, "offset", basis.offset)])
-        kept = _Expansion(origin, (gamma, spacing), centers, begin, _gaussians(every, torch.from_numpy(centers), gamma))
+        with torch.inference_mode(False):  # training may need them next
+            every = torch.arange(begin, stop, dtype=torch.float64) * spacing
+            values = _gaussians(every, torch.from_numpy(centers), gamma)
+        kept = _Expansion(origin, (gamma, spacing), centers, begin, values)
         _expansions[basis] = kept
     return kept.values[first - kept.first : end - kept.first, columns], columns
 

@@ -315,6 +315,18 @@ def test_gaussians_without_any_knot_are_left_out(make_model: MakeModel) -> None:
     assert far.isfinite().all()
 
 
+def test_training_after_inference_mode(molecules: Any, make_model: MakeModel) -> None:
+    """What is kept there serves derivatives later."""
+    model = make_model(filters="table").float()
+    given = molecules.z, molecules.pos.float(), molecules.batch
+    with torch.inference_mode():
+        expected = model(*given)
+    found = model(*given)
+    torch.testing.assert_close(found.detach(), expected.clone())
+    found.sum().backward()
+    assert all(weight.grad is not None for weight in model.interactions.parameters())
+
+
 def test_gaussians_follow_their_centres_from_batch_to_batch(molecules: Any, make_model: MakeModel) -> None:
     """They are kept, but not beyond a change of the basis, nor for other distances than those of the batch."""
     model = make_model(filters="table").float()
