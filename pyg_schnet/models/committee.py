@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+from pyg_schnet.fast.pair_vectors import pair_vectors
 from pyg_schnet.files import replacing
 from pyg_schnet.graph import Edges, neighbor_pairs, within_cutoff
 from pyg_schnet.models.atomistic import AtomisticModel
@@ -21,7 +22,6 @@ from pyg_schnet.models.loading import load_model
 from pyg_schnet.models.model_folder import FILE
 from pyg_schnet.models.potential import Potential, derivatives
 from pyg_schnet.models.structures import Structures
-from pyg_schnet.ops import edge_vectors
 
 
 class CommitteeOutput(NamedTuple):
@@ -438,7 +438,7 @@ def _nested_edges(structures: Structures, cutoffs: list[float]) -> dict[float, E
     pos, batch, cell = structures.pos, structures.batch, structures.cell
     graph = batch, structures.batch_size, cell, structures.pbc
     edge_index, pair_index, pair_shift, edge_pair = neighbor_pairs(pos, max(cutoffs), *graph)
-    edge_vec = edge_vectors(pos, pair_index, pair_shift, cell, batch)
+    edge_vec = pair_vectors(pos, pair_index, pair_shift, cell, batch)
     if cell is not None:  # vectors of open axes may be NaN
         cell = torch.where(cell.isfinite().all(-1, keepdim=True), cell, 0.0)
     found = {}
