@@ -48,9 +48,7 @@ def main() -> None:
     add("--molecules", type=int, default=8000, help="molecules to train with")
     add("--classical", type=int, default=1800, help="how many of them give frames by GFN2-xTB alone")
     add("--pairs", type=int, default=500, help="pairs of molecules")
-    add(
-        "--scans", type=int, default=2000, help="molecules with stiff bonds, and small ones, that are looked at closely"
-    )
+    add("--scans", type=int, default=2000, help="small molecules, and those with stiff bonds, seen closely")
     add("--rounds", type=int, default=4, help="rounds of the model's own frames")
     add("--each", type=int, default=1500, help="molecules of a round")
     add("--steps", type=int, nargs=3, default=[12_000, 5_000, 60_000], help="of the first, other and last trainings")

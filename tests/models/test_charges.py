@@ -1,7 +1,6 @@
 """Net charges and unpaired electrons never trained on: said once, or refused; what is not said is nowhere assumed."""
 
 import io
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pyg_schnet import Potential, SchNet, load, save
 from pyg_schnet.models import Committee, CommitteePotential, properties
 from pyg_schnet.models.charges import UnknownChargeWarning, electrons_in
 from pyg_schnet.models.elements import TrainingSet, seen_by
+from tests.models.said import said
 
 #: Closed shells of H, C, N and O without a net charge.
 NEUTRAL = TrainingSet({1: 60, 6: 10, 7: 10, 8: 10}, 20, 5, charges={0: 20}, unpaired={0: 20})
@@ -35,13 +35,6 @@ def small(training_set: TrainingSet | None = NEUTRAL) -> SchNet:
     model = SchNet(8, 8, 1, num_gaussians=8, cutoff=4.0).eval()
     model.training_set = training_set
     return model
-
-
-def said(call: Callable[[], object]) -> list[str]:
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        call()
-    return [str(one.message) for one in seen if issubclass(one.category, UserWarning)]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """Elements and compositions never trained on: said once, or refused; committees have infinite spreads there."""
 
 import copy
-import warnings
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -20,6 +18,7 @@ from pyg_schnet.models.elements import (
     seen_by,
 )
 from pyg_schnet.simulation import RecordedPotential
+from tests.models.said import said
 
 WATER, METHANE, AMMONIA = [8, 1, 1], [6, 1, 1, 1, 1], [7, 1, 1, 1]
 #: Molecules of H, C and O, of several compositions.
@@ -40,13 +39,6 @@ def small(training_set: TrainingSet | None = SEVERAL) -> SchNet:
     model = SchNet(8, 8, 1, num_gaussians=8, cutoff=4.0).eval()
     model.training_set = training_set
     return model
-
-
-def said(call: Callable[[], object]) -> list[str]:
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        call()
-    return [str(one.message) for one in seen if issubclass(one.category, UserWarning)]
 
 
 def test_training_sets_are_counted() -> None:
