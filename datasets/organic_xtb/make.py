@@ -7,7 +7,7 @@
 1. Molecules: enumerated and joined; those to be tried with are never trained with.
 2. Frames by GFN2-xTB alone, pairs of molecules beside each other, scans of stiff bonds.
 3. Rounds: train; let the model relax and drive molecules; label where it went; train on.
-4. The last and longest training, with all frames.
+4. A long training with all frames, and the last one, with an absolute loss and more scans of small molecules.
 5. ``gates.py``: what the model can and cannot do, on molecules that no frame is of.
 
 What is done is not done again: after an interruption the same command goes on. 3 hours of one core as it stands, half
@@ -27,10 +27,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from classical import classical_frames
 from labels import FAILURES, Frame, read_frames, write_frames
-from learning import LAST_RHO, learnt
+from learning import FINAL, LAST_RHO, learnt
 from on_policy import own_frames
 from pairs import pair_frames
-from scans import is_scanned, scan_frames
+from scans import is_scanned, scan_frames, times_scanned
 from smiles import chosen
 from tqdm import tqdm
 
@@ -51,23 +51,34 @@ def main() -> None:
     add("--scans", type=int, default=2000, help="small molecules, and those with stiff bonds, seen closely")
     add("--rounds", type=int, default=4, help="rounds of the model's own frames")
     add("--each", type=int, default=1500, help="molecules of a round")
-    add("--steps", type=int, nargs=3, default=[12_000, 5_000, 60_000], help="of the first, other and last trainings")
+    add(
+        "--steps",
+        type=int,
+        nargs=4,
+        default=[12_000, 5_000, 60_000, 85_000],
+        metavar=("FIRST", "ROUND", "LONG", "LAST"),
+        help="steps of the trainings",
+    )
     add("--processes", type=int, default=1, help="processes that label")
     add("--smoke", action="store_true", help="everything very short")
     args = parser.parse_args()
     if args.smoke:
-        vars(args).update(molecules=60, classical=20, pairs=4, scans=8, rounds=1, each=8, steps=[60, 20, 40])
+        vars(args).update(molecules=60, classical=20, pairs=4, scans=8, rounds=1, each=8, steps=[60, 20, 40, 40])
     molecules = _molecules(args.out / "molecules.json", args.molecules)
     files = _labelled(args, "classical", molecules[: args.classical], _classical)
     files += _labelled(args, "pairs", range(args.pairs), partial(_pairs, molecules))
-    files += _labelled(args, "scans", list(filter(is_scanned, molecules))[: args.scans], _scans)
+    scanned = list(filter(is_scanned, molecules))[: args.scans]
+    files += _labelled(args, "scans", [(one, 0) for one in scanned], _scans)
     model = learnt(read_frames(files), args.out / "round_0", args.steps[0])
     for number in range(1, args.rounds + 1):
         first = (number - 1) * args.each
         chosen_now = [molecules[k % len(molecules)] for k in range(first, first + args.each)]
         files += _labelled(args, f"own_{number}", chosen_now, partial(_own, model, number))
         model = learnt(read_frames(files), args.out / f"round_{number}", args.steps[1], model, 1e-3)
-    model = learnt(read_frames(files), args.out / "last", args.steps[2], model, 1e-3, LAST_RHO)
+    model = learnt(read_frames(files), args.out / "long", args.steps[2], model, 1e-3, LAST_RHO)
+    again = [(one, number) for one in scanned for number in range(1, times_scanned(one))]
+    files += _labelled(args, "scans_again", again, _scans)
+    model = learnt(read_frames(files), args.out / "last", args.steps[3], model, 1e-3, **FINAL)
     print(f"{model}: judge it with python {Path(__file__).with_name('gates.py')} {model} --out {args.out}")
 
 
@@ -103,26 +114,26 @@ def _write(frames_of: Callable[[list], list[Frame]], job: tuple[Path, list]) -> 
     write_frames(job[0], frames_of(job[1]))
 
 
-def _frames_of(make: Callable[[str], list[Frame]], molecules: list[str]) -> list[Frame]:
+def _frames_of(make: Callable[..., list[Frame]], jobs: list[tuple]) -> list[Frame]:
     frames = []
-    for one in molecules:
+    for job in jobs:
         try:
-            frames += make(one)
+            frames += make(*job)
         except (ValueError, *FAILURES):  # RDKit finds no conformer, or a calculation on the way fails
             continue
     return frames
 
 
 def _classical(molecules: list[str]) -> list[Frame]:
-    return _frames_of(classical_frames, molecules)
+    return _frames_of(classical_frames, [(one,) for one in molecules])
 
 
 def _pairs(molecules: list[str], numbers: list[int]) -> list[Frame]:
     return [frame for number in numbers for frame in pair_frames(number, molecules)]
 
 
-def _scans(molecules: list[str]) -> list[Frame]:
-    return _frames_of(scan_frames, molecules)
+def _scans(jobs: list[tuple[str, int]]) -> list[Frame]:
+    return _frames_of(scan_frames, jobs)
 
 
 def _own(model: Path, number: int, molecules: list[str]) -> list[Frame]:

@@ -10,6 +10,8 @@ from rdkit import Chem
 
 #: Angles of a full turn, stiff bonds of a molecule, and largest number of heavy atoms of a small one.
 ANGLES, BONDS, SMALL = 4, 2, 4
+#: Small molecules are scanned so many times more, and those with stiff bonds and so many heavy atoms at most.
+AGAIN, STIFF_AGAIN, STIFF_SMALL = 3, 4, 6
 #: Frames close to the minimum of a small molecule and of others, and how far atoms are moved there, in Angstrom.
 CLOSE, CLOSE_OF_OTHERS, MOVED = 5, 1, (0.01, 0.05)
 
@@ -27,11 +29,30 @@ def is_scanned(molecule: str) -> bool:
     return 1 < described.GetNumAtoms() <= SMALL or described.HasSubstructMatch(STIFF)
 
 
-def scan_frames(molecule: str) -> list[Frame]:
+def times_scanned(molecule: str) -> int:
+    """How often a molecule is scanned, each time from other angles: small ones have too few relatives to learn from.
+
+    Args:
+        molecule: SMILES.
+
+    Returns:
+        The number.
+    """
+    if not is_scanned(molecule):
+        return 0
+    described = Chem.MolFromSmiles(molecule)
+    heavy = described.GetNumAtoms()
+    if heavy <= STIFF_SMALL and described.HasSubstructMatch(STIFF):
+        return 1 + STIFF_AGAIN
+    return 1 + AGAIN if heavy <= SMALL else 1
+
+
+def scan_frames(molecule: str, number: int = 0) -> list[Frame]:
     """Some nine frames of a molecule.
 
     Args:
         molecule: SMILES.
+        number: Which of its scans; each has random numbers of its own.
 
     Returns:
         The frames that are worth learning from; none if GFN2-xTB does not converge.
@@ -39,7 +60,7 @@ def scan_frames(molecule: str) -> list[Frame]:
     Raises:
         ValueError: If RDKit finds no conformer.
     """
-    rng = rng_of(molecule, 50)
+    rng = rng_of(molecule, 50 + number)
     atoms = start(molecule, int(rng.integers(2**31)))
     if labelled(atoms, atoms.positions.copy(), molecule, "start") is None:
         return []

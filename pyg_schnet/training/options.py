@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from lightning_utilities.core.imports import RequirementCache
 
 from pyg_schnet.training.averages import WeightAverage
+from pyg_schnet.training.collapse import CollapseWatch
 from pyg_schnet.training.end_of_run import BestCheckpoint, LastCheckpoint, Patience
 from pyg_schnet.training.nonfinite import NonFiniteGuard
 from pyg_schnet.training.progress import StepProgress
@@ -179,6 +180,7 @@ def callbacks(
         Patience("val/loss", patience=patience, check_on_train_epoch_end=False),
         BestCheckpoint(directory, "best", monitor="val/loss", **common),
         LastCheckpoint(directory, "last", **common),
+        CollapseWatch(),
         *progress,
         *own,
     ]
