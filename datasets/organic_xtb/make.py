@@ -7,10 +7,11 @@
 1. Molecules: enumerated and joined; those to be tried with are never trained with.
 2. Frames by GFN2-xTB alone, pairs of molecules beside each other, scans of stiff bonds.
 3. Rounds: train; let the model relax and drive molecules; label where it went; train on.
-4. A long training with all frames, and the last one, with an absolute loss and more scans of small molecules.
+4. A long training with all frames; more scans, of small molecules and of conjugated bonds; the last training, with an
+   absolute loss.
 5. ``gates.py``: what the model can and cannot do, on molecules that no frame is of.
 
-What is done is not done again: after an interruption the same command goes on. 3 hours of one core as it stands, half
+What is done is not done again: after an interruption the same command goes on. 4 hours of one core as it stands, most
 of them training; more steps and molecules make a better model.
 """
 
@@ -30,7 +31,7 @@ from labels import FAILURES, Frame, read_frames, write_frames
 from learning import FINAL, LAST_RHO, learnt
 from on_policy import own_frames
 from pairs import pair_frames
-from scans import is_scanned, scan_frames, times_scanned
+from scans import is_scanned, scan_frames, times_conjugated, times_scanned
 from smiles import chosen
 from tqdm import tqdm
 
@@ -55,7 +56,7 @@ def main() -> None:
         "--steps",
         type=int,
         nargs=4,
-        default=[12_000, 5_000, 60_000, 85_000],
+        default=[12_000, 5_000, 60_000, 110_000],
         metavar=("FIRST", "ROUND", "LONG", "LAST"),
         help="steps of the trainings",
     )
@@ -78,6 +79,9 @@ def main() -> None:
     model = learnt(read_frames(files), args.out / "long", args.steps[2], model, 1e-3, LAST_RHO)
     again = [(one, number) for one in scanned for number in range(1, times_scanned(one))]
     files += _labelled(args, "scans_again", again, _scans)
+    conjugated = list(filter(times_conjugated, molecules))[: args.scans]
+    turned = [(one, number, True) for one in conjugated for number in range(times_conjugated(one))]
+    files += _labelled(args, "conjugated", turned, _scans)
     model = learnt(read_frames(files), args.out / "last", args.steps[3], model, 1e-3, **FINAL)
     print(f"{model}: judge it with python {Path(__file__).with_name('gates.py')} {model} --out {args.out}")
 
@@ -132,7 +136,7 @@ def _pairs(molecules: list[str], numbers: list[int]) -> list[Frame]:
     return [frame for number in numbers for frame in pair_frames(number, molecules)]
 
 
-def _scans(jobs: list[tuple[str, int]]) -> list[Frame]:
+def _scans(jobs: list[tuple]) -> list[Frame]:
     return _frames_of(scan_frames, jobs)
 
 

@@ -10,8 +10,16 @@ from rdkit import Chem
 
 #: Angles of a full turn, stiff bonds of a molecule, and largest number of heavy atoms of a small one.
 ANGLES, BONDS, SMALL = 4, 2, 4
-#: Small molecules are scanned so many times more, and those with stiff bonds and so many heavy atoms at most.
-AGAIN, STIFF_AGAIN, STIFF_SMALL = 3, 4, 6
+#: Bonds that conjugation makes stiff, beside those of amides, acids and esters: of enols, enamines, amidines, their
+#: relatives. What it costs to turn formamide can be learnt from them.
+CONJUGATED = Chem.MolFromSmarts("[#6X3;!a](=[#6,#7])!@[#7X3,#8X2]")
+#: Heavy atoms of molecules of which these are turned, and how often.
+CONJUGATED_SCANS = {3: 8, 4: 8, 5: 2}
+#: How often small molecules are scanned in all: those without stiff bonds, those with, and of these the smallest, which
+#: have too few relatives to learn from.
+SMALL_SCANS, STIFF_SCANS, SMALL_STIFF_SCANS = 4, 5, 17
+#: Heavy atoms of a small molecule with stiff bonds.
+STIFF_SMALL = 6
 #: Frames close to the minimum of a small molecule and of others, and how far atoms are moved there, in Angstrom.
 CLOSE, CLOSE_OF_OTHERS, MOVED = 5, 1, (0.01, 0.05)
 
@@ -30,7 +38,7 @@ def is_scanned(molecule: str) -> bool:
 
 
 def times_scanned(molecule: str) -> int:
-    """How often a molecule is scanned, each time from other angles: small ones have too few relatives to learn from.
+    """How often a molecule is scanned, each time from other angles.
 
     Args:
         molecule: SMILES.
@@ -41,18 +49,34 @@ def times_scanned(molecule: str) -> int:
     if not is_scanned(molecule):
         return 0
     described = Chem.MolFromSmiles(molecule)
-    heavy = described.GetNumAtoms()
-    if heavy <= STIFF_SMALL and described.HasSubstructMatch(STIFF):
-        return 1 + STIFF_AGAIN
-    return 1 + AGAIN if heavy <= SMALL else 1
+    heavy, stiff = described.GetNumAtoms(), described.HasSubstructMatch(STIFF)
+    if heavy <= SMALL:
+        return SMALL_STIFF_SCANS if stiff else SMALL_SCANS
+    return STIFF_SCANS if heavy <= STIFF_SMALL else 1
 
 
-def scan_frames(molecule: str, number: int = 0) -> list[Frame]:
+def times_conjugated(molecule: str) -> int:
+    """How often the conjugated bonds of a molecule are turned that has no stiffer ones.
+
+    Args:
+        molecule: SMILES.
+
+    Returns:
+        The number.
+    """
+    described = Chem.MolFromSmiles(molecule)
+    if described.HasSubstructMatch(STIFF) or not described.HasSubstructMatch(CONJUGATED):
+        return 0
+    return CONJUGATED_SCANS.get(described.GetNumAtoms(), 0)
+
+
+def scan_frames(molecule: str, number: int = 0, conjugated: bool = False) -> list[Frame]:
     """Some nine frames of a molecule.
 
     Args:
         molecule: SMILES.
         number: Which of its scans; each has random numbers of its own.
+        conjugated: True to turn conjugated bonds instead of those of amides, acids and esters.
 
     Returns:
         The frames that are worth learning from; none if GFN2-xTB does not converge.
@@ -60,7 +84,7 @@ def scan_frames(molecule: str, number: int = 0) -> list[Frame]:
     Raises:
         ValueError: If RDKit finds no conformer.
     """
-    rng = rng_of(molecule, 50 + number)
+    rng = rng_of(molecule, (70 if conjugated else 50) + number)
     atoms = start(molecule, int(rng.integers(2**31)))
     if labelled(atoms, atoms.positions.copy(), molecule, "start") is None:
         return []
@@ -73,7 +97,7 @@ def scan_frames(molecule: str, number: int = 0) -> list[Frame]:
     for _ in range(CLOSE if described.GetNumHeavyAtoms() <= SMALL else CLOSE_OF_OTHERS):
         moved = rng.uniform(*MOVED) * rng.standard_normal(lowest.positions.shape)
         frames.append(labelled(atoms, lowest.positions + moved, molecule, "close"))
-    for i, _, j in list(described.GetSubstructMatches(STIFF))[:BONDS]:
+    for i, _, j in list(described.GetSubstructMatches(CONJUGATED if conjugated else STIFF))[:BONDS]:
         side = far_side(described, i, j)
         if side is not None:
             frames += _turn(atoms, lowest.positions, (i, j), side, molecule, rng)

@@ -15,12 +15,12 @@ FOLDER = Path(__file__).parents[2] / "datasets" / "organic_xtb"
 @pytest.fixture(scope="module")
 def scripts():
     """The folder of the scripts is where imports look."""
-    others = {"smiles", "molecules", "labels", "classical", "pairs"} & sys.modules.keys()
+    others = {"smiles", "molecules", "labels", "classical", "pairs", "scans"} & sys.modules.keys()
     assert not others
     sys.path.insert(0, str(FOLDER))
     yield
     sys.path.remove(str(FOLDER))
-    for name in ("smiles", "molecules", "labels", "classical", "pairs"):
+    for name in ("smiles", "molecules", "labels", "classical", "pairs", "scans"):
         sys.modules.pop(name, None)
 
 
@@ -110,3 +110,13 @@ def test_molecules_beside_each_other_are_as_far_apart_as_asked(scripts):
         for part, before in ((place[:4], one), (place[4:], other)):
             kept = [np.linalg.norm(each[:, None] - each, axis=-1) for each in (part, before)]
             assert np.allclose(*kept)
+
+
+def test_small_molecules_are_scanned_more_often(scripts):
+    pytest.importorskip("tblite")
+    import scans
+
+    counts = {one: scans.times_scanned(one) for one in ("CNC=O", "CCCC(N)=O", "CCO", "CCCCC(N)=O", "CCCCCCO")}
+    assert counts == {"CNC=O": 17, "CCCC(N)=O": 5, "CCO": 4, "CCCCC(N)=O": 1, "CCCCCCO": 0}
+    turned = {one: scans.times_conjugated(one) for one in ("NC=N", "C=CO", "C=CCO", "CNC=O", "CC=CCO", "C=C(C)NC")}
+    assert turned == {"NC=N": 8, "C=CO": 8, "C=CCO": 0, "CNC=O": 0, "CC=CCO": 0, "C=C(C)NC": 2}
