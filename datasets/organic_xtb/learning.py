@@ -19,10 +19,11 @@ VALIDATED = 25
 #: rho of the paper, 0.01, is for one molecule; with thousands the energies need a larger share, in the end more still.
 RHO, LAST_RHO = 0.1, 0.3
 #: At the end differences count as they are, not squared, so that the few frames with large forces do not hide how
-#: energies change as stiff bonds turn; what these scans say of energies counts more.
-FINAL: dict[str, Any] = {"rho": 1.0, "loss": "absolute", "scan_weight": 3.0}
-#: Kinds of frames that say what it costs to turn a bond.
-SCANS = ("relaxed", "scan", "scan, relaxing")
+#: energies change as stiff bonds turn, and what holds planar groups flat; frames that say so count more.
+FINAL: dict[str, Any] = {"rho": 1.0, "loss": "absolute", "weighted": True}
+#: How much kinds of frames then count, if not 1.
+ENERGY_WEIGHTS = {"relaxed": 3.0, "scan": 3.0, "scan, relaxing": 3.0}
+FORCES_WEIGHTS = {"relaxed": 2.0, "close": 2.0, "bent": 2.0}
 
 
 def new_model() -> SchNet:
@@ -45,7 +46,7 @@ def learnt(
     rate: float = 2e-3,
     rho: float = RHO,
     loss: LossName = "squared",
-    scan_weight: float = 1.0,
+    weighted: bool = False,
     **options: Any,
 ) -> Path:
     """Train, or go on training with more frames.
@@ -58,7 +59,7 @@ def learnt(
         rate: Learning rate of the first step; it falls to zero on a cosine.
         rho: Weight of the energies in the loss.
         loss: What becomes of differences.
-        scan_weight: Weight of the energies of scans beside those of other frames.
+        weighted: True if some kinds of frames count more.
         **options: Further options of :func:`pyg_schnet.training.fit`.
 
     Returns:
@@ -72,7 +73,8 @@ def learnt(
             pos=torch.as_tensor(one.positions, dtype=torch.float32),
             energy=torch.tensor([one.energy], dtype=torch.float64),
             forces=torch.as_tensor(one.forces, dtype=torch.float32),
-            config_energy_weight=torch.tensor([scan_weight if one.kind in SCANS else 1.0]),
+            config_energy_weight=torch.tensor([ENERGY_WEIGHTS.get(one.kind, 1.0) if weighted else 1.0]),
+            config_forces_weight=torch.tensor([FORCES_WEIGHTS.get(one.kind, 1.0) if weighted else 1.0]),
         )
         for one in frames
     ]

@@ -7,8 +7,8 @@
 1. Molecules: enumerated and joined; those to be tried with are never trained with.
 2. Frames by GFN2-xTB alone, pairs of molecules beside each other, scans of stiff bonds.
 3. Rounds: train; let the model relax and drive molecules; label where it went; train on.
-4. A long training with all frames; more scans, of small molecules and of conjugated bonds; the last training, with an
-   absolute loss.
+4. A long training with all frames; more scans, of small molecules and of conjugated bonds, and planar groups that are
+   bent; the last training, with an absolute loss.
 5. ``gates.py``: what the model can and cannot do, on molecules that no frame is of.
 
 What is done is not done again: after an interruption the same command goes on. 4 hours of one core as it stands, most
@@ -26,6 +26,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from bends import bent_frames, lowest
 from classical import classical_frames
 from labels import FAILURES, Frame, read_frames, write_frames
 from learning import FINAL, LAST_RHO, learnt
@@ -82,6 +83,7 @@ def main() -> None:
     conjugated = list(filter(times_conjugated, molecules))[: args.scans]
     turned = [(one, number, True) for one in conjugated for number in range(times_conjugated(one))]
     files += _labelled(args, "conjugated", turned, _scans)
+    files += _labelled(args, "bends", lowest(read_frames(files)), _bends)
     model = learnt(read_frames(files), args.out / "last", args.steps[3], model, 1e-3, **FINAL)
     print(f"{model}: judge it with python {Path(__file__).with_name('gates.py')} {model} --out {args.out}")
 
@@ -138,6 +140,10 @@ def _pairs(molecules: list[str], numbers: list[int]) -> list[Frame]:
 
 def _scans(jobs: list[tuple]) -> list[Frame]:
     return _frames_of(scan_frames, jobs)
+
+
+def _bends(lowest: list[Frame]) -> list[Frame]:
+    return _frames_of(bent_frames, [(one,) for one in lowest])
 
 
 def _own(model: Path, number: int, molecules: list[str]) -> list[Frame]:

@@ -15,12 +15,12 @@ FOLDER = Path(__file__).parents[2] / "datasets" / "organic_xtb"
 @pytest.fixture(scope="module")
 def scripts():
     """The folder of the scripts is where imports look."""
-    others = {"smiles", "molecules", "labels", "classical", "pairs", "scans"} & sys.modules.keys()
+    others = {"smiles", "molecules", "labels", "classical", "pairs", "scans", "bends"} & sys.modules.keys()
     assert not others
     sys.path.insert(0, str(FOLDER))
     yield
     sys.path.remove(str(FOLDER))
-    for name in ("smiles", "molecules", "labels", "classical", "pairs", "scans"):
+    for name in ("smiles", "molecules", "labels", "classical", "pairs", "scans", "bends"):
         sys.modules.pop(name, None)
 
 
@@ -120,3 +120,30 @@ def test_small_molecules_are_scanned_more_often(scripts):
     assert counts == {"CNC=O": 17, "CCCC(N)=O": 5, "CCO": 4, "CCCCC(N)=O": 1, "CCCCCCO": 0}
     turned = {one: scans.times_conjugated(one) for one in ("NC=N", "C=CO", "C=CCO", "CNC=O", "CC=CCO", "C=C(C)NC")}
     assert turned == {"NC=N": 8, "C=CO": 8, "C=CCO": 0, "CNC=O": 0, "CC=CCO": 0, "C=C(C)NC": 2}
+
+
+def test_planar_groups_are_bent_out_of_their_planes(scripts):
+    pytest.importorskip("tblite")
+    import bends
+    import labels
+
+    from pyg_schnet.datasets import from_smiles
+
+    data = from_smiles("C=O")
+    numbers, flat = data.z.numpy(), data.pos.double().numpy()
+    rest = labels.Frame("C=O", "relaxed", numbers, flat, 0.0, np.zeros_like(flat))
+    described = Chem.AddHs(Chem.MolFromSmiles("C=O"))
+    normals = bends.normals_of(described, flat)
+    assert sorted(normals) == [0, 1, 2, 3]  # the carbon, and all that hangs on it
+    plane = np.linalg.svd(flat - flat.mean(0))[2][2]
+    assert all(np.isclose(abs(one @ plane), 1.0, atol=1e-3) for one in normals.values())
+    assert not bends.normals_of(Chem.AddHs(Chem.MolFromSmiles("C")), from_smiles("C").pos.double().numpy())
+    frames = bends.bent_frames(rest)
+    assert len(frames) == bends.SMALL_BENDS
+    moves = np.stack([one.positions - flat for one in frames])
+    out = moves @ plane
+    assert np.abs(out).max() > 0.1
+    assert np.abs(moves - out[..., None] * plane).max() < 0.06  # noise of 0.01 beside
+    other = rest._replace(molecule="C=O", energy=-1.0)
+    pair = rest._replace(molecule="C=O.O", energy=-5.0)
+    assert bends.lowest([rest, other, pair]) == [other]
