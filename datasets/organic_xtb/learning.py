@@ -24,6 +24,8 @@ FINAL: dict[str, Any] = {"rho": 1.0, "loss": "absolute", "weighted": True}
 #: How much kinds of frames then count, if not 1.
 ENERGY_WEIGHTS = {"relaxed": 3.0, "scan": 3.0, "scan, relaxing": 3.0}
 FORCES_WEIGHTS = {"relaxed": 2.0, "close": 2.0, "bent": 2.0}
+#: Energies of these, of molecules with so many heavy atoms at most, count so many times more again.
+SMALL, SMALL_WEIGHT = 4, 2.0
 
 
 def new_model() -> SchNet:
@@ -36,6 +38,14 @@ def new_model() -> SchNet:
 def is_validated(molecule: str) -> bool:
     """True if a molecule is for validation; a pair is never."""
     return "." not in molecule and zlib.crc32(molecule.encode()) % VALIDATED == 0
+
+
+def energy_weight(frame: Frame) -> float:
+    """How much the energy of a frame counts in the last training."""
+    weight = ENERGY_WEIGHTS.get(frame.kind)
+    if weight is None:
+        return 1.0
+    return weight * SMALL_WEIGHT if int((frame.numbers > 1).sum()) <= SMALL else weight
 
 
 def learnt(
@@ -73,7 +83,7 @@ def learnt(
             pos=torch.as_tensor(one.positions, dtype=torch.float32),
             energy=torch.tensor([one.energy], dtype=torch.float64),
             forces=torch.as_tensor(one.forces, dtype=torch.float32),
-            config_energy_weight=torch.tensor([ENERGY_WEIGHTS.get(one.kind, 1.0) if weighted else 1.0]),
+            config_energy_weight=torch.tensor([energy_weight(one) if weighted else 1.0]),
             config_forces_weight=torch.tensor([FORCES_WEIGHTS.get(one.kind, 1.0) if weighted else 1.0]),
         )
         for one in frames

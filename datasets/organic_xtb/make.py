@@ -7,8 +7,8 @@
 1. Molecules: enumerated and joined; those to be tried with are never trained with.
 2. Frames by GFN2-xTB alone, pairs of molecules beside each other, scans of stiff bonds.
 3. Rounds: train; let the model relax and drive molecules; label where it went; train on.
-4. A long training with all frames; more scans, of small molecules and of conjugated bonds, and planar groups that are
-   bent; the last training, with an absolute loss.
+4. A long training with all frames; more scans, of small molecules, of conjugated bonds and of relatives of the simplest
+   amides and acids; planar groups that are bent; the last training, with an absolute loss.
 5. ``gates.py``: what the model can and cannot do, on molecules that no frame is of.
 
 What is done is not done again: after an interruption the same command goes on. 4 hours of one core as it stands, most
@@ -32,7 +32,7 @@ from labels import FAILURES, Frame, read_frames, write_frames
 from learning import FINAL, LAST_RHO, learnt
 from on_policy import own_frames
 from pairs import pair_frames
-from scans import is_scanned, scan_frames, times_conjugated, times_scanned
+from scans import is_scanned, relative_scans, scan_frames, times_conjugated, times_scanned
 from smiles import chosen
 from tqdm import tqdm
 
@@ -83,6 +83,7 @@ def main() -> None:
     conjugated = list(filter(times_conjugated, molecules))[: args.scans]
     turned = [(one, number, True) for one in conjugated for number in range(times_conjugated(one))]
     files += _labelled(args, "conjugated", turned, _scans)
+    files += _labelled(args, "relatives", relative_scans()[: args.scans], _scans)
     files += _labelled(args, "bends", lowest(read_frames(files)), _bends)
     model = learnt(read_frames(files), args.out / "last", args.steps[3], model, 1e-3, **FINAL)
     print(f"{model}: judge it with python {Path(__file__).with_name('gates.py')} {model} --out {args.out}")

@@ -7,14 +7,19 @@ from classical import HIGHEST, STIFF, far_side, start, turned
 from labels import Frame, labelled, rng_of
 from numpy.typing import NDArray
 from rdkit import Chem
+from smiles import listed
 
 #: Angles of a full turn, stiff bonds of a molecule, and largest number of heavy atoms of a small one.
 ANGLES, BONDS, SMALL = 4, 2, 4
 #: Bonds that conjugation makes stiff, beside those of amides, acids and esters: of enols, enamines, amidines, their
 #: relatives. What it costs to turn formamide can be learnt from them.
 CONJUGATED = Chem.MolFromSmarts("[#6X3;!a](=[#6,#7])!@[#7X3,#8X2]")
+#: The same with nitrogen in the middle, of hydrazones, oximes, nitrites.
+NITROGEN = Chem.MolFromSmarts("[#7X2](=[#6,#7,#8])!@[#7X3,#8X2]")
 #: Heavy atoms of molecules of which these are turned, and how often.
 CONJUGATED_SCANS = {3: 8, 4: 8, 5: 2}
+#: Small relatives of the simplest amides and acids, more than are enumerated, and how often each is scanned.
+RELATIVES, RELATIVE_SCANS = listed("relatives.smi"), 12
 #: How often small molecules are scanned in all: those without stiff bonds, those with, and of these the smallest, which
 #: have too few relatives to learn from.
 SMALL_SCANS, STIFF_SCANS, SMALL_STIFF_SCANS = 4, 5, 17
@@ -70,6 +75,12 @@ def times_conjugated(molecule: str) -> int:
     return CONJUGATED_SCANS.get(described.GetNumAtoms(), 0)
 
 
+def relative_scans() -> list[tuple[str, int, bool]]:
+    """Arguments of :func:`scan_frames` for the relatives, each often."""
+    stiff = {one: Chem.MolFromSmiles(one).HasSubstructMatch(STIFF) for one in RELATIVES}
+    return [(one, number, not stiff[one]) for one in RELATIVES for number in range(RELATIVE_SCANS)]
+
+
 def scan_frames(molecule: str, number: int = 0, conjugated: bool = False) -> list[Frame]:
     """Some nine frames of a molecule.
 
@@ -97,7 +108,8 @@ def scan_frames(molecule: str, number: int = 0, conjugated: bool = False) -> lis
     for _ in range(CLOSE if described.GetNumHeavyAtoms() <= SMALL else CLOSE_OF_OTHERS):
         moved = rng.uniform(*MOVED) * rng.standard_normal(lowest.positions.shape)
         frames.append(labelled(atoms, lowest.positions + moved, molecule, "close"))
-    for i, _, j in list(described.GetSubstructMatches(CONJUGATED if conjugated else STIFF))[:BONDS]:
+    pattern = STIFF if not conjugated else CONJUGATED if described.HasSubstructMatch(CONJUGATED) else NITROGEN
+    for i, _, j in list(described.GetSubstructMatches(pattern))[:BONDS]:
         side = far_side(described, i, j)
         if side is not None:
             frames += _turn(atoms, lowest.positions, (i, j), side, molecule, rng)

@@ -147,3 +147,19 @@ def test_planar_groups_are_bent_out_of_their_planes(scripts):
     other = rest._replace(molecule="C=O", energy=-1.0)
     pair = rest._replace(molecule="C=O.O", energy=-5.0)
     assert bends.lowest([rest, other, pair]) == [other]
+
+
+def test_relatives_are_not_what_is_tried(scripts):
+    pytest.importorskip("tblite")
+    import scans
+    import smiles
+
+    tested = {smiles.canonical(one) for one in smiles.KNOWN}
+    assert all(smiles.canonical(one) == one for one in scans.RELATIVES)
+    assert not tested & set(scans.RELATIVES)
+    jobs = scans.relative_scans()
+    assert len(jobs) == len(scans.RELATIVES) * scans.RELATIVE_SCANS
+    for molecule, _, conjugated in jobs[:: scans.RELATIVE_SCANS]:  # each has a bond to turn
+        described = Chem.MolFromSmiles(molecule)
+        patterns = (scans.CONJUGATED, scans.NITROGEN) if conjugated else (scans.STIFF,)
+        assert any(described.HasSubstructMatch(one) for one in patterns), molecule
