@@ -182,7 +182,8 @@ def errors_of(run: Path) -> list[dict[str, Any]]:
         if published and published["model"] == "SchNet":
             number, ours = published.get("num_train"), report["facts"]["num_train"]
             kinds = f" with {number:,} structures" if number and number != ours else ""
-            error["paper"] = f"{published['value']:g}{kinds}"
+            unit = "" if published["unit"] == one["unit"] else f" {WRITTEN.get(published['unit'], published['unit'])}"
+            error["paper"] = f"{published['value']:g}{unit}{kinds}"
         found.append(error)
     return found
 

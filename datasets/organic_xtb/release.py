@@ -54,8 +54,8 @@ def card_of(found: dict[str, dict[str, Any]], structures: int) -> dict[str, Any]
         "applicability": "structures, vibrations, conformers and dynamics, up to some 500 K, of single neutral "
         "molecules with closed shells and up to some twelve heavy atoms, as GFN2-xTB has them: on molecules it never "
         f"saw {own['energy_mev_per_atom']:.1f} meV/atom on its own paths, wavenumbers within {waves['mae']:.0f} 1/cm ("
-        f"median {waves['median']:.0f}), minima {found['relaxations']['median_kcal']:.1f} kcal/mol above the true ones in "
-        f"the median, {still['stable']:.0f} of 100 molecules whole after {still['picoseconds']:g} ps at 300 K",
+        f"median {waves['median']:.0f}), minima {found['relaxations']['median_kcal']:.1f} kcal/mol above the true ones "
+        f"in the median, {still['stable']:.0f} of 100 molecules whole after {still['picoseconds']:g} ps at 300 K",
         "limits": "GFN2-xTB is no thermochemistry, and this is not better; other elements, ions, radicals, broken "
         f"bonds; liquids, as hydrogen bonds between molecules are too weak (two waters {water['model_0']:.1f} instead "
         f"of {water['reference_0']:.1f} kcal/mol); errors of barriers in kcal/mol: {turned}",

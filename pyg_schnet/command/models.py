@@ -8,6 +8,9 @@ from pyg_schnet.models.model_folder import card_rows, elements_in_words, predict
 from pyg_schnet.models.published import PUBLISHED
 from pyg_schnet.models.registry import BundledModel, bundled_model, bundled_models
 
+#: A line of the table names so many targets; of more, one fewer and how many are left.
+_TARGETS = 3
+
 
 def models(name: str | None = None, *, json: bool = False) -> None:
     """List the trained models that come with the package, or show the card of one.
@@ -58,6 +61,14 @@ def card(model: BundledModel) -> str:
     return "\n".join(lines)
 
 
+def _first(line: str) -> str:
+    """The first of many targets, and how many more there are."""
+    parts = line.split(", ")
+    return (
+        line if len(parts) <= _TARGETS else f"{', '.join(parts[: _TARGETS - 1])} and {len(parts) - _TARGETS + 1} more"
+    )
+
+
 def table(listed: list[BundledModel]) -> str:
     """A table of models.
 
@@ -76,9 +87,9 @@ def table(listed: list[BundledModel]) -> str:
     for one in listed:
         what = predicts(one.facts).replace("forces and stress as its derivatives", "forces, stress")
         elements = elements_in_words(one.elements, 8)
-        rows.append((one.name, what, elements, one.card.errors_in_words(), one.card.licence))
+        rows.append((one.name, _first(what), elements, _first(one.card.errors_in_words()), one.card.licence))
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["    ".join(f"{word:{width}}" for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["   ".join(f"{word:{width}}" for word, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines += ["", "pyg-schnet models NAME shows a card: data, licence, errors, what it is good for, how it was made."]
     more = "Published models, which are downloaded when they are asked for: "
     more += f"{', '.join(PUBLISHED)}; others by hf://owner/name from the Hugging Face hub."

@@ -43,6 +43,8 @@ def test_the_table(call, capsys):
     assert {*bundled_names()} <= {*rows}
     assert forces_of_ethanol() in rows["md17-ethanol"]
     assert "H, C, O" in rows["md17-ethanol"]
+    assert "mu in D, alpha in a0^3 and 7 more" in rows["qm9-properties"]
+    assert "energy in eV, forces, stress" in rows["md17-ethanol"]
     assert any("c20-force" in line for line in lines)
     assert max(map(len, lines)) <= 140
 
