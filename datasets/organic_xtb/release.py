@@ -11,14 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from gates import GATES, verdicts
+from labels import Frame, read_frames
+from torch_geometric.data import Batch, Data
 
 from pyg_schnet import load, save
 from pyg_schnet.models import read_header
+from pyg_schnet.models.elements import NEIGHBORHOOD, TrainingSet
 from pyg_schnet.models.registry import FOLDER
 
 NAME = "organic-xtb"
+#: Frames that are counted together.
+AT_ONCE = 500
 
 
 def card_of(found: dict[str, dict[str, Any]], structures: int) -> dict[str, Any]:
@@ -65,6 +70,13 @@ def card_of(found: dict[str, dict[str, Any]], structures: int) -> dict[str, Any]
     }
 
 
+def seen_in(frames: list[Frame]) -> TrainingSet:
+    """What the frames have, each counted once: each training adds its own to what the model says."""
+    data = [Data(z=torch.from_numpy(one.numbers), pos=torch.from_numpy(one.positions)) for one in frames]
+    batches = (Batch.from_data_list(data[first : first + AT_ONCE]) for first in range(0, len(data), AT_ONCE))
+    return TrainingSet.of(batches, cutoff=NEIGHBORHOOD)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="the model file")
@@ -77,13 +89,12 @@ def main() -> None:
     missing = [gate.text for gate in GATES if gate.part not in found]
     if failed or missing:
         sys.exit(f"not released: failed {failed or 'nothing'}, not tried {missing or 'nothing'}")
-    frames = 0
-    for path in args.out.glob("*/*.npz"):
-        if path.name != "split.npz":
-            frames += len(np.load(path)["energy"])
+    frames = read_frames(path for path in args.out.glob("*/*.npz") if path.name != "split.npz")
+    args.into.mkdir(parents=True, exist_ok=True)
     model = load(args.model)
+    model.training_set = seen_in(frames)
     training = read_header(args.model).get("training")
-    save(model, args.into / NAME, card=card_of(found, frames), training=training)
+    save(model, args.into / NAME, card=card_of(found, len(frames)), training=training)
     print(args.into / NAME)
 
 
