@@ -81,7 +81,8 @@ def of_md17(molecule: str, steps: int) -> Recipe:
         "CC0 (A. S. Christensen and O. A. von Lilienfeld, 2020, who published these frames with their original labels)",
         "on energies and forces, rho = 0.01, learning rate 0.005 down to zero on a cosine, clipped gradients",
         f"dynamics, relaxation and vibrations of one molecule of {name} up to some 500 K",
-        "other molecules and several of them, whose energies mean nothing; broken bonds; temperatures far above 500 K",
+        "other molecules and several of them, whose energies mean nothing; broken bonds; temperatures far above 500 K; "
+        "atoms pushed closer together than in these frames, where energies may fall again",
         ("molecular dynamics", "force field"),
     )
 
