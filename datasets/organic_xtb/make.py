@@ -32,7 +32,7 @@ from labels import FAILURES, Frame, read_frames, write_frames
 from learning import FINAL, LAST_RHO, learnt
 from on_policy import own_frames
 from pairs import pair_frames
-from scans import is_scanned, relative_scans, scan_frames, times_conjugated, times_scanned
+from scans import relative_scans, scan_frames, times_conjugated, times_scanned
 from smiles import chosen
 from tqdm import tqdm
 
@@ -69,7 +69,7 @@ def main() -> None:
     molecules = _molecules(args.out / "molecules.json", args.molecules)
     files = _labelled(args, "classical", molecules[: args.classical], _classical)
     files += _labelled(args, "pairs", range(args.pairs), partial(_pairs, molecules))
-    scanned = list(filter(is_scanned, molecules))[: args.scans]
+    scanned = list(filter(times_scanned, molecules))[: args.scans]
     files += _labelled(args, "scans", [(one, 0) for one in scanned], _scans)
     model = learnt(read_frames(files), args.out / "round_0", args.steps[0])
     for number in range(1, args.rounds + 1):

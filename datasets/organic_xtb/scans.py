@@ -29,21 +29,8 @@ STIFF_SMALL = 6
 CLOSE, CLOSE_OF_OTHERS, MOVED = 5, 1, (0.01, 0.05)
 
 
-def is_scanned(molecule: str) -> bool:
-    """True for amides, acids and esters, and for small molecules.
-
-    Args:
-        molecule: SMILES.
-
-    Returns:
-        True or False.
-    """
-    described = Chem.MolFromSmiles(molecule)
-    return 1 < described.GetNumAtoms() <= SMALL or described.HasSubstructMatch(STIFF)
-
-
 def times_scanned(molecule: str) -> int:
-    """How often a molecule is scanned, each time from other angles.
+    """How often a molecule is scanned, each time from other angles: amides, acids and esters, and small molecules.
 
     Args:
         molecule: SMILES.
@@ -51,13 +38,11 @@ def times_scanned(molecule: str) -> int:
     Returns:
         The number.
     """
-    if not is_scanned(molecule):
-        return 0
     described = Chem.MolFromSmiles(molecule)
     heavy, stiff = described.GetNumAtoms(), described.HasSubstructMatch(STIFF)
-    if heavy <= SMALL:
-        return SMALL_STIFF_SCANS if stiff else SMALL_SCANS
-    return STIFF_SCANS if heavy <= STIFF_SMALL else 1
+    if stiff:
+        return SMALL_STIFF_SCANS if heavy <= SMALL else STIFF_SCANS if heavy <= STIFF_SMALL else 1
+    return SMALL_SCANS if 1 < heavy <= SMALL else 0
 
 
 def times_conjugated(molecule: str) -> int:

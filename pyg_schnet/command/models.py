@@ -64,9 +64,10 @@ def card(model: BundledModel) -> str:
 def _first(line: str) -> str:
     """The first of many targets, and how many more there are."""
     parts = line.split(", ")
-    return (
-        line if len(parts) <= _TARGETS else f"{', '.join(parts[: _TARGETS - 1])} and {len(parts) - _TARGETS + 1} more"
-    )
+    if len(parts) <= _TARGETS:
+        return line
+    shown = parts[: _TARGETS - 1]
+    return f"{', '.join(shown)} and {len(parts) - len(shown)} more"
 
 
 def table(listed: list[BundledModel]) -> str:

@@ -78,9 +78,8 @@ def test_bundled_models(name):
     only = None if name == "md17-ethanol" else SHORT
     found = doctor(load(name), only=only, progress=False)
     failed = {one.name for one in found.checks if one.verdict == "FAIL"}
-    if (
-        name == "md17-ethanol"
-    ):  # learnt from a thousand frames at 500 K, of which none is much compressed, as its card says
+    if name == "md17-ethanol":
+        # learnt from a thousand frames at 500 K, of which none is much compressed, as its card says
         assert failed <= {"repulsion"}, str(found)
         assert "pushed closer together" in bundled_model(name).card.limits
         assert found["repulsion"].value > 1.0  # 20 kT and more at 500 K
