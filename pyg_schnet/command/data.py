@@ -10,7 +10,9 @@ from torch_geometric.data import Dataset
 
 from pyg_schnet.datasets import Split, block_split, load_split, paper_split, random_split
 from pyg_schnet.datasets.group_split import group_split, groups_of
+from pyg_schnet.datasets.held_out import training_on_atoms, without_copies
 from pyg_schnet.training import SplitDataModule
+from pyg_schnet.training.say import say
 
 #: Settings that may be paths.
 _PATHS = {"root", "path", "val", "test", "table", "source", "split"}
@@ -28,6 +30,8 @@ SPLITS = (
     "official-4",
     "official-5",
 )
+#: Those that are made here; the others were published, or are known from a run.
+_DRAWN = {"random", "block", "group", "files"}
 
 
 def structures(
@@ -67,6 +71,9 @@ def structures(
         device: Where batches are assembled, for example ``"cuda"``.
         tests: Further datasets to test on, by name.
 
+    Splits other than published and stored ones hold out no copies of structures to train with, and no single atoms of
+    one's own files, which are all trained with; a line says how many there were.
+
     Returns:
         The data module of the run; ``None`` where no data are needed.
 
@@ -85,6 +92,8 @@ def structures(
         parts = _files(dataset, numbers, gap, blocks, split_seed)
     else:
         parts = _split(dataset, split, numbers, split_seed)
+    if split in _DRAWN:
+        parts = _held_out(dataset, parts)
     if tested is not None:
         parts = _fewer_tests(parts, tested, split_seed)
     return SplitDataModule(dataset, parts, batch_size, seed, device, tests)
@@ -153,6 +162,21 @@ def _split(dataset: Dataset, split: str, numbers: list[int | None], seed: int) -
             raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)} or the path of a split.npz")
         return load_split(split, dataset)
     return random_split(len(dataset), *_both(split, numbers, len(dataset)), seed)
+
+
+def _held_out(dataset: Any, parts: Split) -> Split:
+    """Without copies of structures to train with, and single atoms, among those to validate and to test on."""
+    report = getattr(dataset, "report", None)
+    if report is None:
+        return parts
+    if report.get("duplicates"):
+        parts, copies = without_copies(parts, dataset)
+        if copies:
+            say(f"{copies:,} structures are left out: they are copies of others in another part of the split")
+    parts, atoms = training_on_atoms(parts, dataset)
+    if atoms:
+        say(f"{atoms:,} single atoms are trained with, not held out: they say where energies of the elements begin")
+    return parts
 
 
 def _blocks(size: int, given: tuple[Any, Any], numbers: list[int | None], gap: int, blocks: int, seed: int) -> Split:

@@ -102,6 +102,27 @@ def in_memory(structures: Any) -> InMemoryDataset:
     return listed
 
 
+def sizes_of(structures: Any) -> Tensor:
+    """Numbers of atoms of the structures.
+
+    Args:
+        structures: Whatever :func:`in_memory` takes.
+
+    Returns:
+        Numbers [M].
+
+    Raises:
+        TypeError: If these are no structures of the class ``Data``.
+
+    Example:
+        >>> sizes_of([Data(z=torch.ones(n, dtype=torch.long), pos=torch.zeros(n, 3)) for n in (3, 1)])
+        tensor([3, 1])
+    """
+    dataset = in_memory(structures)
+    counts = (dataset.slices["z"] if dataset.slices else torch.tensor([0, len(dataset._data.z)])).diff()
+    return counts if dataset._indices is None else counts[torch.as_tensor(list(dataset._indices), dtype=torch.long)]
+
+
 def _listed(structures: list[Any]) -> Dataset:
     for one in structures:
         if not isinstance(one, BaseData):

@@ -188,14 +188,62 @@ def test_energies_alone_in_other_capitals(call, settings, here):
 
 def test_neighbouring_frames_of_a_trajectory_are_kept_apart(settings, here):
     """A slow oscillation: as many frames are left out between the parts as it takes to forget."""
-    time = np.arange(400)
-    frames = [
-        Atoms("H2", [[0, 0, 0], [0, 0, 0.75 + 0.05 * np.sin(t / 8)]], info={"energy": np.sin(t / 8)}) for t in time
-    ]
-    write("slow.xyz", frames, format="extxyz")
+    write("slow.xyz", oscillating(400), format="extxyz")
     found = settings("slow.xyz")["data"]
     assert found["split"] == "block"
     assert 8 <= found["gap"] <= 16  # a quarter of a period is 12.6 frames
+
+
+def oscillating(count, element="H"):
+    """Frames of a slow oscillation, which resemble their neighbours."""
+    time = np.arange(count)
+    energies = np.sin(time / 8)
+    places = [[[0, 0, 0], [0, 0, 0.75 + 0.05 * energy]] for energy in energies]
+    return [Atoms(f"{element}2", pos, info={"energy": e}) for pos, e in zip(places, energies, strict=True)]
+
+
+@pytest.mark.parametrize("more", ["single atoms", "compositions"])
+def test_a_trajectory_is_one_beside_other_structures(settings, more):
+    """Neighbouring frames are never drawn at random into different parts."""
+    if more == "single atoms":
+        frames = [Atoms(one, info={"energy": -1.0}) for one in ("H", "O", "N")] + oscillating(150)
+    else:
+        frames = [frame for element in "HNO" for frame in oscillating(60, element)]
+    write("frames.xyz", frames, format="extxyz")
+    found = settings("frames.xyz")["data"]
+    assert found["split"] == "block"
+    assert found["gap"] > 0
+    assert found.get("blocks", 10) == (10 if more == "single atoms" else 15)
+
+
+def test_copies_and_single_atoms_are_not_held_out(call, settings, capsys):
+    atoms = [Atoms(one, info={"energy": energy}) for one, energy in (("H", -13.0), ("C", -1000.0))]
+    some = [with_emt(molecule("CH4"), seed) for seed in range(15)]
+    frames = [Atoms(a.numbers, a.positions, info={"energy": a.get_potential_energy()}) for a in some]
+    write("frames.xyz", [*atoms, *frames, *frames], format="extxyz")
+    settings("frames.xyz")
+    call("fit", "--config", "settings.yaml", *SHORT)
+    said = capsys.readouterr().err
+    assert "copies of others in another part of the split" in said
+    with np.load("results/frames/split.npz") as split:
+        parts = {name: split[name] for name in ("train", "val", "test")}
+    assert {0, 1} <= set(parts["train"].tolist())
+    of = {name: {(one - 2) % 15 for one in part.tolist() if one > 1} for name, part in parts.items()}
+    assert not any(of[one] & of[other] for one, other in itertools.combinations(of, 2))
+
+
+def test_structures_to_test_on_are_not_trained_with(call, settings, here, capsys):
+    """A file to test on that repeats a part of the file to train with."""
+    frames = [with_emt(molecule("CH4"), seed) for seed in range(30)]
+    write("train.xyz", frames, format="extxyz")
+    write("test.xyz", frames[:10], format="extxyz")
+    settings("train.xyz", "test.xyz")
+    call("fit", "--config", "settings.yaml", *SHORT)
+    assert "10 structures are left out: they are copies" in capsys.readouterr().err
+    (run,) = (here / "results").iterdir()
+    with np.load(run / "split.npz") as split:
+        assert len(split["test"]) == 10
+        assert not set(range(10)) & set(split["train"].tolist())
 
 
 def test_nothing_is_replaced_and_units_can_be_said(root, call, here):
