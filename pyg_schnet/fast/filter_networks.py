@@ -196,9 +196,7 @@ def _expanded(basis: nn.Module, knots: Tensor, spacing: float | None) -> tuple[T
     if not isinstance(basis, GaussianSmearing) or not _fixed(basis) or not can_inspect(knots):
         return _in_float64(basis, knots), slice(None)
     low, high, gamma = float(knots[0]), float(knots[-1]), float(basis.gamma)
-    kept = _expansions.get(basis)
-    if kept is None or spacing is None or kept.scales != (gamma, spacing) or not kept.origin.holds():
-        kept = None
+    kept = _kept_expansion(basis, gamma, spacing)
     reach = math.sqrt(-SMALLEST_EXPONENT / gamma)
     centers = basis.offset.double().numpy() if kept is None else kept.centers
     near = ((centers >= low - reach) & (centers <= high + reach)).nonzero()[0]
@@ -209,14 +207,27 @@ def _expanded(basis: nn.Module, knots: Tensor, spacing: float | None) -> tuple[T
     end = first + len(knots)
     if kept is None or first < kept.first or end > kept.first + len(kept.values):
         ends = [] if kept is None else [kept.first, kept.first + len(kept.values)]
-        begin, stop = min([first, *ends]), max([end, *ends])
-        origin = Origin([], constant=[(basis._buffers, "offset", basis.offset)])
-        with torch.inference_mode(False):  # training may need them next
-            every = torch.arange(begin, stop, dtype=torch.float64) * spacing
-            values = _gaussians(every, torch.from_numpy(centers), gamma)
-        kept = _Expansion(origin, (gamma, spacing), centers, begin, values)
-        _expansions[basis] = kept
+        kept = _keep_expansion(basis, centers, (gamma, spacing), min([first, *ends]), max([end, *ends]))
     return kept.values[first - kept.first : end - kept.first, columns], columns
+
+
+def _kept_expansion(basis: GaussianSmearing, gamma: float, spacing: float | None) -> _Expansion | None:
+    """The expansion that was kept of these Gaussians at knots of this spacing; ``None`` if there is none."""
+    kept = None if spacing is None else _expansions.get(basis)
+    return kept if kept is not None and kept.scales == (gamma, spacing) and kept.origin.holds() else None
+
+
+def _keep_expansion(
+    basis: GaussianSmearing, centers: ndarray, scales: tuple[float, float], first: int, end: int
+) -> _Expansion:
+    """Expand the knots from one number to another, and keep that for the next batch, whose distances are similar."""
+    gamma, spacing = scales
+    origin = Origin([], constant=[(basis._buffers, "offset", basis.offset)])
+    with torch.inference_mode(False):  # training may need them next
+        knots = torch.arange(first, end, dtype=torch.float64) * spacing
+        values = _gaussians(knots, torch.from_numpy(centers), gamma)
+    kept = _expansions[basis] = _Expansion(origin, scales, centers, first, values)
+    return kept
 
 
 def _gaussians(knots: Tensor, centers: Tensor, gamma: float) -> Tensor:
