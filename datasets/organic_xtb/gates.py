@@ -184,38 +184,57 @@ def bonded(numbers: NDArray, positions: NDArray, factor: float) -> set[tuple[int
 
 
 def constant_energy(case: Case) -> dict[str, float]:
-    """Which molecules keep their bonds, and how much the energy drifts, at constant energy and 300 K."""
-    stable, drifts, tried = 0, list[float](), case.molecules(case.args.molecules)
-    resting = []
-    for molecule in tqdm(tried, "to the minimum"):
-        atoms = start(molecule)
-        atoms.calc = case.frozen()
-        BFGS(atoms, logfile=None, maxstep=0.1).run(fmax=0.02, steps=200)
-        resting.append(atoms)
-    for first in tqdm(range(0, len(resting), TOGETHER), "constant energy"):
-        left = resting[first : first + TOGETHER]
-        while left:
-            data = [Data(z=torch.from_numpy(one.numbers), pos=torch.from_numpy(one.positions)) for one in left]
-            # half of the kinetic energy goes into the potential
-            options = {"temperature": 600.0, "friction": 0.0, "timestep": 0.5, "dtype": torch.float32}
-            dynamics = Dynamics(case.model, data, **options)
-            try:
-                record = dynamics.run(round(case.args.picoseconds * 2000), interval=200, progress=False)
-            except DynamicsError as error:
-                del left[error.structure]
-                continue
-            ends = np.split(dynamics.positions, np.cumsum([len(one) for one in left])[:-1])
-            for k, (atoms, end) in enumerate(zip(left, ends, strict=True)):
-                drifts.append(np.polyfit(record.time / 1000, record.total[:, k] / len(atoms) * 1000, 1)[0])
-                before = bonded(atoms.numbers, atoms.positions, 1.25)
-                stable += before <= bonded(atoms.numbers, end, 1.7)
-            break
+    """Which molecules keep their bonds, and how much the energy drifts, at constant energy and 300 K.
+
+    What was found of some molecules is written beside ``gates.json`` at once, so that an interrupted run goes on.
+    """
+    tried, folder = case.molecules(case.args.molecules), case.args.out / "constant_energy"
+    folder.mkdir(exist_ok=True)
+    stable, drifts = 0, list[float]()
+    for first in tqdm(range(0, len(tried), TOGETHER), "constant energy", unit=f" x {TOGETHER}"):
+        path = folder / f"{first:04d}.json"
+        if not path.exists():
+            found = _kept(case, tried[first : first + TOGETHER])
+            with replacing(path) as part:
+                part.write_text(json.dumps(found))
+        found = json.loads(path.read_text())
+        stable += found["stable"]
+        drifts += found["drifts"]
     return {
         "molecules": len(tried),
         "picoseconds": case.args.picoseconds,
         "stable": 100 * stable / len(tried),
         "drift_mev_per_atom_ps": float(np.abs(drifts).mean()),
     }
+
+
+def _kept(case: Case, molecules: list[str]) -> dict[str, Any]:
+    """How many of some molecules keep their bonds, and drifts in meV per atom and ps of those whose dynamics end."""
+    left = []
+    for molecule in molecules:
+        atoms = start(molecule)
+        atoms.calc = case.frozen()
+        BFGS(atoms, logfile=None, maxstep=0.1).run(fmax=0.02, steps=200)
+        left.append(atoms)
+    # half of the kinetic energy goes into the potential
+    options: dict[str, Any] = {"temperature": 600.0, "friction": 0.0, "timestep": 0.5, "dtype": torch.float32}
+    while left:
+        data = [Data(z=torch.from_numpy(one.numbers), pos=torch.from_numpy(one.positions)) for one in left]
+        dynamics = Dynamics(case.model, data, **options)
+        try:
+            record = dynamics.run(round(case.args.picoseconds * 2000), interval=200, progress=False)
+        except DynamicsError as error:
+            del left[error.structure]
+            continue
+        ends = np.split(dynamics.positions, np.cumsum([len(one) for one in left])[:-1])
+        energies = [record.total[:, k] / len(one) * 1000 for k, one in enumerate(left)]
+        drifts = [float(np.polyfit(record.time / 1000, one, 1)[0]) for one in energies]
+        same = [
+            bonded(one.numbers, one.positions, 1.25) <= bonded(one.numbers, end, 1.7)
+            for one, end in zip(left, ends, strict=True)
+        ]
+        return {"stable": sum(same), "drifts": drifts}
+    return {"stable": 0, "drifts": []}
 
 
 def wavenumbers(atoms: Atoms, step: float = 0.005) -> NDArray:
