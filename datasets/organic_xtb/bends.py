@@ -8,6 +8,8 @@ from rdkit import Chem
 
 #: Frames of a molecule; of one with so many heavy atoms at most, where fewer relatives say the same.
 BENDS, SMALL_BENDS, SMALL = 3, 8, 5
+#: Frames with a bond turned that are bent of each molecule, and its largest number of heavy atoms.
+TURNED, SMALL_TURNED = 4, 4
 #: How far atoms leave the plane of their neighbours, and everything is moved beside, in Angstrom.
 BENT, MOVED = (0.05, 0.30), 0.01
 #: Largest distance of an atom from the plane of its neighbours that still counts as planar, in Angstrom.
@@ -28,6 +30,28 @@ def lowest(frames: list[Frame]) -> list[Frame]:
         if "." not in one.molecule and (one.molecule not in found or one.energy < found[one.molecule].energy):
             found[one.molecule] = one
     return list(found.values())
+
+
+def turned_highest(frames: list[Frame]) -> list[Frame]:
+    """Some frames of each small molecule with a stiff bond turned, among those of the highest energies.
+
+    There a planar nitrogen costs most, which is what barriers of amides depend on.
+
+    Args:
+        frames: Frames of any molecules.
+
+    Returns:
+        A few for each molecule, the highest first.
+    """
+    found: dict[str, list[Frame]] = {}
+    for one in frames:
+        if one.kind == "scan" and int((one.numbers > 1).sum()) <= SMALL_TURNED:
+            found.setdefault(one.molecule, []).append(one)
+    chosen = []
+    for some in found.values():
+        highest = sorted(some, key=lambda one: -one.energy)[: max(len(some) // 3, 1)]
+        chosen += highest[:: max(1, len(highest) // TURNED)][:TURNED]
+    return chosen
 
 
 def bent_frames(rest: Frame) -> list[Frame]:

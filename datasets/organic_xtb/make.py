@@ -26,7 +26,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from bends import bent_frames, lowest
+from bends import bent_frames, lowest, turned_highest
 from classical import classical_frames
 from labels import FAILURES, Frame, read_frames, write_frames
 from learning import FINAL, LAST_RHO, learnt
@@ -83,8 +83,9 @@ def main() -> None:
     conjugated = list(filter(times_conjugated, molecules))[: args.scans]
     turned = [(one, number, True) for one in conjugated for number in range(times_conjugated(one))]
     files += _labelled(args, "conjugated", turned, _scans)
-    files += _labelled(args, "relatives", relative_scans()[: args.scans], _scans)
-    files += _labelled(args, "bends", lowest(read_frames(files)), _bends)
+    files += _labelled(args, "relatives", relative_scans(args.scans), _scans)
+    frames = read_frames(files)
+    files += _labelled(args, "bends", lowest(frames) + turned_highest(frames), _bends)
     model = learnt(read_frames(files), args.out / "last", args.steps[3], model, 1e-3, **FINAL)
     print(f"{model}: judge it with python {Path(__file__).with_name('gates.py')} {model} --out {args.out}")
 

@@ -7,7 +7,7 @@ from classical import HIGHEST, STIFF, far_side, start, turned
 from labels import Frame, labelled, rng_of
 from numpy.typing import NDArray
 from rdkit import Chem
-from smiles import listed
+from smiles import SIMPLEST, listed
 
 #: Angles of a full turn, stiff bonds of a molecule, and largest number of heavy atoms of a small one.
 ANGLES, BONDS, SMALL = 4, 2, 4
@@ -18,7 +18,8 @@ CONJUGATED = Chem.MolFromSmarts("[#6X3;!a](=[#6,#7])!@[#7X3,#8X2]")
 NITROGEN = Chem.MolFromSmarts("[#7X2](=[#6,#7,#8])!@[#7X3,#8X2]")
 #: Heavy atoms of molecules of which these are turned, and how often.
 CONJUGATED_SCANS = {3: 8, 4: 8, 5: 2}
-#: Small relatives of the simplest amides and acids, more than are enumerated, and how often each is scanned.
+#: Small relatives of the simplest amides and acids, more than are enumerated: what formyl, carbamoyl, carboxyl,
+#: amidine, enamine and enol groups carry; and how often each of them, and of the simplest molecules, is scanned.
 RELATIVES, RELATIVE_SCANS = listed("relatives.smi"), 12
 #: How often small molecules are scanned in all: those without stiff bonds, those with, and of these the smallest, which
 #: have too few relatives to learn from.
@@ -60,10 +61,18 @@ def times_conjugated(molecule: str) -> int:
     return CONJUGATED_SCANS.get(described.GetNumAtoms(), 0)
 
 
-def relative_scans() -> list[tuple[str, int, bool]]:
-    """Arguments of :func:`scan_frames` for the relatives, each often."""
-    stiff = {one: Chem.MolFromSmiles(one).HasSubstructMatch(STIFF) for one in RELATIVES}
-    return [(one, number, not stiff[one]) for one in RELATIVES for number in range(RELATIVE_SCANS)]
+def relative_scans(count: int) -> list[tuple[str, int, bool]]:
+    """Arguments of :func:`scan_frames` for the simplest molecules and the relatives, each often.
+
+    Args:
+        count: The largest number of molecules.
+
+    Returns:
+        Molecule, number of the scan, and whether conjugated bonds are turned.
+    """
+    every = [*SIMPLEST, *RELATIVES][:count]
+    stiff = {one: Chem.MolFromSmiles(one).HasSubstructMatch(STIFF) for one in every}
+    return [(one, number, not stiff[one]) for one in every for number in range(RELATIVE_SCANS)]
 
 
 def scan_frames(molecule: str, number: int = 0, conjugated: bool = False) -> list[Frame]:

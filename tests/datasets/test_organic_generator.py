@@ -154,12 +154,30 @@ def test_relatives_are_not_what_is_tried(scripts):
     import scans
     import smiles
 
-    tested = {smiles.canonical(one) for one in smiles.KNOWN}
-    assert all(smiles.canonical(one) == one for one in scans.RELATIVES)
-    assert not tested & set(scans.RELATIVES)
-    jobs = scans.relative_scans()
-    assert len(jobs) == len(scans.RELATIVES) * scans.RELATIVE_SCANS
-    for molecule, _, conjugated in jobs[:: scans.RELATIVE_SCANS]:  # each has a bond to turn
-        described = Chem.MolFromSmiles(molecule)
+    tested = {one for part in smiles.chosen(3000).test.values() for one in part}
+    trained = [*smiles.SIMPLEST, *scans.RELATIVES]
+    assert all(smiles.canonical(one) == one for one in trained)
+    assert len(set(trained)) == len(trained)
+    assert not tested & set(trained)
+    jobs = scans.relative_scans(1000)
+    assert len(jobs) == len(trained) * scans.RELATIVE_SCANS
+    assert len(scans.relative_scans(2)) == 2 * scans.RELATIVE_SCANS
+    for molecule, _, conjugated in jobs[len(smiles.SIMPLEST) * scans.RELATIVE_SCANS :: scans.RELATIVE_SCANS]:
+        described = Chem.MolFromSmiles(molecule)  # with a bond to turn, or else small enough to be seen closely
         patterns = (scans.CONJUGATED, scans.NITROGEN) if conjugated else (scans.STIFF,)
-        assert any(described.HasSubstructMatch(one) for one in patterns), molecule
+        turned = any(described.HasSubstructMatch(one) for one in patterns)
+        assert turned or described.GetNumAtoms() <= scans.SMALL, molecule
+
+
+def test_frames_with_turned_bonds_that_are_bent(scripts):
+    pytest.importorskip("tblite")
+    import bends
+    import labels
+
+    numbers = np.array([7, 6, 8, 1, 1, 1])
+    some = [labels.Frame("NC=O", "scan", numbers, np.zeros((6, 3)), float(e), np.zeros((6, 3))) for e in range(30)]
+    large = [some[0]._replace(molecule="CCCCN", numbers=np.array([6, 6, 6, 6, 7]), energy=99.0)]
+    chosen = bends.turned_highest([*some, *large, some[0]._replace(kind="relaxed", energy=99.0)])
+    assert len(chosen) == bends.TURNED
+    assert chosen[0].energy == 29.0
+    assert min(one.energy for one in chosen) >= 20.0
