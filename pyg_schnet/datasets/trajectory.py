@@ -25,6 +25,9 @@ from pyg_schnet.files.source import RemoteFile
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.units import FORCE, STRESS, conversion
 
+#: Version of how files are read; what was read in another way is read again.
+_READER = 2
+
 
 class Trajectory(StructureDataset):
     """Structures from a user's own files: extended xyz, ASE databases, npz files, CIFs, anything ASE reads.
@@ -146,6 +149,7 @@ class Trajectory(StructureDataset):
         where = hashlib.sha256("\n".join(map(str, [*self.paths, *tables])).encode()).hexdigest()[:8]
         names = {"cell": cell_key, "pbc": self.pbc, "format": format} | self.keys
         how = {"unit": energy_unit, "length": length_unit, "stress_unit": stress_unit, "forces_unit": forces_unit}
+        how |= {"reader": _READER}
         if len(own) > 1:
             how |= {"parts": ",".join(f"{name}:{len(files)}" for name, files in own.items())}
         super().__init__(
