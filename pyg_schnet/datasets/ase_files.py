@@ -223,8 +223,8 @@ def _structures(path: Path, kind: str, format: str | None, start: int) -> Iterat
     elif kind == "npz":
         for atoms, of_atoms, of_structure in itertools.islice(npz_frames(path), start, None):
             yield Read(atoms, of_atoms, of_structure, {})
-    elif kind == "cif" and (atoms := _crystal(path)) is not None:
-        yield from [Read(atoms, {}, {}, {})][start:]
+    elif kind == "cif":
+        yield from itertools.islice(_crystals(path, format), start, None)
     else:
         for atoms in _ase_frames(path, kind, format, start):
             yield _sorted(atoms, atoms.info, {})
@@ -264,18 +264,30 @@ def _count_rows(path: Path) -> int:
         return len(database)
 
 
-def _crystal(path: Path) -> Any:
-    """The crystal of a CIF, read some times as fast as ASE does; ``None`` if that is left to ASE."""
+def _crystals(path: Path, format: str | None) -> Iterator[Read]:
+    """The crystals of a CIF: a single one is read some times as fast as ASE does, what that refuses is left to ASE."""
     from ase import Atoms  # noqa: PLC0415
 
     text = path.read_text(encoding="utf-8", errors="replace")
-    if len(re.findall(r"^data_", text, re.MULTILINE | re.IGNORECASE)) > 1:
-        return None
+    reason = None
+    if len(re.findall(r"^data_", text, re.MULTILINE | re.IGNORECASE)) < 2:
+        try:
+            crystal = read_cif(text)
+        except ValueError as error:  # sites occupied in part, a space group without operations, or damage
+            reason = error
+        else:
+            atoms = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.fractional, pbc=True)
+            yield Read(atoms, {}, {}, {})
+            return
     try:
-        crystal = read_cif(text)
-    except ValueError:  # sites occupied in part, a space group without operations
-        return None
-    return Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.fractional, pbc=True)
+        found = [_sorted(atoms, atoms.info, {}) for atoms in _ase_frames(path, "cif", format, 0)]
+    except Exception:
+        found = []
+        if reason is None:
+            raise
+    if not found and reason is not None:
+        raise reason
+    yield from found
 
 
 def _sorted(atoms: Any, info: dict[str, Any], data: dict[str, Any]) -> Read:

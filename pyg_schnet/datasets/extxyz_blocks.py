@@ -140,8 +140,8 @@ def _atoms(line: bytes, place: int) -> int:
     if not 0 <= atoms <= _MOST_ATOMS:
         got = line.decode(errors="replace").strip()[:40]
         raise ValueError(
-            f"line {place}: expected a number of atoms, got {got!r}; a structure is its number of atoms, a line about it "
-            "and a line for each atom"
+            f"line {place}: expected a number of atoms, got {got!r}; a structure is its number of atoms, a line about "
+            "it and a line for each atom"
         )
     return atoms
 

@@ -91,6 +91,53 @@ def structures_of(
 
     Raises:
         ImportError: If ASE is not installed.
+        ValueError: If a file is damaged or holds no structures, with all such files behind it; or the table has no line
+            for any of the files, or one for two of them.
+    """
+    for path, number, read in structures_or_damage(files, table, format, show, start):
+        if isinstance(read, ValueError):
+            raise ValueError(_damage(path, read, files[files.index(path) + 1 :], format))
+        yield path, number, read
+
+
+def _damage(path: Path, error: ValueError, others: Sequence[Path], format: str | None) -> str:
+    """What is said of a file that cannot be read, and of those behind it that cannot be read either."""
+    damaged = [file for file in others if isinstance(_begin(file, format), ValueError)]
+    if not damaged:
+        return f"{error}; mend this file or leave it out"
+    names = ", ".join([path.name, *(file.name for file in damaged[:9])]) + ", ..." * (len(damaged) > 9)
+    return f"{len(damaged) + 1:,} files cannot be read, {names}; mend them or leave them out. Of the first one: {error}"
+
+
+def _begin(path: Path, format: str | None) -> Read | ValueError | None:
+    """The first structure of a file, or why there is none."""
+    try:
+        return next(read_structures(path, format), None)
+    except ValueError as error:
+        return error
+
+
+def structures_or_damage(
+    files: Sequence[Path],
+    table: PropertyTable | None = None,
+    format: str | None = None,
+    show: bool = True,
+    start: Sequence[int] = (0, 0),
+) -> Iterator[tuple[Path, int, Read | ValueError]]:
+    """Read all structures of files; one of several files that cannot be read at all yields the reason in their place.
+
+    Args:
+        files: The files.
+        table: Table of properties; the line of a file is added to the fields of its structures.
+        format: ASE's name of the format, if the names of the files do not tell.
+        show: True to show a progress bar.
+        start: Which file to begin with, and how many of its structures to skip.
+
+    Yields:
+        The file, the number of the structure inside from 0, and the structure with its fields.
+
+    Raises:
+        ImportError: If ASE is not installed.
         ValueError: If a file is damaged or holds no structures, or the table has no line for any of the files, or one
             for two of them.
     """
@@ -114,19 +161,36 @@ def structures_of(
     with tqdm(None, "reading", total, delay=2, initial=before, disable=not show, leave=False) as bar:
         for path in files[first:]:
             row = None if table is None else table.row_of(path)
-            for number, read in enumerate(read_structures(path, format, skipped), skipped):
-                yield path, number, read if row is None else read._replace(of_structure=row | read.of_structure)
-                bar.update(not many)
+            number = skipped
+            try:
+                for read in read_structures(path, format, skipped):
+                    yield path, number, read if row is None else read._replace(of_structure=row | read.of_structure)
+                    number += 1
+                    bar.update(not many)
+            except ValueError as error:
+                if not many or number or not _is_unreadable(path, format):
+                    raise
+                yield path, 0, error
             skipped = 0
             bar.update(many)
 
 
-def count_all(files: Sequence[Path], format: str | None = None) -> list[int]:
+def _is_unreadable(path: Path, format: str | None) -> bool:
+    """True if not even the structures of a file can be counted."""
+    try:
+        count_structures(path, format)
+    except ValueError:
+        return True
+    return False
+
+
+def count_all(files: Sequence[Path], format: str | None = None, with_damage: bool = False) -> list[int]:
     """Number of structures of each file; formats that cannot be counted otherwise are read.
 
     Args:
         files: The files.
         format: ASE's name of the format, if the names of the files do not tell.
+        with_damage: True to count what :func:`structures_or_damage` yields, of a file that cannot be read the reason.
 
     Returns:
         The numbers.
@@ -135,7 +199,15 @@ def count_all(files: Sequence[Path], format: str | None = None) -> list[int]:
         ImportError: If ASE, or what a format needs, is not installed.
         ValueError: If a file is damaged or holds no structures.
     """
-    return [count_structures(file, format) for file in tqdm(files, "counting", delay=2, leave=False)]
+    counts = []
+    for file in tqdm(files, "counting", delay=2, leave=False):
+        try:
+            counts.append(count_structures(file, format))
+        except ValueError:
+            if not with_damage or len(files) < 2:
+                raise
+            counts.append(1)
+    return counts
 
 
 def told_unit(

@@ -149,13 +149,12 @@ class Trajectory(StructureDataset):
         where = hashlib.sha256("\n".join(map(str, [*self.paths, *tables])).encode()).hexdigest()[:8]
         names = {"cell": cell_key, "pbc": self.pbc, "format": format} | self.keys
         how = {"unit": energy_unit, "length": length_unit, "stress_unit": stress_unit, "forces_unit": forces_unit}
-        how |= {"reader": _READER}
         if len(own) > 1:
             how |= {"parts": ",".join(f"{name}:{len(files)}" for name, files in own.items())}
         super().__init__(
             root,
             "trajectory",
-            {"file": f"{self.paths[0].stem}-{where}"} | names | how,
+            {"file": f"{self.paths[0].stem}-{where}", "reader": _READER} | names | how,
             source=self.paths[0],  # so that changed files are noticed
             transform=transform,
             pre_transform=pre_transform,

@@ -10,11 +10,13 @@ from ase.build import bulk, molecule
 from ase.io import iread, write
 
 from pyg_schnet.command.data import structures
+from pyg_schnet.command.structures import structures_in
 from pyg_schnet.datasets import MD17, Trajectory, group_split
 from pyg_schnet.datasets.ase_files import read_structures
 from pyg_schnet.datasets.group_split import groups_of
 from pyg_schnet.datasets.own_files import files_of
 from pyg_schnet.datasets.property_table import read_table
+from pyg_schnet.datasets.survey import survey
 
 
 def helium(path, energies):
@@ -259,3 +261,25 @@ def test_group_split_leaves_no_part_empty():
     assert len(group_split(groups, 65, 10)["test"]) == 0  # all that there are
     with pytest.raises(ValueError, match="too few"):
         group_split(groups, 70, 10, 5)
+
+
+def test_all_damaged_files_are_named(tmp_path):
+    """With the reason of the first one; a CIF is refused in the words of who reads CIFs here."""
+    for name in "abcd":
+        write(tmp_path / f"{name}.cif", bulk("NaCl", "rocksalt", a=5.6))
+    (tmp_path / "c.cif").write_text((tmp_path / "c.cif").read_text()[:150])
+    with pytest.raises(ValueError, match=r"c\.cif cannot be read .*it lacks _cell_.*; mend this file or leave it out"):
+        Trajectory(tmp_path, tmp_path, log=False)
+    (tmp_path / "b.cif").write_text("")
+    with pytest.raises(ValueError, match=r"2 files cannot be read, b\.cif, c\.cif; mend them .* first one: .*b\.cif"):
+        survey(tmp_path, show=False)
+
+
+def test_sites_occupied_in_part_do_not_move(tmp_path):
+    """Dynamics and relaxation take structures that training leaves out as little as training does."""
+    path = tmp_path / "a.cif"
+    write(path, bulk("NaCl", "rocksalt", a=5.6))
+    assert len(structures_in(str(path))) == 1
+    path.write_text(path.read_text().replace("1.0000\n", "0.5000\n"))
+    with pytest.raises(ValueError, match="sites occupied in part"):
+        structures_in(str(path))
