@@ -86,6 +86,7 @@ def predict_file(
         check_lengths,
         count_all,
         files_of,
+        passed_over,
         structures_or_damage,
     )
     from pyg_schnet.simulation.structures import atoms_to_data  # noqa: PLC0415
@@ -94,6 +95,8 @@ def predict_file(
         raise FileNotFoundError(f"there is no file {source} with structures to predict")
     files = files_of(source)
     check_lengths(files)
+    if names := [file.name for file in passed_over(source)]:
+        print(f"not read in {source}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}", flush=True)
     if path.exists() and any(path.samefile(file) for file in files):
         raise ValueError(f"the predictions would replace the structures they are for; name another file than {source}")
     predictor, shard = Predictor(task, trained, strict), shard or Shard()

@@ -54,10 +54,11 @@ def _files(path: Path, endings: tuple[str, ...]) -> list[Path]:
     if path.is_file():
         return [path.resolve()]
     if path.is_dir():
-        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in endings and one.is_file())
+        inside = [one for one in _inside(path) if one.name.lower().endswith(endings)]
         if not inside:
+            plain = ", ".join(one for one in endings if one.count(".") == 1)
             raise FileNotFoundError(
-                f"the folder {path} has no file with structures; expected names that end in {', '.join(endings)}, or "
+                f"the folder {path} has no file with structures; expected names that end in {plain}, or "
                 'name the files by a pattern, for example "folder/*.out"'
             )
         return inside
@@ -68,6 +69,34 @@ def _files(path: Path, endings: tuple[str, ...]) -> list[Path]:
             return matching
         raise FileNotFoundError(f"no file matches {path}; check the pattern and the folder it is looked up from")
     raise FileNotFoundError(f"expected one file or more with structures, found no {path}")
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
+
+
+def passed_over(paths: Paths, table: str | Path | None = None) -> list[Path]:
+    """Files in folders that :func:`files_of` does not take, but for hidden ones.
+
+    Args:
+        paths: As :func:`files_of` takes them.
+        table: Table of properties, which is read, too.
+
+    Returns:
+        The files, by name.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a.xyz", "b.xyz.gz", "notes.txt"):
+        ...     (folder / name).touch()
+        >>> [path.name for path in passed_over(folder)]
+        ['notes.txt']
+    """
+    some = [Path(one).expanduser() for one in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    inside = dict.fromkeys(file for one in some if one.is_dir() for file in _inside(one))
+    others = [file for file in inside if not file.name.lower().endswith(ENDINGS)]
+    return [file for file in others if table is None or not file.samefile(Path(table).expanduser())]
 
 
 def structures_of(

@@ -201,6 +201,8 @@ class Trajectory(StructureDataset):
         if self.table is not None:
             lacking = sum(self.table.row_of(path) is None for path in self.paths)
             report |= {"files without a line of the table": lacking} if lacking else {}
+            without_file = len(self.table.without_file(self.paths))
+            report |= {"lines of the table without a file": without_file} if without_file else {}
         return data, slices, report
 
     def _gather(self, parts: Parts, frames: Frames, notes: dict[str, Any]) -> None:
