@@ -17,6 +17,8 @@ from pyg_schnet.files import replacing
 
 #: Names of files that say which part of a split they are for.
 _PART = re.compile(r"(?:^|[_\-. ])(train|training|val|valid|validation|test|testing)(?:[_\-. ]|$)", re.IGNORECASE)
+#: A number and a unit behind it.
+_WITH_UNIT = re.compile(r"\s*[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?\s*[A-Za-z][A-Za-z/_.^0-9 ]*")
 #: Fewest structures that a model can be trained, validated and tested on.
 _FEWEST = 10
 
@@ -186,7 +188,7 @@ def _target(found: Survey, table: PropertyTable | None, target: str | None) -> s
         raise ValueError(
             "there is nothing to learn: no energy and no other number that varies; the fields are "
             f"{', '.join(sorted(found.gathered.shapes)) or 'none'}; name one with --energy_key or --target, or a table "
-            f"of properties with --table{_which_tables(found.files[0])}"
+            f"of properties with --table{_which_tables(found.files[0])}{_texts(found)}"
         )
     if target is not None and found.gathered.shapes.get(target) != "number":
         numbers = [name for name, shape in found.gathered.shapes.items() if shape == "number"]
@@ -196,7 +198,7 @@ def _target(found: Survey, table: PropertyTable | None, target: str | None) -> s
         many, verb = ("", "is") if known == 1 else ("s", "are")
         raise ValueError(
             f"{known} structure{many} with a known {target or 'energy'} {verb} too few to train, validate and test on; "
-            f"expected at least {_FEWEST}"
+            f"expected at least {_FEWEST}{_texts(found)}"
         )
     if (different := len(found) - found.duplicates) < _FEWEST:
         raise ValueError(
@@ -210,6 +212,14 @@ def _which_tables(file: Path) -> str:
     """What is said of tables beside a file."""
     names = [one.name for one in _tables_beside(file)]
     return f" (beside the files: {', '.join(names[:5])}{', ...' * (len(names) > 5)})" if names else ""
+
+
+def _texts(found: Survey) -> str:
+    """What is said of fields with a number and its unit."""
+    for name, value in found.gathered.all[0].fields.items():
+        if isinstance(value, str) and _WITH_UNIT.fullmatch(value):
+            return f"; {name!r} is a text, {value!r}: write the number alone, and name its unit with --energy_unit"
+    return ""
 
 
 def _potential(found: Survey, forces: bool) -> list[str]:

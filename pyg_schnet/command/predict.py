@@ -17,7 +17,7 @@ from torch_geometric.data import Data, Dataset
 from tqdm import tqdm
 
 from pyg_schnet.command.pieces import Pieces, is_marked, mark
-from pyg_schnet.command.predictor import Predictor, Trained, batches
+from pyg_schnet.command.predictor import POTENTIAL_UNITS, Predictor, Trained, batches
 from pyg_schnet.command.shards import Shard
 from pyg_schnet.command.structures import with_charge
 from pyg_schnet.command.writers import Row, Writer, writer_for
@@ -26,6 +26,7 @@ from pyg_schnet.datasets.crystal import is_shared
 from pyg_schnet.datasets.sequence import name_of
 from pyg_schnet.datasets.targets import find_target
 from pyg_schnet.training import TrainingTask
+from pyg_schnet.units import conversion
 
 #: Structures of a piece of the predictions, and seconds that one may take.
 PIECE, SECONDS = 20_000, 60.0
@@ -82,6 +83,7 @@ def predict_file(
     Warns:
         UserWarning: If something is left out.
     """
+    from pyg_schnet.datasets.ase_files import units_of  # noqa: PLC0415
     from pyg_schnet.datasets.own_files import (  # noqa: PLC0415
         check_lengths,
         count_all,
@@ -103,6 +105,7 @@ def predict_file(
     counted = cache(partial(count_all, files, with_damage=True))  # which may be to look through all of them
 
     left_out = _LeftOut([], [])
+    factor = cache(lambda file: conversion(units_of(file).get("energy", "eV"), "eV"))
 
     def structures(start: int, stop: int | None) -> Iterator[_Structure]:
         place, skipped = 0, start
@@ -122,8 +125,8 @@ def predict_file(
             else:
                 with _named(name):
                     data = atoms_to_data(with_charge(read), predictor.dtype)
-                of = file.name * (len(files) > 1)
-                yield _Structure(place, data, partial(_same, read.atoms), partial(_numbers, read), of)
+                known = partial(_numbers, read, factor(file))
+                yield _Structure(place, data, partial(_same, read.atoms), known, file.name * (len(files) > 1))
 
     identity = {"files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]}
     total = sum(counted()) if shard.of > 1 else None
@@ -329,8 +332,8 @@ def _fits(known: Any, predicted: Any) -> bool:
     return predicted is not None and np.shape(known) == np.shape(predicted)
 
 
-def _numbers(read: Any) -> dict[str, Any]:
-    """Those fields of a structure in a file that are numbers, stresses as matrices."""
+def _numbers(read: Any, factor: float) -> dict[str, Any]:
+    """Those fields of a structure in a file that are numbers, stresses as matrices, energies times a factor."""
     found: dict[str, Any] = {}
     for name, value in read.fields().items():
         try:
@@ -339,5 +342,5 @@ def _numbers(read: Any) -> dict[str, Any]:
             continue
         if name == "stress" and array.shape == (6,):
             array = array[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3)
-        found[name] = array
+        found[name] = array * (factor if name in POTENTIAL_UNITS else 1.0)
     return found

@@ -20,6 +20,12 @@ from pyg_schnet.datasets.parquet_structures import count_table_rows, parquet_fra
 RESULTS_OF_ATOMS = {"forces", "stresses", "charges", "magmoms", "energies"}
 #: Rows of a database that are fetched at a time.
 _ROWS = 500
+#: What pymatgen's structures have in json.
+_PYMATGEN = re.compile(rb'"(?:lattice|species)"\s*:')
+#: What to do where labels of atoms stand for symbols.
+_LABELS = "write elements alone, and labels of atoms into a column of their own"
+#: Names of columns with one component of the forces.
+_COMPONENT = re.compile(r"(?:f|forces?)_?([xyz])", re.IGNORECASE)
 #: Arrays of ASE's atoms that are the structure itself.
 _STRUCTURE = {"numbers", "positions"}
 
@@ -93,9 +99,33 @@ def read_structures(path: Path, format: str | None = None, start: int = 0) -> It
     except (PermissionError, GeneratorExit, ImportError):
         raise
     except Exception as error:  # a damaged file fails in many ways
-        raise ValueError(f"{path} cannot be read after {count} structures ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{path} cannot be read after {count} structures ({_reason(path, error)})") from None
     if count == 0:
         raise ValueError(f"{path} holds no structures")
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, and what to do where that is known."""
+    from ase.data import atomic_numbers  # noqa: PLC0415
+    from ase.io.formats import UnknownFileTypeError  # noqa: PLC0415
+
+    said = f"{type(error).__name__}: {error}"
+    if path.suffix.lower() == ".json" and _PYMATGEN.search(path.read_bytes()[:100_000]):
+        return (
+            "these are structures of pymatgen, expected those of ASE: write each to a CIF (structure.to(filename)), "
+            "their properties to a table (csv) beside them, and name the folder"
+        )
+    if isinstance(error, UnknownFileTypeError) and path.suffix.lower() in {".csv", ".tsv", ".smi", ".smiles"}:
+        return (
+            f"{said}; it has no structures: name the files with the structures, and this as the table; where it has "
+            "SMILES, pyg_schnet.datasets.from_smiles makes structures of them to write to a file"
+        )
+    if isinstance(error, UnknownFileTypeError) and path.stat().st_size:
+        return f"{said}; no format of ASE has such names: name the format with `format`, on the command line --format"
+    if isinstance(error, KeyError) and re.match(r"[A-Z]", name := str(next(iter(error.args), ""))):
+        is_label = name not in atomic_numbers and {name[:2], name[:1]} & atomic_numbers.keys()
+        return f"expected symbols of elements, got {name!r}; {_LABELS}" if is_label else said
+    return said
 
 
 def count_structures(path: Path, format: str | None = None) -> int:
@@ -121,7 +151,7 @@ def count_structures(path: Path, format: str | None = None) -> int:
     except (PermissionError, ImportError):
         raise
     except Exception as error:  # as above
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{path} cannot be read ({_reason(path, error)})") from None
     if count == 0:
         raise ValueError(f"{path} holds no structures")
     return count
@@ -193,7 +223,19 @@ def units_of(path: Path) -> dict[str, str]:
             return hdf5_units(path)
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
-    return {}
+    return {} if written_by(path) is None else {"energy": "Ha"}
+
+
+def written_by(path: Path) -> str | None:
+    """The program that wrote an xyz file, if it is one that writes total energies in Hartree.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its name, ``None`` if that is not known.
+    """
+    return extxyz_blocks.written_by(path) if kind_of(path) == "extxyz" else None
 
 
 #: Who counts the structures of a file by its kind.
@@ -293,7 +335,7 @@ def _crystals(path: Path, format: str | None) -> Iterator[Read]:
 def _sorted(atoms: Any, info: dict[str, Any], data: dict[str, Any]) -> Read:
     results = {} if atoms.calc is None else atoms.calc.results
     of_atoms = {key: value for key, value in results.items() if key in RESULTS_OF_ATOMS}
-    of_atoms |= {key: value for key, value in atoms.arrays.items() if key not in _STRUCTURE}
+    of_atoms |= _with_forces({key: value for key, value in atoms.arrays.items() if key not in _STRUCTURE})
     of_structure = {key: value for key, value in results.items() if key not in RESULTS_OF_ATOMS} | info
     either = {}
     for key, value in data.items():  # of a database, where arrays of atoms and of structures lie side by side
@@ -306,6 +348,15 @@ def _sorted(atoms: Any, info: dict[str, Any], data: dict[str, Any]) -> Read:
             of_structure[key] = value
     parts = (of_atoms, of_structure, either)
     return Read(atoms, *({str(key): value for key, value in part.items() if not _is_none(value)} for part in parts))
+
+
+def _with_forces(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of atoms, in which columns with the components of forces are put together."""
+    found = {match[1].lower(): name for name in arrays if (match := _COMPONENT.fullmatch(name))}
+    if len(found) < 3 or "forces" in arrays or any(np.ndim(arrays[name]) != 1 for name in found.values()):
+        return arrays
+    others = {name: value for name, value in arrays.items() if name not in found.values()}
+    return others | {"forces": np.stack([arrays[found[axis]] for axis in "xyz"], axis=1)}
 
 
 def _is_none(value: Any) -> bool:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pyg_schnet.datasets.comment_lines import fields_of, program_of, with_exponents
+
 #: Structures and bytes of a block.
 _STRUCTURES, _BYTES = 256, 1 << 24
 #: A structure of more atoms is damage; what follows it would be taken for its atoms.
@@ -22,7 +24,7 @@ _MARK = b"\xef\xbb\xbf"
 
 
 def can_be_cut(path: Path, format: str | None = None) -> bool:
-    """True if a file is extended xyz, compressed or not.
+    """True if a file is extended xyz, compressed or not, also where the ending of its name means nothing to ASE.
 
     Args:
         path: The file.
@@ -31,12 +33,16 @@ def can_be_cut(path: Path, format: str | None = None) -> bool:
     Returns:
         True or False; False also for empty files.
     """
-    from ase.io.formats import UnknownFileTypeError, filetype  # noqa: PLC0415  an extra
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats  # noqa: PLC0415  an extra
 
     try:
-        return (format or filetype(str(path))) == "extxyz"
+        found = format or filetype(str(path))
+        if format is None and found not in ioformats:  # which is no more than the ending of its name
+            with _lines(path) as lines:
+                return next(lines, b"").removeprefix(_MARK).strip().isdigit()
     except UnknownFileTypeError:  # an empty file; reading it gives the error message
         return False
+    return found == "extxyz"
 
 
 def read_blocks(path: Path, start: int = 0) -> Iterator[Any]:
@@ -59,7 +65,7 @@ def read_blocks(path: Path, start: int = 0) -> Iterator[Any]:
         frames = _frames(lines)
         _skip(frames, start)
         for block in _blocks(frames):
-            yield from read_xyz(io.StringIO(block.decode()), slice(None))
+            yield from read_xyz(io.StringIO(with_exponents(block.decode())), slice(None), fields_of)
 
 
 def count_frames(path: Path) -> int:
@@ -94,6 +100,23 @@ def guess_number(path: Path) -> int:
     return round(path.stat().st_size * len(few) / sum(few)) if few else 0
 
 
+def written_by(path: Path) -> str | None:
+    """The program that wrote a file, as far as the line about its first structure tells.
+
+    Args:
+        path: The file.
+
+    Returns:
+        See :func:`~pyg_schnet.datasets.comment_lines.program_of`; ``None`` also for a damaged file.
+    """
+    try:
+        with _lines(path) as lines:
+            first = next(_frames(lines), [b"", b""])
+    except (OSError, EOFError, ValueError):
+        return None
+    return program_of(first[1].decode(errors="replace").strip("\r\n")) if len(first) > 1 else None
+
+
 def _compression(path: Path) -> str | None:
     from ase.io.formats import get_compression  # noqa: PLC0415
 
@@ -117,12 +140,12 @@ def _lines(path: Path) -> Iterator[Iterator[bytes]]:
 
 def _frames(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
     """Lines of each structure; blank ones may stand between structures, and lattice vectors behind the atoms."""
-    place, line = 1, next(lines, b"").removeprefix(_MARK)
+    place, line, frame = 1, next(lines, b"").removeprefix(_MARK), list[bytes]()
     while line:
         if not line.strip():
             place, line = place + 1, next(lines, b"")
             continue
-        frame = [line, *itertools.islice(lines, _atoms(line, place) + 1)]
+        frame = [line, *itertools.islice(lines, _atoms(line, place, frame) + 1)]
         line = next(lines, b"")
         while line.lstrip().startswith(b"VEC"):
             frame.append(line)
@@ -131,14 +154,19 @@ def _frames(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield frame
 
 
-def _atoms(line: bytes, place: int) -> int:
-    """The number of atoms that a structure begins with."""
+def _atoms(line: bytes, place: int, before: list[bytes]) -> int:
+    """The number of atoms that a structure begins with, behind another one."""
     try:
         atoms = int(line)
     except ValueError:
         atoms = -1
     if not 0 <= atoms <= _MOST_ATOMS:
         got = line.decode(errors="replace").strip()[:40]
+        if b"".join(before[1:2]).startswith(b"gdb "):
+            raise ValueError(
+                f"line {place}: expected a number of atoms, got {got!r}; this is a molecule of QM9 as published, whose "
+                "archive pyg_schnet.datasets.QM9 reads"
+            )
         raise ValueError(
             f"line {place}: expected a number of atoms, got {got!r}; a structure is its number of atoms, a line about "
             "it and a line for each atom"

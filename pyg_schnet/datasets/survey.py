@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_schnet.batching import CHARGES, MULTIPLICITIES
+from pyg_schnet.datasets.ase_files import written_by
 from pyg_schnet.datasets.gathered import Gathered
 from pyg_schnet.datasets.guessed_units import (
     LARGEST_FORCE,
@@ -212,6 +213,8 @@ def survey(
             unit = unit_in_name(labels.keys[name], name) or unit_in_fields((one.fields for one in gathered.all), name)
             told |= {} if unit is None else {name: unit}
     units, ratio, shortest, neighbour = _units(gathered, labels, given, told)
+    if given["energy"] is None and (program := written_by(files[0])) is not None:
+        units["energy"] = Guess(units["energy"].unit, f"{program} writes Hartree", False)
     energies = gathered.values(labels.keys.get("energy", ""))
     energies = energies * conversion(units["energy"].unit, "eV")
     slope = _slope(gathered, labels, energies, units)

@@ -237,6 +237,19 @@ def test_what_is_in_a_folder(call, settings, here, capsys):
         call("init", "cifs/gaps.csv")
 
 
+def test_an_energy_that_is_a_text(call, here):
+    """The number is there, but its unit makes it a word."""
+    frames = [molecule("CH4") for _ in range(12)]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.1, seed=number)
+        atoms.info["REF_energy"] = f"-{number}.5 eV"
+    write("f.xyz", frames, format="extxyz")
+    with pytest.raises(
+        SystemExit, match="'REF_energy' is a text, '-0.5 eV': write the number alone, and name its unit"
+    ):
+        call("init", "f.xyz")
+
+
 def broken(kind):
     if kind == "cut":
         text = "9\nProperties=species:S:1:pos:R:3 energy=1\nC 0 0 0\n"

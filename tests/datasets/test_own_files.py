@@ -283,3 +283,58 @@ def test_sites_occupied_in_part_do_not_move(tmp_path):
     path.write_text(path.read_text().replace("1.0000\n", "0.5000\n"))
     with pytest.raises(ValueError, match="sites occupied in part"):
         structures_in(str(path))
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "program"),
+    [
+        ("        -11.3813", "energy", "CREST"),
+        (" energy: -11.3813 gnorm: 0.0003 xtb: 6.4.1 (unknown)", "energy", "xtb"),
+        ("Coordinates from ORCA-job water E -11.3813", "energy", "ORCA"),
+        (" i =        7, time =        3.500, E =       -11.3813", "E", "CP2K"),
+    ],
+)
+def test_words_of_other_programs(tmp_path, line, key, program):
+    """Their energies are in Hartree, which no file says: taken, and marked as assumed where one looks first."""
+    path = tmp_path / "a.xyz"
+    path.write_text(f"2\n{line}\nHe 0 0 0\nHe 0 0 3\n\n" * 3)
+    dataset = Trajectory(tmp_path, path, energy_key=key, log=False)
+    torch.testing.assert_close(dataset._data.energy, torch.full((3,), -11.3813 * 27.211386, dtype=torch.float64))
+    found = survey(path, show=False)
+    assert found.labels.keys == {"energy": key}
+    assert found.units["energy"] == ("Ha", f"{program} writes Hartree", False)
+
+
+def test_exponents_and_components(tmp_path):
+    """Numbers as Fortran writes them, and forces in three columns."""
+    path = tmp_path / "a.xyz"
+    path.write_text(
+        "2\nProperties=species:S:1:pos:R:3:fx:R:1:fy:R:1:fz:R:1 energy=-3.5D+02\n"
+        "He 0.0 0.0 0.0 1.0 2.0D0 3.0\nHe 0.0 0.0 30.0D-1 -1.0 -2.0 -3.0\n"
+    )
+    data = Trajectory(tmp_path, path, log=False)[0]
+    assert data.energy.item() == -350
+    assert data.pos[1].tolist() == [0, 0, 3]
+    assert data.forces.tolist() == [[1, 2, 3], [-1, -2, -3]]
+    assert "fx" not in data
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.xyz", "1\n\nC1 0 0 0\n", "expected symbols of elements, got 'C1'; write elements alone"),
+        ("a.xyz", "1\ngdb 1\t157.7\nC 0 0 0 0\n1341.3\n", "QM9 as published, whose archive .*datasets.QM9 reads"),
+        ("a.json", '{"lattice": {}, "sites": []}', "structures of pymatgen, .*: write each to a CIF"),
+        ("a.csv", "smiles,y\nC,1\n", "it has no structures: name the files with the structures, and this as the table"),
+        ("a.foo", "nothing", "no format of ASE has such names: name the format with `format`"),
+    ],
+)
+def test_what_to_do_with_other_files(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=said):
+        list(read_structures(tmp_path / name))
+
+
+def test_xyz_by_any_name(tmp_path):
+    path = helium(tmp_path / "a.txt", range(3))
+    assert len(list(read_structures(path))) == 3
