@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from pyg_schnet.datasets.hdf5_structures import count_conformations, hdf5_frames
 from pyg_schnet.datasets.lmdb_structures import count_rows, is_lmdb, lmdb_rows
 from pyg_schnet.datasets.npz_structures import npz_frames, npz_units
 from pyg_schnet.datasets.parquet_structures import count_table_rows, parquet_frames
+from pyg_schnet.datasets.told_units import spelt
 
 #: Results of ASE's calculators with a row for each atom; all others are of the whole structure.
 RESULTS_OF_ATOMS = {"forces", "stresses", "charges", "magmoms", "energies"}
@@ -203,14 +204,15 @@ def kind_of(path: Path, format: str | None = None) -> str:
     return "extxyz" if extxyz_blocks.can_be_cut(path, format) else "other"
 
 
-def units_of(path: Path) -> dict[str, str]:
+def units_of(path: Path, keys: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """Units that a file, or its layout, says itself.
 
     Args:
         path: The file.
+        keys: Names of ``energy`` and ``forces`` in the file, if they are others.
 
     Returns:
-        ``energy`` and ``length``, as far as they are told.
+        ``energy``, ``length`` and ``forces``, as far as they are told.
 
     Raises:
         ImportError: If what the format needs is not installed.
@@ -223,7 +225,26 @@ def units_of(path: Path) -> dict[str, str]:
             return hdf5_units(path)
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
+    if kind_of(path) == "db":
+        return _database_units(path, keys or {})
     return {} if written_by(path) is None else {"energy": "Ha"}
+
+
+def _database_units(path: Path, keys: Mapping[str, str | None]) -> dict[str, str]:
+    """Units in the metadata of a database, as SchNetPack writes them."""
+    import ase.db  # noqa: PLC0415
+
+    try:
+        with ase.db.connect(str(path), type="db", use_lock_file=False) as database:
+            said = database.metadata
+    except Exception:  # damage, of which reading it tells more
+        return {}
+    units = said.get("_property_unit_dict")
+    units = units if isinstance(units, dict) else {}
+    words = {name: units.get(keys.get(name) or name) for name in ("energy", "forces")}
+    words["length"] = said.get("_distance_unit")
+    known = {name: spelt(word, name) for name, word in words.items() if isinstance(word, str)}
+    return {name: unit for name, unit in known.items() if unit is not None}
 
 
 def written_by(path: Path) -> str | None:

@@ -242,13 +242,14 @@ def count_all(files: Sequence[Path], format: str | None = None, with_damage: boo
 def told_unit(
     quantity: str, files: Sequence[Path], table: PropertyTable | None = None, key: str | None = None
 ) -> str | None:
-    """The unit of energies or lengths that files say themselves, or a table of properties in the name of a column.
+    """The unit that files say themselves, or a table of properties in the name of a column.
 
     Args:
-        quantity: ``"energy"`` or ``"length"``.
-        files: The files; npz files may say it, the layouts of HDF5 files do, others never.
+        quantity: ``"energy"``, ``"length"`` or ``"forces"``.
+        files: The files; npz files may say it, databases of SchNetPack and the layouts of HDF5 files do, words of some
+            programs in xyz files tell.
         table: Table of properties.
-        key: Name of the energies.
+        key: Name of the energies or forces.
 
     Returns:
         The unit, ``None`` if nothing tells.
@@ -273,7 +274,7 @@ def told_unit(
         return known
     found: dict[str | None, Path] = {}
     for file in files:
-        found.setdefault(units_of(file).get(quantity), file)
+        found.setdefault(units_of(file, {quantity: key}).get(quantity), file)
     if len(found) > 1:
         said = " and ".join(f"{file.name} in {unit or 'a unit that it does not say'}" for unit, file in found.items())
         raise ValueError(f"the files have the {quantity} in different units, {said}; convert them to the same one")

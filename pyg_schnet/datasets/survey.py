@@ -206,7 +206,7 @@ def survey(
     gathered = Gathered(files, properties, format, show)
     labels = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
-    asked = {name: labels.keys.get(name) for name in ("energy", "length") if given[name] is None}
+    asked = {name: labels.keys.get(name) for name in ("energy", "length", "forces") if given[name] is None}
     told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
     for name in ("energy", "forces"):
         if name in labels.keys and given[name] is None and name not in told:

@@ -67,9 +67,10 @@ class Trajectory(StructureDataset):
         cell_key: Name of the lattice vectors (3 x 3 or 9 numbers, rows), if they are not where the format has them.
         pbc: Periodic axes, if they are not to be as the files say.
         energy_unit: Unit of energy of the files: ``"eV"``, ``"kcal/mol"``, ``"Ha"``, ``"kJ/mol"`` or ``"meV"``;
-            ``None`` for what npz files or the name of the column of ``table`` say, else eV.
-        length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``; ``None`` for what npz files say, else Angstrom.
-        forces_unit: Unit of forces, for example ``"Ha/Bohr"``; ``None`` for energy per length.
+            ``None`` for what npz files, databases of SchNetPack or the name of the column of ``table`` say; Ha where
+            xyz files have the words of CREST, xtb, ORCA or CP2K; else eV.
+        length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``; ``None`` for what the files say, else Angstrom.
+        forces_unit: Unit of forces, for example ``"Ha/Bohr"``; ``None`` for what the files say, else energy per length.
         stress_unit: ``"eV/Ang^3"``, ``"GPa"`` or ``"kbar"``; ``None`` for energy per length cubed.
         format: ASE's name of the format, if the name of the file does not tell.
         transform: Applied to each structure when it is accessed.
@@ -140,6 +141,7 @@ class Trajectory(StructureDataset):
         self.pbc = None if pbc is None else tuple(bool(axis) for axis in np.broadcast_to(np.asarray(pbc), 3))
         energy_unit = energy_unit or told_unit("energy", self.paths, self.table, energy_key) or "eV"
         length_unit = length_unit or told_unit("length", self.paths) or "Ang"
+        forces_unit = forces_unit or told_unit("forces", self.paths, key=forces_key)
         self.factors = _factors(energy_unit, length_unit, stress_unit, forces_unit)
         #: Units by key of the structures.
         self.units = {"pos": "Ang", "cell": "Ang", "energy": "eV", "forces": "eV/Ang", "stress": "eV/Ang^3"}  # type: ignore[misc]

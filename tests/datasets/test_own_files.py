@@ -2,6 +2,7 @@
 
 import itertools
 
+import ase.db
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from pyg_schnet.command.structures import structures_in
 from pyg_schnet.datasets import MD17, Trajectory, group_split
 from pyg_schnet.datasets.ase_files import read_structures
 from pyg_schnet.datasets.group_split import groups_of
-from pyg_schnet.datasets.own_files import files_of
+from pyg_schnet.datasets.own_files import check_lengths, files_of
 from pyg_schnet.datasets.property_table import read_table
 from pyg_schnet.datasets.survey import survey
 
@@ -338,3 +339,23 @@ def test_what_to_do_with_other_files(tmp_path, name, text, said):
 def test_xyz_by_any_name(tmp_path):
     path = helium(tmp_path / "a.txt", range(3))
     assert len(list(read_structures(path))) == 3
+
+
+def test_databases_of_schnetpack_say_their_units(tmp_path):
+    """In their metadata, by the names of the properties."""
+    path = tmp_path / "a.db"
+    with ase.db.connect(path, type="db") as database:
+        for number in range(3):
+            data = {"U0": np.array([-1.0 - number]), "forces": np.full((2, 3), 0.5)}
+            database.write(Atoms("He2", [[0, 0, 0], [0, 0, 3 + number]]), data=data)
+        units = {"U0": "Hartree", "forces": "eV/Ang", "mu": "Debye"}
+        database.metadata = {"_property_unit_dict": units, "_distance_unit": "Bohr"}
+    data = Trajectory(tmp_path, path, energy_key="U0", log=False)[0]
+    assert data.energy.item() == pytest.approx(-27.211386)
+    assert data.forces[0, 0] == 0.5
+    assert data.pos[1, 2].item() == pytest.approx(3 * 0.529177, rel=1e-6)
+    found = survey(path, energy_key="U0", show=False).units
+    assert [found[name].unit for name in ("energy", "length", "forces")] == ["Ha", "Bohr", "eV/Ang"]
+    assert all(one.sure for one in found.values())
+    with pytest.raises(ValueError, match="lengths are in Bohr, expected Angstrom"):
+        check_lengths([path])
