@@ -4,12 +4,14 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pyg_schnet.datasets import extxyz_blocks
+from pyg_schnet.datasets.ase_db import is_sqlite
 from pyg_schnet.datasets.cif import read_cif
 from pyg_schnet.datasets.hdf5_structures import count_conformations, hdf5_frames, hdf5_units, is_hdf5
 from pyg_schnet.datasets.lmdb_structures import count_rows, is_lmdb, lmdb_rows
@@ -225,7 +227,7 @@ def units_of(path: Path, keys: Mapping[str, str | None] | None = None) -> dict[s
             return hdf5_units(path)
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
-    if kind_of(path) == "db":
+    if is_sqlite(path):
         return _database_units(path, keys or {})
     return {} if written_by(path) is None else {"energy": "Ha"}
 
@@ -256,6 +258,12 @@ def written_by(path: Path) -> str | None:
     Returns:
         Its name, ``None`` if that is not known.
     """
+    about = path.stat()
+    return _written_by(path, (about.st_size, about.st_mtime_ns))
+
+
+@lru_cache(1 << 17)  # asked again for each kind of unit
+def _written_by(path: Path, stamp: tuple[int, int]) -> str | None:
     return extxyz_blocks.written_by(path) if kind_of(path) == "extxyz" else None
 
 
