@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_geometric.data import Data, Dataset
 from tqdm import tqdm
 
+from pyg_schnet.command.lengths import check_scale
 from pyg_schnet.command.pieces import Pieces, is_marked, mark
 from pyg_schnet.command.predictor import POTENTIAL_UNITS, Predictor, Trained, batches
 from pyg_schnet.command.shards import Shard
@@ -128,9 +129,12 @@ def predict_file(
                 known = partial(_numbers, read, factor(file))
                 yield _Structure(place, data, partial(_same, read.atoms), known, file.name * (len(files) > 1))
 
+    def look(portion: list[_Structure]) -> None:
+        check_scale(predictor.model.training_sets, [one.atoms() for one in portion], str(source), strict)
+
     identity = {"files": [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]}
     total = sum(counted()) if shard.of > 1 else None
-    return _written(_Job(predictor, structures, str(source), shard, total, identity, left_out), path, overwrite)
+    return _written(_Job(predictor, structures, str(source), shard, total, identity, left_out, look), path, overwrite)
 
 
 def predict_part(
@@ -205,6 +209,7 @@ class _Job(NamedTuple):
         total: Number of all structures, ``None`` if it is not known.
         source: What tells the structures from others.
         left_out: What is not predicted; structures fill it while they are read.
+        look: Looks at the first structures before they are predicted.
     """
 
     predictor: Predictor
@@ -214,6 +219,7 @@ class _Job(NamedTuple):
     total: int | None
     source: dict[str, Any]
     left_out: _LeftOut
+    look: Callable[[list[_Structure]], None] = lambda portion: None
 
     def identity(self, path: Path) -> str:
         """What tells these predictions from others."""
@@ -242,7 +248,7 @@ def _written(job: _Job, path: Path, overwrite: bool) -> Path:
     if number > first:
         print(f"going on behind {number - first:,} structures that were predicted before ...", flush=True)
     structures = job.structures(number, stop) if stop is None or number < stop else iter(())
-    portions = batches(structures, lambda one: one.data.z.numel())
+    portions = _looked_at(batches(structures, lambda one: one.data.z.numel()), job.look)
     total = None if places is None else len(places)
     with tqdm(None, "predicting", total, initial=number - first, unit="structure", leave=False) as bar:
         while (portion := next(portions, None)) is not None:
@@ -263,6 +269,14 @@ def _written(job: _Job, path: Path, overwrite: bool) -> Path:
     if is_shard:
         mark(path, identity)
     return path
+
+
+def _looked_at(portions: Iterator[list[_Structure]], look: Callable[[list[_Structure]], None]) -> Iterator[Any]:
+    """Portions, the first of which is looked at."""
+    for place, portion in enumerate(portions):
+        if place == 0:
+            look(portion)
+        yield portion
 
 
 def _write(job: _Job, writer: Writer, portion: list[_Structure]) -> int:
