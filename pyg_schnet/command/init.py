@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pyg_schnet.command import recipe
-from pyg_schnet.datasets.own_files import files_of
+from pyg_schnet.datasets.own_files import files_of, passed_over
 from pyg_schnet.datasets.property_table import PropertyTable, read_table
 from pyg_schnet.datasets.survey import Survey, survey
 from pyg_schnet.datasets.survey_table import in_words
@@ -17,6 +17,8 @@ from pyg_schnet.files import replacing
 
 #: Names of files that say which part of a split they are for.
 _PART = re.compile(r"(?:^|[_\-. ])(train|training|val|valid|validation|test|testing)(?:[_\-. ]|$)", re.IGNORECASE)
+#: A number and a unit behind it.
+_WITH_UNIT = re.compile(r"\s*[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?\s*[A-Za-z][A-Za-z/_.^0-9 ]*")
 #: Fewest structures that a model can be trained, validated and tested on.
 _FEWEST = 10
 #: Runs of frames of each composition, the better number first, the fewest frames of a run, and the smallest share of
@@ -76,6 +78,7 @@ def init(
     }
     given |= {"length_unit": length_unit, "forces_unit": forces_unit, "stress_unit": stress_unit, "format": format}
     found = survey(parts["train"], val=parts["val"], test=parts["test"], table=table, **given)
+    found.passed_over = passed_over([*files, *_as_list(val), *_as_list(test)], table)
     print(in_words(found))
     text = _settings(found, parts, table, target, format, path, files)
     with replacing(path) as part:
@@ -96,13 +99,18 @@ def _parts(
     tables = [one for one in files if one.lower().endswith((".csv", ".tsv"))]
     if tables and table is None:
         table = tables[0]
-    parts = {"train": files_of([one for one in files if one not in tables] or list(files))}
+    if len(tables) == len(files):
+        raise ValueError(
+            f"{tables[0]} is a table, which alone has no structures; name the files with the structures that its lines "
+            "are of, too, or their folder: pyg-schnet init FOLDER --table FILE (molecules that are given as SMILES: "
+            "pyg_schnet.datasets.from_smiles makes structures to write to a file)"
+        )
+    parts = {"train": files_of([one for one in files if one not in tables])}
     parts |= {"val": files_of(val) if val else [], "test": files_of(test) if test else []}
     if table is None:
-        beside = {
-            one for file in parts["train"][:1] if file.suffix.lower() == ".cif" for one in file.parent.glob("*.csv")
-        }
-        table = str(beside.pop()) if len(beside) == 1 else None
+        first = parts["train"][0]
+        beside = _tables_beside(first) if first.suffix.lower() == ".cif" else []
+        table = str(beside[0]) if len(beside) == 1 else None
     if not val and not test:
         named = {file: _PART.search(file.stem) for file in parts["train"]}
         words = {file: match[1].lower() for file, match in named.items() if match}
@@ -110,6 +118,10 @@ def _parts(
         if by_part["train"] and sum(map(len, by_part.values())) == len(named):
             parts = by_part
     return parts, table
+
+
+def _tables_beside(file: Path) -> list[Path]:
+    return sorted(file.parent.glob("*.csv"))
 
 
 def _settings(
@@ -179,7 +191,7 @@ def _target(found: Survey, table: PropertyTable | None, target: str | None) -> s
         raise ValueError(
             "there is nothing to learn: no energy and no other number that varies; the fields are "
             f"{', '.join(sorted(found.gathered.shapes)) or 'none'}; name one with --energy_key or --target, or a table "
-            "of properties with --table"
+            f"of properties with --table{_which_tables(found.files[0])}{_texts(found)}"
         )
     if target is not None and found.gathered.shapes.get(target) != "number":
         numbers = [name for name, shape in found.gathered.shapes.items() if shape == "number"]
@@ -189,7 +201,7 @@ def _target(found: Survey, table: PropertyTable | None, target: str | None) -> s
         many, verb = ("", "is") if known == 1 else ("s", "are")
         raise ValueError(
             f"{known} structure{many} with a known {target or 'energy'} {verb} too few to train, validate and test on; "
-            f"expected at least {_FEWEST}"
+            f"expected at least {_FEWEST}{_texts(found)}"
         )
     if (different := len(found) - found.duplicates) < _FEWEST:
         raise ValueError(
@@ -197,6 +209,20 @@ def _target(found: Survey, table: PropertyTable | None, target: str | None) -> s
             f"on; expected at least {_FEWEST}"
         )
     return target
+
+
+def _which_tables(file: Path) -> str:
+    """What is said of tables beside a file."""
+    names = [one.name for one in _tables_beside(file)]
+    return f" (beside the files: {', '.join(names[:5])}{', ...' * (len(names) > 5)})" if names else ""
+
+
+def _texts(found: Survey) -> str:
+    """What is said of fields with a number and its unit."""
+    for name, value in found.gathered.all[0].fields.items():
+        if isinstance(value, str) and _WITH_UNIT.fullmatch(value):
+            return f"; {name!r} is a text, {value!r}: write the number alone, and name its unit with --energy_unit"
+    return ""
 
 
 def _potential(found: Survey, forces: bool) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from pyg_schnet.command.lengths import check_scale
 from pyg_schnet.command.structures import checked_output, structures_in
 
 _ENDINGS = (".extxyz", ".xyz", ".traj", ".h5", ".hdf5")
@@ -81,7 +82,9 @@ def md(
         motion: dict[str, Any] = {"timestep": timestep, "temperature": temperature, "friction": friction, "seed": seed}
         motion |= {"pressure": pressure, "barostat": barostat}
         motion |= {"pressure_time": pressure_time, "bulk_modulus": bulk_modulus}
-        dynamics = Dynamics(model, structures_in(structure, index), replicas=replicas, **motion, **how)
+        structures = structures_in(structure, index)
+        dynamics = Dynamics(model, structures, replicas=replicas, **motion, **how)
+        check_scale(dynamics.potential.model.training_sets, structures, structure)
     number, start = steps - dynamics.step, time.perf_counter()
     record = dynamics.run(number, interval=interval, trajectory=path, checkpoint=restart)
     print(_summary(path, dynamics, record, number / (time.perf_counter() - start)))

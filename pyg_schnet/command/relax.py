@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pyg_schnet.command.lengths import check_scale
 from pyg_schnet.command.structures import checked_output, structures_in
 from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models import Potential
@@ -56,6 +57,7 @@ def relax(
     if cell:
         _check_cells(structures, structure)
     potential = potential_of(model)
+    check_scale(potential.model.training_sets, structures, structure)
     members = [potential.model] if isinstance(potential, Potential) else list(potential.model)
     frozen = all(isinstance(member, TabulatedFilters) for member in members) or None
     calculator = SchNetCalculator(potential, device, getattr(torch, dtype), frozen=frozen)

@@ -17,20 +17,27 @@ def structures_in(source: str, index: int | None = None) -> list[Any]:
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If ASE is not installed.
-        ValueError: If it is damaged or holds no structures, or none of this number, or says that it is not in Angstrom.
+        ValueError: If it is damaged or holds no structures, or none of this number, or says that it is not in Angstrom,
+            or if sites of a crystal are occupied in part.
     """
     from pyg_schnet.datasets.ase_files import read_structures  # noqa: PLC0415
+    from pyg_schnet.datasets.crystal import is_shared  # noqa: PLC0415
     from pyg_schnet.datasets.own_files import check_lengths  # noqa: PLC0415
 
     if not Path(source).is_file():
         raise FileNotFoundError(f"there is no file {source} with structures")
     check_lengths([Path(source)])
-    read = [with_charge(one) for one in read_structures(Path(source))]
-    if index is None:
-        return read
-    if not -len(read) <= index < len(read):
-        raise ValueError(f"--index must be one of the {len(read)} structures of {source}, got {index}")
-    return [read[index]]
+    read = list(read_structures(Path(source)))
+    if index is not None:
+        if not -len(read) <= index < len(read):
+            raise ValueError(f"--index must be one of the {len(read)} structures of {source}, got {index}")
+        read = [read[index]]
+    if any(is_shared(one.of_structure.get("occupancy")) for one in read):
+        raise ValueError(
+            f"{source} has sites occupied in part, which a model would take for full ones; write a crystal in which "
+            "each site holds one atom"
+        )
+    return [with_charge(one) for one in read]
 
 
 def with_charge(read: Any) -> Any:

@@ -2,24 +2,33 @@
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pyg_schnet.datasets import extxyz_blocks
+from pyg_schnet.datasets.ase_db import is_sqlite
 from pyg_schnet.datasets.cif import read_cif
 from pyg_schnet.datasets.hdf5_structures import count_conformations, hdf5_frames, hdf5_units, is_hdf5
 from pyg_schnet.datasets.lmdb_structures import count_rows, is_lmdb, lmdb_rows
 from pyg_schnet.datasets.npz_structures import npz_frames, npz_units
 from pyg_schnet.datasets.parquet_structures import count_table_rows, parquet_frames
+from pyg_schnet.datasets.told_units import spelt
 
 #: Results of ASE's calculators with a row for each atom; all others are of the whole structure.
 RESULTS_OF_ATOMS = {"forces", "stresses", "charges", "magmoms", "energies"}
 #: Rows of a database that are fetched at a time.
 _ROWS = 500
+#: What pymatgen's structures have in json.
+_PYMATGEN = re.compile(rb'"(?:lattice|species)"\s*:')
+#: What to do where labels of atoms stand for symbols.
+_LABELS = "write elements alone, and labels of atoms into a column of their own"
+#: Names of columns with one component of the forces.
+_COMPONENT = re.compile(r"(?:f|forces?)_?([xyz])", re.IGNORECASE)
 #: Arrays of ASE's atoms that are the structure itself.
 _STRUCTURE = {"numbers", "positions"}
 
@@ -93,9 +102,33 @@ def read_structures(path: Path, format: str | None = None, start: int = 0) -> It
     except (PermissionError, GeneratorExit, ImportError):
         raise
     except Exception as error:  # a damaged file fails in many ways
-        raise ValueError(f"{path} cannot be read after {count} structures ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{path} cannot be read after {count} structures ({_reason(path, error)})") from None
     if count == 0:
         raise ValueError(f"{path} holds no structures")
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, and what to do where that is known."""
+    from ase.data import atomic_numbers  # noqa: PLC0415
+    from ase.io.formats import UnknownFileTypeError  # noqa: PLC0415
+
+    said = f"{type(error).__name__}: {error}"
+    if path.suffix.lower() == ".json" and _PYMATGEN.search(path.read_bytes()[:100_000]):
+        return (
+            "these are structures of pymatgen, expected those of ASE: write each to a CIF (structure.to(filename)), "
+            "their properties to a table (csv) beside them, and name the folder"
+        )
+    if isinstance(error, UnknownFileTypeError) and path.suffix.lower() in {".csv", ".tsv", ".smi", ".smiles"}:
+        return (
+            f"{said}; it has no structures: name the files with the structures, and this as the table; where it has "
+            "SMILES, pyg_schnet.datasets.from_smiles makes structures of them to write to a file"
+        )
+    if isinstance(error, UnknownFileTypeError) and path.stat().st_size:
+        return f"{said}; no format of ASE has such names: name the format with `format`, on the command line --format"
+    if isinstance(error, KeyError) and re.match(r"[A-Z]", name := str(next(iter(error.args), ""))):
+        is_label = name not in atomic_numbers and {name[:2], name[:1]} & atomic_numbers.keys()
+        return f"expected symbols of elements, got {name!r}; {_LABELS}" if is_label else said
+    return said
 
 
 def count_structures(path: Path, format: str | None = None) -> int:
@@ -121,7 +154,7 @@ def count_structures(path: Path, format: str | None = None) -> int:
     except (PermissionError, ImportError):
         raise
     except Exception as error:  # as above
-        raise ValueError(f"{path} cannot be read ({type(error).__name__}: {error})") from None
+        raise ValueError(f"{path} cannot be read ({_reason(path, error)})") from None
     if count == 0:
         raise ValueError(f"{path} holds no structures")
     return count
@@ -173,14 +206,15 @@ def kind_of(path: Path, format: str | None = None) -> str:
     return "extxyz" if extxyz_blocks.can_be_cut(path, format) else "other"
 
 
-def units_of(path: Path) -> dict[str, str]:
+def units_of(path: Path, keys: Mapping[str, str | None] | None = None) -> dict[str, str]:
     """Units that a file, or its layout, says itself.
 
     Args:
         path: The file.
+        keys: Names of ``energy`` and ``forces`` in the file, if they are others.
 
     Returns:
-        ``energy`` and ``length``, as far as they are told.
+        ``energy``, ``length`` and ``forces``, as far as they are told.
 
     Raises:
         ImportError: If what the format needs is not installed.
@@ -193,7 +227,44 @@ def units_of(path: Path) -> dict[str, str]:
             return hdf5_units(path)
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(f"{path} cannot be read: {error}") from None
-    return {}
+    if is_sqlite(path):
+        return _database_units(path, keys or {})
+    return {} if written_by(path) is None else {"energy": "Ha"}
+
+
+def _database_units(path: Path, keys: Mapping[str, str | None]) -> dict[str, str]:
+    """Units in the metadata of a database, as SchNetPack writes them."""
+    import ase.db  # noqa: PLC0415
+
+    try:
+        with ase.db.connect(str(path), type="db", use_lock_file=False) as database:
+            said = database.metadata
+    except Exception:  # damage, of which reading it tells more
+        return {}
+    units = said.get("_property_unit_dict")
+    units = units if isinstance(units, dict) else {}
+    words = {name: units.get(keys.get(name) or name) for name in ("energy", "forces")}
+    words["length"] = said.get("_distance_unit")
+    known = {name: spelt(word, name) for name, word in words.items() if isinstance(word, str)}
+    return {name: unit for name, unit in known.items() if unit is not None}
+
+
+def written_by(path: Path) -> str | None:
+    """The program that wrote an xyz file, if it is one that writes total energies in Hartree.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its name, ``None`` if that is not known.
+    """
+    about = path.stat()
+    return _written_by(path, (about.st_size, about.st_mtime_ns))
+
+
+@lru_cache(1 << 17)  # asked again for each kind of unit
+def _written_by(path: Path, stamp: tuple[int, int]) -> str | None:
+    return extxyz_blocks.written_by(path) if kind_of(path) == "extxyz" else None
 
 
 #: Who counts the structures of a file by its kind.
@@ -223,8 +294,8 @@ def _structures(path: Path, kind: str, format: str | None, start: int) -> Iterat
     elif kind == "npz":
         for atoms, of_atoms, of_structure in itertools.islice(npz_frames(path), start, None):
             yield Read(atoms, of_atoms, of_structure, {})
-    elif kind == "cif" and (atoms := _crystal(path)) is not None:
-        yield from [Read(atoms, {}, {}, {})][start:]
+    elif kind == "cif":
+        yield from itertools.islice(_crystals(path, format), start, None)
     else:
         for atoms in _ase_frames(path, kind, format, start):
             yield _sorted(atoms, atoms.info, {})
@@ -264,24 +335,36 @@ def _count_rows(path: Path) -> int:
         return len(database)
 
 
-def _crystal(path: Path) -> Any:
-    """The crystal of a CIF, read some times as fast as ASE does; ``None`` if that is left to ASE."""
+def _crystals(path: Path, format: str | None) -> Iterator[Read]:
+    """The crystals of a CIF: a single one is read some times as fast as ASE does, what that refuses is left to ASE."""
     from ase import Atoms  # noqa: PLC0415
 
     text = path.read_text(encoding="utf-8", errors="replace")
-    if len(re.findall(r"^data_", text, re.MULTILINE | re.IGNORECASE)) > 1:
-        return None
+    reason = None
+    if len(re.findall(r"^data_", text, re.MULTILINE | re.IGNORECASE)) < 2:
+        try:
+            crystal = read_cif(text)
+        except ValueError as error:  # sites occupied in part, a space group without operations, or damage
+            reason = error
+        else:
+            atoms = Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.fractional, pbc=True)
+            yield Read(atoms, {}, {}, {})
+            return
     try:
-        crystal = read_cif(text)
-    except ValueError:  # sites occupied in part, a space group without operations
-        return None
-    return Atoms(crystal.numbers, cell=crystal.cell, scaled_positions=crystal.fractional, pbc=True)
+        found = [_sorted(atoms, atoms.info, {}) for atoms in _ase_frames(path, "cif", format, 0)]
+    except Exception:
+        found = []
+        if reason is None:
+            raise
+    if not found and reason is not None:
+        raise reason
+    yield from found
 
 
 def _sorted(atoms: Any, info: dict[str, Any], data: dict[str, Any]) -> Read:
     results = {} if atoms.calc is None else atoms.calc.results
     of_atoms = {key: value for key, value in results.items() if key in RESULTS_OF_ATOMS}
-    of_atoms |= {key: value for key, value in atoms.arrays.items() if key not in _STRUCTURE}
+    of_atoms |= _with_forces({key: value for key, value in atoms.arrays.items() if key not in _STRUCTURE})
     of_structure = {key: value for key, value in results.items() if key not in RESULTS_OF_ATOMS} | info
     either = {}
     for key, value in data.items():  # of a database, where arrays of atoms and of structures lie side by side
@@ -294,6 +377,15 @@ def _sorted(atoms: Any, info: dict[str, Any], data: dict[str, Any]) -> Read:
             of_structure[key] = value
     parts = (of_atoms, of_structure, either)
     return Read(atoms, *({str(key): value for key, value in part.items() if not _is_none(value)} for part in parts))
+
+
+def _with_forces(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of atoms, in which columns with the components of forces are put together."""
+    found = {match[1].lower(): name for name in arrays if (match := _COMPONENT.fullmatch(name))}
+    if len(found) < 3 or "forces" in arrays or any(np.ndim(arrays[name]) != 1 for name in found.values()):
+        return arrays
+    others = {name: value for name, value in arrays.items() if name not in found.values()}
+    return others | {"forces": np.stack([arrays[found[axis]] for axis in "xyz"], axis=1)}
 
 
 def _is_none(value: Any) -> bool:

@@ -1,9 +1,11 @@
 """What names of files with structures end in."""
 
+#: Of text, which may be compressed, and of compressed files.
+_TEXTS, _COMPRESSED = (".xyz", ".extxyz", ".cif", ".vasp", ".poscar"), (".gz", ".bz2", ".xz")
 #: Of files that are read where a folder is named.
 ENDINGS = (
-    ".xyz",
-    ".extxyz",
+    *_TEXTS,
+    *(text + compressed for text in _TEXTS for compressed in _COMPRESSED),
     ".traj",
     ".db",
     ".aselmdb",
@@ -11,9 +13,6 @@ ENDINGS = (
     ".hdf5",
     ".parquet",
     ".npz",
-    ".cif",
-    ".vasp",
-    ".poscar",
 )
 
 
@@ -27,8 +26,8 @@ def without_ending(name: str) -> str:
         What is left of it.
 
     Example:
-        >>> without_ending("cifs/mp-1.CIF"), without_ending("mp-1.5")
-        ('mp-1', 'mp-1.5')
+        >>> without_ending("cifs/mp-1.CIF"), without_ending("mp-1.cif.gz"), without_ending("mp-1.5")
+        ('mp-1', 'mp-1', 'mp-1.5')
     """
     name = name.replace("\\", "/").rsplit("/", 1)[-1]
     # structures in json are many to a file, but tables name single ones by such names

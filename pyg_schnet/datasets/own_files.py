@@ -54,10 +54,11 @@ def _files(path: Path, endings: tuple[str, ...]) -> list[Path]:
     if path.is_file():
         return [path.resolve()]
     if path.is_dir():
-        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in endings and one.is_file())
+        inside = [one for one in _inside(path) if one.name.lower().endswith(endings)]
         if not inside:
+            plain = ", ".join(one for one in endings if one.count(".") == 1)
             raise FileNotFoundError(
-                f"the folder {path} has no file with structures; expected names that end in {', '.join(endings)}, or "
+                f"the folder {path} has no file with structures; expected names that end in {plain}, or "
                 'name the files by a pattern, for example "folder/*.out"'
             )
         return inside
@@ -70,6 +71,34 @@ def _files(path: Path, endings: tuple[str, ...]) -> list[Path]:
     raise FileNotFoundError(f"expected one file or more with structures, found no {path}")
 
 
+def _inside(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
+
+
+def passed_over(paths: Paths, table: str | Path | None = None) -> list[Path]:
+    """Files in folders that :func:`files_of` does not take, but for hidden ones.
+
+    Args:
+        paths: As :func:`files_of` takes them.
+        table: Table of properties, which is read, too.
+
+    Returns:
+        The files, by name.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("a.xyz", "b.xyz.gz", "notes.txt"):
+        ...     (folder / name).touch()
+        >>> [path.name for path in passed_over(folder)]
+        ['notes.txt']
+    """
+    some = [Path(one).expanduser() for one in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    inside = dict.fromkeys(file for one in some if one.is_dir() for file in _inside(one))
+    others = [file for file in inside if not file.name.lower().endswith(ENDINGS)]
+    return [file for file in others if table is None or not file.samefile(Path(table).expanduser())]
+
+
 def structures_of(
     files: Sequence[Path],
     table: PropertyTable | None = None,
@@ -78,6 +107,53 @@ def structures_of(
     start: Sequence[int] = (0, 0),
 ) -> Iterator[tuple[Path, int, Read]]:
     """Read all structures of files one after another, with a progress bar if that takes its time.
+
+    Args:
+        files: The files.
+        table: Table of properties; the line of a file is added to the fields of its structures.
+        format: ASE's name of the format, if the names of the files do not tell.
+        show: True to show a progress bar.
+        start: Which file to begin with, and how many of its structures to skip.
+
+    Yields:
+        The file, the number of the structure inside from 0, and the structure with its fields.
+
+    Raises:
+        ImportError: If ASE is not installed.
+        ValueError: If a file is damaged or holds no structures, with all such files behind it; or the table has no line
+            for any of the files, or one for two of them.
+    """
+    for path, number, read in structures_or_damage(files, table, format, show, start):
+        if isinstance(read, ValueError):
+            raise ValueError(_damage(path, read, files[files.index(path) + 1 :], format))
+        yield path, number, read
+
+
+def _damage(path: Path, error: ValueError, others: Sequence[Path], format: str | None) -> str:
+    """What is said of a file that cannot be read, and of those behind it that cannot be read either."""
+    damaged = [file for file in others if isinstance(_begin(file, format), ValueError)]
+    if not damaged:
+        return f"{error}; mend this file or leave it out"
+    names = ", ".join([path.name, *(file.name for file in damaged[:9])]) + ", ..." * (len(damaged) > 9)
+    return f"{len(damaged) + 1:,} files cannot be read, {names}; mend them or leave them out. Of the first one: {error}"
+
+
+def _begin(path: Path, format: str | None) -> Read | ValueError | None:
+    """The first structure of a file, or why there is none."""
+    try:
+        return next(read_structures(path, format), None)
+    except ValueError as error:
+        return error
+
+
+def structures_or_damage(
+    files: Sequence[Path],
+    table: PropertyTable | None = None,
+    format: str | None = None,
+    show: bool = True,
+    start: Sequence[int] = (0, 0),
+) -> Iterator[tuple[Path, int, Read | ValueError]]:
+    """Read all structures of files; one of several files that cannot be read at all yields the reason in their place.
 
     Args:
         files: The files.
@@ -114,19 +190,36 @@ def structures_of(
     with tqdm(None, "reading", total, delay=2, initial=before, disable=not show, leave=False) as bar:
         for path in files[first:]:
             row = None if table is None else table.row_of(path)
-            for number, read in enumerate(read_structures(path, format, skipped), skipped):
-                yield path, number, read if row is None else read._replace(of_structure=row | read.of_structure)
-                bar.update(not many)
+            number = skipped
+            try:
+                for read in read_structures(path, format, skipped):
+                    yield path, number, read if row is None else read._replace(of_structure=row | read.of_structure)
+                    number += 1
+                    bar.update(not many)
+            except ValueError as error:
+                if not many or number or not _is_unreadable(path, format):
+                    raise
+                yield path, 0, error
             skipped = 0
             bar.update(many)
 
 
-def count_all(files: Sequence[Path], format: str | None = None) -> list[int]:
+def _is_unreadable(path: Path, format: str | None) -> bool:
+    """True if not even the structures of a file can be counted."""
+    try:
+        count_structures(path, format)
+    except ValueError:
+        return True
+    return False
+
+
+def count_all(files: Sequence[Path], format: str | None = None, with_damage: bool = False) -> list[int]:
     """Number of structures of each file; formats that cannot be counted otherwise are read.
 
     Args:
         files: The files.
         format: ASE's name of the format, if the names of the files do not tell.
+        with_damage: True to count what :func:`structures_or_damage` yields, of a file that cannot be read the reason.
 
     Returns:
         The numbers.
@@ -135,19 +228,28 @@ def count_all(files: Sequence[Path], format: str | None = None) -> list[int]:
         ImportError: If ASE, or what a format needs, is not installed.
         ValueError: If a file is damaged or holds no structures.
     """
-    return [count_structures(file, format) for file in tqdm(files, "counting", delay=2, leave=False)]
+    counts = []
+    for file in tqdm(files, "counting", delay=2, leave=False):
+        try:
+            counts.append(count_structures(file, format))
+        except ValueError:
+            if not with_damage or len(files) < 2:
+                raise
+            counts.append(1)
+    return counts
 
 
 def told_unit(
     quantity: str, files: Sequence[Path], table: PropertyTable | None = None, key: str | None = None
 ) -> str | None:
-    """The unit of energies or lengths that files say themselves, or a table of properties in the name of a column.
+    """The unit that files say themselves, or a table of properties in the name of a column.
 
     Args:
-        quantity: ``"energy"`` or ``"length"``.
-        files: The files; npz files may say it, the layouts of HDF5 files do, others never.
+        quantity: ``"energy"``, ``"length"`` or ``"forces"``.
+        files: The files; npz files may say it, databases of SchNetPack and the layouts of HDF5 files do, words of some
+            programs in xyz files tell.
         table: Table of properties.
-        key: Name of the energies.
+        key: Name of the energies or forces.
 
     Returns:
         The unit, ``None`` if nothing tells.
@@ -172,7 +274,7 @@ def told_unit(
         return known
     found: dict[str | None, Path] = {}
     for file in files:
-        found.setdefault(units_of(file).get(quantity), file)
+        found.setdefault(units_of(file, {quantity: key}).get(quantity), file)
     if len(found) > 1:
         said = " and ".join(f"{file.name} in {unit or 'a unit that it does not say'}" for unit, file in found.items())
         raise ValueError(f"the files have the {quantity} in different units, {said}; convert them to the same one")

@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,18 @@ class PropertyTable(NamedTuple):
             Its values by name, the key included; ``None`` if the table has none.
         """
         return self.rows.get(without_ending(file.name))
+
+    def without_file(self, files: Iterable[Path]) -> list[str]:
+        """What rows are of that have no file.
+
+        Args:
+            files: The files with structures.
+
+        Returns:
+            Names, as far as the table has them, without endings.
+        """
+        there = {without_ending(file.name) for file in files}
+        return [name for name in self.rows if name not in there]
 
 
 def read_table(path: str | Path) -> PropertyTable:

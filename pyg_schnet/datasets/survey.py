@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_schnet.batching import CHARGES, MULTIPLICITIES
+from pyg_schnet.datasets.ase_files import written_by
 from pyg_schnet.datasets.gathered import Gathered
 from pyg_schnet.datasets.guessed_units import (
     LARGEST_FORCE,
@@ -22,7 +23,7 @@ from pyg_schnet.datasets.guessed_units import (
 )
 from pyg_schnet.datasets.labels import FoundLabels, find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
-from pyg_schnet.datasets.own_files import Paths, files_of, told_unit
+from pyg_schnet.datasets.own_files import Paths, files_of, passed_over, told_unit
 from pyg_schnet.datasets.property_table import read_table
 from pyg_schnet.datasets.resemblance import find_group_key, memory, of_composition, repeated
 from pyg_schnet.datasets.told_units import unit_in_fields, unit_in_name
@@ -63,6 +64,7 @@ class Survey:
         odd: What is odd, a sentence each.
         group_key: Field with the molecule or material of each structure, ``None`` for none.
         properties: Further numbers of the structures, which might be learnt.
+        passed_over: Files in folders that are not read.
     """
 
     files: list[Path]
@@ -85,6 +87,7 @@ class Survey:
     odd: list[str] = field(default_factory=list)
     group_key: str | None = None
     properties: list[str] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.gathered.all)
@@ -203,13 +206,15 @@ def survey(
     gathered = Gathered(files, properties, format, show)
     labels = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
-    asked = {name: labels.keys.get(name) for name in ("energy", "length") if given[name] is None}
+    asked = {name: labels.keys.get(name) for name in ("energy", "length", "forces") if given[name] is None}
     told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
     for name in ("energy", "forces"):
         if name in labels.keys and given[name] is None and name not in told:
             unit = unit_in_name(labels.keys[name], name) or unit_in_fields((one.fields for one in gathered.all), name)
             told |= {} if unit is None else {name: unit}
     units, ratio, shortest, neighbour = _units(gathered, labels, given, told)
+    if given["energy"] is None and (program := written_by(files[0])) is not None:
+        units["energy"] = Guess(units["energy"].unit, f"{program} writes Hartree", False)
     energies = gathered.values(labels.keys.get("energy", ""))
     energies = energies * conversion(units["energy"].unit, "eV")
     slope = _slope(gathered, labels, energies, units)
@@ -237,6 +242,8 @@ def survey(
     numbers = [name for name, shape in gathered.shapes.items() if shape == "number" and name not in used]
     found.properties = [name for name in numbers if np.nanstd(gathered.values(name)) > 0]
     _add_odd(found)
+    found.odd += [] if properties is None else _unused(properties.path, properties.without_file(files))
+    found.passed_over = [file for paths in (path, val, test) for file in passed_over(paths, table)]
     return found
 
 
@@ -393,6 +400,15 @@ def _add_odd(found: Survey) -> None:
     odd += _unknown_labels(found) + _not_told_apart(found)
     if found.labels.gradients and "forces" not in found.labels.keys:
         odd.append(f"{found.labels.gradients[0]!r} looks like gradients; forces are their negative: write them as such")
+
+
+def _unused(table: Path, names: list[str]) -> list[str]:
+    """Which lines of a table have no structure."""
+    if not names:
+        return []
+    few = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+    one = len(names) == 1
+    return [f"{len(names):,} line{'' if one else 's'} of {table.name} {'is' if one else 'are'} of no file: {few}"]
 
 
 def _unknown_labels(found: Survey) -> list[str]:

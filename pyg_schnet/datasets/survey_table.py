@@ -29,7 +29,10 @@ def in_words(found: Survey) -> str:
         >>> print(in_words(survey(file, show=False)).splitlines()[1])
         structures    1 of 2 atoms, open: H2
     """
-    lines = [("files", _files(found)), ("structures", _structures(found)), ("elements", _elements(found))]
+    lines = [("files", _files(found))]
+    if names := [file.name for file in found.passed_over]:
+        lines.append(("not read", ", ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "")))
+    lines += [("structures", _structures(found)), ("elements", _elements(found))]
     lines += [("lengths", _unit(found.units["length"])), *_labels(found)]
     if found.properties:
         named = ", ".join(found.properties[:8]) + (", ..." if len(found.properties) > 8 else "")

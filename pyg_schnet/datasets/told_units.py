@@ -62,19 +62,31 @@ def unit_in_fields(every: Iterable[dict[str, Any]], quantity: str) -> str | None
     pattern, known = _FIELDS[quantity], set[str | None]()
     for fields in every:
         said = [value for name, value in fields.items() if isinstance(value, str) and pattern.fullmatch(name)]
-        known |= {_spelt(value, quantity) for value in said}
+        known |= {spelt(value, quantity) for value in said}
     if len(known) > 1:
         names = " and ".join(sorted(one or "one that is not known" for one in known))
         raise ValueError(f"structures say that their {quantity} are in different units, {names}; convert them to one")
     return next(iter(known), None)
 
 
-def _spelt(value: str, quantity: str) -> str | None:
-    """A unit as this package spells it."""
+def spelt(value: str, quantity: str) -> str | None:
+    """A unit as this package spells it.
+
+    Args:
+        value: The unit in other words.
+        quantity: ``"energy"``, ``"forces"`` or ``"length"``.
+
+    Returns:
+        The unit; ``None`` if it is not known.
+
+    Example:
+        >>> spelt("Hartree", "energy"), spelt("kcal/mol/A", "forces"), spelt("angstrom", "length")
+        ('Ha', 'kcal/mol/Ang', 'Ang')
+    """
     text = value.strip().lower().replace(" ", "")
-    if quantity == "energy":
+    if quantity != "forces":
         unit = SPELLINGS.get(text)
-        return unit if unit in ENERGY else None
+        return unit if unit in (ENERGY if quantity == "energy" else LENGTH) else None
     energy, _, length = text.rpartition("/")
     energy, length = SPELLINGS.get(energy, ""), SPELLINGS.get(length, "Ang" if length == "a" else "")
     return f"{energy}/{length}" if length in LENGTH and f"{energy}/{length}" in FORCE else None

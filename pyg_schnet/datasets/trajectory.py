@@ -25,6 +25,9 @@ from pyg_schnet.files.source import RemoteFile
 from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 from pyg_schnet.units import FORCE, STRESS, conversion
 
+#: Version of how files are read; what was read in another way is read again.
+_READER = 2
+
 
 class Trajectory(StructureDataset):
     """Structures from a user's own files: extended xyz, ASE databases, npz files, CIFs, anything ASE reads.
@@ -64,9 +67,10 @@ class Trajectory(StructureDataset):
         cell_key: Name of the lattice vectors (3 x 3 or 9 numbers, rows), if they are not where the format has them.
         pbc: Periodic axes, if they are not to be as the files say.
         energy_unit: Unit of energy of the files: ``"eV"``, ``"kcal/mol"``, ``"Ha"``, ``"kJ/mol"`` or ``"meV"``;
-            ``None`` for what npz files or the name of the column of ``table`` say, else eV.
-        length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``; ``None`` for what npz files say, else Angstrom.
-        forces_unit: Unit of forces, for example ``"Ha/Bohr"``; ``None`` for energy per length.
+            ``None`` for what npz files, databases of SchNetPack or the name of the column of ``table`` say; Ha where
+            xyz files have the words of CREST, xtb, ORCA or CP2K; else eV.
+        length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``; ``None`` for what the files say, else Angstrom.
+        forces_unit: Unit of forces, for example ``"Ha/Bohr"``; ``None`` for what the files say, else energy per length.
         stress_unit: ``"eV/Ang^3"``, ``"GPa"`` or ``"kbar"``; ``None`` for energy per length cubed.
         format: ASE's name of the format, if the name of the file does not tell.
         transform: Applied to each structure when it is accessed.
@@ -137,6 +141,7 @@ class Trajectory(StructureDataset):
         self.pbc = None if pbc is None else tuple(bool(axis) for axis in np.broadcast_to(np.asarray(pbc), 3))
         energy_unit = energy_unit or told_unit("energy", self.paths, self.table, energy_key) or "eV"
         length_unit = length_unit or told_unit("length", self.paths) or "Ang"
+        forces_unit = forces_unit or told_unit("forces", self.paths, key=forces_key)
         self.factors = _factors(energy_unit, length_unit, stress_unit, forces_unit)
         #: Units by key of the structures.
         self.units = {"pos": "Ang", "cell": "Ang", "energy": "eV", "forces": "eV/Ang", "stress": "eV/Ang^3"}  # type: ignore[misc]
@@ -151,7 +156,7 @@ class Trajectory(StructureDataset):
         super().__init__(
             root,
             "trajectory",
-            {"file": f"{self.paths[0].stem}-{where}"} | names | how,
+            {"file": f"{self.paths[0].stem}-{where}", "reader": _READER} | names | how,
             source=self.paths[0],  # so that changed files are noticed
             transform=transform,
             pre_transform=pre_transform,
@@ -198,6 +203,8 @@ class Trajectory(StructureDataset):
         if self.table is not None:
             lacking = sum(self.table.row_of(path) is None for path in self.paths)
             report |= {"files without a line of the table": lacking} if lacking else {}
+            without_file = len(self.table.without_file(self.paths))
+            report |= {"lines of the table without a file": without_file} if without_file else {}
         return data, slices, report
 
     def _gather(self, parts: Parts, frames: Frames, notes: dict[str, Any]) -> None:

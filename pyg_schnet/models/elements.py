@@ -151,6 +151,26 @@ class TrainingSet(NamedTuple):
         return found
 
 
+def nearest_known(sets: Sequence[TrainingSet]) -> dict[str, float]:
+    """Smallest distances that all of some training sets had.
+
+    Args:
+        sets: Those of a model, or of the members of a committee.
+
+    Returns:
+        The largest of their smallest distances in Angstrom, by pair of elements; empty if one does not know them.
+
+    Example:
+        >>> near = TrainingSet({1: 2}, 1, 1, {"H-H": (0.6, 0.8)})
+        >>> nearest_known([near, near._replace(distances={"H-H": (0.7, 0.8)})])
+        {'H-H': 0.7}
+    """
+    every = [one.distances for one in sets]
+    if not every or not all(every):
+        return {}
+    return {pair: max(one[pair][0] for one in every) for pair in set.intersection(*({*one} for one in every))}
+
+
 def seen_by(model: Any, batches: Iterable[Batch]) -> TrainingSet | None:
     """What the weights of a model have seen once it is trained on more structures.
 

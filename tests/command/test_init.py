@@ -1,6 +1,7 @@
 """From files of one's own to a trained model: three users, and what else files may hold."""
 
 import csv
+import gzip
 import itertools
 import json
 import sqlite3
@@ -258,6 +259,43 @@ def test_nothing_is_replaced_and_units_can_be_said(root, call, here):
     found = yaml.safe_load((here / "other.yaml").read_text())
     assert data(found)["energy_unit"] == "kJ/mol"
     assert data(found)["forces_unit"] == "eV/Ang"
+
+
+def test_what_is_in_a_folder(call, settings, here, capsys):
+    """Compressed files are read; what is not read is named, and so are lines of a table without a file."""
+    (here / "cifs").mkdir()
+    for number in range(12):
+        write(f"cifs/mp-{number}.cif", bulk("NaCl", "rocksalt", a=5 + number / 10))
+    packed = here / "cifs" / "mp-3.cif"
+    packed.with_name("mp-3.cif.gz").write_bytes(gzip.compress(packed.read_bytes()))
+    packed.unlink()
+    rows = [f"mp-{number},{number / 7}" for number in range(14)]
+    (here / "cifs" / "gaps.csv").write_text("\n".join(["id,gap", *rows]))
+    (here / "cifs" / "notes.txt").write_text("mine")
+    settings("cifs")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "12 of 2 atoms" in said
+    assert "not read notes.txt structures" in said
+    assert "odd 2 lines of gaps.csv are of no file: mp-12, mp-13" in said
+    (here / "settings.yaml").unlink()
+    (here / "cifs" / "more.csv").write_text("id,gap\nmp-1,1\n")
+    with pytest.raises(SystemExit, match=r"properties with --table \(beside the files: gaps.csv, more.csv\)"):
+        call("init", "cifs")
+    with pytest.raises(SystemExit, match=r"gaps.csv is a table, which alone has no structures; .*from_smiles"):
+        call("init", "cifs/gaps.csv")
+
+
+def test_an_energy_that_is_a_text(call, here):
+    """The number is there, but its unit makes it a word."""
+    frames = [molecule("CH4") for _ in range(12)]
+    for number, atoms in enumerate(frames):
+        atoms.rattle(0.1, seed=number)
+        atoms.info["REF_energy"] = f"-{number}.5 eV"
+    write("f.xyz", frames, format="extxyz")
+    with pytest.raises(
+        SystemExit, match="'REF_energy' is a text, '-0.5 eV': write the number alone, and name its unit"
+    ):
+        call("init", "f.xyz")
 
 
 def broken(kind):

@@ -17,6 +17,7 @@ from pyg_schnet import Potential, SchNet
 from pyg_schnet.command import predict as module
 from pyg_schnet.command.predict import predict_file, predict_part
 from pyg_schnet.command.predictor import Predictor
+from pyg_schnet.command.shards import Shard
 from pyg_schnet.models import Committee, CommitteePotential
 from pyg_schnet.models.elements import TrainingSet, UnknownElementWarning
 from pyg_schnet.simulation import atoms_to_data
@@ -258,3 +259,45 @@ def test_many_structures_take_little_time(model, tmp_path):
         found += predictor.each(portion)
     assert len(found) == 1500
     assert time.process_time() - start < 1.0
+
+
+_CIF = """data_{name}
+_cell_length_a 4.0
+_cell_length_b 4.0
+_cell_length_c 4.0
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P 1'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Na1 Na 0 0 0 1.0
+Cl1 Cl 0.5 0.5 0.5 {occupancy}
+"""
+
+
+def test_damaged_and_partly_occupied_crystals_are_left_out(model, tmp_path):
+    """The others are predicted under their numbers, also by shards; only what is predicted has known values."""
+    for name, occupancy in (("a", "1.0"), ("b", "0.5"), ("c", "1.0"), ("d", "1.0")):
+        (tmp_path / f"{name}.cif").write_text(_CIF.format(name=name, occupancy=occupancy))
+    (tmp_path / "c.cif").write_text(_CIF[:90])
+    given = (PotentialTask(model), model, tmp_path)
+    left_out = r"1 file: .*c\.cif cannot be read .*it lacks _cell_angle_beta.*; 1 crystal with .* in part: b\.cif"
+    with pytest.warns(UserWarning, match=left_out):
+        path = predict_file(*given, tmp_path / "out.csv")
+    head, *lines = path.read_text().splitlines()
+    assert [(line.split(",")[0], line.split(",")[3]) for line in lines] == [("0", "a.cif"), ("3", "d.cif")]
+    assert "true_" not in head
+    with pytest.warns(UserWarning, match=r"1 file: .*c\.cif cannot be read"):
+        path = predict_file(*given, tmp_path / "out.csv", shard=Shard(2, 2))
+    assert path.read_text().splitlines()[1:] == lines[1:]
+    for name in "ad":
+        (tmp_path / f"{name}.cif").unlink()
+    with pytest.raises(ValueError, match="no structure of .* is left to predict; left out are 1 file: .*; 1 crystal"):
+        predict_file(*given, tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()

@@ -1,5 +1,7 @@
 """Files that need not fit into memory: read in parts, stored as files of numbers, gone on with when killed."""
 
+import gzip
+import io
 import json
 import zlib
 
@@ -243,18 +245,32 @@ def test_formats(suffix, tmp_path):
 
 def test_extended_xyz_is_read_as_ase_does(tmp_path):
     """Blocks end between structures; lattice vectors behind the atoms, Windows' lines and a blank line at the end."""
+    from ase.io.extxyz import read_xyz
+
     path = tmp_path / "many.xyz"
     text = "2\nenergy=-1.5\nH 0 0 0\nH 0 0 0.7\n" * 600
     text += "1\nlast\nHe 0 0 0\nVEC1 1 0 0\nVEC2 0 2 0\nVEC3 0 0 3\n"
-    for content in (text, text.replace("\n", "\r\n"), text + "\n2\nbehind a blank line\n"):
+    for content in (text, text.replace("\n", "\r\n"), text.replace("\n", "\r"), text + "\n \n"):
         path.write_bytes(content.encode())
         found = [one.atoms for one in read_structures(path)]
-        assert found == ase.io.read(path, ":")
+        assert found == list(read_xyz(io.StringIO(text), slice(None)))
         assert count_structures(path) == len(found) == 601
-    path.write_text(text + "x\n")
+    path.write_text(text + "\nx\n")
     for read in (lambda: list(read_structures(path)), lambda: count_structures(path)):
-        with pytest.raises(ValueError, match="expected a number of atoms, got 'x'"):
+        with pytest.raises(ValueError, match="line 2408: expected a number of atoms, got 'x'"):
             read()
+
+
+@pytest.mark.parametrize("name", ["many.xyz", "many.xyz.gz"])
+def test_blank_lines_between_structures_end_nothing(tmp_path, name):
+    """One after each structure, several, and the mark that editors write in front; a blank comment is a comment."""
+    path = tmp_path / name
+    frame = "1\n\nHe 0 0 {}\n"
+    content = "\ufeff\n" + frame.format(0) + "\n" + frame.format(1) + " \n\n" + frame.format(2)
+    path.write_bytes(gzip.compress(content.encode()) if name.endswith("gz") else content.encode())
+    assert [one.atoms.positions[0, 2] for one in read_structures(path)] == [0, 1, 2]
+    assert [one.atoms.positions[0, 2] for one in read_structures(path, start=2)] == [2]
+    assert count_structures(path) == 3
 
 
 def write_spice(path, unit="bohr"):

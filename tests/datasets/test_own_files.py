@@ -2,6 +2,7 @@
 
 import itertools
 
+import ase.db
 import numpy as np
 import pytest
 import torch
@@ -10,11 +11,13 @@ from ase.build import bulk, molecule
 from ase.io import iread, write
 
 from pyg_schnet.command.data import structures
+from pyg_schnet.command.structures import structures_in
 from pyg_schnet.datasets import MD17, Trajectory, group_split
 from pyg_schnet.datasets.ase_files import read_structures
 from pyg_schnet.datasets.group_split import groups_of
-from pyg_schnet.datasets.own_files import files_of
+from pyg_schnet.datasets.own_files import check_lengths, files_of
 from pyg_schnet.datasets.property_table import read_table
+from pyg_schnet.datasets.survey import survey
 
 
 def helium(path, energies):
@@ -259,3 +262,100 @@ def test_group_split_leaves_no_part_empty():
     assert len(group_split(groups, 65, 10)["test"]) == 0  # all that there are
     with pytest.raises(ValueError, match="too few"):
         group_split(groups, 70, 10, 5)
+
+
+def test_all_damaged_files_are_named(tmp_path):
+    """With the reason of the first one; a CIF is refused in the words of who reads CIFs here."""
+    for name in "abcd":
+        write(tmp_path / f"{name}.cif", bulk("NaCl", "rocksalt", a=5.6))
+    (tmp_path / "c.cif").write_text((tmp_path / "c.cif").read_text()[:150])
+    with pytest.raises(ValueError, match=r"c\.cif cannot be read .*it lacks _cell_.*; mend this file or leave it out"):
+        Trajectory(tmp_path, tmp_path, log=False)
+    (tmp_path / "b.cif").write_text("")
+    with pytest.raises(ValueError, match=r"2 files cannot be read, b\.cif, c\.cif; mend them .* first one: .*b\.cif"):
+        survey(tmp_path, show=False)
+
+
+def test_sites_occupied_in_part_do_not_move(tmp_path):
+    """Dynamics and relaxation take structures that training leaves out as little as training does."""
+    path = tmp_path / "a.cif"
+    write(path, bulk("NaCl", "rocksalt", a=5.6))
+    assert len(structures_in(str(path))) == 1
+    path.write_text(path.read_text().replace("1.0000\n", "0.5000\n"))
+    with pytest.raises(ValueError, match="sites occupied in part"):
+        structures_in(str(path))
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "program"),
+    [
+        ("        -11.3813", "energy", "CREST"),
+        (" energy: -11.3813 gnorm: 0.0003 xtb: 6.4.1 (unknown)", "energy", "xtb"),
+        ("Coordinates from ORCA-job water E -11.3813", "energy", "ORCA"),
+        (" i =        7, time =        3.500, E =       -11.3813", "E", "CP2K"),
+    ],
+)
+def test_words_of_other_programs(tmp_path, line, key, program):
+    """Their energies are in Hartree, which no file says: taken, and marked as assumed where one looks first."""
+    path = tmp_path / "a.xyz"
+    path.write_text(f"2\n{line}\nHe 0 0 0\nHe 0 0 3\n\n" * 3)
+    dataset = Trajectory(tmp_path, path, energy_key=key, log=False)
+    torch.testing.assert_close(dataset._data.energy, torch.full((3,), -11.3813 * 27.211386, dtype=torch.float64))
+    found = survey(path, show=False)
+    assert found.labels.keys == {"energy": key}
+    assert found.units["energy"] == ("Ha", f"{program} writes Hartree", False)
+
+
+def test_exponents_and_components(tmp_path):
+    """Numbers as Fortran writes them, and forces in three columns."""
+    path = tmp_path / "a.xyz"
+    path.write_text(
+        "2\nProperties=species:S:1:pos:R:3:fx:R:1:fy:R:1:fz:R:1 energy=-3.5D+02\n"
+        "He 0.0 0.0 0.0 1.0 2.0D0 3.0\nHe 0.0 0.0 30.0D-1 -1.0 -2.0 -3.0\n"
+    )
+    data = Trajectory(tmp_path, path, log=False)[0]
+    assert data.energy.item() == -350
+    assert data.pos[1].tolist() == [0, 0, 3]
+    assert data.forces.tolist() == [[1, 2, 3], [-1, -2, -3]]
+    assert "fx" not in data
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.xyz", "1\n\nC1 0 0 0\n", "expected symbols of elements, got 'C1'; write elements alone"),
+        ("a.xyz", "1\ngdb 1\t157.7\nC 0 0 0 0\n1341.3\n", "QM9 as published, whose archive .*datasets.QM9 reads"),
+        ("a.json", '{"lattice": {}, "sites": []}', "structures of pymatgen, .*: write each to a CIF"),
+        ("a.csv", "smiles,y\nC,1\n", "it has no structures: name the files with the structures, and this as the table"),
+        ("a.foo", "nothing", "no format of ASE has such names: name the format with `format`"),
+    ],
+)
+def test_what_to_do_with_other_files(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=said):
+        list(read_structures(tmp_path / name))
+
+
+def test_xyz_by_any_name(tmp_path):
+    path = helium(tmp_path / "a.txt", range(3))
+    assert len(list(read_structures(path))) == 3
+
+
+def test_databases_of_schnetpack_say_their_units(tmp_path):
+    """In their metadata, by the names of the properties."""
+    path = tmp_path / "a.db"
+    with ase.db.connect(path, type="db") as database:
+        for number in range(3):
+            data = {"U0": np.array([-1.0 - number]), "forces": np.full((2, 3), 0.5)}
+            database.write(Atoms("He2", [[0, 0, 0], [0, 0, 3 + number]]), data=data)
+        units = {"U0": "Hartree", "forces": "eV/Ang", "mu": "Debye"}
+        database.metadata = {"_property_unit_dict": units, "_distance_unit": "Bohr"}
+    data = Trajectory(tmp_path, path, energy_key="U0", log=False)[0]
+    assert data.energy.item() == pytest.approx(-27.211386)
+    assert data.forces[0, 0] == 0.5
+    assert data.pos[1, 2].item() == pytest.approx(3 * 0.529177, rel=1e-6)
+    found = survey(path, energy_key="U0", show=False).units
+    assert [found[name].unit for name in ("energy", "length", "forces")] == ["Ha", "Bohr", "eV/Ang"]
+    assert all(one.sure for one in found.values())
+    with pytest.raises(ValueError, match="lengths are in Bohr, expected Angstrom"):
+        check_lengths([path])

@@ -10,7 +10,7 @@ from torch_geometric.data import Batch, Data
 from pyg_schnet.analysis.doctor.check import Check, Skipped, judged
 from pyg_schnet.analysis.doctor.samples import Sample, with_positions
 from pyg_schnet.analysis.doctor.subject import Subject
-from pyg_schnet.models.elements import distances_of
+from pyg_schnet.models.elements import distances_of, nearest_known
 from pyg_schnet.units import SYMBOLS
 
 #: An element with fewer atoms in the training was hardly learned.
@@ -72,7 +72,8 @@ def check_compositions(subject: Subject, samples: list[Sample]) -> Check | Skipp
 def check_distances(subject: Subject, samples: list[Sample], training: list[Data] | None) -> Check:
     """Check that pairs of elements in the structures are no nearer to each other than they were in the training."""
     reach = max(subject.cutoffs)
-    seen = _nearest_known(subject) if training is None else _nearest_in(training[:MOST_STRUCTURES], reach)
+    sets = subject.network.training_sets
+    seen = nearest_known(sets) if training is None else _nearest_in(training[:MOST_STRUCTURES], reach)
     if not seen:
         return Check(
             "distances", "WARN", None, None, "distances of the training are not known",
@@ -88,14 +89,6 @@ def check_distances(subject: Subject, samples: list[Sample], training: list[Data
                 what = f"a pair {pair}, {distance:.2f} apart, is nearer than {before}"
     remedy = f"train on structures with {names} as near, or relax the structure first"
     return judged("distances", worst, MARGIN, f"Angstrom that {what}", remedy, structure=where, worst="WARN")
-
-
-def _nearest_known(subject: Subject) -> dict[str, float]:
-    """Smallest distances that the training of each member had; empty if they are not known."""
-    every = [one.distances for one in subject.network.training_sets]
-    if not every or not all(every):
-        return {}
-    return {pair: max(one[pair][0] for one in every) for pair in set.intersection(*({*one} for one in every))}
 
 
 def _nearest_in(training: list[Data], reach: float) -> dict[str, float]:
