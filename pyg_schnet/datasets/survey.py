@@ -20,6 +20,7 @@ from pyg_schnet.datasets.guessed_units import (
     guess_stress_unit,
     work_and_energy,
 )
+from pyg_schnet.datasets.label_values import LabelFields
 from pyg_schnet.datasets.labels import FoundLabels, find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.own_files import Paths, files_of, told_unit
@@ -241,15 +242,16 @@ def survey(
 
 
 def _labels(gathered: Gathered, given: dict[str, str | None]) -> FoundLabels:
-    found = find_labels(gathered.shapes)
     for label, key in given.items():
         if key is not None and key not in gathered.shapes:
             known = ", ".join(sorted(gathered.shapes)) or "none"
             raise ValueError(f"no structure has a field {key!r} ({label}_key); their fields are {known}")
-    keys = found.keys | {label: key for label, key in given.items() if key is not None}
-    if "stress" in keys and "virial" in keys:
-        keys.pop("virial")
-    return found._replace(keys=keys)
+    named = {label: key for label, key in given.items() if key is not None}
+    fields = LabelFields(gathered)
+    found = find_labels(gathered.shapes, named, fields.constant, fields.same)
+    if "stress" in found.keys and "virial" in found.keys:
+        found.keys.pop("virial")
+    return found
 
 
 def _units(
