@@ -268,6 +268,73 @@ def test_broken_files_are_one_sentence(call, here, make, words, message):
     assert not (here / "settings.yaml").exists()
 
 
+def numbered(names, forces="forces", count=12):
+    """A file whose frames have numbers of some names, all different, and forces."""
+    frames = [with_emt(molecule("CH4"), seed) for seed in range(count)]
+    made = []
+    for place, one in enumerate(frames):
+        info = {name: one.get_potential_energy() + (-place if number else 0) for number, name in enumerate(names)}
+        made.append(Atoms(one.numbers, one.positions, info=info))
+        if forces:
+            made[-1].arrays[forces] = one.get_forces()
+    write("frames.xyz", made, format="extxyz")
+
+
+@pytest.mark.parametrize(
+    ("names", "forces", "message"),
+    [
+        (
+            ["U", "step"],
+            "forces",
+            "there are forces, 'forces', but .* the numbers are U, step: name .* with --energy_key",
+        ),
+        (["energy_per_atom"], "forces", "the numbers are energy_per_atom: name"),
+        (["gap", "homo", "nsites"], "", "gap and homo could be learnt; name one of them with --target"),
+        (
+            ["step", "temperature"],
+            "",
+            "no energy and no other number that varies but step, temperature; the fields are",
+        ),
+        (["pbe_energy", "mp2_energy"], "forces", "mp2_energy and pbe_energy differ, .* name them with --energy_key"),
+    ],
+)
+def test_what_to_learn_is_not_guessed(call, here, names, forces, message):
+    numbered(names, forces)
+    with pytest.raises(SystemExit, match=message):
+        call("init", "frames.xyz")
+    assert not (here / "settings.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "learns"),
+    [
+        (["E0", "step", "time"], [], "energy 'E0', forces 'forces'"),
+        (["U", "step"], ["--energy_key", "U"], "energy 'U', forces 'forces'"),
+        (["U", "gap"], ["--target", "gap"], "'gap', not the forces"),
+        (["mp2_energy", "pbe_energy"], ["--energy_key", "pbe_energy"], "energy 'pbe_energy', forces 'forces'"),
+    ],
+)
+def test_it_is_said_what_is_learnt(settings, here, capsys, names, words, learns):
+    numbered(names)
+    found = settings("frames.xyz", *words)
+    assert f"learns        {learns}\n" in capsys.readouterr().out
+    if "gap" in learns:
+        assert task(found)["targets"] == ["gap"]
+    else:
+        assert f"'{data(found)['energy_key']}'" in learns
+
+
+def test_the_only_property_of_a_table(settings, here):
+    """Numbers that describe a crystal are passed over."""
+    (here / "cifs").mkdir()
+    rows = ["material_id,nsites,spacegroup_number,band_gap"]
+    for number in range(12):
+        write(f"cifs/m-{number}.cif", bulk("NaCl", "rocksalt", a=5 + number / 20))
+        rows.append(f"m-{number},{2 + number % 2},{225 - number % 3},{number / 10}")
+    (here / "cifs/id_prop.csv").write_text("\n".join(rows))
+    assert task(settings("cifs"))["targets"] == ["band_gap"]
+
+
 @pytest.mark.parametrize(("apart", "rho"), [(0.0, 0.01), (1.0, 0.0316), (30.0, 0.1)])
 def test_weight_of_energies(settings, here, apart, rho):
     """Means of ten molecules differ by so many spreads of each: the share of the variance between them decides."""
