@@ -1,5 +1,6 @@
 """``pyg-schnet init``: from files of one's own to settings that train on them."""
 
+import inspect
 import math
 import re
 from collections import Counter
@@ -315,7 +316,9 @@ def _dataset(
     distance: Any,
 ) -> list[str]:
     """Settings of the data."""
-    lines = []
+    from pyg_schnet.datasets import Trajectory  # noqa: PLC0415  takes seconds
+
+    own, lines = inspect.signature(Trajectory).parameters, []
     for name, files in parts.items():
         if files:
             lines += _listed("path" if name == "train" else name, files)
@@ -323,7 +326,7 @@ def _dataset(
         lines.append(f"table: {_quoted(Path(table).expanduser().absolute())}")
     for label in ("energy", "forces", "stress", "virial"):
         key = found.labels.keys.get(label)
-        if key is not None and key != label:
+        if key is not None and key != own[f"{label}_key"].default:
             lines.append(f"{label}_key: {_quoted(key)}")
     for name in ("energy", "length"):
         unit = found.units[name]
@@ -336,7 +339,7 @@ def _dataset(
         lines.append(f"forces_unit: {forces.unit}  # {forces.why}")
     if (stress := found.units.get("stress")) is not None and target is None:
         lines.append(f"stress_unit: {stress.unit}  # {'' if stress.sure else 'assumed; '}{stress.why}")
-    if found.periodic and math.isfinite(found.room) and found.room > distance.value and "stress" not in found.units:
+    if found.periodic and math.isfinite(found.room) and found.room > distance.value and _stress_label(found) is None:
         lines.append(f"pbc: false  # images are {found.room:.1f} Ang apart, beyond the cutoff: the box changes nothing")
     if found.gathered.without_cell:
         lines.append("pbc: false  # there are periodic axes but no lattice vectors")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_schnet.batching import CHARGES, MULTIPLICITIES
+from pyg_schnet.datasets.crystal import has_stress
 from pyg_schnet.datasets.gathered import Gathered
 from pyg_schnet.datasets.guessed_units import (
     LARGEST_FORCE,
@@ -64,6 +65,7 @@ class Survey:
         odd: What is odd, a sentence each.
         group_key: Field with the molecule or material of each structure, ``None`` for none.
         properties: Further numbers of the structures, which might be learnt.
+        without_volume: Number of structures whose stress or virial says nothing, because they have no volume.
     """
 
     files: list[Path]
@@ -86,6 +88,7 @@ class Survey:
     odd: list[str] = field(default_factory=list)
     group_key: str | None = None
     properties: list[str] = field(default_factory=list)
+    without_volume: int = 0
 
     def __len__(self) -> int:
         return len(self.gathered.all)
@@ -203,6 +206,7 @@ def survey(
     properties = None if table is None else read_table(table)
     gathered = Gathered(files, properties, format, show)
     labels = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
+    flat = _without_flat(gathered, labels)
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
     asked = {name: labels.keys.get(name) for name in ("energy", "length") if given[name] is None}
     told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
@@ -237,6 +241,7 @@ def survey(
     used |= {*CHARGES, *MULTIPLICITIES}
     numbers = [name for name, shape in gathered.shapes.items() if shape == "number" and name not in used]
     found.properties = [name for name in numbers if np.nanstd(gathered.values(name)) > 0]
+    found.without_volume = flat
     _add_odd(found)
     return found
 
@@ -252,6 +257,21 @@ def _labels(gathered: Gathered, given: dict[str, str | None]) -> FoundLabels:
     if "stress" in found.keys and "virial" in found.keys:
         found.keys.pop("virial")
     return found
+
+
+def _without_flat(gathered: Gathered, labels: FoundLabels) -> int:
+    """Take away stresses and virials of structures without a volume, and the label if none is left."""
+    flat = 0
+    for label in ("stress", "virial"):
+        key = labels.keys.get(label, "")
+        having = [one for one in gathered.all if _known_part(one.fields.get(key)) > 0]
+        lacking = [one for one in having if not has_stress(np.asarray(one.fields[key]), one.cell, one.pbc)]
+        for one in lacking:
+            del one.fields[key]
+        flat += len(lacking)
+        if having and len(lacking) == len(having):
+            del labels.keys[label]
+    return flat
 
 
 def _units(
@@ -403,6 +423,7 @@ def _unknown_labels(found: Survey) -> list[str]:
     for label, key in found.labels.keys.items():
         known_parts = [_known_part(one.fields.get(key)) for one in found.gathered.all]
         lacking, partly = known_parts.count(0.0), sum(0 < part < 1 for part in known_parts)
+        lacking -= found.without_volume if label in {"stress", "virial"} else 0
         if lacking:
             odd.append(f"{lacking:,} structures have no {label}")
         if partly:
@@ -410,6 +431,10 @@ def _unknown_labels(found: Survey) -> list[str]:
     for name in [] if "energy" in found.labels.keys else found.properties:  # one of which is learnt
         if lacking := int(np.isnan(found.gathered.values(name)).sum()):
             odd.append(f"{lacking:,} structures have no {name}")
+    if found.without_volume:
+        odd.append(
+            f"{found.without_volume:,} structures have a stress but no complete periodic cell; it is taken as not known"
+        )
     if found.gathered.without_cell:
         odd.append(f"{found.gathered.without_cell:,} structures have periodic axes but no lattice vectors and are open")
     return odd

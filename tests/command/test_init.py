@@ -155,6 +155,33 @@ def test_crystals_with_stress(call, settings, here):
     assert "stress" in json.loads((here / "results/cu/test/report.json").read_text())["targets"]
 
 
+@pytest.mark.parametrize("key", ["stress", "virial"])
+def test_stresses_beside_open_frames_and_slabs(call, settings, here, capsys, key):
+    """Zeros stand where there is none; a name that the data set does not look for by itself is written."""
+    frames = []
+    for seed in range(30):
+        atoms = bulk("Cu", cubic=True)
+        atoms.pbc = [True, seed % 3 != 1, seed % 3 == 0]
+        if seed % 3 == 2:
+            atoms.cell, atoms.pbc = None, False
+        known = with_emt(atoms, seed)
+        stress = known.get_stress(voigt=False) if atoms.pbc.all() else np.zeros((3, 3))
+        made = Atoms(known.numbers, known.positions, cell=known.cell, pbc=known.pbc)
+        made.info = {"energy": known.get_potential_energy()}
+        made.info[key] = stress if key == "stress" else -stress * (known.get_volume() if atoms.pbc.all() else 0)
+        made.arrays["forces"] = known.get_forces()
+        frames.append(made)
+    write("cu.xyz", frames, format="extxyz")
+    found = settings("cu.xyz")
+    assert "20 structures have a stress but no complete periodic cell" in capsys.readouterr().out
+    assert task(found)["rho_stress"] >= 10
+    assert data(found).get("virial_key") == ("virial" if key == "virial" else None)
+    call("fit", "--config", "settings.yaml", *SHORT)
+    (here / "settings.yaml").unlink()
+    write("open.xyz", [one for one in frames if not one.pbc.any()] * 2, format="extxyz")
+    assert "rho_stress" not in task(settings("open.xyz"))
+
+
 def test_several_molecules_go_whole_into_a_part(call, settings, here):
     """Twelve molecules, four frames each, named; energies of compositions by least squares, energies count more."""
     names = ["CH4", "C2H6", "C2H4", "C2H2", "CH3OH", "H2O", "NH3", "CH3CH2OH", "H2CO", "HCN", "CO2", "N2"]
