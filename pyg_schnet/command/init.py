@@ -1,5 +1,6 @@
 """``pyg-schnet init``: from files of one's own to settings that train on them."""
 
+import inspect
 import math
 import re
 from collections import Counter
@@ -9,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from pyg_schnet.command import recipe
+from pyg_schnet.datasets.labels import is_bookkeeping
 from pyg_schnet.datasets.own_files import files_of, passed_over
 from pyg_schnet.datasets.property_table import PropertyTable, read_table
 from pyg_schnet.datasets.survey import Survey, survey
-from pyg_schnet.datasets.survey_table import in_words
+from pyg_schnet.datasets.survey_table import WIDTH, in_words
 from pyg_schnet.files import replacing
 
 #: Names of files that say which part of a split they are for.
@@ -80,9 +82,12 @@ def init(
     found = survey(parts["train"], val=parts["val"], test=parts["test"], table=table, **given)
     found.passed_over = passed_over([*files, *_as_list(val), *_as_list(test)], table)
     print(in_words(found))
-    text = _settings(found, parts, table, target, format, path, files)
+    properties = None if table is None else read_table(table)
+    target = _target(found, properties, target)
+    text = _settings(found, parts, table, properties, target, format, path, files)
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+    print(f"{'learns':{WIDTH}} {_learns(found, target)}")
     print(_next(found, path, text, parts))
 
 
@@ -128,19 +133,18 @@ def _settings(
     found: Survey,
     parts: dict[str, list[Path]],
     table: str | None,
+    properties: PropertyTable | None,
     target: str | None,
     format: str | None,
     path: Path,
     named: tuple[str, ...],
 ) -> str:
     """The file of settings."""
-    properties = None if table is None else read_table(table)
-    target = _target(found, properties, target)
     distance = recipe.cutoff(found)
     edges = recipe.edges(found, distance.value)
     blocks = 3 if target is None or not found.periodic else 4
     split, num_train = _split(found, parts)
-    forces = target is None and "forces" in found.labels.keys and math.isfinite(found.force_square)
+    forces = target is None and _has_forces(found)
     plan = recipe.steps(num_train, edges, blocks, forces)
     if target is None:
         task, readout = _potential(found, forces), []
@@ -183,19 +187,15 @@ def _settings(
 
 def _target(found: Survey, table: PropertyTable | None, target: str | None) -> str | None:
     """The property to learn, ``None`` for the energy: what is asked for, else of the table, else the energy."""
-    columns = None if table is None else {name for row in table.rows.values() for name in row}
-    mine = [name for name in found.properties if columns is None or name in columns]
-    if target is None and mine and (table is not None or "energy" not in found.labels.keys):
-        target = mine[0]
-    if target is None and "energy" not in found.labels.keys:
-        raise ValueError(
-            "there is nothing to learn: no energy and no other number that varies; the fields are "
-            f"{', '.join(sorted(found.gathered.shapes)) or 'none'}; name one with --energy_key or --target, or a table "
-            f"of properties with --table{_which_tables(found.files[0])}{_texts(found)}"
-        )
-    if target is not None and found.gathered.shapes.get(target) != "number":
-        numbers = [name for name, shape in found.gathered.shapes.items() if shape == "number"]
-        raise ValueError(f"--target must be a number of each structure, {', '.join(numbers) or 'none'}; got {target!r}")
+    energy = found.labels.keys.get("energy")
+    if target is None and (table is not None or energy is None):
+        target = _only_property(found, table)
+    if target is None:
+        _check_energy(found)
+    elif target == energy:
+        target = None
+    elif found.gathered.shapes.get(target) != "number":
+        raise ValueError(f"--target must be a number of each structure, {_numbers(found) or 'none'}; got {target!r}")
     known = int(np.isfinite(found.energies if target is None else found.gathered.values(target)).sum())
     if known < _FEWEST:
         many, verb = ("", "is") if known == 1 else ("s", "are")
@@ -225,6 +225,59 @@ def _texts(found: Survey) -> str:
     return ""
 
 
+def _only_property(found: Survey, table: PropertyTable | None) -> str | None:
+    """The property that can be meant without being asked for, of the table if there is one."""
+    columns = None if table is None else {name for row in table.rows.values() for name in row}
+    forces = found.labels.keys.get("forces")
+    if columns is None and forces is not None:
+        raise ValueError(
+            f"there are forces, {forces!r}, but no field has the name of an energy; the numbers are "
+            f"{_numbers(found) or 'none'}: name the energies with --energy_key, or a property to learn with --target"
+        )
+    named = [*[one for one in [found.labels.keys.get("energy")] if one is not None], *found.properties]
+    mine = [one for one in named if (columns is None or one in columns) and not is_bookkeeping(one)]
+    if len(mine) > 1:
+        raise ValueError(f"{', '.join(mine[:-1])} and {mine[-1]} could be learnt; name one of them with --target")
+    return mine[0] if mine else None
+
+
+def _check_energy(found: Survey) -> None:
+    """Check that there are energies to learn, and that it is clear which."""
+    if "energy" not in found.labels.keys:
+        passed = f" but {', '.join(found.properties)}" if found.properties else ""
+        raise ValueError(
+            f"there is nothing to learn: no energy and no other number that varies{passed}; the fields are "
+            f"{', '.join(sorted(found.gathered.shapes)) or 'none'}; name one with --energy_key or --target, or a table "
+            f"of properties with --table{_which_tables(found.files[0])}{_texts(found)}"
+        )
+    if found.labels.unclear:
+        raise ValueError(found.labels.unclear)
+
+
+def _numbers(found: Survey) -> str:
+    return ", ".join(name for name, shape in found.gathered.shapes.items() if shape == "number")
+
+
+def _has_forces(found: Survey) -> bool:
+    return "forces" in found.labels.keys and math.isfinite(found.force_square)
+
+
+def _stress_label(found: Survey) -> str | None:
+    """What stresses are learnt from, if any structure has one."""
+    return next((label for label in ("stress", "virial") if label in found.labels.keys), None)
+
+
+def _learns(found: Survey, target: str | None) -> str:
+    """What is learnt, in words."""
+    keys = found.labels.keys
+    if target is not None:
+        return f"{target!r}" + (", not the forces" if _has_forces(found) else "")
+    labels = ["energy"]
+    if _has_forces(found):
+        labels += ["forces", *[label for label in [_stress_label(found)] if label is not None]]
+    return ", ".join(f"{label} {keys[label]!r}" for label in labels)
+
+
 def _potential(found: Survey, forces: bool) -> list[str]:
     """Settings of the task, where energies are learnt."""
     one = found.compositions == 1
@@ -233,7 +286,7 @@ def _potential(found: Survey, forces: bool) -> list[str]:
     if forces:
         weight = recipe.rho(found)
         lines.append(f"rho: {weight.value}  # weight of the energies beside the forces; {weight.why}")
-        if "stress" in found.labels.keys or "virial" in found.labels.keys:
+        if _stress_label(found) is not None:
             stress = recipe.rho_stress(found)
             lines.append(f"rho_stress: {stress.value}  # weight of the stresses; {stress.why}")
     else:
@@ -292,7 +345,9 @@ def _dataset(
     distance: Any,
 ) -> list[str]:
     """Settings of the data."""
-    lines = []
+    from pyg_schnet.datasets import Trajectory  # noqa: PLC0415  takes seconds
+
+    own, lines = inspect.signature(Trajectory).parameters, []
     for name, files in parts.items():
         if files:
             lines += _listed("path" if name == "train" else name, files)
@@ -300,7 +355,7 @@ def _dataset(
         lines.append(f"table: {_quoted(Path(table).expanduser().absolute())}")
     for label in ("energy", "forces", "stress", "virial"):
         key = found.labels.keys.get(label)
-        if key is not None and key != label:
+        if key is not None and key != own[f"{label}_key"].default:
             lines.append(f"{label}_key: {_quoted(key)}")
     for name in ("energy", "length"):
         unit = found.units[name]
@@ -313,7 +368,7 @@ def _dataset(
         lines.append(f"forces_unit: {forces.unit}  # {forces.why}")
     if (stress := found.units.get("stress")) is not None and target is None:
         lines.append(f"stress_unit: {stress.unit}  # {'' if stress.sure else 'assumed; '}{stress.why}")
-    if found.periodic and math.isfinite(found.room) and found.room > distance.value and "stress" not in found.units:
+    if found.periodic and math.isfinite(found.room) and found.room > distance.value and _stress_label(found) is None:
         lines.append(f"pbc: false  # images are {found.room:.1f} Ang apart, beyond the cutoff: the box changes nothing")
     if found.gathered.without_cell:
         lines.append("pbc: false  # there are periodic axes but no lattice vectors")

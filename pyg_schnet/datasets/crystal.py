@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_schnet.datasets.elements import atomic_number
+from pyg_schnet.graph.lattice import SMALLEST_RELATIVE_VOLUME
 
 #: An occupancy that differs from one by more is partial.
 OCCUPANCY_TOLERANCE = 1e-6
@@ -151,3 +152,26 @@ def _determinant(m: NDArray) -> float:
     """Of a 3 x 3 matrix; numpy's own costs ten times as much for one so small."""
     (a, b, c), (d, e, f), (g, h, i) = m.tolist()
     return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+
+
+def has_stress(stress: NDArray, cell: NDArray, pbc: NDArray) -> bool:
+    """True if what a file has for a stress or virial can be one: a stress is per volume.
+
+    Molecules and slabs often stand beside crystals with zeros in their place.
+
+    Args:
+        stress: The stress or virial, any shape.
+        cell: Lattice vectors as rows [3, 3].
+        pbc: Periodic axes [3].
+
+    Returns:
+        ``False`` without a periodic axis, where lattice vectors span no volume, and for zeros where an axis is open.
+
+    Example:
+        >>> slab = np.array([True, True, False])
+        >>> has_stress(np.zeros(6), np.eye(3), slab), has_stress(np.ones(6), np.eye(3), slab)
+        (False, True)
+    """
+    if not np.any(pbc) or not np.isfinite(cell).all() or (not np.all(pbc) and not np.any(stress)):
+        return False
+    return bool(abs(np.linalg.det(cell)) > SMALLEST_RELATIVE_VOLUME * np.linalg.norm(cell, axis=1).prod())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pyg_schnet.batching import CHARGES, MULTIPLICITIES
 from pyg_schnet.datasets.ase_files import written_by
+from pyg_schnet.datasets.crystal import has_stress
 from pyg_schnet.datasets.gathered import Gathered
 from pyg_schnet.datasets.guessed_units import (
     LARGEST_FORCE,
@@ -21,6 +22,7 @@ from pyg_schnet.datasets.guessed_units import (
     guess_stress_unit,
     work_and_energy,
 )
+from pyg_schnet.datasets.label_values import LabelFields
 from pyg_schnet.datasets.labels import FoundLabels, find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.own_files import Paths, files_of, passed_over, told_unit
@@ -65,6 +67,7 @@ class Survey:
         group_key: Field with the molecule or material of each structure, ``None`` for none.
         properties: Further numbers of the structures, which might be learnt.
         passed_over: Files in folders that are not read.
+        without_volume: Number of structures whose stress or virial says nothing, because they have no volume.
     """
 
     files: list[Path]
@@ -88,6 +91,7 @@ class Survey:
     group_key: str | None = None
     properties: list[str] = field(default_factory=list)
     passed_over: list[Path] = field(default_factory=list)
+    without_volume: int = 0
 
     def __len__(self) -> int:
         return len(self.gathered.all)
@@ -205,6 +209,7 @@ def survey(
     properties = None if table is None else read_table(table)
     gathered = Gathered(files, properties, format, show)
     labels = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
+    flat = _without_flat(gathered, labels)
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
     asked = {name: labels.keys.get(name) for name in ("energy", "length", "forces") if given[name] is None}
     told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
@@ -241,6 +246,7 @@ def survey(
     used |= {*CHARGES, *MULTIPLICITIES}
     numbers = [name for name, shape in gathered.shapes.items() if shape == "number" and name not in used]
     found.properties = [name for name in numbers if np.nanstd(gathered.values(name)) > 0]
+    found.without_volume = flat
     _add_odd(found)
     found.odd += [] if properties is None else _unused(properties.path, properties.without_file(files))
     found.passed_over = [file for paths in (path, val, test) for file in passed_over(paths, table)]
@@ -248,15 +254,31 @@ def survey(
 
 
 def _labels(gathered: Gathered, given: dict[str, str | None]) -> FoundLabels:
-    found = find_labels(gathered.shapes)
     for label, key in given.items():
         if key is not None and key not in gathered.shapes:
             known = ", ".join(sorted(gathered.shapes)) or "none"
             raise ValueError(f"no structure has a field {key!r} ({label}_key); their fields are {known}")
-    keys = found.keys | {label: key for label, key in given.items() if key is not None}
-    if "stress" in keys and "virial" in keys:
-        keys.pop("virial")
-    return found._replace(keys=keys)
+    named = {label: key for label, key in given.items() if key is not None}
+    fields = LabelFields(gathered)
+    found = find_labels(gathered.shapes, named, fields.constant, fields.same)
+    if "stress" in found.keys and "virial" in found.keys:
+        found.keys.pop("virial")
+    return found
+
+
+def _without_flat(gathered: Gathered, labels: FoundLabels) -> int:
+    """Take away stresses and virials of structures without a volume, and the label if none is left."""
+    flat = 0
+    for label in ("stress", "virial"):
+        key = labels.keys.get(label, "")
+        having = [one for one in gathered.all if _known_part(one.fields.get(key)) > 0]
+        lacking = [one for one in having if not has_stress(np.asarray(one.fields[key]), one.cell, one.pbc)]
+        for one in lacking:
+            del one.fields[key]
+        flat += len(lacking)
+        if having and len(lacking) == len(having):
+            del labels.keys[label]
+    return flat
 
 
 def _units(
@@ -417,6 +439,7 @@ def _unknown_labels(found: Survey) -> list[str]:
     for label, key in found.labels.keys.items():
         known_parts = [_known_part(one.fields.get(key)) for one in found.gathered.all]
         lacking, partly = known_parts.count(0.0), sum(0 < part < 1 for part in known_parts)
+        lacking -= found.without_volume if label in {"stress", "virial"} else 0
         if lacking:
             odd.append(f"{lacking:,} structures have no {label}")
         if partly:
@@ -424,6 +447,10 @@ def _unknown_labels(found: Survey) -> list[str]:
     for name in [] if "energy" in found.labels.keys else found.properties:  # one of which is learnt
         if lacking := int(np.isnan(found.gathered.values(name)).sum()):
             odd.append(f"{lacking:,} structures have no {name}")
+    if found.without_volume:
+        odd.append(
+            f"{found.without_volume:,} structures have a stress but no complete periodic cell; it is taken as not known"
+        )
     if found.gathered.without_cell:
         odd.append(f"{found.gathered.without_cell:,} structures have periodic axes but no lattice vectors and are open")
     return odd

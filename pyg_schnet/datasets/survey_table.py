@@ -9,7 +9,8 @@ from pyg_schnet.datasets.guessed_units import Guess
 from pyg_schnet.datasets.survey import Survey
 from pyg_schnet.units import ENERGY, FORCE, STRESS, SYMBOLS
 
-_WIDTH = 13
+#: Width of the column of names.
+WIDTH = 13
 
 
 def in_words(found: Survey) -> str:
@@ -46,7 +47,7 @@ def in_words(found: Survey) -> str:
         ("repeated", f"{found.duplicates:,} structures are in the files twice" if found.duplicates else "none")
     )
     lines += [("odd" if not place else "", sentence) for place, sentence in enumerate(found.odd or ["nothing"])]
-    return "\n".join(f"{name:{_WIDTH}} {text}" for name, text in lines)
+    return "\n".join(f"{name:{WIDTH}} {text}" for name, text in lines)
 
 
 def _files(found: Survey) -> str:
@@ -89,7 +90,7 @@ def _labels(found: Survey) -> list[tuple[str, str]]:
         size = f"{own.mean():.6g}, spread {own.std():.3g}" if len(own) else "none known"
         lines.append(("energy", f"{keys['energy']!r}: {size} {_unit(units['energy'])}{_others(found, 'energy')}"))
     else:
-        lines.append(("energy", "none (--energy_key NAME, if it has another name)"))
+        lines.append(("energy", "none (--energy_key NAME, if it has another name)" + _others(found, "energy")))
     if "forces" in keys:
         force = math.sqrt(found.force_square / 3) / FORCE[units["forces"].unit]
         lines.append(
@@ -99,10 +100,12 @@ def _labels(found: Survey) -> list[tuple[str, str]]:
         if correlation > 0.8:
             lines.append(("", f"energies change by {slope:.2f} times the work of the forces from frame to frame"))
     else:
-        lines.append(("forces", "none"))
+        lines.append(("forces", "none" + _others(found, "forces")))
     if "stress" in keys:
         stress = math.sqrt(found.stress_square / 9) / STRESS[units["stress"].unit]
-        lines.append(("stress", f"{keys['stress']!r}: {stress:.3g} (RMS) {_unit(units['stress'])}"))
+        lines.append(
+            ("stress", f"{keys['stress']!r}: {stress:.3g} (RMS) {_unit(units['stress'])}{_others(found, 'stress')}")
+        )
     elif "virial" in keys:
         lines.append(("virial", f"{keys['virial']!r} in {units['energy'].unit}; stress is -virial / volume"))
     return lines

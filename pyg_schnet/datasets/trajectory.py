@@ -14,7 +14,7 @@ from torch_geometric.data import Data
 from pyg_schnet.datasets.ase_files import Read, is_bare
 from pyg_schnet.datasets.base import Collated, StructureDataset
 from pyg_schnet.datasets.collate import Frame, Frames, collated
-from pyg_schnet.datasets.crystal import is_shared
+from pyg_schnet.datasets.crystal import has_stress, is_shared
 from pyg_schnet.datasets.fields import Field, possible_name
 from pyg_schnet.datasets.own_files import Paths, files_of, structures_of, told_unit
 from pyg_schnet.datasets.parts import Parts
@@ -62,7 +62,8 @@ class Trajectory(StructureDataset):
         energy_key: Name of the energy in the files; ``None`` to leave it out. Data without one need not say so, but a
             name given here must occur.
         forces_key: Name of the forces; the same holds for it.
-        stress_key: Name of the stress (3 x 3, 9 or 6 numbers in Voigt's order xx, yy, zz, yz, xz, xy).
+        stress_key: Name of the stress (3 x 3, 9 or 6 numbers in Voigt's order xx, yy, zz, yz, xz, xy). That of a
+            structure without a periodic axis or a complete cell is not known, nor are zeros where an axis is open.
         virial_key: Name of the virial, of which ``stress = -virial / volume``, in place of the stress; an energy.
         cell_key: Name of the lattice vectors (3 x 3 or 9 numbers, rows), if they are not where the format has them.
         pbc: Periodic axes, if they are not to be as the files say.
@@ -184,8 +185,8 @@ class Trajectory(StructureDataset):
         """Convert units and collate all structures, of which no more than a part is in memory."""
         name = ", ".join([*paths][:3]) + ", ..." * (len(paths) > 3)
         parts = self.parts_of(paths)
-        # names of fields, the first structure's in words, and which structure comes next
-        notes: dict[str, Any] = {"found": [], "first": "", "next": [0, 0]}
+        # names of fields, the first structure's in words, which structure comes next, how many stresses lack a volume
+        notes: dict[str, Any] = {"found": [], "first": "", "next": [0, 0], "flat": 0}
         notes |= {key: parts.facts[-1][key] for key in notes} if parts.facts else {}
         if not parts.complete:
             self._gather(parts, Frames(name), notes)
@@ -200,6 +201,8 @@ class Trajectory(StructureDataset):
             if key != label and label in found - set(self.keys.values()):
                 dropped[label] = "not asked for" if key is None else f"{key!r} is asked for instead"
         data, slices, report = collated(parts, name, self.columns_for(parts), dropped)
+        if notes["flat"]:
+            self._note_flat(notes["flat"], "stress" in data, report)
         if self.table is not None:
             lacking = sum(self.table.row_of(path) is None for path in self.paths)
             report |= {"files without a line of the table": lacking} if lacking else {}
@@ -207,22 +210,38 @@ class Trajectory(StructureDataset):
             report |= {"lines of the table without a file": without_file} if without_file else {}
         return data, slices, report
 
+    def _note_flat(self, number: int, any_stress: bool, report: dict[str, Any]) -> None:
+        """Say how many stresses are not known because structures have no volume."""
+        if not any_stress and self.keys["virial"] is not None:
+            raise ValueError(
+                f"no structure with a virial {self.keys['virial']!r} has a periodic cell with a volume, of which a "
+                "stress is part; give `cell_key` or leave `virial_key` out"
+            )
+        report["stress without a cell"] = number
+        if self.log:
+            print(f"the stress of {number:,} structures without a complete periodic cell is taken as not known")
+
     def _gather(self, parts: Parts, frames: Frames, notes: dict[str, Any]) -> None:
         """Read structures behind those of the parts there are."""
-        found, first = dict.fromkeys(notes["found"]), notes["first"]
+        found, first, flat = dict.fromkeys(notes["found"]), notes["first"], notes["flat"]
         numbers = {path: number for number, path in enumerate(self.paths)}
         for path, number, read in structures_of(self.paths, self.table, self.format, self.log, notes["next"]):
             if frames.full:
                 place = [numbers[path], number]
-                parts.add(frames.part({"complete": False, "found": [*found], "first": first, "next": place}))
+                facts = {"complete": False, "found": [*found], "first": first, "next": place, "flat": flat}
+                parts.add(frames.part(facts))
             where, fields = f"{path}, structure {number}", read.fields()
             first = first or f"{where} has no field {{}}; its fields are {', '.join(sorted(fields)) or 'none'}"
             found |= dict.fromkeys(fields)
             if is_shared(read.of_structure.get("occupancy")):
                 frames.leave_out("sites partly occupied")
             else:
-                frames.add(self._frame(where, read, fields, self.part_of[path]))
-        parts.add(frames.part({"complete": True, "found": [*found], "first": first, "next": [len(self.paths), 0]}))
+                frame = self._frame(where, read, fields, self.part_of[path])
+                stresses = [fields[name] for name in fields if name in {self.keys["stress"], self.keys["virial"]}]
+                flat += frame.stress is None and not all(map(is_bare, stresses))
+                frames.add(frame)
+        end = [len(self.paths), 0]
+        parts.add(frames.part({"complete": True, "found": [*found], "first": first, "next": end, "flat": flat}))
 
     def file_split(self) -> dict[str, Tensor]:
         """Which structures are in the files of which part.
@@ -246,27 +265,29 @@ class Trajectory(StructureDataset):
                 pbc = np.ones(3, dtype=bool)
         if not _spans(cell[pbc]):
             raise ValueError(f"{where} is periodic but its cell has no volume; give `cell_key` or `pbc=False`")
-        energy, forces, stress = None, None, None
+        energy, forces = None, None
         if self.keys["energy"] in fields:
             energy = float(self._numbers(where, fields, self.keys["energy"], (1,))[0]) * self.factors["energy"]
         if self.keys["forces"] in fields:
             forces = self._numbers(where, fields, self.keys["forces"], (3 * len(atoms),)).reshape(-1, 3)
             forces = forces * self.factors["forces"]
-        if self.keys["virial"] in fields and np.isfinite(cell).all():
-            volume = abs(np.linalg.det(cell))
-            if not volume > 0:
-                raise ValueError(f"{where} has a virial but no volume; give `cell_key` or leave `virial_key` out")
-            virial = self._numbers(where, fields, self.keys["virial"], (6, 9))
-            stress = -_matrix(where, virial) / volume * self.factors["virial"]
-        elif self.keys["stress"] in fields:
-            stress = _matrix(where, self._numbers(where, fields, self.keys["stress"], (6, 9)))
-            stress = stress * self.factors["stress"]
+        stress = self._stress(where, fields, cell, pbc)
         length = self.factors["length"]
         positions = atoms.positions * length
         further = self._further(read)
         if len(self.parts) > 1:
             further[PART] = Field(self.parts.index(part), False)
         return Frame(atoms.numbers, positions, energy, forces, stress, cell * length, pbc, further)
+
+    def _stress(self, where: str, fields: dict[str, Any], cell: NDArray, pbc: NDArray) -> NDArray | None:
+        """The stress of a structure, ``None`` if it has none or no volume."""
+        label = next((label for label in ("virial", "stress") if self.keys[label] in fields), None)
+        if label is None:
+            return None
+        matrix = _matrix(where, self._numbers(where, fields, self.keys[label], (6, 9)))
+        if not has_stress(matrix, cell, pbc):
+            return None
+        return matrix * self.factors[label] / (-abs(np.linalg.det(cell)) if label == "virial" else 1.0)
 
     def _further(self, read: Read) -> dict[str, Field]:
         """Fields that are not labels; one that has the name of a label but is none is left out."""

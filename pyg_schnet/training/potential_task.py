@@ -54,7 +54,8 @@ class PotentialTask(RecordedSteps, TrainingTask):
         forces: True to learn forces.
         schedule: ``"exponential"``, ``"cosine"`` to zero at the end of the run, or ``"plateau"``, see
             :func:`~pyg_schnet.training.schedule.learning_rate_schedule`.
-        warmup_steps: Steps in which the learning rate rises linearly from zero.
+        warmup_steps: Steps in which the learning rate rises linearly from zero; a tenth of a cosine run that is not
+            longer.
         plateau_patience: Validations without improvement that make a plateau.
         references: Where mean, standard deviation and single-atom values of the energy come from: ``"mean"``,
             ``"atomref"``, ``"fit"``, ``"none"``, or ``"auto"`` for ``"mean"`` if the model has none yet, see

@@ -41,6 +41,24 @@ def check_schedule(schedule: str, decay: float, decay_steps: int, warmup_steps: 
         raise ValueError(f"`plateau_patience` must be at least 1, got {patience}")
 
 
+def fitting_warmup(schedule: str, warmup_steps: int, max_steps: int) -> int:
+    """The warm-up of a run that may be too short for the one that is asked for, as a trial of a few steps is.
+
+    Args:
+        schedule: Name of the schedule.
+        warmup_steps: Steps of the warm-up that is asked for.
+        max_steps: Steps of the run, -1 for no limit.
+
+    Returns:
+        The same, or a tenth of the run if a cosine schedule would otherwise end within the warm-up.
+
+    Example:
+        >>> fitting_warmup("cosine", 100, 5000), fitting_warmup("cosine", 100, 50)
+        (100, 5)
+    """
+    return max_steps // 10 if schedule == "cosine" and 0 <= max_steps <= warmup_steps else warmup_steps
+
+
 def learning_rate_schedule(
     optimizer: torch.optim.Optimizer,
     schedule: str,
@@ -92,7 +110,8 @@ def learning_rate_schedule(
     if schedule == "cosine" and max_steps <= warmup_steps and (elapsed is None or max_steps >= 0):
         raise ValueError(
             "the cosine schedule ends with the run, so it needs `max_steps` beyond the warm-up of "
-            f"{warmup_steps} steps; got {'no limit' if max_steps < 0 else max_steps}"
+            f"{warmup_steps} steps; got {'no limit' if max_steps < 0 else max_steps}; "
+            "change `max_steps` or `warmup_steps`"
         )
 
     def factor(step: int) -> float:

@@ -19,7 +19,8 @@ from pyg_schnet.training.metrics import MeanLoss
 from pyg_schnet.training.overview import Overview, overview
 from pyg_schnet.training.recordable import as_on_cpu
 from pyg_schnet.training.references import check_elements, check_rule, set_references
-from pyg_schnet.training.schedule import check_schedule, learning_rate_schedule
+from pyg_schnet.training.say import say
+from pyg_schnet.training.schedule import check_schedule, fitting_warmup, learning_rate_schedule
 
 #: Settings that older checkpoints do not have, with the values they were made with. References are none of them: an
 #: older run set them itself, and a resumed one takes those of its checkpoint.
@@ -53,7 +54,8 @@ class TrainingTask(LightningModule):
         schedule: Schedule of the learning rate, see :func:`~pyg_schnet.training.schedule.learning_rate_schedule`.
         decay: Factor on the learning rate after ``decay_steps`` steps, or on a plateau.
         decay_steps: See ``decay``.
-        warmup_steps: Steps in which the learning rate rises linearly from zero.
+        warmup_steps: Steps in which the learning rate rises linearly from zero; a tenth of a cosine run that is not
+            longer.
         plateau_patience: Validations without improvement that make a plateau.
         references: Where references come from, see :func:`~pyg_schnet.training.references.set_references`.
         freeze: Names of layers that keep their weights.
@@ -286,11 +288,18 @@ class TrainingTask(LightningModule):
         scaled = trainer is not None and "mixed" in str(trainer.precision) and bool(trainer.gradient_clip_val)
         optimizer = torch.optim.Adam(groups, lr=rate, fused=not scaled)
         limits: dict[str, Any] = {"max_steps": -1}
+        plan = dict(self._plan)
         if trainer is not None and self._plan["schedule"] == "cosine":
             limits = {"max_steps": _last_step(trainer), "elapsed": elapsed_part(trainer)}
+            plan["warmup_steps"] = fitting_warmup("cosine", plan["warmup_steps"], limits["max_steps"])
+            if plan["warmup_steps"] != self._plan["warmup_steps"]:
+                say(
+                    f"the run of {limits['max_steps']:,} steps is not longer than the warm-up of "
+                    f"{self._plan['warmup_steps']:,}; its warm-up is {plan['warmup_steps']:,} steps"
+                )
         return {
             "optimizer": optimizer,
-            "lr_scheduler": learning_rate_schedule(optimizer, **limits, **self._plan),
+            "lr_scheduler": learning_rate_schedule(optimizer, **limits, **plan),
         }
 
     def end_validation(self) -> None:

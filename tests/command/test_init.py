@@ -156,6 +156,33 @@ def test_crystals_with_stress(call, settings, here):
     assert "stress" in json.loads((here / "results/cu/test/report.json").read_text())["targets"]
 
 
+@pytest.mark.parametrize("key", ["stress", "virial"])
+def test_stresses_beside_open_frames_and_slabs(call, settings, here, capsys, key):
+    """Zeros stand where there is none; a name that the data set does not look for by itself is written."""
+    frames = []
+    for seed in range(30):
+        atoms = bulk("Cu", cubic=True)
+        atoms.pbc = [True, seed % 3 != 1, seed % 3 == 0]
+        if seed % 3 == 2:
+            atoms.cell, atoms.pbc = None, False
+        known = with_emt(atoms, seed)
+        stress = known.get_stress(voigt=False) if atoms.pbc.all() else np.zeros((3, 3))
+        made = Atoms(known.numbers, known.positions, cell=known.cell, pbc=known.pbc)
+        made.info = {"energy": known.get_potential_energy()}
+        made.info[key] = stress if key == "stress" else -stress * (known.get_volume() if atoms.pbc.all() else 0)
+        made.arrays["forces"] = known.get_forces()
+        frames.append(made)
+    write("cu.xyz", frames, format="extxyz")
+    found = settings("cu.xyz")
+    assert "20 structures have a stress but no complete periodic cell" in capsys.readouterr().out
+    assert task(found)["rho_stress"] >= 10
+    assert data(found).get("virial_key") == ("virial" if key == "virial" else None)
+    call("fit", "--config", "settings.yaml", *SHORT)
+    (here / "settings.yaml").unlink()
+    write("open.xyz", [one for one in frames if not one.pbc.any()] * 2, format="extxyz")
+    assert "rho_stress" not in task(settings("open.xyz"))
+
+
 def test_several_molecules_go_whole_into_a_part(call, settings, here):
     """Twelve molecules, four frames each, named; energies of compositions by least squares, energies count more."""
     names = ["CH4", "C2H6", "C2H4", "C2H2", "CH3OH", "H2O", "NH3", "CH3CH2OH", "H2CO", "HCN", "CO2", "N2"]
@@ -352,6 +379,73 @@ def test_broken_files_are_one_sentence(call, here, make, words, message):
     assert str(ended.value).startswith("pyg-schnet: ")
     assert "\n" not in str(ended.value)
     assert not (here / "settings.yaml").exists()
+
+
+def numbered(names, forces="forces", count=12):
+    """A file whose frames have numbers of some names, all different, and forces."""
+    frames = [with_emt(molecule("CH4"), seed) for seed in range(count)]
+    made = []
+    for place, one in enumerate(frames):
+        info = {name: one.get_potential_energy() + (-place if number else 0) for number, name in enumerate(names)}
+        made.append(Atoms(one.numbers, one.positions, info=info))
+        if forces:
+            made[-1].arrays[forces] = one.get_forces()
+    write("frames.xyz", made, format="extxyz")
+
+
+@pytest.mark.parametrize(
+    ("names", "forces", "message"),
+    [
+        (
+            ["U", "step"],
+            "forces",
+            "there are forces, 'forces', but .* the numbers are U, step: name .* with --energy_key",
+        ),
+        (["energy_per_atom"], "forces", "the numbers are energy_per_atom: name"),
+        (["gap", "homo", "nsites"], "", "gap and homo could be learnt; name one of them with --target"),
+        (
+            ["step", "temperature"],
+            "",
+            "no energy and no other number that varies but step, temperature; the fields are",
+        ),
+        (["pbe_energy", "mp2_energy"], "forces", "mp2_energy and pbe_energy differ, .* name them with --energy_key"),
+    ],
+)
+def test_what_to_learn_is_not_guessed(call, here, names, forces, message):
+    numbered(names, forces)
+    with pytest.raises(SystemExit, match=message):
+        call("init", "frames.xyz")
+    assert not (here / "settings.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "learns"),
+    [
+        (["E0", "step", "time"], [], "energy 'E0', forces 'forces'"),
+        (["U", "step"], ["--energy_key", "U"], "energy 'U', forces 'forces'"),
+        (["U", "gap"], ["--target", "gap"], "'gap', not the forces"),
+        (["mp2_energy", "pbe_energy"], ["--energy_key", "pbe_energy"], "energy 'pbe_energy', forces 'forces'"),
+    ],
+)
+def test_it_is_said_what_is_learnt(settings, here, capsys, names, words, learns):
+    numbered(names)
+    found = settings("frames.xyz", *words)
+    assert f"learns        {learns}\n" in capsys.readouterr().out
+    if "gap" in learns:
+        assert task(found)["targets"] == ["gap"]
+    else:
+        assert f"'{data(found)['energy_key']}'" in learns
+
+
+def test_the_only_property_of_a_table(settings, here):
+    """Numbers that describe a crystal are passed over."""
+    (here / "cifs").mkdir()
+    rows = ["material_id,nsites,spacegroup_number,band_gap"]
+    for number in range(12):
+        write(f"cifs/m-{number}.cif", bulk("NaCl", "rocksalt", a=5 + number / 20))
+        rows.append(f"m-{number},{2 + number % 2},{225 - number % 3},{number / 10}")
+    (here / "cifs/id_prop.csv").write_text("\n".join(rows))
+    assert task(settings("cifs"))["targets"] == ["band_gap"]
 
 
 @pytest.mark.parametrize(("apart", "rho"), [(0.0, 0.01), (1.0, 0.0316), (30.0, 0.1)])

@@ -11,7 +11,7 @@ from ase.units import Bohr, Hartree, kcal, kJ, mol
 
 from pyg_schnet.datasets import MD17, gathered
 from pyg_schnet.datasets.guessed_units import all_electron_energy, forces_unit_of, guess_energy_unit, guess_stress_unit
-from pyg_schnet.datasets.labels import find_labels
+from pyg_schnet.datasets.labels import find_labels, is_bookkeeping
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.resemblance import memory
 from pyg_schnet.datasets.survey import survey
@@ -129,6 +129,65 @@ def test_labels_by_any_name(shapes, keys):
 
 
 @pytest.mark.parametrize(
+    "name", ["energy_corrected", "electronic_energy", "wB97X_energy", "ccsd_t_energy", "etotal", "E0"]
+)
+def test_energies_whatever_else_is_in_their_names(name):
+    assert find_labels({"step": "number", name: "number", "gap": "number"}).keys == {"energy": name}
+
+
+@pytest.mark.parametrize(
+    "name", ["energyPerAtom", "binding_energy", "kineticenergy", "energy_std", "E_gap", "gap_energy"]
+)
+def test_numbers_with_energy_in_their_names_that_are_none(name):
+    assert find_labels({name: "number"}).keys == {}
+
+
+def fields(text):
+    return {name: "vectors" if name.lower().endswith("forces") else "number" for name in text.split()}
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [
+        ("MACE_energy REF_energy MACE_forces REF_forces", "REF_energy REF_forces"),
+        ("xtb_energy xtb_forces wb97x_energy wb97x_forces", "wb97x_energy wb97x_forces"),
+        ("pbe_energy r2scan_energy r2scan_forces", "r2scan_energy r2scan_forces"),
+        ("energy forces REF_energy", "energy forces"),
+        ("energy REF_energy REF_forces", "REF_energy REF_forces"),
+        ("dft_energy xtb_forces", "dft_energy"),
+        ("pbe_energy r2scan_forces", "pbe_energy"),
+        ("vasp_energy REF_forces", "vasp_energy REF_forces"),
+        ("wB97X_energy mace_energy forces", "wB97X_energy forces"),
+        ("xtb_energy xtb_forces", "xtb_energy xtb_forces"),
+        ("Epot Etot forces", "Epot forces"),
+    ],
+)
+def test_labels_of_one_method_are_taken_together(there, chosen):
+    """Whichever stands first in the file."""
+    for names in (there, " ".join(reversed(there.split()))):
+        found = find_labels(fields(names))
+        assert set(found.keys.values()) == set(chosen.split())
+        assert {*found.keys.values(), *(one for rest in found.others.values() for one in rest)} == set(there.split())
+        assert not found.unclear
+
+
+def test_the_other_labels_are_of_the_method_that_is_named():
+    there = fields("pbe_energy pbe_forces mp2_energy mp2_forces")
+    assert find_labels(there, {"energy": "mp2_energy"}).keys["forces"] == "mp2_forces"
+    assert find_labels(there, {"forces": "mp2_forces"}).keys["energy"] == "mp2_energy"
+    assert find_labels(there).unclear == (
+        "mp2_energy and pbe_energy differ, and nothing tells which energies to learn; name them with --energy_key"
+    )
+    assert not find_labels(there, same=lambda one, other: True).unclear
+
+
+def test_steps_and_the_like_are_no_properties():
+    passed = ("step", "frame_index", "nsites", "n_atoms", "spacegroup_number", "temperature_K", "time_fs", "gap_std")
+    assert all(map(is_bookkeeping, passed))
+    assert not any(map(is_bookkeeping, ("band_gap", "melting_temperature", "n_eff", "volume", "time_constant_tau")))
+
+
+@pytest.mark.parametrize(
     ("energy", "forces", "said", "expected"),
     [
         ("energy_kcal_mol", "forces_kcal_mol_A", {}, ("kcal/mol", "kcal/mol/Ang")),
@@ -204,6 +263,20 @@ def test_several_energies_are_told(frames, tmp_path):
     assert found.labels.keys["energy"] == "energy"
     assert set(found.labels.others["energy"]) == {"E", "energy_dft"}
     assert "others: " in in_words(found)
+
+
+@pytest.mark.parametrize(("factor", "shift", "clear"), [(1.0, 0.0, True), (0.0367, -3.0, True), (1.0, 1e-2, False)])
+def test_two_methods_that_say_the_same_or_not(frames, tmp_path, factor, shift, clear):
+    """The same in another unit and without the atoms, or noise beside it; zeros in all structures are no energies."""
+    rng, made = np.random.default_rng(0), []
+    for one in frames[0][:30]:
+        energy = one.info["E"]
+        other = factor * energy + (shift if clear else shift * rng.normal())
+        made.append(Atoms(one.numbers, one.positions, info={"pbe_energy": energy, "mp2_energy": other, "energy": 0.0}))
+    write(tmp_path / "frames.xyz", made, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False).labels
+    assert found.keys["energy"] in {"pbe_energy", "mp2_energy"}
+    assert bool(found.unclear) != clear
 
 
 @pytest.mark.parametrize(

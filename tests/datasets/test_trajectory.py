@@ -83,6 +83,37 @@ def test_units_virial_and_names(tmp_path):
     assert {"cell", "pbc", "stress"}.isdisjoint(data.keys())
 
 
+def test_stresses_of_structures_without_a_volume_are_not_known(tmp_path, capsys):
+    """Zeros of a cluster and of a slab; a slab with a number has a stress, as ASE has it."""
+    crystal = bulk("Cu", cubic=True)
+    slab, cluster = crystal.copy(), Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]])
+    slab.pbc = [True, True, False]
+    there = [(crystal, 0.1), (slab, 0.2), (slab, 0.0), (cluster, 0.0), (cluster, 0.3), (crystal, 0.0)]
+    made = []
+    for name in ("S", "W"):
+        for atoms, size in there:
+            copy = atoms.copy()
+            copy.info = {"energy": 1.0, name: size * np.eye(3)}
+            made.append(copy)
+        path = write(tmp_path / f"{name}.xyz", made)
+        key = {"stress_key": "S"} if name == "S" else {"virial_key": "W"}
+        dataset = Trajectory(tmp_path, path, **key)
+        factor = 1.0 if name == "S" else -1 / crystal.get_volume()
+        found = [float(data.stress[0, 1, 1]) * (1 / factor) for data in dataset]
+        np.testing.assert_allclose(found, [0.1, 0.2, np.nan, np.nan, np.nan, 0.0], rtol=1e-6)
+        assert dataset.report["stress without a cell"] == 3
+        assert (
+            "the stress of 3 structures without a complete periodic cell is taken as not known"
+            in capsys.readouterr().out
+        )
+        made = []
+    path = write(tmp_path / "clusters.xyz", [Atoms("He", info={"W": np.eye(3)})] * 2)
+    with pytest.raises(
+        ValueError, match="no structure with a virial 'W' has a periodic cell .* leave `virial_key` out"
+    ):
+        Trajectory(tmp_path, path, virial_key="W", log=False)
+
+
 def test_stress_in_the_units_of_energy_and_length(tmp_path):
     """Of the file, unless one of its own is named; units by which neither is one."""
     path = write(tmp_path / "own.xyz", structures()[2:])

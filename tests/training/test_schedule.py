@@ -149,3 +149,22 @@ def test_cosine_in_a_run(dataset, tmp_path):
     fit(task, data, tmp_path, max_steps=8, validate_every=8, accelerator="cpu")
     last = read_checkpoint(tmp_path / "last.ckpt")
     assert last["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0, abs=1e-30)
+
+
+def test_a_trial_that_is_shorter_than_the_warmup(dataset, tmp_path, capsys):
+    """A tenth of it is the warm-up, which is said; the rate still falls to zero."""
+    task = PotentialTask(SchNet(4, 4, 1), schedule="cosine", warmup_steps=100, learning_rate=1e-3)
+    data = SplitDataModule(dataset, random_split(len(dataset), 8, 4), batch_size=4)
+    seen, train = [], task.training_step
+
+    def step(batch, batch_idx):
+        seen.append(task.optimizers().param_groups[0]["lr"])
+        return train(batch, batch_idx)
+
+    task.training_step = step
+    fit(task, data, tmp_path, max_steps=20, validate_every=20, accelerator="cpu")
+    assert (
+        "the run of 20 steps is not longer than the warm-up of 100; its warm-up is 2 steps" in capsys.readouterr().err
+    )
+    expected = [1e-3 * min((t + 1) / 3, 1) * math.cos(math.pi / 2 * max(t - 2, 0) / 18) ** 2 for t in range(20)]
+    assert seen == pytest.approx(expected, rel=1e-12)
