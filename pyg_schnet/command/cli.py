@@ -272,7 +272,8 @@ class SchNetCLI(LightningCLI):
             weights: Model file, folder of a run or of a committee, checkpoint, name (pyg-schnet models), or
                 hf://owner/name; that of the run by default.
             overwrite: True to replace a file that is there.
-            strict: True to refuse elements and charges that the model was never trained on, instead of a warning.
+            strict: True to refuse elements and charges that the model was never trained on, and structures that seem
+                not to be in Angstrom, instead of a warning.
             shard: Share of the structures, 3/16 for the third of sixteen, into a file of its own; by default what
                 torchrun and Slurm say of this process. Files that are there stay; what was interrupted goes on.
         """

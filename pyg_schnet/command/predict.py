@@ -68,7 +68,8 @@ def predict_file(
         source: A file, a folder or a pattern (:func:`~pyg_schnet.datasets.own_files.files_of`), with or without labels.
         path: File to write, see :func:`~pyg_schnet.command.writers.writer_for`; it appears when it is whole.
         overwrite: True to replace a file that is there.
-        strict: True to refuse elements that the model was never trained on.
+        strict: True to refuse elements that the model was never trained on, and structures that seem not to be in
+            Angstrom.
         shard: Share of the structures; its file has a name of its own. One that is there is left as it is.
 
     Returns:
@@ -82,7 +83,7 @@ def predict_file(
             then.
 
     Warns:
-        UserWarning: If something is left out.
+        UserWarning: If something is left out, or the structures seem not to be in Angstrom.
     """
     from pyg_schnet.datasets.ase_files import units_of  # noqa: PLC0415
     from pyg_schnet.datasets.own_files import (  # noqa: PLC0415
