@@ -1,8 +1,10 @@
 """``pyg-schnet init``: from files of one's own to settings that train on them."""
 
 import inspect
+import itertools
 import math
 import re
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -156,7 +158,7 @@ def _settings(
     name = _name(found, named)
     lines = [
         f"# Settings for {', '.join(map(str, named[:3]))}{', ...' * (len(named) > 3)}, written by pyg-schnet init.",
-        f"#   pyg-schnet fit --config {path}     about {max(1, round(plan.seconds / 60))} minutes on two cores",
+        f"#   pyg-schnet fit --config {_shown(path)}     about {max(1, round(plan.seconds / 60))} minutes on two cores",
         "# Every line may be changed here, or on the command line: --data.num_train 500, --trainer.max_steps 20000.",
         "# A better model takes longer: raise max_steps and max_time, hidden_channels and num_filters to 128.",
         "seed_everything: 0",
@@ -176,7 +178,7 @@ def _settings(
         *_indented(split, 2),
         f"  batch_size: {plan.batch_size}",
         "trainer:",
-        f"  directory: results/{name}",
+        f"  directory: {_run(name).as_posix()}",
         f"  max_steps: {plan.max_steps}  # the learning rate falls to zero at the last step",
         f'  max_time: "{plan.max_time}"  # days:hours:minutes:seconds; whichever comes first',
         f"  validate_every: {plan.validate_every}",
@@ -426,11 +428,20 @@ def _runs(found: Survey) -> tuple[int, int, int] | None:
 
 
 def _name(found: Survey, named: tuple[str, ...]) -> str:
-    """Name of the folder of the run."""
+    """Name of the folder of the run, one that no other run has."""
     first = Path(named[0])
     stem = first.name if first.is_dir() or not first.exists() else first.stem
     stem = _PART.sub("", stem) if len(found.parts) > 1 else stem
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "own"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "own"
+    free = (
+        one for number in itertools.count(1) if not _run(one := name if number == 1 else f"{name}-{number}").exists()
+    )
+    return next(free)
+
+
+def _run(name: str) -> Path:
+    """Folder of the run of a name."""
+    return Path("results", name)
 
 
 def _next(found: Survey, path: Path, text: str, parts: dict[str, list[Path]]) -> str:
@@ -440,7 +451,7 @@ def _next(found: Survey, path: Path, text: str, parts: dict[str, list[Path]]) ->
     shown = _shown(first)
     lines = [
         f"\n{path} is written; next:",
-        f"  pyg-schnet fit --config {path}",
+        f"  pyg-schnet fit --config {_shown(path)}",
         f"  pyg-schnet test --config {run}/config.yaml",
     ]
     if (length := found.units["length"].unit) != "Ang":
@@ -456,10 +467,8 @@ def _next(found: Survey, path: Path, text: str, parts: dict[str, list[Path]]) ->
 
 
 def _shown(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    """A path as a shell takes it."""
+    return shlex.quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
 
 def _listed(name: str, files: list[Path]) -> list[str]:

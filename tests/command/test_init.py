@@ -4,6 +4,7 @@ import csv
 import gzip
 import itertools
 import json
+import shlex
 import sqlite3
 
 import numpy as np
@@ -477,3 +478,15 @@ def test_one_file_to_validate_on_by_its_option(settings, here):
     write("b.xyz", frames[20:], format="extxyz")
     found = settings("a.xyz", "--val", "b.xyz")
     assert data(found)["val"] == str(here / "b.xyz")
+
+
+def test_commands_are_quoted_and_each_run_has_a_folder_of_its_own(settings, here, capsys):
+    """Names with spaces and quotes; a run of another file of the same name is there."""
+    (here / "a user's").mkdir()
+    (here / "results/frames").mkdir(parents=True)
+    frames = [with_emt(molecule("CH4"), seed) for seed in range(12)]
+    write("a user's/frames.xyz", frames, format="extxyz")
+    assert settings("a user's/frames.xyz")["trainer"]["directory"] == "results/frames-2"
+    words = [shlex.split(line) for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert words[0] == ["pyg-schnet", "test", "--config", "results/frames-2/config.yaml"]
+    assert words[1][:4] == ["pyg-schnet", "md", "results/frames-2", "a user's/frames.xyz"]
