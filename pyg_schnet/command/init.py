@@ -220,6 +220,13 @@ _REFERENCES = {
 }
 
 
+#: Why signs are turned.
+_TURNED = {
+    "forces": "the file has gradients of the energy",
+    "stress": "the file's are positive under compression",
+}
+
+
 def _property(target: str, unit: str, intensive: recipe.Choice) -> list[str]:
     """Settings of the task, where a property is learnt."""
     return [
@@ -281,7 +288,9 @@ def _dataset(
             )
     forces, quotient = found.units["forces"], f"{found.units['energy'].unit}/{found.units['length'].unit}"
     if "forces" in found.labels.keys and forces.unit != quotient:
-        lines.append(f"forces_unit: {forces.unit}  # {forces.why}")
+        lines.append(f"forces_unit: {forces.unit}  # {'' if forces.sure else 'assumed: '}{forces.why}")
+    turned = {name: sign for name, sign in found.signs.items() if sign != 1 and target is None}
+    lines += [f"{name}_sign: {sign}  # {_TURNED[name]}" for name, sign in turned.items()]
     if (stress := found.units.get("stress")) is not None and target is None:
         lines.append(f"stress_unit: {stress.unit}  # {'' if stress.sure else 'assumed; '}{stress.why}")
     if found.periodic and math.isfinite(found.room) and found.room > distance.value and "stress" not in found.units:

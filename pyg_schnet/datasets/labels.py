@@ -76,7 +76,7 @@ def find_labels(shapes: Mapping[str, str]) -> FoundLabels:
             keys[label] = ranked[0][1]
             if len(ranked) > 1:
                 others[label] = [name for _, name in ranked[1:]]
-    gradients = [name for name, shape in shapes.items() if shape == "vectors" and re.search("grad", name.lower())]
+    gradients = [name for name, shape in shapes.items() if shape == "vectors" and re.search("grad|^g$", name.lower())]
     return FoundLabels(keys, others, gradients)
 
 

@@ -92,9 +92,9 @@ def _labels(found: Survey) -> list[tuple[str, str]]:
         lines.append(
             ("forces", f"{keys['forces']!r}: {force:.3g} (RMS) {_unit(units['forces'])}{_others(found, 'forces')}")
         )
-        slope, correlation = found.slope
+        slope, correlation = (abs(one) for one in found.slope)
         if correlation > 0.8:
-            lines.append(("", f"energies change by {slope:.2f} times the work of the forces from frame to frame"))
+            lines.append(("", f"energies change by {slope:.2f} times the work of the forces between like structures"))
     else:
         lines.append(("forces", "none"))
     if "stress" in keys:

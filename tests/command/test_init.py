@@ -212,6 +212,20 @@ def test_nothing_is_replaced_and_units_can_be_said(root, call, here):
     assert data(found)["forces_unit"] == "eV/Ang"
 
 
+def test_gradients_are_learnt_as_forces(root, settings, here):
+    """Their sign is turned by the settings; a field of that name needs nothing said."""
+    frames = ethanol(root, 60, name="gradient")
+    for atoms in frames:
+        atoms.arrays["gradient"] *= -1
+    write("frames.xyz", frames, format="extxyz")
+    found = data(settings("frames.xyz"))
+    assert (found["forces_key"], found["forces_sign"]) == ("gradient", -1)
+    dataset = Trajectory(here, **found, log=False)
+    np.testing.assert_allclose(dataset[5].forces, -frames[5].arrays["gradient"], rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="`forces_sign` must be 1 or -1, got 0"):
+        Trajectory(here, "frames.xyz", forces_sign=0)
+
+
 def broken(kind):
     if kind == "cut":
         text = "9\nProperties=species:S:1:pos:R:3 energy=1\nC 0 0 0\n"

@@ -10,13 +10,14 @@ from ase.io import write
 from ase.units import Bohr, Hartree, kcal, kJ, mol
 
 from pyg_schnet.datasets import MD17, gathered
-from pyg_schnet.datasets.guessed_units import all_electron_energy, forces_unit_of, guess_energy_unit, guess_stress_unit
+from pyg_schnet.datasets.guessed_units import Evidence, all_electron_energy, guess_stress_unit, guess_units
 from pyg_schnet.datasets.labels import find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.resemblance import memory
+from pyg_schnet.datasets.stiffness import stiffness
 from pyg_schnet.datasets.survey import survey
 from pyg_schnet.datasets.survey_table import in_words
-from pyg_schnet.units import ENERGY
+from pyg_schnet.units import ENERGY, FORCE
 
 #: Energy of an ethanol molecule with all its electrons, by any decent method, in eV.
 ETHANOL = -4210.0
@@ -57,6 +58,98 @@ UNITS = {
     "eV and Bohr": (1.0, 1.0, Hartree / Bohr, ("eV", "Ang", "Ha/Bohr")),
     "nanometres": (kJ / mol, 10.0, kJ / mol / 10, ("kJ/mol", "nm", "kJ/mol/nm")),
 }
+
+
+#: Pairs of units that programs write for positions in Angstrom.
+PAIRS = [
+    ("eV", "eV/Ang"),
+    ("meV", "meV/Ang"),
+    ("Ha", "Ha/Bohr"),
+    ("Ha", "Ha/Ang"),
+    ("kcal/mol", "kcal/mol/Ang"),
+    ("kJ/mol", "kJ/mol/Ang"),
+    ("eV", "Ha/Bohr"),
+    ("kcal/mol", "Ha/Bohr"),
+    ("eV", "eV/Bohr"),
+]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("energy", "forces"), PAIRS)
+def test_units_and_sign_in_any_order_of_the_frames(energy, forces, sign, frames, tmp_path):
+    """Relative energies of shuffled frames: bonds tell the unit of forces, their work that of energies."""
+    order = np.random.default_rng(1).permutation(100)
+    atoms, rows = [frames[0][place].copy() for place in order], [frames[1][place] for place in order]
+    for one in atoms:
+        one.info["E"] -= ETHANOL
+    atoms[7].info["E"] = np.nan
+    rows[3] = np.full((9, 3), np.nan)
+    found = survey(
+        written(tmp_path / "frames.xyz", (atoms, rows), ENERGY[energy], 1.0, sign * FORCE[forces], "force"), show=False
+    )
+    assert (found.units["energy"].unit, found.units["forces"].unit) == (energy, forces)
+    assert found.units["forces"].sure
+    assert found.units["energy"].sure
+    assert "C-H bonds are as stiff as usual" in found.units["forces"].why
+    assert found.signs == {"forces": sign}
+    assert found.slope[0] == pytest.approx(sign, abs=0.1)
+
+
+def test_forces_that_are_not_checked_are_not_sure(frames, tmp_path):
+    """Two frames are too few: with energies in Hartree, forces are taken for Hartree per Bohr, as programs have it."""
+    path = written(tmp_path / "frames.xyz", [part[:2] for part in frames], Hartree, 1.0, Hartree / Bohr)
+    found = survey(path, forces_key="my_forces", show=False)
+    assert (found.units["energy"].unit, found.units["forces"].unit) == ("Ha", "Ha/Bohr")
+    assert found.units["energy"].sure
+    assert not found.units["forces"].sure
+    assert "(? as programs write them with Ha; not checked)" in in_words(found)
+
+
+def test_forces_of_another_unit_than_is_said(frames, tmp_path):
+    path = written(tmp_path / "frames.xyz", frames, 1.0, 1.0, Hartree / Bohr)
+    found = survey(path, forces_key="my_forces", forces_unit="eV/Ang", energy_unit="eV", show=False)
+    assert any("C-H bonds are 0.5" in sentence and "about 30 are usual" in sentence for sentence in found.odd)
+
+
+@pytest.mark.parametrize("name", ["c20_xtb", "malonaldehyde_xtb"])
+def test_stiffness_of_other_molecules(name, tmp_path):
+    """In kcal/mol/Angstrom, told from kJ/mol, eV and Hartree."""
+    dataset = MD17(tmp_path, name, log=False)[:60]
+    rows = [(one.z.numpy(), one.pos.double().numpy(), one.forces.double().numpy() / (kcal / mol)) for one in dataset]
+    found = stiffness(rows)
+    assert found.value > 0
+    units = ("eV/Ang", "meV/Ang", "kcal/mol/Ang", "kJ/mol/Ang", "Ha/Bohr")
+    assert min(units, key=lambda unit: abs(found.off(FORCE[unit]))) == "kcal/mol/Ang"
+    assert stiffness((z, pos, -forces) for z, pos, forces in rows).value == pytest.approx(-found.value)
+
+
+def test_metals_tell_the_sign_of_forces(tmp_path):
+    """EMT's copper in cells of different sizes, where no work is known."""
+    frames = []
+    for seed in range(12):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(atoms.cell.array * (1 + 0.002 * seed), scale_atoms=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = EMT()
+        gradients = Atoms(
+            atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True, info={"E": atoms.get_potential_energy()}
+        )
+        gradients.arrays["forces"] = -atoms.get_forces()
+        frames.append(gradients)
+    write(tmp_path / "cu.xyz", frames, format="extxyz")
+    found = survey(tmp_path / "cu.xyz", show=False)
+    assert found.stiffness.bond == "Cu-Cu"
+    assert found.signs == {"forces": -1}
+    assert found.units["forces"].unit == "eV/Ang"
+
+
+def test_fields_of_gradients_are_forces_of_the_other_sign(frames, tmp_path):
+    path = written(tmp_path / "frames.xyz", [part[:2] for part in frames], name="gradient")
+    assert survey(path, show=False).signs == {"forces": -1}  # by the name
+    path = written(tmp_path / "frames.xyz", frames, name="gradient")
+    found = survey(path, show=False)
+    assert found.labels.keys["forces"] == "gradient"
+    assert found.signs == {"forces": 1}  # by what they are
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -216,10 +309,13 @@ def test_energies_of_all_electrons(numbers, true):
 
 
 def test_energies_that_do_not_tell():
-    """Those of pseudopotentials: forces decide, and without them it is said that it is assumed."""
-    electrons = np.full(5, -4200.0)
-    known = [guess_energy_unit(np.full(5, -46.0), electrons, force) for force in (1.0, 25.0, np.nan)]
-    assert [(guess.unit, guess.sure) for guess in known] == [("eV", True), ("kcal/mol", False), ("eV", False)]
+    """Those of pseudopotentials: the size of forces decides, and without them it is said that it is assumed."""
+    crystals = Evidence(ratio=0.011, periodic=True)
+    known = [guess_units(crystals._replace(force=force))[0] for force in (1.0, 25.0, np.nan)]
+    assert [(guess.unit, guess.sure) for guess in known[::2]] == [("eV", True), ("eV", False)]
+    assert guess_units(Evidence(ratio=0.011, force=25.0))[0].unit == "kcal/mol"
+    assert guess_units(Evidence(ratio=0.011, force=900.0))[0].unit == "meV"
+    assert guess_units(Evidence(length="Bohr"))[0].unit == "Ha"
 
 
 @pytest.mark.parametrize(("size", "unit"), [(0.02, "eV/Ang^3"), (5.0, "GPa"), (300.0, "kbar")])
@@ -227,10 +323,13 @@ def test_stress_units(size, unit):
     assert guess_stress_unit(size).unit == unit
 
 
-def test_no_other_unit_of_forces_without_need():
-    assert forces_unit_of(1.05, 0.99, "eV/Ang") is None
-    assert forces_unit_of(7.0, 0.3, "eV/Ang") is None
-    assert forces_unit_of(1.5, 0.99, "eV/Ang") is None  # the nearest unit is 1.9 times as large
+@pytest.mark.parametrize(
+    ("slope", "unit"),
+    [((1.05, 0.99), "eV/Ang"), ((7.0, 0.3), "eV/Ang"), ((1.3, 0.99), "eV/Ang"), ((51.4, 0.9), "Ha/Bohr")],
+)
+def test_no_other_unit_of_forces_without_need(slope, unit):
+    energy, forces = guess_units(Evidence(ratio=1.0, force=0.5, slope=slope))
+    assert (energy.unit, forces.unit) == ("eV", unit)
 
 
 @pytest.mark.parametrize(("name", "pbc"), [("Cu", True), ("NaCl", True), ("CH4", False)])
