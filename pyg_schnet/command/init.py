@@ -223,7 +223,7 @@ _REFERENCES = {
 #: Why signs are turned.
 _TURNED = {
     "forces": "the file has gradients of the energy",
-    "stress": "the file's are positive under compression",
+    "stress": "the file has not ASE's sign",
 }
 
 
@@ -284,7 +284,8 @@ def _dataset(
         unit = found.units[name]
         if ((name == "length" or "energy" in found.labels.keys) and target is None) or unit.unit not in {"eV", "Ang"}:
             lines.append(
-                f"{name}_unit: {unit.unit}  # {'' if unit.sure else 'assumed, change it here if it is not: '}{unit.why}"
+                f"{name}_unit: {unit.unit}  # {'' if unit.sure else 'assumed, change it here if it is not: '}"
+                f"{unit.why.removeprefix('assumed; ')}"
             )
     forces, quotient = found.units["forces"], f"{found.units['energy'].unit}/{found.units['length'].unit}"
     if "forces" in found.labels.keys and forces.unit != quotient:

@@ -13,8 +13,6 @@ from pyg_schnet.units import ENERGY, FORCE, HARTREE
 _BOHR, _NANOMETRE = (1.65, 2.2), 0.3
 #: Root mean square of the components of forces in eV/Angstrom that no ordinary set of structures exceeds.
 LARGEST_FORCE = 15.0
-#: Root mean square of stresses in eV/Angstrom^3 that none exceeds, and in GPa.
-_LARGEST_STRESS, _LARGEST_PRESSURE = 0.4, 60.0
 
 
 class Guess(NamedTuple):
@@ -233,22 +231,3 @@ def _energy(evidence: Evidence, pair: tuple[str, str], clear: bool, checked: boo
     elif evidence.ratio > _ALL_ELECTRONS[1]:
         why = "assumed; they are deeper than those of all electrons in eV"
     return Guess(unit, why, clear and not why.startswith("assumed"))
-
-
-def guess_stress_unit(size: float) -> Guess:
-    """The unit of stresses.
-
-    Args:
-        size: Root mean square of the components in the unit of the file.
-
-    Returns:
-        ``"eV/Ang^3"``, ``"GPa"`` or ``"kbar"``.
-
-    Example:
-        >>> guess_stress_unit(0.02).unit, guess_stress_unit(5.0).unit
-        ('eV/Ang^3', 'GPa')
-    """
-    why = f"components are {size:.3g} (root mean square); the sign is taken for ASE's"
-    if size < _LARGEST_STRESS:
-        return Guess("eV/Ang^3", why, size > 1e-4)
-    return Guess("GPa" if size < _LARGEST_PRESSURE else "kbar", why, False)

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from pyg_schnet.batching import CHARGES, MULTIPLICITIES
 from pyg_schnet.datasets.gathered import Gathered
+from pyg_schnet.datasets.guessed_stress import Strained, guess_stress, matrix
 from pyg_schnet.datasets.guessed_units import (
     LARGEST_FORCE,
     Evidence,
     Guess,
     all_electron_energy,
     guess_length_unit,
-    guess_stress_unit,
     guess_units,
 )
 from pyg_schnet.datasets.labels import FoundLabels, find_labels
@@ -63,7 +63,8 @@ class Survey:
         slope: Change of energy between structures near each other over the work of the forces, and the correlation of
             the two; both are negative for gradients.
         stiffness: How stiff bonds are, in the unit of the forces; negative for gradients.
-        signs: -1 where ``forces`` are gradients of the energy, else 1.
+        signs: -1 where ``forces`` are gradients of the energy, and where the ``stress``, or the virial, has not ASE's
+            sign; else 1.
         near: Correlation of neighbouring frames, and after how many frames there is none.
         duplicates: Number of structures that repeat another one.
         odd: What is odd, a sentence each.
@@ -227,6 +228,7 @@ def survey(
     found.slope = (evidence.slope[0] * ENERGY[units["energy"].unit] / FORCE[units["forces"].unit], evidence.slope[1])
     found.stiffness = evidence.stiffness
     found.signs = {"forces": _sign(found)} if "forces" in labels.keys else {}
+    _add_stress(found, _chosen("stress", given, told))
     _add_sizes(found)
     found.room = min(clearance(one.pos, one.cell, one.pbc) for one in gathered.all)
     found.room *= LENGTH[units["length"].unit]
@@ -271,10 +273,6 @@ def _units(
     units["energy"], units["forces"] = guess_units(
         evidence, _chosen("energy", given, told), _chosen("forces", given, told)
     )
-    if key := labels.keys.get("stress"):
-        sizes = [np.sqrt((one**2).mean()) for one in gathered.arrays(key) if one is not None and np.isfinite(one).all()]
-        size = float(np.median(sizes)) if sizes else 0.0
-        units["stress"] = _chosen("stress", given, told) or guess_stress_unit(size)
     return units, evidence, shortest, neighbour
 
 
@@ -362,6 +360,56 @@ def _sign(found: Survey) -> int:
     return -1 if found.labels.keys["forces"] in found.labels.gradients else 1
 
 
+def _add_stress(found: Survey, given: Guess | None) -> None:
+    """The unit of stresses, and the sign of them or of the virials that are there in their place."""
+    keys, gathered = found.labels.keys, found.gathered
+    key = keys.get("stress", keys.get("virial"))
+    if key is None:
+        return
+    size, count = LENGTH[found.units["length"].unit], len(gathered.all)
+    arrays, per_volume = gathered.arrays(key), ENERGY[found.units["energy"].unit]
+    none: list[NDArray | None] = [None] * count
+    forces = gathered.arrays(keys["forces"]) if "forces" in keys else none
+    factor = found.signs.get("forces", 1) * FORCE[found.units["forces"].unit]
+    crystals, sizes = [], []
+    for place, (one, stress, rows) in enumerate(zip(gathered.all, arrays, forces, strict=True)):
+        if stress is None or not np.isfinite(stress).all() or not stress.any():
+            continue
+        sizes.append(float(np.sqrt((stress**2).mean())))
+        volume = abs(float(np.linalg.det(one.cell * size)))
+        if one.pbc.all() and volume > 0:
+            row = np.full(one.pos.shape, np.nan) if rows is None else rows * factor
+            tensor = matrix(stress) if "stress" in keys else -per_volume / volume * matrix(stress)
+            crystals.append(Strained(one.numbers, one.pos * size, one.cell * size, found.energies[place], row, tensor))
+    typical = float(np.median(sizes)) if sizes else 0.0
+    guess, sign = guess_stress(typical, crystals, math.nan if "stress" not in keys else _by_virial(found), given)
+    if "stress" in keys:
+        found.units["stress"] = guess
+    found.signs["stress"] = sign
+
+
+def _by_virial(found: Survey) -> float:
+    """The unit of stresses by the virials that stand beside them, negative for the other sign; NaN without them."""
+    key = find_labels(found.gathered.shapes).keys.get("virial")
+    if key is None:
+        return math.nan
+    factor = ENERGY[found.units["energy"].unit] / LENGTH[found.units["length"].unit] ** 3
+    stresses, expected = [], []
+    both = zip(found.gathered.arrays(found.labels.keys["stress"]), found.gathered.arrays(key), strict=True)
+    for one, (stress, virial) in zip(found.gathered.all, both, strict=True):
+        volume = abs(float(np.linalg.det(one.cell)))
+        if stress is not None and virial is not None and volume > 0:
+            stresses.append(matrix(stress).reshape(-1))
+            expected.append(-factor / volume * matrix(virial).reshape(-1))
+    if not stresses:
+        return math.nan
+    x, y = np.concatenate(stresses), np.concatenate(expected)
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
+    unit = float(x @ y) / float(x @ x) if x.any() else math.nan
+    return unit if np.linalg.norm(y - unit * x) < 0.05 * np.linalg.norm(y) else math.nan
+
+
 def _add_order(found: Survey) -> None:
     """Add how long neighbouring frames resemble each other."""
     if "energy" in found.labels.keys:
@@ -382,6 +430,9 @@ def _add_odd(found: Survey) -> None:
     if found.largest_force > 4 * LARGEST_FORCE:
         odd.append(f"a component of a force is {found.largest_force:.3g} eV/Ang; are there structures that flew apart?")
     odd += _doubtful_forces(found)
+    if found.signs.get("stress") == -1:
+        key = found.labels.keys.get("stress", found.labels.keys.get("virial"))
+        odd.append(f"{key!r} has not ASE's sign, which is turned (stress_sign: -1 in the settings)")
     if 0 < found.ratio < 0.5:
         odd.append(f"nearest neighbours are {found.ratio:.2f} times the sum of their covalent radii apart")
     if found.gathered.partly_occupied:

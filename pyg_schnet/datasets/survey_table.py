@@ -101,7 +101,8 @@ def _labels(found: Survey) -> list[tuple[str, str]]:
         stress = math.sqrt(found.stress_square / 9) / STRESS[units["stress"].unit]
         lines.append(("stress", f"{keys['stress']!r}: {stress:.3g} (RMS) {_unit(units['stress'])}"))
     elif "virial" in keys:
-        lines.append(("virial", f"{keys['virial']!r} in {units['energy'].unit}; stress is -virial / volume"))
+        sign = "-" if found.signs.get("stress", 1) > 0 else ""
+        lines.append(("virial", f"{keys['virial']!r} in {units['energy'].unit}; stress is {sign}virial / volume"))
     return lines
 
 

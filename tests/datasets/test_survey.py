@@ -9,15 +9,16 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.units import Bohr, Hartree, kcal, kJ, mol
 
-from pyg_schnet.datasets import MD17, gathered
-from pyg_schnet.datasets.guessed_units import Evidence, all_electron_energy, guess_stress_unit, guess_units
+from pyg_schnet.datasets import MD17, Trajectory, gathered
+from pyg_schnet.datasets.guessed_stress import guess_stress_unit
+from pyg_schnet.datasets.guessed_units import Evidence, all_electron_energy, guess_units
 from pyg_schnet.datasets.labels import find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.resemblance import memory
 from pyg_schnet.datasets.stiffness import stiffness
 from pyg_schnet.datasets.survey import survey
 from pyg_schnet.datasets.survey_table import in_words
-from pyg_schnet.units import ENERGY, FORCE
+from pyg_schnet.units import ENERGY, FORCE, STRESS
 
 #: Energy of an ethanol molecule with all its electrons, by any decent method, in eV.
 ETHANOL = -4210.0
@@ -386,6 +387,65 @@ def test_stresses_of_crystals(tmp_path):
     expected = np.mean([(one.get_stress(voigt=False) ** 2).sum() for one in frames])
     assert found.stress_square == pytest.approx(expected, rel=1e-6)
     assert found.units["stress"].unit == "eV/Ang^3"
+
+
+def strained(count=24):
+    """EMT's crystals of two metals, strained at random, with their labels in eV and Angstrom."""
+    rng, made = np.random.default_rng(0), []
+    for seed in range(count):
+        atoms = bulk("Cu" if seed % 2 else "Al", cubic=True)
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(0, 0.02, (3, 3))), scale_atoms=True)
+        atoms.rattle(0.05, seed=seed)
+        atoms.calc = EMT()
+        made.append(atoms)
+    return made
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("unit", ["eV/Ang^3", "GPa", "kbar"])
+def test_unit_and_sign_of_stresses(unit, sign, tmp_path):
+    """By what energies say, in nine numbers and in six; volumes alone tell the sign."""
+    frames, bare = [], []
+    for atoms in strained():
+        stress = sign / STRESS[unit] * atoms.get_stress(voigt=False)
+        made = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)
+        made.info = {"energy": atoms.get_potential_energy(), "dft_stress": stress}
+        made.arrays["forces"] = atoms.get_forces()
+        frames.append(made)
+        bare.append(Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True))
+        bare[-1].info = {
+            "energy": atoms.get_potential_energy(),
+            "dft_stress": stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
+        }
+    write(tmp_path / "frames.xyz", frames, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert (found.units["stress"].unit, found.signs["stress"]) == (unit, sign)
+    assert found.units["stress"].sure
+    assert any("has not ASE's sign" in sentence for sentence in found.odd) == (sign < 0)
+    write(tmp_path / "bare.xyz", bare, format="extxyz")
+    assert survey(tmp_path / "bare.xyz", show=False).signs["stress"] == sign
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sign_of_virials_and_stresses_beside_them(sign, tmp_path):
+    frames, both = [], []
+    for atoms in strained(12):
+        virial = -sign * atoms.get_stress(voigt=False) * atoms.get_volume()
+        made = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)
+        made.info = {"energy": atoms.get_potential_energy(), "virial": virial}
+        frames.append(made.copy())
+        made.info["stress_"] = sign * virial / atoms.get_volume() / STRESS["kbar"]
+        made.info["virial"] = sign * virial
+        both.append(made)
+    write(tmp_path / "frames.xyz", frames, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert found.signs["stress"] == sign
+    assert f"stress is {'-' if sign > 0 else ''}virial / volume" in in_words(found)
+    dataset = Trajectory(tmp_path, tmp_path / "frames.xyz", virial_key="virial", stress_sign=sign, log=False)
+    np.testing.assert_allclose(dataset[0].stress[0], strained(1)[0].get_stress(voigt=False), rtol=1e-5, atol=1e-8)
+    write(tmp_path / "both.xyz", both[:3], format="extxyz")  # too few for energies or volumes
+    found = survey(tmp_path / "both.xyz", show=False)
+    assert (found.units["stress"].unit, found.signs["stress"]) == ("kbar", -1)
 
 
 def test_of_many_structures_some_runs_are_looked_at(frames, tmp_path, monkeypatch):
