@@ -181,6 +181,12 @@ def _target(found: Survey, table: PropertyTable | None, target: str | None) -> s
     if target is not None and found.gathered.shapes.get(target) != "number":
         numbers = [name for name, shape in found.gathered.shapes.items() if shape == "number"]
         raise ValueError(f"--target must be a number of each structure, {', '.join(numbers) or 'none'}; got {target!r}")
+    if target is None and (zeros := len(found.not_calculated)):
+        raise ValueError(
+            f"the energy of {zeros:,} structure{'s' * (zeros > 1)} is exactly 0 and that of others of their "
+            "composition is not: they were not calculated, or did not converge; leave them out, or write nan, which "
+            "adds nothing to the loss"
+        )
     known = int(np.isfinite(found.energies if target is None else found.gathered.values(target)).sum())
     if known < _FEWEST:
         many, verb = ("", "is") if known == 1 else ("s", "are")
@@ -280,6 +286,8 @@ def _dataset(
         key = found.labels.keys.get(label)
         if key is not None and key != label:
             lines.append(f"{label}_key: {_quoted(key)}")
+        elif key is None and label in found.placeholders:
+            lines.append(f"{label}_key: null  # {found.placeholders[label]}")
     for name in ("energy", "length"):
         unit = found.units[name]
         if ((name == "length" or "energy" in found.labels.keys) and target is None) or unit.unit not in {"eV", "Ang"}:

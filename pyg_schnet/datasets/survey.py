@@ -22,6 +22,7 @@ from pyg_schnet.datasets.guessed_units import (
 from pyg_schnet.datasets.labels import FoundLabels, find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.own_files import Paths, files_of, told_unit
+from pyg_schnet.datasets.placeholders import check_files, labels_and_placeholders, not_calculated, not_converged
 from pyg_schnet.datasets.property_table import read_table
 from pyg_schnet.datasets.resemblance import find_group_key, memory, of_composition, repeated
 from pyg_schnet.datasets.stiffness import Stiffness, stiffness
@@ -67,6 +68,8 @@ class Survey:
             sign; else 1.
         near: Correlation of neighbouring frames, and after how many frames there is none.
         duplicates: Number of structures that repeat another one.
+        placeholders: Fields that have the names of labels and the same number everywhere, and a sentence on each.
+        not_calculated: Structures whose energy is exactly zero, unlike that of others of their composition.
         odd: What is odd, a sentence each.
         group_key: Field with the molecule or material of each structure, ``None`` for none.
         properties: Further numbers of the structures, which might be learnt.
@@ -91,6 +94,8 @@ class Survey:
     signs: dict[str, int] = field(default_factory=dict)
     near: tuple[float, int] = (0.0, 0)
     duplicates: int = 0
+    placeholders: dict[str, str] = field(default_factory=dict)
+    not_calculated: NDArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     odd: list[str] = field(default_factory=list)
     group_key: str | None = None
     properties: list[str] = field(default_factory=list)
@@ -187,7 +192,7 @@ def survey(
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If ASE is not installed.
-        ValueError: If a file is damaged, there is no such field, or a unit is not known.
+        ValueError: If a file is damaged, there is no such field, a unit is not known, or files have different units.
 
     Example:
         >>> import ase, ase.io, tempfile
@@ -210,7 +215,7 @@ def survey(
             raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {unit!r}")
     properties = None if table is None else read_table(table)
     gathered = Gathered(files, properties, format, show)
-    labels = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
+    labels, placeholders = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
     asked = {name: labels.keys.get(name) for name in ("energy", "length") if given[name] is None}
     told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
@@ -218,12 +223,14 @@ def survey(
         if name in labels.keys and given[name] is None and name not in told:
             unit = unit_in_name(labels.keys[name], name) or unit_in_fields((one.fields for one in gathered.all), name)
             told |= {} if unit is None else {name: unit}
+    check_files(gathered, gathered.values(labels.keys.get("energy", "")))
     units, evidence, shortest, neighbour = _units(gathered, labels, given, told)
     energies = gathered.values(labels.keys.get("energy", ""))
     energies = energies * conversion(units["energy"].unit, "eV")
     counts = {name: sum(gathered.totals[file] for file in own) for name, own in parts.items()}
     rest = of_composition(energies, [one.numbers for one in gathered.all])
     found = Survey(files, counts, gathered, labels, units, energies, rest)
+    found.placeholders, found.not_calculated = placeholders, not_calculated(gathered, energies)
     found.ratio, found.shortest, found.neighbour = evidence.apart, shortest, neighbour
     found.slope = (evidence.slope[0] * ENERGY[units["energy"].unit] / FORCE[units["forces"].unit], evidence.slope[1])
     found.stiffness = evidence.stiffness
@@ -246,8 +253,9 @@ def survey(
     return found
 
 
-def _labels(gathered: Gathered, given: dict[str, str | None]) -> FoundLabels:
-    found = find_labels(gathered.shapes)
+def _labels(gathered: Gathered, given: dict[str, str | None]) -> tuple[FoundLabels, dict[str, str]]:
+    """The labels, and what is said of fields that are none."""
+    found, placeholders = labels_and_placeholders(gathered)
     for label, key in given.items():
         if key is not None and key not in gathered.shapes:
             known = ", ".join(sorted(gathered.shapes)) or "none"
@@ -256,7 +264,7 @@ def _labels(gathered: Gathered, given: dict[str, str | None]) -> FoundLabels:
     keys |= {label: key for label, key in given.items() if key is not None}
     if "stress" in keys and "virial" in keys:
         keys.pop("virial")
-    return found._replace(keys=keys)
+    return found._replace(keys=keys), {name: said for name, said in placeholders.items() if name not in keys.values()}
 
 
 def _units(
@@ -429,6 +437,11 @@ def _add_odd(found: Survey) -> None:
             odd.append(f"energies far from all others: {_places(far)}")
     if found.largest_force > 4 * LARGEST_FORCE:
         odd.append(f"a component of a force is {found.largest_force:.3g} eV/Ang; are there structures that flew apart?")
+    odd += found.placeholders.values()
+    if len(found.not_calculated):
+        odd.append(f"the energy is exactly 0, unlike others of the composition: {_places(found.not_calculated)}")
+    if len(failed := not_converged(found.gathered)):
+        odd.append(f"not converged, as the files say; better leave out: {_places(failed)}")
     odd += _doubtful_forces(found)
     if found.signs.get("stress") == -1:
         key = found.labels.keys.get("stress", found.labels.keys.get("virial"))

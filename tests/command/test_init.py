@@ -226,6 +226,15 @@ def test_gradients_are_learnt_as_forces(root, settings, here):
         Trajectory(here, "frames.xyz", forces_sign=0)
 
 
+def test_energies_of_zero_among_others_are_refused(root, call, here):
+    frames = ethanol(root, 30)
+    frames[4].info["energy"] = 0.0
+    write("frames.xyz", frames, format="extxyz")
+    with pytest.raises(SystemExit, match="the energy of 1 structure is exactly 0 .* leave them out, or write nan"):
+        call("init", "frames.xyz")
+    assert not (here / "settings.yaml").exists()
+
+
 def broken(kind):
     if kind == "cut":
         text = "9\nProperties=species:S:1:pos:R:3 energy=1\nC 0 0 0\n"

@@ -289,6 +289,46 @@ def test_charges_are_no_properties_and_must_not_mix(frames, tmp_path):
     assert any("have the net charges +0, +1, which a network" in sentence for sentence in found.odd)
 
 
+def test_labels_that_never_change_are_none(frames, tmp_path):
+    """Energies of one number and forces of zero are said and not taken; another field takes their place."""
+    made = [one.copy() for one in frames[0][:20]]
+    for one, rows in zip(made, frames[1], strict=False):
+        one.info |= {"energy": 0.0, "stress": np.zeros((3, 3))}
+        one.arrays |= {"forces": np.zeros((9, 3)), "REF_forces": rows}
+    write(tmp_path / "frames.xyz", made, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert found.labels.keys == {"energy": "E", "forces": "REF_forces"}
+    assert found.placeholders.keys() == {"energy", "forces", "stress"}
+    assert "'energy' is 0 in all 20 structures and is not taken for energy" in found.odd
+    same = [made[0]] * 5  # which may well have one energy
+    write(tmp_path / "same.xyz", same, format="extxyz")
+    assert survey(tmp_path / "same.xyz", show=False).labels.keys["energy"] == "energy"
+
+
+def test_energies_that_were_not_calculated(frames, tmp_path):
+    made = [one.copy() for one in frames[0][:20]]
+    lowest = min(one.info["E"] for one in made)
+    for number, one in enumerate(made):
+        one.info |= {"E": 0.0 if number in {3, 11} else one.info["E"], "converged": number != 3}
+    write(tmp_path / "frames.xyz", made, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert found.not_calculated.tolist() == [3, 11]
+    assert "not converged, as the files say; better leave out: structures 3 (from 0)" in found.odd
+    for one, other in zip(made, frames[0], strict=False):
+        one.info["E"] = other.info["E"] - lowest  # one of which is zero, as it should be
+    write(tmp_path / "relative.xyz", made, format="extxyz")
+    assert not len(survey(tmp_path / "relative.xyz", show=False).not_calculated)
+
+
+def test_files_in_different_units_are_refused(frames, tmp_path):
+    written(tmp_path / "a.xyz", [part[:50] for part in frames], Hartree)
+    written(tmp_path / "b.xyz", [part[50:100] for part in frames])
+    with pytest.raises(ValueError, match=r"in a.xyz and -42\d\d.* in b.xyz, as unlike as Ha and eV; convert the files"):
+        survey([tmp_path / "a.xyz", tmp_path / "b.xyz"], show=False)
+    written(tmp_path / "a.xyz", [part[:50] for part in frames])
+    survey([tmp_path / "a.xyz", tmp_path / "b.xyz"], show=False)
+
+
 def test_several_energies_are_told(frames, tmp_path):
     atoms = [one.copy() for one in frames[0][:20]]
     for one in atoms:
