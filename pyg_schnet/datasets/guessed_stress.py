@@ -156,7 +156,7 @@ def named(factor: float) -> str | None:
     return best if abs(math.log(abs(factor) / STRESS[best])) < _OFF else None
 
 
-def guess_stress(size: float, crystals: Sequence[Strained], by_virial: float, given: Guess | None) -> tuple[Guess, int]:
+def guess_stress(size: float, crystals: Sequence[Strained], by_virial: float) -> tuple[Guess, int]:
     """The unit and the sign of stresses.
 
     Args:
@@ -164,10 +164,9 @@ def guess_stress(size: float, crystals: Sequence[Strained], by_virial: float, gi
         crystals: Crystals with their stresses.
         by_virial: The unit in eV/Angstrom^3 that virials beside the stresses ask for, negative for the other sign; NaN
             without them.
-        given: The unit, if it is known.
 
     Returns:
-        The unit; 1 for ASE's sign, -1 for the other.
+        The unit, which is sure where energies or virials tell it; 1 for ASE's sign, -1 for the other.
     """
     by_energy, by_volume = work_of_stress(crystals), sign_by_volume(crystals)
     for factor, why in (
@@ -176,10 +175,10 @@ def guess_stress(size: float, crystals: Sequence[Strained], by_virial: float, gi
     ):
         if (unit := named(factor)) is not None and by_volume * factor >= 0:
             sign = 1 if factor > 0 else -1
-            return given or Guess(unit, f"{why}{_SIGNS[sign]}", True), sign
+            return Guess(unit, f"{why}{_SIGNS[sign]}", True), sign
     guess = guess_stress_unit(size)
     told = "the sign is taken for ASE's" if not by_volume else f"checked: volumes tell the sign{_SIGNS[by_volume]}"
-    return given or guess._replace(why=f"{guess.why}; {told}"), by_volume or 1
+    return guess._replace(why=f"{guess.why}; {told}"), by_volume or 1
 
 
 #: What is said of the sign.

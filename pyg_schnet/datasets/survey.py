@@ -390,9 +390,12 @@ def _add_stress(found: Survey, given: Guess | None) -> None:
             tensor = matrix(stress) if "stress" in keys else -per_volume / volume * matrix(stress)
             crystals.append(Strained(one.numbers, one.pos * size, one.cell * size, found.energies[place], row, tensor))
     typical = float(np.median(sizes)) if sizes else 0.0
-    guess, sign = guess_stress(typical, crystals, math.nan if "stress" not in keys else _by_virial(found), given)
+    guess, sign = guess_stress(typical, crystals, math.nan if "stress" not in keys else _by_virial(found))
     if "stress" in keys:
-        found.units["stress"] = guess
+        found.units["stress"] = given or guess
+        if given is not None and guess.unit != given.unit and guess.why.startswith("checked"):
+            told = guess.why.removeprefix("checked: ")
+            found.odd.append(f"stresses are in {guess.unit} rather than {given.unit}: {told} (--stress_unit)")
     found.signs["stress"] = sign
 
 

@@ -462,6 +462,9 @@ def test_unit_and_sign_of_stresses(unit, sign, tmp_path):
     assert (found.units["stress"].unit, found.signs["stress"]) == (unit, sign)
     assert found.units["stress"].sure
     assert any("has not ASE's sign" in sentence for sentence in found.odd) == (sign < 0)
+    other = survey(tmp_path / "frames.xyz", stress_unit="GPa", show=False)
+    assert (other.units["stress"].unit, other.signs["stress"]) == ("GPa", sign)
+    assert any(f"stresses are in {unit} rather than GPa" in sentence for sentence in other.odd) == (unit != "GPa")
     write(tmp_path / "bare.xyz", bare, format="extxyz")
     assert survey(tmp_path / "bare.xyz", show=False).signs["stress"] == sign
 
