@@ -4,12 +4,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pyg_schnet.datasets.guessed_units import Guess
+from pyg_schnet.datasets.strained import Strained
 from pyg_schnet.units import STRESS
 
 #: Root mean square of stresses in eV/Angstrom^3 that no ordinary set of structures exceeds, and in GPa.
@@ -22,44 +23,6 @@ _STRAIN = (1e-3, 0.12)
 _FEWEST, _TELLS, _FOLLOW = 10, 0.7, 0.85
 #: Natural logarithm by which work may differ from energies; units differ by 2.3 at least.
 _OFF = 0.8
-
-
-class Strained(NamedTuple):
-    """A crystal and what is known of it, in eV and Angstrom but for the stress.
-
-    Attributes:
-        numbers: Atomic numbers [n].
-        pos: Positions [n, 3].
-        cell: Lattice vectors as rows [3, 3].
-        energy: Its energy, NaN if that is not known.
-        forces: Its forces [n, 3], not finite if they are not known.
-        stress: Its stress [3, 3] in the unit of the file.
-    """
-
-    numbers: NDArray
-    pos: NDArray
-    cell: NDArray
-    energy: float
-    forces: NDArray
-    stress: NDArray
-
-    @property
-    def volume(self) -> float:
-        """The volume of the cell."""
-        return abs(float(np.linalg.det(self.cell)))
-
-
-def matrix(numbers: NDArray) -> NDArray:
-    """A stress [3, 3] from 9 numbers, or 6 in Voigt's order.
-
-    Args:
-        numbers: The numbers, in any shape.
-
-    Returns:
-        The matrix.
-    """
-    flat = np.asarray(numbers, dtype=np.float64).reshape(-1)
-    return flat[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3) if flat.size == 6 else flat.reshape(3, 3)
 
 
 def guess_stress_unit(size: float) -> Guess:

@@ -209,7 +209,9 @@ def _checked(evidence: Evidence, energy: str, forces: str, known: bool) -> tuple
     if not reasons:
         same = forces == f"{energy}/{evidence.length}"
         return False, f"{'energy per length' if same else f'as programs write them with {energy}'}; not checked"
-    return len(reasons) > 1 or "stiff" in reasons[0] or known, "checked: " + " and ".join(reasons)
+    doubtful = stiffness is not None and "stiff" not in reasons[0] and stiffness.usual > 0
+    sure = not doubtful and (len(reasons) > 1 or "stiff" in reasons[0] or known)
+    return sure, "checked: " * (not doubtful) + " and ".join(reasons)
 
 
 def _energy(evidence: Evidence, pair: tuple[str, str], clear: bool, checked: bool) -> Guess:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pyg_schnet.batching import CHARGES, MULTIPLICITIES
 from pyg_schnet.datasets.gathered import Gathered
-from pyg_schnet.datasets.guessed_stress import Strained, guess_stress, matrix
+from pyg_schnet.datasets.guessed_stress import guess_stress
 from pyg_schnet.datasets.guessed_units import (
     LARGEST_FORCE,
     Evidence,
@@ -26,6 +26,7 @@ from pyg_schnet.datasets.placeholders import check_files, labels_and_placeholder
 from pyg_schnet.datasets.property_table import read_table
 from pyg_schnet.datasets.resemblance import find_group_key, memory, of_composition, repeated
 from pyg_schnet.datasets.stiffness import Stiffness, stiffness
+from pyg_schnet.datasets.strained import stressed_crystals, unit_by_virial
 from pyg_schnet.datasets.told_units import unit_in_fields, unit_in_name
 from pyg_schnet.datasets.work import work_and_energy
 from pyg_schnet.units import ENERGY, FORCE, LENGTH, STRESS, conversion
@@ -374,51 +375,19 @@ def _add_stress(found: Survey, given: Guess | None) -> None:
     key = keys.get("stress", keys.get("virial"))
     if key is None:
         return
-    size, count = LENGTH[found.units["length"].unit], len(gathered.all)
-    arrays, per_volume = gathered.arrays(key), ENERGY[found.units["energy"].unit]
-    none: list[NDArray | None] = [None] * count
-    forces = gathered.arrays(keys["forces"]) if "forces" in keys else none
-    factor = found.signs.get("forces", 1) * FORCE[found.units["forces"].unit]
-    crystals, sizes = [], []
-    for place, (one, stress, rows) in enumerate(zip(gathered.all, arrays, forces, strict=True)):
-        if stress is None or not np.isfinite(stress).all() or not stress.any():
-            continue
-        sizes.append(float(np.sqrt((stress**2).mean())))
-        volume = abs(float(np.linalg.det(one.cell * size)))
-        if one.pbc.all() and volume > 0:
-            row = np.full(one.pos.shape, np.nan) if rows is None else rows * factor
-            tensor = matrix(stress) if "stress" in keys else -per_volume / volume * matrix(stress)
-            crystals.append(Strained(one.numbers, one.pos * size, one.cell * size, found.energies[place], row, tensor))
-    typical = float(np.median(sizes)) if sizes else 0.0
-    guess, sign = guess_stress(typical, crystals, math.nan if "stress" not in keys else _by_virial(found))
+    units = {name: guess.unit for name, guess in found.units.items()}
+    crystals = stressed_crystals(gathered, keys, units, found.energies, found.signs.get("forces", 1))
+    sizes = [np.sqrt((one**2).mean()) for one in gathered.arrays(key) if one is not None and np.isfinite(one).all()]
+    typical = float(np.median([size for size in sizes if size > 0] or [0.0]))
+    beside = find_labels(gathered.shapes).keys.get("virial") if "stress" in keys else None
+    by_virial = math.nan if beside is None else unit_by_virial(gathered, key, beside, units)
+    guess, sign = guess_stress(typical, crystals, by_virial)
     if "stress" in keys:
         found.units["stress"] = given or guess
         if given is not None and guess.unit != given.unit and guess.why.startswith("checked"):
             told = guess.why.removeprefix("checked: ")
             found.odd.append(f"stresses are in {guess.unit} rather than {given.unit}: {told} (--stress_unit)")
     found.signs["stress"] = sign
-
-
-def _by_virial(found: Survey) -> float:
-    """The unit of stresses by the virials that stand beside them, negative for the other sign; NaN without them."""
-    key = find_labels(found.gathered.shapes).keys.get("virial")
-    if key is None:
-        return math.nan
-    factor = ENERGY[found.units["energy"].unit] / LENGTH[found.units["length"].unit] ** 3
-    stresses, expected = [], []
-    both = zip(found.gathered.arrays(found.labels.keys["stress"]), found.gathered.arrays(key), strict=True)
-    for one, (stress, virial) in zip(found.gathered.all, both, strict=True):
-        volume = abs(float(np.linalg.det(one.cell)))
-        if stress is not None and virial is not None and volume > 0:
-            stresses.append(matrix(stress).reshape(-1))
-            expected.append(-factor / volume * matrix(virial).reshape(-1))
-    if not stresses:
-        return math.nan
-    x, y = np.concatenate(stresses), np.concatenate(expected)
-    known = np.isfinite(x) & np.isfinite(y)
-    x, y = x[known], y[known]
-    unit = float(x @ y) / float(x @ x) if x.any() else math.nan
-    return unit if np.linalg.norm(y - unit * x) < 0.05 * np.linalg.norm(y) else math.nan
 
 
 def _add_order(found: Survey) -> None:
