@@ -284,9 +284,9 @@ def _dataset(
         lines.append(f"table: {_quoted(Path(table).expanduser().absolute())}")
     for label in ("energy", "forces", "stress", "virial"):
         key = found.labels.keys.get(label)
-        if key is not None and key != label:
+        if key is not None and (key != label or label == "virial"):  # which is not read unless it is named
             lines.append(f"{label}_key: {_quoted(key)}")
-        elif key is None and label in found.placeholders:
+        elif key is None and label in found.placeholders and label != "virial":
             lines.append(f"{label}_key: null  # {found.placeholders[label]}")
     for name in ("energy", "length"):
         unit = found.units[name]

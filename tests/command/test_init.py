@@ -226,6 +226,24 @@ def test_gradients_are_learnt_as_forces(root, settings, here):
         Trajectory(here, "frames.xyz", forces_sign=0)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_virials_are_learnt_as_stresses(settings, here, sign):
+    frames = []
+    for seed in range(24):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(atoms.cell.array * (0.98 + 0.002 * seed), scale_atoms=True)
+        atoms = with_emt(atoms, seed)
+        virial = -sign * atoms.get_stress(voigt=False) * atoms.get_volume()
+        frames.append(Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True))
+        frames[-1].info = {"energy": atoms.get_potential_energy(), "virial": virial}
+        frames[-1].arrays["forces"] = atoms.get_forces()
+    write("frames.xyz", frames, format="extxyz")
+    found = data(settings("frames.xyz"))
+    assert found["virial_key"] == "virial"
+    dataset = Trajectory(here, **found, log=False)
+    np.testing.assert_allclose(dataset[23].stress[0], atoms.get_stress(voigt=False), rtol=1e-4, atol=1e-6)
+
+
 def test_energies_of_zero_among_others_are_refused(root, call, here):
     frames = ethanol(root, 30)
     frames[4].info["energy"] = 0.0
