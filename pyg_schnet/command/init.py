@@ -254,6 +254,12 @@ def _check_energy(found: Survey) -> None:
         )
     if found.labels.unclear:
         raise ValueError(found.labels.unclear)
+    if zeros := len(found.not_calculated):
+        raise ValueError(
+            f"the energy of {zeros:,} structure{'s' * (zeros > 1)} is exactly 0 and that of others of their "
+            "composition is not: they were not calculated, or did not converge; leave them out, or write nan, which "
+            "adds nothing to the loss"
+        )
 
 
 def _numbers(found: Survey) -> str:
@@ -301,6 +307,13 @@ def _potential(found: Survey, forces: bool) -> list[str]:
 _REFERENCES = {
     True: "one composition: mean and spread of the energies",
     False: "an energy of each element by least squares; the network learns the rest",
+}
+
+
+#: Why signs are turned.
+_TURNED = {
+    "forces": "the file has gradients of the energy",
+    "stress": "the file has not ASE's sign",
 }
 
 
@@ -359,15 +372,20 @@ def _dataset(
         key = found.labels.keys.get(label)
         if key is not None and key != own[f"{label}_key"].default:
             lines.append(f"{label}_key: {_quoted(key)}")
+        elif key is None and label in found.placeholders and label != "virial":
+            lines.append(f"{label}_key: null  # {found.placeholders[label]}")
     for name in ("energy", "length"):
         unit = found.units[name]
         if ((name == "length" or "energy" in found.labels.keys) and target is None) or unit.unit not in {"eV", "Ang"}:
             lines.append(
-                f"{name}_unit: {unit.unit}  # {'' if unit.sure else 'assumed, change it here if it is not: '}{unit.why}"
+                f"{name}_unit: {unit.unit}  # {'' if unit.sure else 'assumed, change it here if it is not: '}"
+                f"{unit.why.removeprefix('assumed; ')}"
             )
     forces, quotient = found.units["forces"], f"{found.units['energy'].unit}/{found.units['length'].unit}"
     if "forces" in found.labels.keys and forces.unit != quotient:
-        lines.append(f"forces_unit: {forces.unit}  # {forces.why}")
+        lines.append(f"forces_unit: {forces.unit}  # {'' if forces.sure else 'assumed: '}{forces.why}")
+    turned = {name: sign for name, sign in found.signs.items() if sign != 1 and target is None}
+    lines += [f"{name}_sign: {sign}  # {_TURNED[name]}" for name, sign in turned.items()]
     if (stress := found.units.get("stress")) is not None and target is None:
         lines.append(f"stress_unit: {stress.unit}  # {'' if stress.sure else 'assumed; '}{stress.why}")
     if found.periodic and math.isfinite(found.room) and found.room > distance.value and _stress_label(found) is None:

@@ -153,7 +153,7 @@ def find_labels(
     chosen = _choose(usable, taken, same)
     keys = {label: name for label in _WORDS if (name := given.get(label, chosen.keys.get(label))) is not None}
     rest = {label: [one.name for one in named if one.name != keys.get(label)] for label, named in every.items()}
-    gradients = [name for name, shape in shapes.items() if shape == "vectors" and re.search("grad", name.lower())]
+    gradients = [name for name, shape in shapes.items() if shape == "vectors" and re.search("grad|^g$", name.lower())]
     return FoundLabels(keys, {label: names for label, names in rest.items() if names}, gradients, _unclear(chosen))
 
 

@@ -12,31 +12,35 @@ from pyg_schnet.batching import CHARGES, MULTIPLICITIES
 from pyg_schnet.datasets.ase_files import written_by
 from pyg_schnet.datasets.crystal import has_stress
 from pyg_schnet.datasets.gathered import Gathered
+from pyg_schnet.datasets.guessed_stress import guess_stress
 from pyg_schnet.datasets.guessed_units import (
     LARGEST_FORCE,
+    Evidence,
     Guess,
     all_electron_energy,
-    forces_unit_of,
-    guess_energy_unit,
     guess_length_unit,
-    guess_stress_unit,
-    work_and_energy,
+    guess_units,
 )
-from pyg_schnet.datasets.label_values import LabelFields
 from pyg_schnet.datasets.labels import FoundLabels, find_labels
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.own_files import Paths, files_of, passed_over, told_unit
+from pyg_schnet.datasets.placeholders import check_files, labels_and_placeholders, not_calculated, not_converged
 from pyg_schnet.datasets.property_table import read_table
 from pyg_schnet.datasets.resemblance import find_group_key, memory, of_composition, repeated
+from pyg_schnet.datasets.stiffness import Stiffness, stiffness
+from pyg_schnet.datasets.strained import stressed_crystals, unit_by_virial
 from pyg_schnet.datasets.told_units import unit_in_fields, unit_in_name
+from pyg_schnet.datasets.work import work_and_energy
 from pyg_schnet.units import ENERGY, FORCE, LENGTH, STRESS, conversion
 
 #: Structures whose distances are looked at.
 _LOOKED_AT = 500
 #: Median distances from the median beyond which a value is far from all others.
 _FAR = 15.0
-#: Steps in Angstrom beyond which the work of forces says nothing, and how many steps are looked at, the smallest ones.
-_FAR_STEP, _STEPS = 0.8, 60
+#: Correlation of energies and work from which they belong together.
+_FOLLOW = 0.85
+#: Energies of all electrons in eV above which they are no measure.
+_FEW_ELECTRONS = -100.0
 #: Noble gases, which have no bonds.
 _NOBLE = {2, 10, 18, 36, 54, 86}
 
@@ -60,9 +64,15 @@ class Survey:
         shortest: Shortest distance by pair of elements, of the structures that were looked at.
         neighbour: Typical distance of a nearest neighbour.
         room: Least room between a structure and its images, infinite for open ones.
-        slope: Change of energy along a trajectory over the work of the forces, and the correlation of the two.
+        slope: Change of energy between structures near each other over the work of the forces, and the correlation of
+            the two; both are negative for gradients.
+        stiffness: How stiff bonds are, in the unit of the forces; negative for gradients.
+        signs: -1 where ``forces`` are gradients of the energy, and where the ``stress``, or the virial, has not ASE's
+            sign; else 1.
         near: Correlation of neighbouring frames, and after how many frames there is none.
         duplicates: Number of structures that repeat another one.
+        placeholders: Fields that have the names of labels and the same number everywhere, and a sentence on each.
+        not_calculated: Structures whose energy is exactly zero, unlike that of others of their composition.
         odd: What is odd, a sentence each.
         group_key: Field with the molecule or material of each structure, ``None`` for none.
         properties: Further numbers of the structures, which might be learnt.
@@ -85,8 +95,12 @@ class Survey:
     neighbour: float = math.nan
     room: float = math.inf
     slope: tuple[float, float] = (math.nan, 0.0)
+    stiffness: Stiffness | None = None
+    signs: dict[str, int] = field(default_factory=dict)
     near: tuple[float, int] = (0.0, 0)
     duplicates: int = 0
+    placeholders: dict[str, str] = field(default_factory=dict)
+    not_calculated: NDArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     odd: list[str] = field(default_factory=list)
     group_key: str | None = None
     properties: list[str] = field(default_factory=list)
@@ -185,7 +199,7 @@ def survey(
     Raises:
         FileNotFoundError: If there is no such file.
         ImportError: If ASE is not installed.
-        ValueError: If a file is damaged, there is no such field, or a unit is not known.
+        ValueError: If a file is damaged, there is no such field, a unit is not known, or files have different units.
 
     Example:
         >>> import ase, ase.io, tempfile
@@ -208,7 +222,7 @@ def survey(
             raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {unit!r}")
     properties = None if table is None else read_table(table)
     gathered = Gathered(files, properties, format, show)
-    labels = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
+    labels, placeholders = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
     flat = _without_flat(gathered, labels)
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
     asked = {name: labels.keys.get(name) for name in ("energy", "length", "forces") if given[name] is None}
@@ -217,22 +231,21 @@ def survey(
         if name in labels.keys and given[name] is None and name not in told:
             unit = unit_in_name(labels.keys[name], name) or unit_in_fields((one.fields for one in gathered.all), name)
             told |= {} if unit is None else {name: unit}
-    units, ratio, shortest, neighbour = _units(gathered, labels, given, told)
+    check_files(gathered, gathered.values(labels.keys.get("energy", "")))
+    units, evidence, shortest, neighbour = _units(gathered, labels, given, told)
     if given["energy"] is None and (program := written_by(files[0])) is not None:
         units["energy"] = Guess(units["energy"].unit, f"{program} writes Hartree", False)
     energies = gathered.values(labels.keys.get("energy", ""))
     energies = energies * conversion(units["energy"].unit, "eV")
-    slope = _slope(gathered, labels, energies, units)
-    if (
-        forces_unit is None
-        and "forces" not in told
-        and (better := forces_unit_of(*slope, units["forces"].unit)) is not None
-    ):
-        slope, units["forces"] = (slope[0] * FORCE[units["forces"].unit] / FORCE[better.unit], slope[1]), better
     counts = {name: sum(gathered.totals[file] for file in own) for name, own in parts.items()}
     rest = of_composition(energies, [one.numbers for one in gathered.all])
     found = Survey(files, counts, gathered, labels, units, energies, rest)
-    found.ratio, found.shortest, found.neighbour, found.slope = ratio, shortest, neighbour, slope
+    found.placeholders, found.not_calculated = placeholders, not_calculated(gathered, energies)
+    found.ratio, found.shortest, found.neighbour = evidence.apart, shortest, neighbour
+    found.slope = (evidence.slope[0] * ENERGY[units["energy"].unit] / FORCE[units["forces"].unit], evidence.slope[1])
+    found.stiffness = evidence.stiffness
+    found.signs = {"forces": _sign(found)} if "forces" in labels.keys else {}
+    _add_stress(found, _chosen("stress", given, told))
     _add_sizes(found)
     found.room = min(clearance(one.pos, one.cell, one.pbc) for one in gathered.all)
     found.room *= LENGTH[units["length"].unit]
@@ -253,17 +266,19 @@ def survey(
     return found
 
 
-def _labels(gathered: Gathered, given: dict[str, str | None]) -> FoundLabels:
+def _labels(gathered: Gathered, given: dict[str, str | None]) -> tuple[FoundLabels, dict[str, str]]:
+    """The labels, and what is said of fields that are none."""
     for label, key in given.items():
         if key is not None and key not in gathered.shapes:
             known = ", ".join(sorted(gathered.shapes)) or "none"
             raise ValueError(f"no structure has a field {key!r} ({label}_key); their fields are {known}")
-    named = {label: key for label, key in given.items() if key is not None}
-    fields = LabelFields(gathered)
-    found = find_labels(gathered.shapes, named, fields.constant, fields.same)
-    if "stress" in found.keys and "virial" in found.keys:
-        found.keys.pop("virial")
-    return found
+    found, placeholders = labels_and_placeholders(
+        gathered, {name: key for name, key in given.items() if key is not None}
+    )
+    keys = ({"forces": found.gradients[0]} if found.gradients else {}) | found.keys
+    if "stress" in keys and "virial" in keys:
+        keys.pop("virial")
+    return found._replace(keys=keys), {name: said for name, said in placeholders.items() if name not in keys.values()}
 
 
 def _without_flat(gathered: Gathered, labels: FoundLabels) -> int:
@@ -283,31 +298,36 @@ def _without_flat(gathered: Gathered, labels: FoundLabels) -> int:
 
 def _units(
     gathered: Gathered, labels: FoundLabels, given: dict[str, str | None], told: dict[str, str]
-) -> tuple[dict[str, Guess], float, dict[tuple[int, int], float], float]:
-    """Units, and what was seen of distances on the way to them."""
-    ratio, shortest, neighbour = _distances(gathered)
+) -> tuple[dict[str, Guess], Evidence, dict[tuple[int, int], float], float]:
+    """Units, and what was seen of the numbers on the way to them."""
+    apart, shortest, neighbour = _distances(gathered)
     units: dict[str, Guess] = {}
     only_noble = {number for formula in gathered.formulas for number, _ in formula} <= _NOBLE
-    units["length"] = _chosen("length", given, told) or guess_length_unit(ratio, only_noble)
+    units["length"] = _chosen("length", given, told) or guess_length_unit(apart, only_noble)
     size = LENGTH[units["length"].unit]
     shortest, neighbour = {pair: size * one for pair, one in shortest.items()}, neighbour * size
-    ratio *= size
+    evidence = _evidence(gathered, labels, units["length"].unit)._replace(apart=apart * size)
+    units["energy"], units["forces"] = guess_units(
+        evidence, _chosen("energy", given, told), _chosen("forces", given, told)
+    )
+    return units, evidence, shortest, neighbour
+
+
+def _evidence(gathered: Gathered, labels: FoundLabels, length: str) -> Evidence:
+    """What tells the units of energies and forces."""
+    energies = gathered.values(labels.keys.get("energy", ""))
+    electrons = np.array([all_electron_energy(one.numbers) for one in gathered.all])
+    known = np.isfinite(energies) & (electrons < _FEW_ELECTRONS)
+    ratio = float(np.median(energies[known] / electrons[known])) if known.any() else math.nan
+    evidence = Evidence(ratio, length=length, periodic=any(one.pbc.any() for one in gathered.all))
+    if "forces" not in labels.keys:
+        return evidence
     squares = [one for one in _squares(gathered, labels) if math.isfinite(one)]
     force = math.sqrt(float(np.mean(squares)) / 3) if squares else math.nan
-    electrons = np.array([all_electron_energy(one.numbers) for one in gathered.all])
-    energies = gathered.values(labels.keys.get("energy", ""))
-    if given["forces"] is not None:
-        force *= FORCE[given["forces"]]
-    units["energy"] = _chosen("energy", given, told) or guess_energy_unit(
-        energies, electrons, force, units["length"].unit
-    )
-    quotient = f"{units['energy'].unit}/{units['length'].unit}"
-    units["forces"] = _chosen("forces", given, told) or Guess(quotient, "energy per length", units["energy"].sure)
-    if key := labels.keys.get("stress"):
-        sizes = [np.sqrt((one**2).mean()) for one in gathered.arrays(key) if one is not None and np.isfinite(one).all()]
-        size = float(np.median(sizes)) if sizes else 0.0
-        units["stress"] = _chosen("stress", given, told) or guess_stress_unit(size)
-    return units, ratio, shortest, neighbour
+    forces, size = gathered.arrays(labels.keys["forces"]), LENGTH[length]
+    both = zip(gathered.all, forces, strict=True)
+    stiff = stiffness((one.numbers, one.pos * size, rows) for one, rows in both if rows is not None)
+    return evidence._replace(force=force, slope=work_and_energy(gathered.all, energies, forces, size), stiffness=stiff)
 
 
 def _chosen(name: str, given: dict[str, str | None], told: dict[str, str]) -> Guess | None:
@@ -368,24 +388,34 @@ def _square(stress: NDArray) -> float:
     return float((stress**2).sum() if stress.size == 9 else (stress[:3] ** 2).sum() + 2 * (stress[3:] ** 2).sum())
 
 
-def _slope(gathered: Gathered, labels: FoundLabels, energies: NDArray, units: dict[str, Guess]) -> tuple[float, float]:
-    """Change of the energies, in eV, from frame to frame over the work of the forces, and the correlation of both."""
-    if not {"energy", "forces"} <= labels.keys.keys():
-        return math.nan, 0.0
-    forces = gathered.arrays(labels.keys["forces"])
-    factor, size = FORCE[units["forces"].unit], LENGTH[units["length"].unit]
-    pairs = []
-    for place in range(len(gathered.all) - 1):
-        one, other = gathered.all[place], gathered.all[place + 1]
-        here, there = forces[place], forces[place + 1]
-        if here is None or there is None or not np.array_equal(one.numbers, other.numbers):
-            continue
-        step = np.abs(other.pos - one.pos).max(initial=0.0) * size
-        if np.array_equal(one.cell, other.cell) and step < _FAR_STEP:
-            first = (energies[place], one.pos * size, here * factor)
-            pairs.append((step, (first, (energies[place + 1], other.pos * size, there * factor))))
-    pairs.sort(key=lambda pair: pair[0])
-    return work_and_energy([pair for _, pair in pairs[:_STEPS]])
+def _sign(found: Survey) -> int:
+    """-1 for gradients in place of forces: what is found to rise along them, or, if that is not known, their name."""
+    tells = [found.slope[1]] if abs(found.slope[1]) > _FOLLOW else []
+    tells += [] if found.stiffness is None else [found.stiffness.value]
+    if tells and min(tells) * max(tells) > 0:
+        return 1 if tells[0] > 0 else -1
+    return -1 if found.labels.keys["forces"] in found.labels.gradients else 1
+
+
+def _add_stress(found: Survey, given: Guess | None) -> None:
+    """The unit of stresses, and the sign of them or of the virials that are there in their place."""
+    keys, gathered = found.labels.keys, found.gathered
+    key = keys.get("stress", keys.get("virial"))
+    if key is None:
+        return
+    units = {name: guess.unit for name, guess in found.units.items()}
+    crystals = stressed_crystals(gathered, keys, units, found.energies, found.signs.get("forces", 1))
+    sizes = [np.sqrt((one**2).mean()) for one in gathered.arrays(key) if one is not None and np.isfinite(one).all()]
+    typical = float(np.median([size for size in sizes if size > 0] or [0.0]))
+    beside = find_labels(gathered.shapes).keys.get("virial") if "stress" in keys else None
+    by_virial = math.nan if beside is None else unit_by_virial(gathered, key, beside, units)
+    guess, sign = guess_stress(typical, crystals, by_virial)
+    if "stress" in keys:
+        found.units["stress"] = given or guess
+        if given is not None and guess.unit != given.unit and guess.why.startswith("checked"):
+            told = guess.why.removeprefix("checked: ")
+            found.odd.append(f"stresses are in {guess.unit} rather than {given.unit}: {told} (--stress_unit)")
+    found.signs["stress"] = sign
 
 
 def _add_order(found: Survey) -> None:
@@ -407,21 +437,40 @@ def _add_odd(found: Survey) -> None:
             odd.append(f"energies far from all others: {_places(far)}")
     if found.largest_force > 4 * LARGEST_FORCE:
         odd.append(f"a component of a force is {found.largest_force:.3g} eV/Ang; are there structures that flew apart?")
-    slope, correlation = found.slope
-    if correlation > 0.85 and not 0.75 < slope < 1.35:
-        odd.append(
-            f"from frame to frame energies change by {slope:.3g} times the work of the forces; units of energy and "
-            "forces do not belong together (--energy_unit, --length_unit, --forces_unit)"
-        )
-    if correlation < -0.85:
-        odd.append("energies rise along the forces: these are gradients, not forces; change their sign")
+    odd += found.placeholders.values()
+    if len(found.not_calculated):
+        odd.append(f"the energy is exactly 0, unlike others of the composition: {_places(found.not_calculated)}")
+    if len(failed := not_converged(found.gathered)):
+        odd.append(f"not converged, as the files say; better leave out: {_places(failed)}")
+    odd += _doubtful_forces(found)
+    if found.signs.get("stress") == -1:
+        key = found.labels.keys.get("stress", found.labels.keys.get("virial"))
+        odd.append(f"{key!r} has not ASE's sign, which is turned (stress_sign: -1 in the settings)")
     if 0 < found.ratio < 0.5:
         odd.append(f"nearest neighbours are {found.ratio:.2f} times the sum of their covalent radii apart")
     if found.gathered.partly_occupied:
         odd.append(f"{found.gathered.partly_occupied:,} crystals have sites partly occupied and are left out")
     odd += _unknown_labels(found) + _not_told_apart(found)
-    if found.labels.gradients and "forces" not in found.labels.keys:
-        odd.append(f"{found.labels.gradients[0]!r} looks like gradients; forces are their negative: write them as such")
+
+
+def _doubtful_forces(found: Survey) -> list[str]:
+    """What speaks against the units of the forces and their sign."""
+    odd, (slope, correlation), stiff = [], found.slope, found.stiffness
+    if abs(correlation) > _FOLLOW and not 0.75 < abs(slope) < 1.35:
+        odd.append(
+            f"energies change by {abs(slope):.3g} times the work of the forces; units of energy and forces do not "
+            "belong together (--energy_unit, --length_unit, --forces_unit)"
+        )
+    if stiff is not None and abs(stiff.off(FORCE[found.units["forces"].unit])) > 3:
+        value = abs(stiff.value) * FORCE[found.units["forces"].unit]
+        odd.append(
+            f"{stiff.bond} bonds are {value:.3g} eV/Ang^2 stiff with forces in {found.units['forces'].unit}, about "
+            f"{stiff.usual:.0f} are usual; the unit of forces or of lengths is another (--forces_unit, --length_unit)"
+        )
+    if found.signs.get("forces") == -1:
+        key = found.labels.keys["forces"]
+        odd.append(f"{key!r} are gradients, not forces: their sign is turned (forces_sign: -1 in the settings)")
+    return odd
 
 
 def _unused(table: Path, names: list[str]) -> list[str]:

@@ -96,9 +96,9 @@ def _labels(found: Survey) -> list[tuple[str, str]]:
         lines.append(
             ("forces", f"{keys['forces']!r}: {force:.3g} (RMS) {_unit(units['forces'])}{_others(found, 'forces')}")
         )
-        slope, correlation = found.slope
+        slope, correlation = (abs(one) for one in found.slope)
         if correlation > 0.8:
-            lines.append(("", f"energies change by {slope:.2f} times the work of the forces from frame to frame"))
+            lines.append(("", f"energies change by {slope:.2f} times the work of the forces between like structures"))
     else:
         lines.append(("forces", "none" + _others(found, "forces")))
     if "stress" in keys:
@@ -107,7 +107,8 @@ def _labels(found: Survey) -> list[tuple[str, str]]:
             ("stress", f"{keys['stress']!r}: {stress:.3g} (RMS) {_unit(units['stress'])}{_others(found, 'stress')}")
         )
     elif "virial" in keys:
-        lines.append(("virial", f"{keys['virial']!r} in {units['energy'].unit}; stress is -virial / volume"))
+        sign = "-" if found.signs.get("stress", 1) > 0 else ""
+        lines.append(("virial", f"{keys['virial']!r} in {units['energy'].unit}; stress is {sign}virial / volume"))
     return lines
 
 

@@ -72,6 +72,8 @@ class Trajectory(StructureDataset):
             xyz files have the words of CREST, xtb, ORCA or CP2K; else eV.
         length_unit: Unit of length: ``"Ang"``, ``"Bohr"`` or ``"nm"``; ``None`` for what the files say, else Angstrom.
         forces_unit: Unit of forces, for example ``"Ha/Bohr"``; ``None`` for what the files say, else energy per length.
+        forces_sign: -1 where the files have gradients of the energy in place of forces.
+        stress_sign: -1 where the stress (or virial) of the files is positive under compression, as VASP's is.
         stress_unit: ``"eV/Ang^3"``, ``"GPa"`` or ``"kbar"``; ``None`` for energy per length cubed.
         format: ASE's name of the format, if the name of the file does not tell.
         transform: Applied to each structure when it is accessed.
@@ -84,8 +86,8 @@ class Trajectory(StructureDataset):
         FileNotFoundError: If there is no such file.
         TypeError: If ``path`` is no path.
         ImportError: If ASE is not installed.
-        ValueError: If a unit is not known or files say different ones, a file is damaged, no structure has a field that
-            was named, or ``table`` has no line for any of the files, or one for two of them.
+        ValueError: If a unit or a sign is not known, files say different ones, a file is damaged, no structure has a
+            field that was named, or ``table`` has no line for any of the files, or one for two of them.
 
     Example:
         >>> import ase, ase.io, tempfile
@@ -118,6 +120,8 @@ class Trajectory(StructureDataset):
         length_unit: str | None = None,
         stress_unit: str | None = None,
         forces_unit: str | None = None,
+        forces_sign: int = 1,
+        stress_sign: int = 1,
         format: str | None = None,
         transform: Callable[[Data], Data] | None = None,
         pre_transform: Callable[[Data], Data] | None = None,
@@ -143,7 +147,8 @@ class Trajectory(StructureDataset):
         energy_unit = energy_unit or told_unit("energy", self.paths, self.table, energy_key) or "eV"
         length_unit = length_unit or told_unit("length", self.paths) or "Ang"
         forces_unit = forces_unit or told_unit("forces", self.paths, key=forces_key)
-        self.factors = _factors(energy_unit, length_unit, stress_unit, forces_unit)
+        signs = {"forces_sign": forces_sign, "stress_sign": stress_sign}
+        self.factors = _factors(energy_unit, length_unit, stress_unit, forces_unit, signs)
         #: Units by key of the structures.
         self.units = {"pos": "Ang", "cell": "Ang", "energy": "eV", "forces": "eV/Ang", "stress": "eV/Ang^3"}  # type: ignore[misc]
         if self.table is not None:
@@ -152,6 +157,7 @@ class Trajectory(StructureDataset):
         where = hashlib.sha256("\n".join(map(str, [*self.paths, *tables])).encode()).hexdigest()[:8]
         names = {"cell": cell_key, "pbc": self.pbc, "format": format} | self.keys
         how = {"unit": energy_unit, "length": length_unit, "stress_unit": stress_unit, "forces_unit": forces_unit}
+        how |= {name: str(sign) for name, sign in signs.items() if sign != 1}
         if len(own) > 1:
             how |= {"parts": ",".join(f"{name}:{len(files)}" for name, files in own.items())}
         super().__init__(
@@ -309,8 +315,13 @@ class Trajectory(StructureDataset):
         return numbers
 
 
-def _factors(energy: str, length: str, stress: str | None, forces: str | None) -> dict[str, float]:
+def _factors(
+    energy: str, length: str, stress: str | None, forces: str | None, signs: dict[str, int]
+) -> dict[str, float]:
     """What numbers of the files are multiplied with."""
+    for name, sign in signs.items():
+        if sign not in {1, -1}:
+            raise ValueError(f"`{name}` must be 1 or -1, got {sign!r}")
     if stress is not None and stress not in STRESS:
         raise ValueError(f"`stress_unit` must be one of {', '.join(STRESS)} or None, got {stress!r}")
     if forces is not None and forces not in FORCE:
@@ -319,9 +330,9 @@ def _factors(energy: str, length: str, stress: str | None, forces: str | None) -
     return {
         "energy": to_ev,
         "length": to_ang,
-        "forces": to_ev / to_ang if forces is None else FORCE[forces],
-        "stress": to_ev / to_ang**3 if stress is None else STRESS[stress],
-        "virial": to_ev / to_ang**3,  # the volume it is divided by is in the files' unit
+        "forces": signs["forces_sign"] * (to_ev / to_ang if forces is None else FORCE[forces]),
+        "stress": signs["stress_sign"] * (to_ev / to_ang**3 if stress is None else STRESS[stress]),
+        "virial": signs["stress_sign"] * to_ev / to_ang**3,  # the volume it is divided by is in the files' unit
     }
 
 

@@ -326,6 +326,47 @@ def test_an_energy_that_is_a_text(call, here):
         call("init", "f.xyz")
 
 
+def test_gradients_are_learnt_as_forces(root, settings, here):
+    """Their sign is turned by the settings; a field of that name needs nothing said."""
+    frames = ethanol(root, 60, name="gradient")
+    for atoms in frames:
+        atoms.arrays["gradient"] *= -1
+    write("frames.xyz", frames, format="extxyz")
+    found = data(settings("frames.xyz"))
+    assert (found["forces_key"], found["forces_sign"]) == ("gradient", -1)
+    dataset = Trajectory(here, **found, log=False)
+    np.testing.assert_allclose(dataset[5].forces, -frames[5].arrays["gradient"], rtol=1e-5, atol=1e-7)
+    with pytest.raises(ValueError, match="`forces_sign` must be 1 or -1, got 0"):
+        Trajectory(here, "frames.xyz", forces_sign=0)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_virials_are_learnt_as_stresses(settings, here, sign):
+    frames = []
+    for seed in range(24):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(atoms.cell.array * (0.98 + 0.002 * seed), scale_atoms=True)
+        atoms = with_emt(atoms, seed)
+        virial = -sign * atoms.get_stress(voigt=False) * atoms.get_volume()
+        frames.append(Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True))
+        frames[-1].info = {"energy": atoms.get_potential_energy(), "virial": virial}
+        frames[-1].arrays["forces"] = atoms.get_forces()
+    write("frames.xyz", frames, format="extxyz")
+    found = data(settings("frames.xyz"))
+    assert found["virial_key"] == "virial"
+    dataset = Trajectory(here, **found, log=False)
+    np.testing.assert_allclose(dataset[23].stress[0], atoms.get_stress(voigt=False), rtol=1e-4, atol=1e-6)
+
+
+def test_energies_of_zero_among_others_are_refused(root, call, here):
+    frames = ethanol(root, 30)
+    frames[4].info["energy"] = 0.0
+    write("frames.xyz", frames, format="extxyz")
+    with pytest.raises(SystemExit, match="the energy of 1 structure is exactly 0 .* leave them out, or write nan"):
+        call("init", "frames.xyz")
+    assert not (here / "settings.yaml").exists()
+
+
 def broken(kind):
     if kind == "cut":
         text = "9\nProperties=species:S:1:pos:R:3 energy=1\nC 0 0 0\n"

@@ -9,14 +9,16 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.units import Bohr, Hartree, kcal, kJ, mol
 
-from pyg_schnet.datasets import MD17, gathered
-from pyg_schnet.datasets.guessed_units import all_electron_energy, forces_unit_of, guess_energy_unit, guess_stress_unit
+from pyg_schnet.datasets import MD17, Trajectory, gathered
+from pyg_schnet.datasets.guessed_stress import guess_stress_unit
+from pyg_schnet.datasets.guessed_units import Evidence, all_electron_energy, guess_units
 from pyg_schnet.datasets.labels import find_labels, is_bookkeeping
 from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.resemblance import memory
+from pyg_schnet.datasets.stiffness import stiffness
 from pyg_schnet.datasets.survey import survey
 from pyg_schnet.datasets.survey_table import in_words
-from pyg_schnet.units import ENERGY
+from pyg_schnet.units import ENERGY, FORCE, STRESS
 
 #: Energy of an ethanol molecule with all its electrons, by any decent method, in eV.
 ETHANOL = -4210.0
@@ -57,6 +59,98 @@ UNITS = {
     "eV and Bohr": (1.0, 1.0, Hartree / Bohr, ("eV", "Ang", "Ha/Bohr")),
     "nanometres": (kJ / mol, 10.0, kJ / mol / 10, ("kJ/mol", "nm", "kJ/mol/nm")),
 }
+
+
+#: Pairs of units that programs write for positions in Angstrom.
+PAIRS = [
+    ("eV", "eV/Ang"),
+    ("meV", "meV/Ang"),
+    ("Ha", "Ha/Bohr"),
+    ("Ha", "Ha/Ang"),
+    ("kcal/mol", "kcal/mol/Ang"),
+    ("kJ/mol", "kJ/mol/Ang"),
+    ("eV", "Ha/Bohr"),
+    ("kcal/mol", "Ha/Bohr"),
+    ("eV", "eV/Bohr"),
+]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("energy", "forces"), PAIRS)
+def test_units_and_sign_in_any_order_of_the_frames(energy, forces, sign, frames, tmp_path):
+    """Relative energies of shuffled frames: bonds tell the unit of forces, their work that of energies."""
+    order = np.random.default_rng(1).permutation(100)
+    atoms, rows = [frames[0][place].copy() for place in order], [frames[1][place] for place in order]
+    for one in atoms:
+        one.info["E"] -= ETHANOL
+    atoms[7].info["E"] = np.nan
+    rows[3] = np.full((9, 3), np.nan)
+    found = survey(
+        written(tmp_path / "frames.xyz", (atoms, rows), ENERGY[energy], 1.0, sign * FORCE[forces], "force"), show=False
+    )
+    assert (found.units["energy"].unit, found.units["forces"].unit) == (energy, forces)
+    assert found.units["forces"].sure
+    assert found.units["energy"].sure
+    assert "C-H bonds are as stiff as usual" in found.units["forces"].why
+    assert found.signs == {"forces": sign}
+    assert found.slope[0] == pytest.approx(sign, abs=0.1)
+
+
+def test_forces_that_are_not_checked_are_not_sure(frames, tmp_path):
+    """Two frames are too few: with energies in Hartree, forces are taken for Hartree per Bohr, as programs have it."""
+    path = written(tmp_path / "frames.xyz", [part[:2] for part in frames], Hartree, 1.0, Hartree / Bohr)
+    found = survey(path, forces_key="my_forces", show=False)
+    assert (found.units["energy"].unit, found.units["forces"].unit) == ("Ha", "Ha/Bohr")
+    assert found.units["energy"].sure
+    assert not found.units["forces"].sure
+    assert "(? as programs write them with Ha; not checked)" in in_words(found)
+
+
+def test_forces_of_another_unit_than_is_said(frames, tmp_path):
+    path = written(tmp_path / "frames.xyz", frames, 1.0, 1.0, Hartree / Bohr)
+    found = survey(path, forces_key="my_forces", forces_unit="eV/Ang", energy_unit="eV", show=False)
+    assert any("C-H bonds are 0.5" in sentence and "about 30 are usual" in sentence for sentence in found.odd)
+
+
+@pytest.mark.parametrize("name", ["c20_xtb", "malonaldehyde_xtb"])
+def test_stiffness_of_other_molecules(name, tmp_path):
+    """In kcal/mol/Angstrom, told from kJ/mol, eV and Hartree."""
+    dataset = MD17(tmp_path, name, log=False)[:60]
+    rows = [(one.z.numpy(), one.pos.double().numpy(), one.forces.double().numpy() / (kcal / mol)) for one in dataset]
+    found = stiffness(rows)
+    assert found.value > 0
+    units = ("eV/Ang", "meV/Ang", "kcal/mol/Ang", "kJ/mol/Ang", "Ha/Bohr")
+    assert min(units, key=lambda unit: abs(found.off(FORCE[unit]))) == "kcal/mol/Ang"
+    assert stiffness((z, pos, -forces) for z, pos, forces in rows).value == pytest.approx(-found.value)
+
+
+def test_metals_tell_the_sign_of_forces(tmp_path):
+    """EMT's copper in cells of different sizes, where no work is known."""
+    frames = []
+    for seed in range(12):
+        atoms = bulk("Cu", cubic=True)
+        atoms.set_cell(atoms.cell.array * (1 + 0.002 * seed), scale_atoms=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = EMT()
+        gradients = Atoms(
+            atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True, info={"E": atoms.get_potential_energy()}
+        )
+        gradients.arrays["forces"] = -atoms.get_forces()
+        frames.append(gradients)
+    write(tmp_path / "cu.xyz", frames, format="extxyz")
+    found = survey(tmp_path / "cu.xyz", show=False)
+    assert found.stiffness.bond == "Cu-Cu"
+    assert found.signs == {"forces": -1}
+    assert found.units["forces"].unit == "eV/Ang"
+
+
+def test_fields_of_gradients_are_forces_of_the_other_sign(frames, tmp_path):
+    path = written(tmp_path / "frames.xyz", [part[:2] for part in frames], name="gradient")
+    assert survey(path, show=False).signs == {"forces": -1}  # by the name
+    path = written(tmp_path / "frames.xyz", frames, name="gradient")
+    found = survey(path, show=False)
+    assert found.labels.keys["forces"] == "gradient"
+    assert found.signs == {"forces": 1}  # by what they are
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -254,6 +348,46 @@ def test_charges_are_no_properties_and_must_not_mix(frames, tmp_path):
     assert any("have the net charges +0, +1, which a network" in sentence for sentence in found.odd)
 
 
+def test_labels_that_never_change_are_none(frames, tmp_path):
+    """Energies of one number and forces of zero are said and not taken; another field takes their place."""
+    made = [one.copy() for one in frames[0][:20]]
+    for one, rows in zip(made, frames[1], strict=False):
+        one.info |= {"energy": 0.0, "stress": np.zeros((3, 3))}
+        one.arrays |= {"forces": np.zeros((9, 3)), "REF_forces": rows}
+    write(tmp_path / "frames.xyz", made, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert found.labels.keys == {"energy": "E", "forces": "REF_forces"}
+    assert found.placeholders.keys() == {"energy", "forces", "stress"}
+    assert "'energy' is 0 in all 20 structures and is not taken for energy" in found.odd
+    same = [made[0]] * 5  # which may well have one energy
+    write(tmp_path / "same.xyz", same, format="extxyz")
+    assert survey(tmp_path / "same.xyz", show=False).labels.keys["energy"] == "energy"
+
+
+def test_energies_that_were_not_calculated(frames, tmp_path):
+    made = [one.copy() for one in frames[0][:20]]
+    lowest = min(one.info["E"] for one in made)
+    for number, one in enumerate(made):
+        one.info |= {"E": 0.0 if number in {3, 11} else one.info["E"], "converged": number != 3}
+    write(tmp_path / "frames.xyz", made, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert found.not_calculated.tolist() == [3, 11]
+    assert "not converged, as the files say; better leave out: structures 3 (from 0)" in found.odd
+    for one, other in zip(made, frames[0], strict=False):
+        one.info["E"] = other.info["E"] - lowest  # one of which is zero, as it should be
+    write(tmp_path / "relative.xyz", made, format="extxyz")
+    assert not len(survey(tmp_path / "relative.xyz", show=False).not_calculated)
+
+
+def test_files_in_different_units_are_refused(frames, tmp_path):
+    written(tmp_path / "a.xyz", [part[:50] for part in frames], Hartree)
+    written(tmp_path / "b.xyz", [part[50:100] for part in frames])
+    with pytest.raises(ValueError, match=r"in a.xyz and -42\d\d.* in b.xyz, as unlike as Ha and eV; convert the files"):
+        survey([tmp_path / "a.xyz", tmp_path / "b.xyz"], show=False)
+    written(tmp_path / "a.xyz", [part[:50] for part in frames])
+    survey([tmp_path / "a.xyz", tmp_path / "b.xyz"], show=False)
+
+
 def test_several_energies_are_told(frames, tmp_path):
     atoms = [one.copy() for one in frames[0][:20]]
     for one in atoms:
@@ -289,10 +423,13 @@ def test_energies_of_all_electrons(numbers, true):
 
 
 def test_energies_that_do_not_tell():
-    """Those of pseudopotentials: forces decide, and without them it is said that it is assumed."""
-    electrons = np.full(5, -4200.0)
-    known = [guess_energy_unit(np.full(5, -46.0), electrons, force) for force in (1.0, 25.0, np.nan)]
-    assert [(guess.unit, guess.sure) for guess in known] == [("eV", True), ("kcal/mol", False), ("eV", False)]
+    """Those of pseudopotentials: the size of forces decides, and without them it is said that it is assumed."""
+    crystals = Evidence(ratio=0.011, periodic=True)
+    known = [guess_units(crystals._replace(force=force))[0] for force in (1.0, 25.0, np.nan)]
+    assert [(guess.unit, guess.sure) for guess in known[::2]] == [("eV", True), ("eV", False)]
+    assert guess_units(Evidence(ratio=0.011, force=25.0))[0].unit == "kcal/mol"
+    assert guess_units(Evidence(ratio=0.011, force=900.0))[0].unit == "meV"
+    assert guess_units(Evidence(length="Bohr"))[0].unit == "Ha"
 
 
 @pytest.mark.parametrize(("size", "unit"), [(0.02, "eV/Ang^3"), (5.0, "GPa"), (300.0, "kbar")])
@@ -300,10 +437,13 @@ def test_stress_units(size, unit):
     assert guess_stress_unit(size).unit == unit
 
 
-def test_no_other_unit_of_forces_without_need():
-    assert forces_unit_of(1.05, 0.99, "eV/Ang") is None
-    assert forces_unit_of(7.0, 0.3, "eV/Ang") is None
-    assert forces_unit_of(1.5, 0.99, "eV/Ang") is None  # the nearest unit is 1.9 times as large
+@pytest.mark.parametrize(
+    ("slope", "unit"),
+    [((1.05, 0.99), "eV/Ang"), ((7.0, 0.3), "eV/Ang"), ((1.3, 0.99), "eV/Ang"), ((51.4, 0.9), "Ha/Bohr")],
+)
+def test_no_other_unit_of_forces_without_need(slope, unit):
+    energy, forces = guess_units(Evidence(ratio=1.0, force=0.5, slope=slope))
+    assert (energy.unit, forces.unit) == ("eV", unit)
 
 
 @pytest.mark.parametrize(("name", "pbc"), [("Cu", True), ("NaCl", True), ("CH4", False)])
@@ -360,6 +500,68 @@ def test_stresses_of_crystals(tmp_path):
     expected = np.mean([(one.get_stress(voigt=False) ** 2).sum() for one in frames])
     assert found.stress_square == pytest.approx(expected, rel=1e-6)
     assert found.units["stress"].unit == "eV/Ang^3"
+
+
+def strained(count=24):
+    """EMT's crystals of two metals, strained at random, with their labels in eV and Angstrom."""
+    rng, made = np.random.default_rng(0), []
+    for seed in range(count):
+        atoms = bulk("Cu" if seed % 2 else "Al", cubic=True)
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + rng.normal(0, 0.02, (3, 3))), scale_atoms=True)
+        atoms.rattle(0.05, seed=seed)
+        atoms.calc = EMT()
+        made.append(atoms)
+    return made
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("unit", ["eV/Ang^3", "GPa", "kbar"])
+def test_unit_and_sign_of_stresses(unit, sign, tmp_path):
+    """By what energies say, in nine numbers and in six; volumes alone tell the sign."""
+    frames, bare = [], []
+    for atoms in strained():
+        stress = sign / STRESS[unit] * atoms.get_stress(voigt=False)
+        made = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)
+        made.info = {"energy": atoms.get_potential_energy(), "dft_stress": stress}
+        made.arrays["forces"] = atoms.get_forces()
+        frames.append(made)
+        bare.append(Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True))
+        bare[-1].info = {
+            "energy": atoms.get_potential_energy(),
+            "dft_stress": stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
+        }
+    write(tmp_path / "frames.xyz", frames, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert (found.units["stress"].unit, found.signs["stress"]) == (unit, sign)
+    assert found.units["stress"].sure
+    assert any("has not ASE's sign" in sentence for sentence in found.odd) == (sign < 0)
+    other = survey(tmp_path / "frames.xyz", stress_unit="GPa", show=False)
+    assert (other.units["stress"].unit, other.signs["stress"]) == ("GPa", sign)
+    assert any(f"stresses are in {unit} rather than GPa" in sentence for sentence in other.odd) == (unit != "GPa")
+    write(tmp_path / "bare.xyz", bare, format="extxyz")
+    assert survey(tmp_path / "bare.xyz", show=False).signs["stress"] == sign
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sign_of_virials_and_stresses_beside_them(sign, tmp_path):
+    frames, both = [], []
+    for atoms in strained(12):
+        virial = -sign * atoms.get_stress(voigt=False) * atoms.get_volume()
+        made = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=True)
+        made.info = {"energy": atoms.get_potential_energy(), "virial": virial}
+        frames.append(made.copy())
+        made.info["stress_"] = sign * virial / atoms.get_volume() / STRESS["kbar"]
+        made.info["virial"] = sign * virial
+        both.append(made)
+    write(tmp_path / "frames.xyz", frames, format="extxyz")
+    found = survey(tmp_path / "frames.xyz", show=False)
+    assert found.signs["stress"] == sign
+    assert f"stress is {'-' if sign > 0 else ''}virial / volume" in in_words(found)
+    dataset = Trajectory(tmp_path, tmp_path / "frames.xyz", virial_key="virial", stress_sign=sign, log=False)
+    np.testing.assert_allclose(dataset[0].stress[0], strained(1)[0].get_stress(voigt=False), rtol=1e-5, atol=1e-8)
+    write(tmp_path / "both.xyz", both[:3], format="extxyz")  # too few for energies or volumes
+    found = survey(tmp_path / "both.xyz", show=False)
+    assert (found.units["stress"].unit, found.signs["stress"]) == ("kbar", -1)
 
 
 def test_of_many_structures_some_runs_are_looked_at(frames, tmp_path, monkeypatch):
