@@ -340,6 +340,8 @@ def _crystals(path: Path, format: str | None) -> Iterator[Read]:
     from ase import Atoms  # noqa: PLC0415
 
     text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.strip():
+        raise ValueError("it is empty")
     reason = None
     if len(re.findall(r"^data_", text, re.MULTILINE | re.IGNORECASE)) < 2:
         try:
