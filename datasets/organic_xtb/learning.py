@@ -21,11 +21,13 @@ RHO, LAST_RHO = 0.1, 0.3
 #: At the end differences count as they are, not squared, so that the few frames with large forces do not hide how
 #: energies change as stiff bonds turn, and what holds planar groups flat; frames that say so count more.
 FINAL: dict[str, Any] = {"rho": 1.0, "loss": "absolute", "weighted": True}
-#: How much kinds of frames then count, if not 1.
-ENERGY_WEIGHTS = {"relaxed": 3.0, "scan": 3.0, "scan, relaxing": 3.0}
-FORCES_WEIGHTS = {"relaxed": 2.0, "close": 2.0, "bent": 2.0}
-#: Energies of these, of molecules with so many heavy atoms at most, count so many times more again.
-SMALL, SMALL_WEIGHT = 4, 2.0
+#: How much energies and forces of kinds of frames then count, if not 1: of molecules with so many heavy atoms at most.
+#: Small ones have few relatives to learn from, and what turning their bonds costs must be right for barriers to be.
+ENERGY_WEIGHTS = {3: {"turned": 40.0, "bent": 6.0}, 4: {"turned": 14.0, "bent": 6.0}, 99: {"turned": 4.0}}
+FORCES_WEIGHTS = {4: {"turned": 3.0, "bent": 4.0}, 99: {"bent": 2.0}}
+#: Which of these kinds a frame is of; one at its minimum counts as turned by its energy, as bent by its forces.
+_ENERGY_KINDS = {"relaxed": "turned", "scan": "turned", "scan, relaxing": "turned", "bent": "bent"}
+_FORCES_KINDS = {"scan": "turned", "scan, relaxing": "turned", "relaxed": "bent", "close": "bent", "bent": "bent"}
 
 
 def new_model() -> SchNet:
@@ -40,12 +42,15 @@ def is_validated(molecule: str) -> bool:
     return "." not in molecule and zlib.crc32(molecule.encode()) % VALIDATED == 0
 
 
-def energy_weight(frame: Frame) -> float:
-    """How much the energy of a frame counts in the last training."""
-    weight = ENERGY_WEIGHTS.get(frame.kind)
-    if weight is None:
-        return 1.0
-    return weight * SMALL_WEIGHT if int((frame.numbers > 1).sum()) <= SMALL else weight
+def weights_of(frame: Frame) -> tuple[float, float]:
+    """How much energy and forces of a frame count in the last training."""
+    heavy = int((frame.numbers > 1).sum())
+    energy = next(weights for most, weights in ENERGY_WEIGHTS.items() if heavy <= most)
+    forces = next(weights for most, weights in FORCES_WEIGHTS.items() if heavy <= most)
+    return (
+        energy.get(_ENERGY_KINDS.get(frame.kind, ""), 1.0),
+        forces.get(_FORCES_KINDS.get(frame.kind, ""), 1.0),
+    )
 
 
 def learnt(
@@ -83,8 +88,8 @@ def learnt(
             pos=torch.as_tensor(one.positions, dtype=torch.float32),
             energy=torch.tensor([one.energy], dtype=torch.float64),
             forces=torch.as_tensor(one.forces, dtype=torch.float32),
-            config_energy_weight=torch.tensor([energy_weight(one) if weighted else 1.0]),
-            config_forces_weight=torch.tensor([FORCES_WEIGHTS.get(one.kind, 1.0) if weighted else 1.0]),
+            config_energy_weight=torch.tensor([weights_of(one)[0] if weighted else 1.0]),
+            config_forces_weight=torch.tensor([weights_of(one)[1] if weighted else 1.0]),
         )
         for one in frames
     ]
