@@ -5,29 +5,22 @@ import itertools
 import math
 import re
 import shlex
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pyg_schnet.command import recipe
-from pyg_schnet.datasets.labels import is_bookkeeping
+from pyg_schnet.command.own_split import split_of
+from pyg_schnet.command.to_learn import has_forces, learns, stress_label, tables_beside, target_of
+from pyg_schnet.command.yaml_words import quoted
 from pyg_schnet.datasets.own_files import files_of, passed_over
 from pyg_schnet.datasets.property_table import PropertyTable, read_table
-from pyg_schnet.datasets.survey import Survey, survey
+from pyg_schnet.datasets.survey import survey
 from pyg_schnet.datasets.survey_table import WIDTH, in_words
+from pyg_schnet.datasets.surveyed import Survey
 from pyg_schnet.files import replacing
 
 #: Names of files that say which part of a split they are for.
 _PART = re.compile(r"(?:^|[_\-. ])(train|training|val|valid|validation|test|testing)(?:[_\-. ]|$)", re.IGNORECASE)
-#: A number and a unit behind it.
-_WITH_UNIT = re.compile(r"\s*[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?\s*[A-Za-z][A-Za-z/_.^0-9 ]*")
-#: Fewest structures that a model can be trained, validated and tested on.
-_FEWEST = 10
-#: Runs of frames of each composition, the better number first, the fewest frames of a run, and the smallest share of
-#: the frames of a composition that has runs of its own.
-_RUNS, _SHORTEST_RUN, _OFTEN = (10, 5), 5, 0.05
 
 
 def init(
@@ -85,11 +78,11 @@ def init(
     found.passed_over = passed_over([*files, *_as_list(val), *_as_list(test)], table)
     print(in_words(found))
     properties = None if table is None else read_table(table)
-    target = _target(found, properties, target)
+    target = target_of(found, properties, target)
     text = _settings(found, parts, table, properties, target, format, path, files)
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
-    print(f"{'learns':{WIDTH}} {_learns(found, target)}")
+    print(f"{'learns':{WIDTH}} {learns(found, target)}")
     print(_next(found, path, text, parts))
 
 
@@ -116,7 +109,7 @@ def _parts(
     parts |= {"val": files_of(val) if val else [], "test": files_of(test) if test else []}
     if table is None:
         first = parts["train"][0]
-        beside = _tables_beside(first) if first.suffix.lower() == ".cif" else []
+        beside = tables_beside(first) if first.suffix.lower() == ".cif" else []
         table = str(beside[0]) if len(beside) == 1 else None
     if not val and not test:
         named = {file: _PART.search(file.stem) for file in parts["train"]}
@@ -125,10 +118,6 @@ def _parts(
         if by_part["train"] and sum(map(len, by_part.values())) == len(named):
             parts = by_part
     return parts, table
-
-
-def _tables_beside(file: Path) -> list[Path]:
-    return sorted(file.parent.glob("*.csv"))
 
 
 def _settings(
@@ -145,8 +134,8 @@ def _settings(
     distance = recipe.cutoff(found)
     edges = recipe.edges(found, distance.value)
     blocks = 3 if target is None or not found.periodic else 4
-    split, num_train = _split(found, parts)
-    forces = target is None and _has_forces(found)
+    split, num_train = split_of(found, parts)
+    forces = target is None and has_forces(found)
     plan = recipe.steps(num_train, edges, blocks, forces)
     if target is None:
         task, readout = _potential(found, forces), []
@@ -187,105 +176,6 @@ def _settings(
     return "\n".join(lines) + "\n"
 
 
-def _target(found: Survey, table: PropertyTable | None, target: str | None) -> str | None:
-    """The property to learn, ``None`` for the energy: what is asked for, else of the table, else the energy."""
-    energy = found.labels.keys.get("energy")
-    if target is None and (table is not None or energy is None):
-        target = _only_property(found, table)
-    if target is None:
-        _check_energy(found)
-    elif target == energy:
-        target = None
-    elif found.gathered.shapes.get(target) != "number":
-        raise ValueError(f"--target must be a number of each structure, {_numbers(found) or 'none'}; got {target!r}")
-    known = int(np.isfinite(found.energies if target is None else found.gathered.values(target)).sum())
-    if known < _FEWEST:
-        many, verb = ("", "is") if known == 1 else ("s", "are")
-        raise ValueError(
-            f"{known} structure{many} with a known {target or 'energy'} {verb} too few to train, validate and test on; "
-            f"expected at least {_FEWEST}{_texts(found)}"
-        )
-    if (different := len(found) - found.duplicates) < _FEWEST:
-        raise ValueError(
-            f"only {different} of {len(found)} structures differ from one another, too few to train, validate and test "
-            f"on; expected at least {_FEWEST}"
-        )
-    return target
-
-
-def _which_tables(file: Path) -> str:
-    """What is said of tables beside a file."""
-    names = [one.name for one in _tables_beside(file)]
-    return f" (beside the files: {', '.join(names[:5])}{', ...' * (len(names) > 5)})" if names else ""
-
-
-def _texts(found: Survey) -> str:
-    """What is said of fields with a number and its unit."""
-    for name, value in found.gathered.all[0].fields.items():
-        if isinstance(value, str) and _WITH_UNIT.fullmatch(value):
-            return f"; {name!r} is a text, {value!r}: write the number alone, and name its unit with --energy_unit"
-    return ""
-
-
-def _only_property(found: Survey, table: PropertyTable | None) -> str | None:
-    """The property that can be meant without being asked for, of the table if there is one."""
-    columns = None if table is None else {name for row in table.rows.values() for name in row}
-    forces = found.labels.keys.get("forces")
-    if columns is None and forces is not None:
-        raise ValueError(
-            f"there are forces, {forces!r}, but no field has the name of an energy; the numbers are "
-            f"{_numbers(found) or 'none'}: name the energies with --energy_key, or a property to learn with --target"
-        )
-    named = [*[one for one in [found.labels.keys.get("energy")] if one is not None], *found.properties]
-    mine = [one for one in named if (columns is None or one in columns) and not is_bookkeeping(one)]
-    if len(mine) > 1:
-        raise ValueError(f"{', '.join(mine[:-1])} and {mine[-1]} could be learnt; name one of them with --target")
-    return mine[0] if mine else None
-
-
-def _check_energy(found: Survey) -> None:
-    """Check that there are energies to learn, and that it is clear which."""
-    if "energy" not in found.labels.keys:
-        passed = f" but {', '.join(found.properties)}" if found.properties else ""
-        raise ValueError(
-            f"there is nothing to learn: no energy and no other number that varies{passed}; the fields are "
-            f"{', '.join(sorted(found.gathered.shapes)) or 'none'}; name one with --energy_key or --target, or a table "
-            f"of properties with --table{_which_tables(found.files[0])}{_texts(found)}"
-        )
-    if found.labels.unclear:
-        raise ValueError(found.labels.unclear)
-    if zeros := len(found.not_calculated):
-        raise ValueError(
-            f"the energy of {zeros:,} structure{'s' * (zeros > 1)} is exactly 0 and that of others of their "
-            "composition is not: they were not calculated, or did not converge; leave them out, or write nan, which "
-            "adds nothing to the loss"
-        )
-
-
-def _numbers(found: Survey) -> str:
-    return ", ".join(name for name, shape in found.gathered.shapes.items() if shape == "number")
-
-
-def _has_forces(found: Survey) -> bool:
-    return "forces" in found.labels.keys and math.isfinite(found.force_square)
-
-
-def _stress_label(found: Survey) -> str | None:
-    """What stresses are learnt from, if any structure has one."""
-    return next((label for label in ("stress", "virial") if label in found.labels.keys), None)
-
-
-def _learns(found: Survey, target: str | None) -> str:
-    """What is learnt, in words."""
-    keys = found.labels.keys
-    if target is not None:
-        return f"{target!r}" + (", not the forces" if _has_forces(found) else "")
-    labels = ["energy"]
-    if _has_forces(found):
-        labels += ["forces", *[label for label in [_stress_label(found)] if label is not None]]
-    return ", ".join(f"{label} {keys[label]!r}" for label in labels)
-
-
 def _potential(found: Survey, forces: bool) -> list[str]:
     """Settings of the task, where energies are learnt."""
     one = found.compositions == 1
@@ -294,7 +184,7 @@ def _potential(found: Survey, forces: bool) -> list[str]:
     if forces:
         weight = recipe.rho(found)
         lines.append(f"rho: {weight.value}  # weight of the energies beside the forces; {weight.why}")
-        if _stress_label(found) is not None:
+        if stress_label(found) is not None:
             stress = recipe.rho_stress(found)
             lines.append(f"rho_stress: {stress.value}  # weight of the stresses; {stress.why}")
     else:
@@ -321,7 +211,7 @@ def _property(target: str, unit: str, intensive: recipe.Choice) -> list[str]:
     """Settings of the task, where a property is learnt."""
     return [
         "class_path: pyg_schnet.training.PropertyTask",
-        f"targets: [{_quoted(target)}]{'  # ' + unit if unit else ''}",
+        f"targets: [{quoted(target)}]{'  # ' + unit if unit else ''}",
         "loss: absolute",
         f"references: {'mean' if intensive.value else 'fit'}",
         "learning_rate: 2.0e-3",
@@ -367,11 +257,11 @@ def _dataset(
         if files:
             lines += _listed("path" if name == "train" else name, files)
     if table is not None:
-        lines.append(f"table: {_quoted(Path(table).expanduser().absolute())}")
+        lines.append(f"table: {quoted(Path(table).expanduser().absolute())}")
     for label in ("energy", "forces", "stress", "virial"):
         key = found.labels.keys.get(label)
         if key is not None and key != own[f"{label}_key"].default:
-            lines.append(f"{label}_key: {_quoted(key)}")
+            lines.append(f"{label}_key: {quoted(key)}")
         elif key is None and label in found.placeholders and label != "virial":
             lines.append(f"{label}_key: null  # {found.placeholders[label]}")
     for name in ("energy", "length"):
@@ -388,61 +278,11 @@ def _dataset(
     lines += [f"{name}_sign: {sign}  # {_TURNED[name]}" for name, sign in turned.items()]
     if (stress := found.units.get("stress")) is not None and target is None:
         lines.append(f"stress_unit: {stress.unit}  # {'' if stress.sure else 'assumed; '}{stress.why}")
-    if found.periodic and math.isfinite(found.room) and found.room > distance.value and _stress_label(found) is None:
+    if found.periodic and math.isfinite(found.room) and found.room > distance.value and stress_label(found) is None:
         lines.append(f"pbc: false  # images are {found.room:.1f} Ang apart, beyond the cutoff: the box changes nothing")
     if found.gathered.without_cell:
         lines.append("pbc: false  # there are periodic axes but no lattice vectors")
     return lines + ([] if format is None else [f"format: {format}"])
-
-
-def _split(found: Survey, parts: dict[str, list[Path]]) -> tuple[list[str], int]:
-    """Settings of the split, and how many structures there are to train."""
-    size = found.gathered.total
-    gap = found.near[1]
-    if parts["test"] or parts["val"]:
-        lines, train = ["split: files  # each part has files of its own"], found.parts["train"]
-        if not parts["val"]:
-            held = max(1, train // 10)
-            lines += [f"num_val: {held}  # runs of frames of the files to train", f"gap: {gap}"]
-            train -= held
-        return lines, train
-    key = found.group_key
-    counts = np.array([*Counter(found.group_of).values()])
-    if len(counts) >= 10 and counts.max() <= len(found) / 10:
-        lines = [f"split: group  # {len(counts)} groups by {key or 'composition'}; none is in two parts"]
-        lines += [f"group_key: {_quoted(key)}"] * (key is not None)
-        return [*lines, "num_train: 0.75", "num_val: 0.1"], int(0.75 * size)
-    if (runs := _runs(found)) is not None:
-        of_each, blocks, left_out = runs
-        why = "runs of frames"
-        if left_out:
-            why += f", {left_out} frames between parts left out: neighbours resemble each other"
-        if left_out < gap:
-            why += f"; they forget after {gap} frames, so many more frames would be better"
-        val = 1 / of_each
-        lines = [f"split: block  # {why}", f"num_train: {1 - 2 * val:g}", f"num_val: {val:g}", f"gap: {left_out}"]
-        lines += [f"blocks: {blocks}"] * (blocks != 10)
-        return lines, int((1 - 2 * val) * size) - (of_each - 2) * (blocks // of_each) * left_out
-    held = max(1, size // 10)
-    return ["split: random", f"num_train: {size - 2 * held}", f"num_val: {held}"], size - 2 * held
-
-
-def _runs(found: Survey) -> tuple[int, int, int] | None:
-    """How a trajectory, or one of a few compositions, is cut into runs of frames.
-
-    Returns:
-        Runs of each composition that is there often, runs in all, and frames to leave out between parts: as many as it
-        takes to forget, but at most half of a run; ``None`` where there are too few frames or too many compositions.
-    """
-    size, gap = found.gathered.total, found.near[1]
-    often = sum(count >= _OFTEN * len(found) for count in Counter(found.gathered.formulas).values())
-    if not 1 <= often < 10:
-        return None
-    for of_each in _RUNS if gap else _RUNS[:1]:
-        length = size // (of_each * often)
-        if length >= _SHORTEST_RUN and (gap <= length // 2 or of_each == _RUNS[-1]):
-            return of_each, of_each * often, min(gap, length // 2)
-    return None
 
 
 def _name(found: Survey, named: tuple[str, ...]) -> str:
@@ -492,25 +332,11 @@ def _shown(path: Path) -> str:
 def _listed(name: str, files: list[Path]) -> list[str]:
     """A path, a folder where that is all of it, or a list of paths."""
     if len(files) == 1:
-        return [f"{name}: {_quoted(files[0])}"]
+        return [f"{name}: {quoted(files[0])}"]
     folders = {file.parent for file in files}
     if len(folders) == 1 and files_of(folder := folders.pop()) == files:
-        return [f"{name}: {_quoted(folder)}"]
-    return [f"{name}:", *(f"  - {_quoted(file)}" for file in files)]
-
-
-def _quoted(value: object) -> str:
-    text = str(value)
-    plain = re.fullmatch(r"[A-Za-z/][A-Za-z0-9_./-]*", text) and text.lower() not in {
-        "true",
-        "false",
-        "null",
-        "yes",
-        "no",
-        "on",
-        "off",
-    }
-    return text if plain else "'" + text.replace("'", "''") + "'"
+        return [f"{name}: {quoted(folder)}"]
+    return [f"{name}:", *(f"  - {quoted(file)}" for file in files)]
 
 
 def _indented(lines: list[str], spaces: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pyg_schnet.datasets.resemblance import of_composition
-from pyg_schnet.datasets.survey import Survey
+from pyg_schnet.datasets.surveyed import Survey
 
 #: Seconds that training should take on two cores, and seconds that it may take.
 _SECONDS, _AT_MOST = 180, 240

@@ -10,7 +10,8 @@ from pyg_schnet.datasets.qm9 import QM9
 from pyg_schnet.datasets.sequence import as_dataset
 from pyg_schnet.datasets.smiles import from_smiles
 from pyg_schnet.datasets.splits import Split, block_split, k_fold, load_split, paper_split, random_split, save_split
-from pyg_schnet.datasets.survey import Survey, survey
+from pyg_schnet.datasets.survey import survey
+from pyg_schnet.datasets.surveyed import Survey
 from pyg_schnet.datasets.trajectory import Trajectory
 
 __all__ = [

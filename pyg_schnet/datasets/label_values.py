@@ -1,5 +1,7 @@
 """What the values of a user's fields say of them as labels, beside their names."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,6 +61,25 @@ class LabelFields:
         first, second = np.concatenate([a for a, _ in known]), np.concatenate([b for _, b in known])
         both = np.isfinite(first) & np.isfinite(second)
         return _proportional(first[both], second[both])
+
+
+def known_part(value: Any) -> float:
+    """Which part of the numbers of a label is known.
+
+    Args:
+        value: A number, an array, or ``None``.
+
+    Returns:
+        Between 0 and 1.
+
+    Example:
+        >>> known_part(np.array([1.0, np.nan])), known_part(None)
+        (0.5, 0.0)
+    """
+    if value is None or isinstance(value, str):
+        return 0.0
+    numbers = np.asarray(value, dtype=np.float64)
+    return float(np.isfinite(numbers).mean()) if numbers.size else 0.0
 
 
 def _proportional(one: NDArray, other: NDArray) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 
 from pyg_schnet.datasets.guessed_units import Guess
-from pyg_schnet.datasets.survey import Survey
+from pyg_schnet.datasets.surveyed import Survey
 from pyg_schnet.units import ENERGY, FORCE, STRESS, SYMBOLS
 
 #: Width of the column of names.
