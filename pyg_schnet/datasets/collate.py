@@ -1,6 +1,5 @@
 """Structures gathered one by one, in parts, and collated into tensors."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from pyg_schnet.datasets.fields import (
     values_of,
     way_of,
 )
+from pyg_schnet.datasets.fingerprint import digest
 from pyg_schnet.datasets.parts import Part, Parts
 from pyg_schnet.datasets.rounding import LARGEST, NEAR
 from pyg_schnet.graph.centre import FARTHEST, centred
@@ -95,8 +95,7 @@ class Frames:
         if largest > FARTHEST:
             self._left_out["too far from the origin"] += 1
             return
-        same = b"".join(np.ascontiguousarray(part).tobytes() for part in (frame.z, frame.pos, frame.cell, frame.pbc))
-        self._hashes.append(hashlib.md5(same, usedforsecurity=False).digest())
+        self._hashes.append(digest(frame.z, frame.pos, frame.cell, frame.pbc))
         energy = np.nan if frame.energy is None or not np.isfinite(frame.energy) else frame.energy
         pos = centred(frame.pos, frame.cell, frame.pbc, near=NEAR).astype(np.float32)
         rounded = frame._replace(pos=pos, energy=energy, forces=_rows(frame.forces), stress=_whole(frame.stress))

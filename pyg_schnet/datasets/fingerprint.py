@@ -55,6 +55,23 @@ def checksum(of: Any) -> str:
     return hashlib.sha256(fingerprint(of).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
+def digest(*arrays: np.ndarray) -> bytes:
+    """What arrays have in common with others of the same numbers, to the last digit.
+
+    Args:
+        *arrays: The arrays, for example elements, positions and lattice vectors of a structure.
+
+    Returns:
+        16 bytes.
+
+    Example:
+        >>> digest(np.ones(3)) == digest(np.ones(3)), digest(np.ones(3)) == digest(np.zeros(3))
+        (True, False)
+    """
+    raw = b"".join(np.ascontiguousarray(one).tobytes() for one in arrays)
+    return hashlib.md5(raw, usedforsecurity=False).digest()
+
+
 def _of(of: Any, seen: dict[int, Any]) -> str:
     """The text of something; ``seen`` holds what has one already, by address, so that the address stays taken."""
     if isinstance(of, _PLAIN) and not isinstance(of, enum.Enum):

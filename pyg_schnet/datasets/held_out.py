@@ -1,6 +1,5 @@
 """What is not held out for validation and tests: copies of structures to train with, and single atoms."""
 
-import hashlib
 import itertools
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pyg_schnet.datasets.fingerprint import digest
 from pyg_schnet.datasets.loader import StructureLoader
 from pyg_schnet.datasets.sequence import as_dataset, sizes_of
 from pyg_schnet.datasets.splits import Split
@@ -102,8 +102,7 @@ def _copies_of(dataset: Any) -> NDArray:
             parts = [z[begin:end], pos[begin:end]]
             parts += [] if cells is None else [cells.view(-1, 3, 3)[k].numpy()]
             parts += [] if pbc is None else [pbc.view(-1, 3)[k].numpy()]
-            raw = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
-            of[place] = first.setdefault(hashlib.md5(raw, usedforsecurity=False).digest(), place)
+            of[place] = first.setdefault(digest(*parts), place)
             place += 1
     return of
 

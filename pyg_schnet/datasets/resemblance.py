@@ -1,13 +1,12 @@
 """How structures of a file hang together: trajectories whose frames resemble each other, groups, repeated ones."""
 
-import hashlib
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_schnet.datasets.fingerprint import digest
 from pyg_schnet.datasets.gathered import Gathered
 
 #: Correlation of neighbouring frames from which on a file is taken for a trajectory, and below which one forgot.
@@ -100,11 +99,7 @@ def repeated(gathered: Gathered) -> int:
     Returns:
         The number.
     """
-    seen: Counter[bytes] = Counter()
-    for one in gathered.all:
-        raw = b"".join(np.ascontiguousarray(part).tobytes() for part in (one.numbers, one.pos, one.cell, one.pbc))
-        seen[hashlib.md5(raw, usedforsecurity=False).digest()] += 1
-    return sum(count - 1 for count in seen.values())
+    return len(gathered.all) - len({digest(one.numbers, one.pos, one.cell, one.pbc) for one in gathered.all})
 
 
 def of_composition(values: NDArray, numbers: Sequence[NDArray]) -> NDArray:

@@ -24,7 +24,7 @@ from pyg_schnet.datasets.nearest import clearance, nearest
 from pyg_schnet.datasets.oddities import oddities, unused
 from pyg_schnet.datasets.own_files import Paths, files_of, passed_over, told_unit
 from pyg_schnet.datasets.placeholders import check_files, labels_and_placeholders, not_calculated
-from pyg_schnet.datasets.property_table import read_table
+from pyg_schnet.datasets.property_table import PropertyTable, read_table
 from pyg_schnet.datasets.resemblance import find_group_key, memory, of_composition, repeated
 from pyg_schnet.datasets.stiffness import stiffness
 from pyg_schnet.datasets.strained import stressed_crystals, unit_by_virial
@@ -108,12 +108,7 @@ def survey(
     labels, placeholders = _labels(gathered, {"energy": energy_key, "forces": forces_key, "stress": stress_key})
     flat = _without_flat(gathered, labels)
     given = {"energy": energy_unit, "length": length_unit, "forces": forces_unit, "stress": stress_unit}
-    asked = {name: labels.keys.get(name) for name in ("energy", "length", "forces") if given[name] is None}
-    told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
-    for name in ("energy", "forces"):
-        if name in labels.keys and given[name] is None and name not in told:
-            unit = unit_in_name(labels.keys[name], name) or unit_in_fields((one.fields for one in gathered.all), name)
-            told |= {} if unit is None else {name: unit}
+    told = _told(gathered, files, properties, labels, given)
     check_files(gathered, gathered.values(labels.keys.get("energy", "")))
     units, evidence, shortest, neighbour = _units(gathered, labels, given, told)
     if given["energy"] is None and (program := written_by(files[0])) is not None:
@@ -177,6 +172,23 @@ def _without_flat(gathered: Gathered, labels: FoundLabels) -> int:
         if having and len(lacking) == len(having):
             del labels.keys[label]
     return flat
+
+
+def _told(
+    gathered: Gathered,
+    files: list[Path],
+    properties: PropertyTable | None,
+    labels: FoundLabels,
+    given: dict[str, str | None],
+) -> dict[str, str]:
+    """Units that files, tables, names and fields say, where none is given."""
+    asked = {name: labels.keys.get(name) for name in ("energy", "length", "forces") if given[name] is None}
+    told = {name: unit for name, key in asked.items() if (unit := told_unit(name, files, properties, key))}
+    for name in ("energy", "forces"):
+        if name in labels.keys and given[name] is None and name not in told:
+            unit = unit_in_name(labels.keys[name], name) or unit_in_fields((one.fields for one in gathered.all), name)
+            told |= {} if unit is None else {name: unit}
+    return told
 
 
 def _units(
