@@ -34,6 +34,7 @@ def md(
     device: str = "cpu",
     dtype: Literal["float32", "float64"] | None = None,
     frozen: bool | None = None,
+    strict: bool = False,
 ) -> None:
     """Move structures by the forces of a trained model, at constant energy, temperature or pressure.
 
@@ -57,12 +58,15 @@ def md(
         device: Where to evaluate.
         dtype: Floating-point type; that of the model by default.
         frozen: True if filters are read from tables; by default in float32 on a CPU.
+        strict: True to refuse elements and charges that the model was never trained on, and structures that seem not to
+            be in Angstrom, instead of a warning.
     """
     from pyg_schnet.simulation.dynamics import Dynamics  # noqa: PLC0415
 
     path = checked_output(output, _ENDINGS)
     restart = path.with_name(path.name + ".restart")
-    how: dict[str, Any] = {"device": device, "dtype": dtype and getattr(torch, dtype), "frozen": frozen}
+    kind = dtype and getattr(torch, dtype)
+    how: dict[str, Any] = {"device": device, "dtype": kind, "frozen": frozen, "strict": strict}
     if resume:
         dynamics = Dynamics.resume(model, restart, **how)
         thermostat = {"timestep": timestep, "temperature": temperature if friction > 0 else None, "friction": friction}
@@ -84,7 +88,7 @@ def md(
         motion |= {"pressure_time": pressure_time, "bulk_modulus": bulk_modulus}
         structures = structures_in(structure, index)
         dynamics = Dynamics(model, structures, replicas=replicas, **motion, **how)
-        check_scale(dynamics.potential.model.training_sets, structures, structure)
+        check_scale(dynamics.potential.model.training_sets, structures, structure, strict)
     number, start = steps - dynamics.step, time.perf_counter()
     record = dynamics.run(number, interval=interval, trajectory=path, checkpoint=restart)
     print(_summary(path, dynamics, record, number / (time.perf_counter() - start)))

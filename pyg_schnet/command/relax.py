@@ -28,6 +28,7 @@ def relax(
     resume: bool = False,
     device: str = "cpu",
     dtype: Literal["float32", "float64"] = "float64",
+    strict: bool = False,
 ) -> None:
     """Move the atoms of structures, and their cells if asked for, until there are no forces left.
 
@@ -41,6 +42,8 @@ def relax(
         resume: True to go on after the structures that the output has already.
         device: Where to evaluate.
         dtype: Floating-point type.
+        strict: True to refuse elements and charges that the model was never trained on, and structures that seem not to
+            be in Angstrom, instead of a warning.
     """
     from pyg_schnet.simulation.ase import SchNetCalculator  # noqa: PLC0415
     from pyg_schnet.simulation.prepared import potential_of  # noqa: PLC0415
@@ -57,10 +60,10 @@ def relax(
     if cell:
         _check_cells(structures, structure)
     potential = potential_of(model)
-    check_scale(potential.model.training_sets, structures, structure)
+    check_scale(potential.model.training_sets, structures, structure, strict)
     members = [potential.model] if isinstance(potential, Potential) else list(potential.model)
     frozen = all(isinstance(member, TabulatedFilters) for member in members) or None
-    calculator = SchNetCalculator(potential, device, getattr(torch, dtype), frozen=frozen)
+    calculator = SchNetCalculator(potential, device, getattr(torch, dtype), frozen=frozen, strict=strict)
     done = _cut_to_whole_frames(path, structures) if path.exists() else 0
     unfinished = []
     with tqdm(None, "relaxing", len(structures), unit="structure", leave=False, initial=done, disable=None) as bar:

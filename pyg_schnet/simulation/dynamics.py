@@ -203,6 +203,7 @@ class Dynamics:
         dtype: torch.dtype | None = None,
         energy_unit: str | None = None,
         frozen: bool | None = None,
+        strict: bool = False,
     ) -> Self:
         """Dynamics that were interrupted, or are to go on, from where :meth:`run` or :meth:`save` left them.
 
@@ -215,6 +216,7 @@ class Dynamics:
             dtype: As before.
             energy_unit: As before.
             frozen: As before.
+            strict: True if elements and charges that no training example had are refused instead of warned of.
 
         Returns:
             The dynamics.
@@ -226,7 +228,7 @@ class Dynamics:
         path = Path(checkpoint)
         found = read_restart(path)
         dynamics = cls.__new__(cls)
-        dynamics._set_up(model, found.system, found.motion, device, dtype, energy_unit, frozen, False)
+        dynamics._set_up(model, found.system, found.motion, device, dtype, energy_unit, frozen, strict)
         if dynamics._fingerprint != found.model:
             raise ValueError(
                 f"{path} was written with another model, or with another `dtype`, `frozen` or `energy_unit`; pass what "

@@ -68,5 +68,7 @@ def test_a_file_that_does_not_say_so_is_warned_of(tmp_path, recwarn):
     main(["relax", model, str(path), "--steps", "1", "--output", out["relaxed"]])
     main(["predict", model, str(path), "--output", out["predicted"]])
     assert sum("seem to be in Bohr" in str(one.message) for one in recwarn) == 3
-    with pytest.raises(SystemExit, match="seem to be in Bohr"):
-        main(["predict", model, str(path), "--output", out["strict"], "--strict", "true"])
+    for command in ("md", "relax", "predict"):
+        with pytest.raises(SystemExit, match="seem to be in Bohr"):
+            main([command, model, str(path), "--output", out["strict"], "--strict", "true"])
+        assert not Path(out["strict"]).exists()
