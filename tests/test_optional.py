@@ -36,7 +36,7 @@ PLOT = (
             + "group_separation(embedding_map(model, [3, 11, 9]))",
             "plot",
         ),
-        ("scipy.optimize", WATER + STUDY.format("relaxed") + "relaxed(model, water)", "md"),
+        ("ase.optimize", WATER + STUDY.format("relaxed") + "relaxed(model, water)", "md"),
         ("phonopy", CRYSTAL + STUDY.format("phonons") + "phonons(model, water, 1)", "phonons"),
         ("ase", WATER + STUDY.format("normal_modes") + "normal_modes(model, water)", "md"),
         ("ase", WATER + STUDY.format("draw_decomposition") + "draw_decomposition(model, water)", "md"),

@@ -13,8 +13,12 @@ from pyg_schnet.analysis.vibrations.rigid_motions import motions_of
 from pyg_schnet.analysis.vibrations.single import single_structure
 from pyg_schnet.models.exact import ExactPotential
 
-#: Largest step of all coordinates together in Angstrom: models know little beyond the distances that they have seen.
-_FIRST_STEP, _LARGEST_STEP = 0.1, 0.3
+#: Largest step in Angstrom of an atom on the way down, and of all coordinates together at its end: models know little
+#: beyond the distances that they have seen.
+_FAR_STEP, _LARGEST_STEP = 0.1, 0.3
+#: Largest force in eV/Angstrom below which exact curvatures are worth their time; how many steps they serve; and the
+#: smallest that is believed, in eV/Angstrom^2, with that of bonds for motions of the whole.
+_NEAR, _SERVE, _SOFTEST, _STIFF = 0.05, 10, 0.02, 70.0
 #: Curvatures that count as none, beside the largest: those of fragments that do not feel each other.
 _FLAT = 1e-9
 #: How far to go from a saddle point in Angstrom, and how often.
@@ -36,9 +40,8 @@ def relaxed(
 ) -> Data:
     r"""The structure moved to a minimum of the energy, as vibrations need it, at fixed cell.
 
-    Steps of Newton's method in a region of trust, with exact products of the Hessian and conjugate gradients (scipy's
-    ``trust-ncg``; J. Nocedal and S. J. Wright, Numerical Optimization, section 7.1): they follow negative curvature
-    down. At the end, where energies no longer tell steps apart, Newton's method alone goes on until the forces vanish.
+    Steps of the BFGS method (ASE's; J. Nocedal and S. J. Wright, Numerical Optimization, section 6.1), whose first
+    curvatures are exact once the forces are small, and again every ten steps; then Newton's method until they vanish.
     Where that is a saddle point, as planar ammonia is by its symmetry, the structure is moved a little along its
     steepest descent and goes on. All is done with the exact model in float64, see
     :func:`~pyg_schnet.analysis.normal_modes`. Cells are relaxed by ASE, with a
@@ -57,7 +60,7 @@ def relaxed(
         left out.
 
     Raises:
-        ImportError: If scipy is missing (extra ``plot`` or ``md``).
+        ImportError: If ASE is missing (extra ``md``).
         RuntimeError: If the forces are larger after all steps.
         TypeError, ValueError: As of :func:`~pyg_schnet.analysis.normal_modes`.
 
@@ -97,11 +100,19 @@ def relaxed(
 
 
 class _Surface:
-    """The energy of one structure as a function of its coordinates [3n]."""
+    """The energy of one structure as a function of its coordinates [3n], to ASE a calculator."""
 
     def __init__(self, exact: ExactPotential, structure: Data, progress: bool) -> None:
         self.exact, self.structure, self.progress = exact, structure, progress
         self.start: float | None = None
+
+    def get_potential_energy(self, atoms: Any, force_consistent: bool = False) -> float:
+        """As of ASE's calculators."""
+        return self.energy_and_gradient(atoms.positions.ravel())[0]
+
+    def get_forces(self, atoms: Any) -> np.ndarray:
+        """As of ASE's calculators."""
+        return -self.energy_and_gradient(atoms.positions.ravel())[1].reshape(-1, 3)
 
     def at(self, x: np.ndarray) -> Data:
         moved = self.structure.clone()
@@ -113,10 +124,6 @@ class _Surface:
         self.start = float(energy) if self.start is None else self.start
         return float(energy) - self.start, -forces.cpu().numpy().ravel()
 
-    def product(self, x: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        along = torch.tensor(vector, dtype=torch.float64).view(-1, 3)
-        return self.exact.hessian_vector_product(self.at(x), along).cpu().numpy().ravel()
-
     def curvatures(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
         """Eigenvalues in eV/Angstrom^2 and eigenvectors of the Hessian without rigid motions, [K] and [3n, K]."""
         hessian = self.exact.hessian(self.at(x)).cpu().view(len(x), len(x))
@@ -125,28 +132,35 @@ class _Surface:
         values, vectors = torch.linalg.eigh(rest.T @ hessian @ rest)
         return values, rest @ vectors
 
+    def stiffness(self, x: np.ndarray) -> np.ndarray:
+        """The Hessian [3n, 3n] with all curvatures positive, so that steps go down; rigid motions are held."""
+        values, vectors = (one.numpy() for one in self.curvatures(x))
+        rigid = np.eye(len(x)) - vectors @ vectors.T
+        return (vectors * np.maximum(np.abs(values), _SOFTEST)) @ vectors.T + _STIFF * rigid
+
     def largest_force(self, x: np.ndarray) -> float:
         return float(np.linalg.norm(self.energy_and_gradient(x)[1].reshape(-1, 3), axis=1).max())
 
 
 def _descended(surface: _Surface, start: np.ndarray, max_force: float, max_steps: int) -> tuple[np.ndarray, int]:
-    """Down to forces that are small, and in how many steps; the norm of all forces is at least the largest."""
+    """Down to forces that are small, and in how many steps."""
     try:
-        from scipy.optimize import minimize  # noqa: PLC0415
+        from ase import Atoms  # noqa: PLC0415
+        from ase.optimize import BFGS  # noqa: PLC0415
     except ImportError as error:
-        raise ImportError('relaxation needs scipy; install it with pip install "pyg_schnet[md]"') from error
-    options = {"initial_trust_radius": _FIRST_STEP, "max_trust_radius": _LARGEST_STEP, "gtol": max_force}
+        raise ImportError('relaxation needs ASE; install it with pip install "pyg_schnet[md]"') from error
+    atoms = Atoms(surface.structure.z.tolist(), start.reshape(-1, 3), calculator=surface)
+    steps, exact = 0, False
     with tqdm(desc="relaxation", unit="step", delay=_PATIENCE, disable=not surface.progress, leave=False) as bar:
-        result = minimize(
-            surface.energy_and_gradient,
-            start,
-            jac=True,
-            hessp=surface.product,
-            method="trust-ncg",
-            options=options | {"maxiter": max_steps},
-            callback=lambda _: bar.update(),
-        )
-    return result.x, int(result.nit)
+        while steps < max_steps and surface.largest_force(atoms.positions.ravel()) > max_force:
+            search = BFGS(atoms, logfile=None, maxstep=_FAR_STEP)
+            if exact:
+                search.H0 = surface.stiffness(atoms.positions.ravel())
+            search.attach(bar.update)
+            most = max_steps - steps
+            search.run(fmax=max_force if exact else max(max_force, _NEAR), steps=min(_SERVE, most) if exact else most)
+            steps, exact = steps + search.nsteps, True
+    return atoms.positions.ravel(), steps
 
 
 def _settled(surface: _Surface, x: np.ndarray, max_force: float, max_steps: int) -> np.ndarray:
