@@ -109,6 +109,21 @@ def test_structure_of_the_paper_s_cage(tmp_path, real_data):
     assert "paper's network, 300 K, 50 frames" in printed
 
 
+def test_from_smiles(tmp_path):
+    pytest.importorskip("rdkit")
+    printed = run("18_from_smiles.py", "C=O", "--picoseconds", 0.2, "--out", "out", cwd=tmp_path)
+    (line,) = [one for one in printed.splitlines() if "vibrations" in one]
+    found = [float(one) for one in line.split(": ")[1].removesuffix(" cm^-1").split(", ")]
+    assert len(found) == 6
+    assert min(found) > 800
+    assert 1600 < found[3] < 1950  # C=O
+    assert all(2600 < one < 3100 for one in found[4:])  # C-H
+    for name in ("modes.png", "dynamics.png", "relaxed.xyz", "dynamics.extxyz"):
+        assert (tmp_path / "out" / name).stat().st_size > 100
+    refused = run("18_from_smiles.py", "not a molecule", cwd=tmp_path, check=False)
+    assert "must be a valid molecule" in refused
+
+
 def test_demo(tmp_path):
     """Examples 03, 04 and 05, one after the other."""
     printed = run("demo.py", "--max-steps", 40, "--picoseconds", 0.02, cwd=tmp_path)

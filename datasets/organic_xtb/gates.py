@@ -1,8 +1,11 @@
 """What the force field can do, on molecules that no training frame is of, against GFN2-xTB; and whether it may go out.
 
     OMP_NUM_THREADS=1 python datasets/organic_xtb/gates.py MODEL --out results/organic_xtb
+    OMP_NUM_THREADS=1 python datasets/organic_xtb/gates.py MODEL --smiles afresh.smi --out results/organic_xtb/afresh
 
-Each part is written to ``gates.json`` when it is done; what is there is not done again. ``gates.md`` is the table.
+The first is by what a model is chosen; the second, once it is, says what it does on molecules that took no part in any
+choice. Each part is written to ``gates.json`` when it is done; what is there is not done again. ``gates.md`` is the
+table.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from labels import CLOSEST, calculator, closest, rng_of
 from numpy.typing import NDArray
 from pairs import beside
 from rdkit import Chem
+from rdkit.Chem.rdMolDescriptors import CalcNumRotatableBonds
 from scipy.stats import spearmanr
 from smiles import listed
 from torch_geometric.data import Batch, Data
@@ -42,6 +46,10 @@ KCAL = units.kcal / units.mol
 BARRIERS = ("CNC(C)=O", "CC(N)=O", "NC=O", "CC(=O)O", "OC=O", "COC(C)=O")
 #: Molecules whose dynamics are computed together.
 TOGETHER = 20
+#: Energies in kcal/mol above which other parts of a molecule meet as a stiff bond is turned: no barrier of the bond.
+CLASHING = 35.0
+#: Heavy atoms of molecules whose vibrations and barriers are computed, if no list says which.
+SMALL = 8
 VIBRATING = listed("vibrating.smi")
 FLEXIBLE = listed("flexible.smi")
 
@@ -80,11 +88,17 @@ class Case(NamedTuple):
         model: The model.
         tests: Molecules by where they come from.
         args: Sizes.
+        vibrating: Molecules for vibrations.
+        turned: Molecules for barriers.
+        flexible: Molecules for conformers.
     """
 
     model: SchNet
     tests: dict[str, list[str]]
     args: argparse.Namespace
+    vibrating: list[str]
+    turned: list[str]
+    flexible: list[str]
 
     def molecules(self, count: int) -> list[str]:
         """So many of them, in turns from each list, none of a single atom or two."""
@@ -254,10 +268,10 @@ def wavenumbers(atoms: Atoms, step: float = 0.005) -> NDArray:
     return np.sort(found.real - found.imag)
 
 
-def vibrations(case: Case) -> dict[str, float]:
+def vibrations(case: Case) -> dict[str, Any]:
     """Wavenumbers at the minimum of each."""
-    differences = []
-    for molecule in tqdm(VIBRATING, "vibrations"):
+    differences = {}
+    for molecule in tqdm(case.vibrating, "vibrations"):
         atoms = start(molecule)
         atoms.calc.set(accuracy=0.05)
         BFGS(atoms, logfile=None, maxstep=0.1).run(fmax=0.002, steps=500)
@@ -265,15 +279,20 @@ def vibrations(case: Case) -> dict[str, float]:
         own = normal_modes(case.model, relaxed(case.model, data, max_force=1e-4, progress=False)).vibrations.numpy()
         every = wavenumbers(atoms)
         true = np.sort(every[np.argsort(np.abs(every))[len(every) - len(own) :]])
-        differences.append(np.sort(own) - true)
-    every = np.concatenate(differences)
-    return {"mae": float(np.abs(every).mean()), "median": float(np.median(np.abs(every))), "mean": float(every.mean())}
+        differences[molecule] = np.sort(own) - true
+    every = np.concatenate(list(differences.values()))
+    return {
+        "mae": float(np.abs(every).mean()),
+        "median": float(np.median(np.abs(every))),
+        "mean": float(every.mean()),
+        "molecules": {molecule: float(np.abs(one).mean()) for molecule, one in differences.items()},
+    }
 
 
 def barriers(case: Case) -> dict[str, Any]:
     """Highest energy as the stiff bond is turned, all else held."""
     found = {}
-    for molecule in BARRIERS:
+    for molecule in tqdm(case.turned, "barriers"):
         atoms = rested(molecule)
         described = Chem.AddHs(Chem.MolFromSmiles(molecule))
         i, _, j = described.GetSubstructMatch(STIFF)
@@ -285,7 +304,8 @@ def barriers(case: Case) -> dict[str, Any]:
             atoms.positions = place
             true.append(atoms.get_potential_energy())
         own, _ = energies_of(case, [(atoms.numbers, place) for place in places])
-        sensible = [closest(place) > CLOSEST + 0.4 for place in places]
+        near = (np.array(true) - min(true)) / KCAL < CLASHING
+        sensible = near & [closest(place) > CLOSEST + 0.4 for place in places]
         heights = [float(np.ptp(np.array(part)[sensible]) / KCAL) for part in (true, own)]
         found[molecule] = {"reference_kcal": heights[0], "model_kcal": heights[1]}
     errors = [one["model_kcal"] - one["reference_kcal"] for one in found.values()]
@@ -344,7 +364,7 @@ def relaxations(case: Case) -> dict[str, float]:
 def conformers(case: Case) -> dict[str, float]:
     """Energies of conformers, each at its minimum of GFN2-xTB."""
     errors, ranks = [], []
-    for molecule in tqdm(FLEXIBLE, "conformers"):
+    for molecule in tqdm(case.flexible, "conformers"):
         places, true = [], []
         for seed in range(10):
             atoms = rested(molecule, seed, 0.02)
@@ -406,6 +426,21 @@ PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+def case_of(args: argparse.Namespace) -> Case:
+    """What the command line asks for."""
+    model = load(args.model).eval().requires_grad_(False)
+    if args.smiles is None:
+        tests = json.loads((args.out / "molecules.json").read_text())["test"]
+        return Case(model, tests, args, VIBRATING, list(BARRIERS), FLEXIBLE)
+    args.out.mkdir(parents=True, exist_ok=True)
+    molecules = listed(args.smiles)
+    described = {one: Chem.MolFromSmiles(one) for one in molecules}
+    small = [one for one in molecules if described[one].GetNumHeavyAtoms() <= SMALL]
+    stiff = [one for one in small if described[one].HasSubstructMatch(STIFF)]
+    loose = [one for one in molecules if CalcNumRotatableBonds(described[one]) > 1]
+    return Case(model, {args.smiles: molecules}, args, small, stiff, loose)
+
+
 def verdicts(found: dict[str, dict[str, Any]]) -> list[tuple[Gate, float, bool]]:
     """Each gate whose part is there, its figure, and whether it is passed.
 
@@ -441,6 +476,7 @@ def main() -> None:
     add = parser.add_argument
     add("model", type=Path, help="the model file")
     add("--out", type=Path, required=True, help="folder with molecules.json, for the results")
+    add("--smiles", help="file of SMILES beside this one, instead of molecules.json and of all other lists")
     add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="which parts")
     add("--frames", type=int, default=200, help="molecules for frames")
     add("--own", type=float, default=4.0, help="length of its own paths in ps")
@@ -448,8 +484,7 @@ def main() -> None:
     add("--picoseconds", type=float, default=100.0, help="dynamics at constant energy in ps")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    tests = json.loads((args.out / "molecules.json").read_text())["test"]
-    case = Case(load(args.model).eval().requires_grad_(False), tests, args)
+    case = case_of(args)
     path = args.out / "gates.json"
     found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     for name in args.parts:

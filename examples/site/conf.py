@@ -29,6 +29,7 @@ PICTURES = {
     "15_normal_modes": ["ethanol_modes", "c20_modes"],
     "16_phonons": ["phonons"],
     "17_structure": ["c20_distances", "c20_states", "liquid_copper"],
+    "18_from_smiles": ["from_smiles_modes", "from_smiles_dynamics"],
 }
 
 #: Letters of several signs as an index, which TeX takes without braces around them and docutils does not.

@@ -11,9 +11,11 @@ from ase.build import bulk, molecule
 from ase.optimize import BFGS
 from torch_geometric.data import Data
 
-from pyg_schnet import Potential
+from pyg_schnet import Potential, load
 from pyg_schnet.analysis.vibrations.normal_modes import normal_modes
 from pyg_schnet.analysis.vibrations.relaxation import relaxed
+from pyg_schnet.datasets import from_smiles
+from pyg_schnet.models.exact import ExactPotential
 from pyg_schnet.simulation.ase import SchNetCalculator, atoms_to_data
 
 from .springs import Springs
@@ -77,8 +79,21 @@ def test_bad_input():
         relaxed(Springs(5.0, 1.0), far, max_force=0.0)
 
 
-def test_without_scipy(monkeypatch):
-    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+@pytest.mark.parametrize("smiles", ["CC(=O)NC", "CC(=O)NCC(N)=O", "COCCO"])
+def test_soft_torsions(smiles):
+    """Methyl groups that turn freely and chains, from RDKit's starts: few steps, to minima."""
+    pytest.importorskip("rdkit")
+    model, start = load("organic-xtb"), from_smiles(smiles)
+    found = relaxed(model, start, max_steps=150)
+    modes = normal_modes(model, found)
+    assert modes.largest_force <= 1e-6
+    assert bool((modes.vibrations > 20).all())
+    exact = ExactPotential(model)
+    assert exact(found)[0] < exact(start)[0]
+
+
+def test_without_ase(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ase.optimize", None)
     pair = Data(z=torch.tensor([6, 6]), pos=torch.tensor([[0.0, 0, 0], [0.0, 0, 1.7]]))
-    with pytest.raises(ImportError, match=r'relaxation needs scipy; install it with pip install "pyg_schnet\[md\]"'):
+    with pytest.raises(ImportError, match=r'relaxation needs ASE; install it with pip install "pyg_schnet\[md\]"'):
         relaxed(Springs(5.0, 1.5), pair)

@@ -234,8 +234,8 @@ def test_the_commands(tmp_path: Path) -> None:
     save(model, tmp_path / "model.safetensors")
     with pytest.warns(UnknownChargeWarning, match="charge of \\+1"):
         relax(str(tmp_path / "model.safetensors"), str(source), steps=1, output=str(tmp_path / "relaxed.extxyz"))
+    strictly = {"steps": 1, "output": str(tmp_path / "strictly.extxyz"), "strict": True}
     with pytest.raises(ValueError, match="structure 1.*charge of \\+1"):
-        strictly = {"steps": 1, "output": str(tmp_path / "strictly.extxyz"), "strict": True}
         relax(str(tmp_path / "model.safetensors"), str(source), **strictly)
 
 
