@@ -5,6 +5,7 @@ would have to share with them. So loops ask OpenMP, as torch does, to run them i
 without it, or with another one, they take threads of their own. In steps of training that saves up to a tenth.
 """
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -65,6 +66,26 @@ def each(function: Callable[[Any], Any], items: Sequence[Any], threads: int) -> 
 
     _run(work, list(enumerate(items)), min(threads, len(items)))
     return results
+
+
+@contextlib.contextmanager
+def alone_if(few: bool) -> Iterator[None]:
+    """Let torch compute in one thread meanwhile if there is little to do.
+
+    A second thread gains nothing then; and where another process has its core, torch waits for it after each operation.
+
+    Args:
+        few: True if there is.
+    """
+    before = torch.get_num_threads()
+    if not few or before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _run(function: Callable[[Any], None], items: Sequence[Any], threads: int) -> None:

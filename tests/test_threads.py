@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -98,3 +99,24 @@ def test_little_work_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not hasattr(importlib.import_module("os"), "fork"), reason="no fork")
 def test_forked_processes_have_threads_of_their_own() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=100)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_alone_while_there_is_little_to_do():
+    with threads.alone_if(True):
+        assert torch.get_num_threads() == 1
+        with threads.alone_if(True):
+            assert torch.get_num_threads() == 1
+    with threads.alone_if(False):
+        assert torch.get_num_threads() == 2
+    with pytest.raises(KeyError), threads.alone_if(True):
+        raise KeyError
+    assert torch.get_num_threads() == 2

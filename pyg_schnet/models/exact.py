@@ -15,7 +15,11 @@ from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.models.atomistic import AtomisticModel
 from pyg_schnet.models.committee import Committee, CommitteePotential
 from pyg_schnet.models.potential import Potential
+from pyg_schnet.threads import alone_if
 from pyg_schnet.units import ENERGY, target_unit
+
+#: Atoms that one thread computes as fast as several do.
+_FEW = 32
 
 
 def exact_copy(model: AtomisticModel) -> AtomisticModel:
@@ -103,7 +107,8 @@ class ExactPotential:
             TypeError, ValueError: As :meth:`pyg_schnet.Potential.forward`.
         """
         data = self._here(data)
-        every = [potential(data) for potential in self.potentials]
+        with alone_if(data.z.size(0) <= _FEW):
+            every = [potential(data) for potential in self.potentials]
         energy = torch.stack([out["energy"] for out in every]).mean(0)
         forces = torch.stack([out["forces"] for out in every]).mean(0)
         if self.per_atom:
@@ -125,7 +130,8 @@ class ExactPotential:
             TypeError, ValueError: As :meth:`pyg_schnet.Potential.hessian`.
         """
         data = self._here(data)
-        hessian = torch.stack([potential.hessian(data)[0] for potential in self.potentials]).mean(0)
+        with alone_if(data.z.size(0) <= _FEW):
+            hessian = torch.stack([potential.hessian(data)[0] for potential in self.potentials]).mean(0)
         hessian = (hessian + hessian.permute(2, 3, 0, 1)) / 2  # what rounding has left
         return self._scale(data) * hessian
 
@@ -143,7 +149,8 @@ class ExactPotential:
             TypeError, ValueError: As :meth:`pyg_schnet.Potential.hessian_vector_product`.
         """
         data, vector = self._here(data), vector.to(self.device)
-        every = [potential.hessian_vector_product(data, vector=vector) for potential in self.potentials]
+        with alone_if(data.z.size(0) <= _FEW):
+            every = [potential.hessian_vector_product(data, vector=vector) for potential in self.potentials]
         return self._scale(data) * torch.stack(every).mean(0)
 
     def _scale(self, data: Data) -> float:
