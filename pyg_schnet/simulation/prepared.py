@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyg_schnet.models import Committee, CommitteePotential, Potential, load
 from pyg_schnet.models.charges import Electrons
 from pyg_schnet.models.elements import check_elements
+from pyg_schnet.models.model_folder import elements_in_words
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.units import ENERGY, SYMBOLS, target_unit
 
@@ -177,10 +178,12 @@ def check_numbers(
         atom = int(wrong.nonzero()[0])
         number = int(numbers[atom])
         name = SYMBOLS[number] if 0 <= number < len(SYMBOLS) else "?"
-        raise ValueError(
-            f"atom {atom} is {name!r} with the atomic number {number}; expected elements from 1 to {largest}: set its "
-            "number or remove it"
-        )
+        known, remedy = f"elements from 1 to {largest}", "take a model of this element"
+        if potential.model.elements:
+            known = elements_in_words(potential.model.elements) + ", on which the model was trained"
+        if number < 1:
+            remedy = "set its number or remove it"
+        raise ValueError(f"atom {atom} is {name!r} with the atomic number {number}; expected {known}: {remedy}")
     check_elements(potential.model, numbers, strict, batch, electrons_of(said))
 
 

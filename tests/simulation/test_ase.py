@@ -497,6 +497,14 @@ def test_hessian_of_nothing(model):
         SchNetCalculator(model).get_hessian(atoms)
 
 
+def test_elements_that_the_model_has_not():
+    chloromethane = molecule("CH3Cl")
+    chloromethane.calc = SchNetCalculator("organic-xtb")
+    known = "'Cl' with the atomic number 17; expected H, C, N, O, F, on which the model was trained: take a model of"
+    with pytest.raises(ValueError, match=known):
+        chloromethane.get_potential_energy()
+
+
 def test_a_calculator_that_was_pickled_before_goes_on(make_model):
     """Recorded steps had another name then."""
     calculator = SchNetCalculator(make_model())
