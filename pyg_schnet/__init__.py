@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pyg_schnet import analysis, convert, datasets, simulation, training, transforms  # noqa: F401
     from pyg_schnet.simulation.exporting import export  # noqa: F401
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "CFConv",
