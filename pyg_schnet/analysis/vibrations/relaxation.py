@@ -16,8 +16,8 @@ from pyg_schnet.models.exact import ExactPotential
 #: Largest step in Angstrom of an atom on the way down, and of all coordinates together at its end: models know little
 #: beyond the distances that they have seen.
 _FAR_STEP, _LARGEST_STEP = 0.1, 0.3
-#: Largest force in eV/Angstrom below which exact curvatures are worth their time; how many steps they serve; and the
-#: smallest that is believed, in eV/Angstrom^2, with that of bonds for motions of the whole.
+#: Largest force in eV/Angstrom below which exact curvatures are worth their time; how many steps they serve at least;
+#: and the smallest that is believed, in eV/Angstrom^2, with that of bonds for motions of the whole.
 _NEAR, _SERVE, _SOFTEST, _STIFF = 0.05, 10, 0.02, 70.0
 #: Curvatures that count as none, beside the largest: those of fragments that do not feel each other.
 _FLAT = 1e-9
@@ -41,11 +41,11 @@ def relaxed(
     r"""The structure moved to a minimum of the energy, as vibrations need it, at fixed cell.
 
     Steps of the BFGS method (ASE's; J. Nocedal and S. J. Wright, Numerical Optimization, section 6.1), whose first
-    curvatures are exact once the forces are small, and again every ten steps; then Newton's method until they vanish.
-    Where that is a saddle point, as planar ammonia is by its symmetry, the structure is moved a little along its
-    steepest descent and goes on. All is done with the exact model in float64, see
-    :func:`~pyg_schnet.analysis.normal_modes`. Cells are relaxed by ASE, with a
-    ``FrechetCellFilter`` and :class:`~pyg_schnet.simulation.ase.SchNetCalculator`.
+    curvatures are exact once the forces are small, and again after ten steps or as many as there are atoms; then
+    Newton's method until they vanish. Where that is a saddle point, as planar ammonia is by its symmetry, the structure
+    is moved a little along its steepest descent and goes on. All is done with the exact model in float64, see
+    :func:`~pyg_schnet.analysis.normal_modes`. Cells are relaxed by ASE, with a ``FrechetCellFilter`` and
+    :class:`~pyg_schnet.simulation.ase.SchNetCalculator`.
 
     Args:
         potential: A potential, model of energies or committee.
@@ -150,7 +150,7 @@ def _descended(surface: _Surface, start: np.ndarray, max_force: float, max_steps
     except ImportError as error:
         raise ImportError('relaxation needs ASE; install it with pip install "pyg_schnet[md]"') from error
     atoms = Atoms(surface.structure.z.tolist(), start.reshape(-1, 3), calculator=surface)
-    steps, exact = 0, False
+    steps, exact, serve = 0, False, max(_SERVE, len(atoms))
     with tqdm(desc="relaxation", unit="step", delay=_PATIENCE, disable=not surface.progress, leave=False) as bar:
         while steps < max_steps and surface.largest_force(atoms.positions.ravel()) > max_force:
             search = BFGS(atoms, logfile=None, maxstep=_FAR_STEP)
@@ -158,7 +158,7 @@ def _descended(surface: _Surface, start: np.ndarray, max_force: float, max_steps
                 search.H0 = surface.stiffness(atoms.positions.ravel())
             search.attach(bar.update)
             most = max_steps - steps
-            search.run(fmax=max_force if exact else max(max_force, _NEAR), steps=min(_SERVE, most) if exact else most)
+            search.run(fmax=max_force if exact else max(max_force, _NEAR), steps=min(serve, most) if exact else most)
             steps, exact = steps + search.nsteps, True
     return atoms.positions.ravel(), steps
 
