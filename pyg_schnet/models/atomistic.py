@@ -86,8 +86,9 @@ class AtomisticModel(nn.Module):
             raise ValueError(f"`out_channels` must be 1 with readout={readout!r}, got {out_channels}")
         if isinstance(self.readout, FeatureReadout):
             size = self.readout.out_channels(hidden_channels)
+        flat = getattr(self.readout, "flat_at_zero", False)  # from there no weight would ever move
         self.embedding = AtomEmbedding(max_z, hidden_channels)
-        self.output = Atomwise(size, latent or out_channels, activation(act), zero_output)
+        self.output = Atomwise(size, latent or out_channels, activation(act), zero_output and not flat)
         self.reference = Reference(max_z, mean, std, atomref, out_channels, self.readout.reference)
         self.register_load_state_dict_pre_hook(_check_state)
         if self.readout.reference is None and not self.reference.trivial:

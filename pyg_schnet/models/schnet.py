@@ -59,7 +59,8 @@ class SchNet(TabulatedFilters, Published, AtomisticModel):
         normalization: Normalisation of the convolution by the number of neighbours: ``"mean"`` as in the paper for
             crystals, ``"smooth"`` (see :class:`~pyg_schnet.nn.NeighborNormalization`) or ``None``.
         shared_interactions: True if all interaction blocks have the same weights.
-        zero_output: True if the last layer starts at zero, as in the authors' code.
+        zero_output: True if the last layer starts at zero, as in the authors' code; with ``"dipole_magnitude"`` it does
+            not, as the length of a vector has no gradient there.
         filters: How filters are evaluated, ``"exact"``, ``"table"`` or ``"auto"``, see
             :class:`~pyg_schnet.fast.tabulated.TabulatedFilters`; no part of the architecture.
         knot_spacing: Likewise.

@@ -36,6 +36,8 @@ class DipoleMoment(nn.Module):
     def __init__(self, magnitude: bool = False, masses: Sequence[float] | None = None) -> None:
         super().__init__()
         self.magnitude = magnitude
+        #: True if what is returned has no gradient where all latent charges are zero.
+        self.flat_at_zero = magnitude
         table = None if masses is None else torch.tensor(masses, dtype=torch.float64)
         self.register_buffer("masses", table, persistent=False)
 

@@ -15,6 +15,7 @@ from torch_geometric.nn.models.schnet import ShiftedSoftplus as PyGShiftedSoftpl
 
 from pyg_schnet import Potential, SchNet, radius_graph
 from pyg_schnet.convert import InteractionGraph, from_pyg
+from pyg_schnet.models import DTNN
 from pyg_schnet.models.presets import PRESETS
 from pyg_schnet.nn import CosineCutoff, NoCutoff
 
@@ -532,3 +533,24 @@ def test_positions_of_another_dtype_are_refused(water: Any, make_model: MakeMode
     """ASE's positions are float64, the weights of a model usually float32."""
     with pytest.raises(TypeError, match=r"`pos`.*float64.*float32|`pos`.*float32.*float64"):
         make_model().float()(*water)
+
+
+@pytest.mark.parametrize(
+    "readout",
+    ["add", "mean", "max", "std", "set2set", "dipole", "dipole_magnitude", "spatial_extent", "polarizability"],
+)
+@pytest.mark.parametrize("network", [SchNet, DTNN])
+def test_every_readout_learns_from_a_start_at_zero(network: Any, readout: str) -> None:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"readout_options": {"processing_steps": 2}} if readout == "set2set" else {}
+    model = network(8, 8, 2, cutoff=4.0, zero_output=True, readout=readout, **options)
+    z, pos = torch.tensor([8, 1, 1]), torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(30):
+        loss = (model(z, pos) - 1.0).square().sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.7 * losses[0]
