@@ -56,7 +56,7 @@ def card_of(found: dict[str, dict[str, Any]], afresh: dict[str, dict[str, Any]],
     frames, own, waves = afresh["frames"], afresh["own_paths"], afresh["vibrations"]
     shapes = afresh["conformers"]
     still, water, barriers = found["constant_energy"], found["water_dimer"], found["barriers"]["molecules"]
-    turned = ", ".join(f"{name} {one['model_kcal'] - one['reference_kcal']:+.1f}" for name, one in barriers.items())
+    turned = ", ".join(f"`{name}` {one['model_kcal'] - one['reference_kcal']:+.1f}" for name, one in barriers.items())
     worst = max(waves["molecules"], key=waves["molecules"].get)
     highest = waves["molecules"][worst]
     errors = [
@@ -87,7 +87,7 @@ def card_of(found: dict[str, dict[str, Any]], afresh: dict[str, dict[str, Any]],
         f"of 100 molecules whole after {still['picoseconds']:g} ps at 300 K",
         "limits": "GFN2-xTB is no thermochemistry, and this is not better; other elements, ions, radicals, broken "
         f"bonds; liquids, as hydrogen bonds between molecules are too weak (two waters {water['model_0']:.1f} instead "
-        f"of {water['reference_0']:.1f} kcal/mol); wavenumbers are worst, {highest:.0f} 1/cm, for {worst}; errors of "
+        f"of {water['reference_0']:.1f} kcal/mol); wavenumbers are worst, {highest:.0f} 1/cm, for `{worst}`; errors of "
         f"barriers in kcal/mol: {turned}; of molecules afresh up to {afresh['barriers']['largest_kcal']:.1f}",
         "licence": "MIT",
         "made_by": "python datasets/organic_xtb/make.py",
