@@ -5,6 +5,7 @@ lost in what float32 rounds off.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -107,8 +108,7 @@ class ExactPotential:
             TypeError, ValueError: As :meth:`pyg_schnet.Potential.forward`.
         """
         data = self._here(data)
-        with alone_if(data.z.size(0) <= _FEW):
-            every = [potential(data) for potential in self.potentials]
+        every = self._of_each(lambda potential: potential(data), data)
         energy = torch.stack([out["energy"] for out in every]).mean(0)
         forces = torch.stack([out["forces"] for out in every]).mean(0)
         if self.per_atom:
@@ -130,28 +130,14 @@ class ExactPotential:
             TypeError, ValueError: As :meth:`pyg_schnet.Potential.hessian`.
         """
         data = self._here(data)
-        with alone_if(data.z.size(0) <= _FEW):
-            hessian = torch.stack([potential.hessian(data)[0] for potential in self.potentials]).mean(0)
+        hessian = torch.stack(self._of_each(lambda potential: potential.hessian(data)[0], data)).mean(0)
         hessian = (hessian + hessian.permute(2, 3, 0, 1)) / 2  # what rounding has left
         return self._scale(data) * hessian
 
-    def hessian_vector_product(self, data: Data, vector: Tensor) -> Tensor:
-        """The Hessian of one structure times a displacement of its atoms.
-
-        Args:
-            data: The structure.
-            vector: The displacement in Angstrom [n, 3].
-
-        Returns:
-            The product in eV/Angstrom [n, 3].
-
-        Raises:
-            TypeError, ValueError: As :meth:`pyg_schnet.Potential.hessian_vector_product`.
-        """
-        data, vector = self._here(data), vector.to(self.device)
+    def _of_each(self, function: Callable[[Potential], Any], data: Data) -> list[Any]:
+        """What a function gives for each potential, in one thread if the structures are few atoms."""
         with alone_if(data.z.size(0) <= _FEW):
-            every = [potential.hessian_vector_product(data, vector=vector) for potential in self.potentials]
-        return self._scale(data) * torch.stack(every).mean(0)
+            return [function(potential) for potential in self.potentials]
 
     def _scale(self, data: Data) -> float:
         return self.unit_factor * (data.z.size(0) if self.per_atom else 1)

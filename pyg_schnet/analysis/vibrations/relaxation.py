@@ -104,25 +104,27 @@ class _Surface:
 
     def __init__(self, exact: ExactPotential, structure: Data, progress: bool) -> None:
         self.exact, self.structure, self.progress = exact, structure, progress
-        self.start: float | None = None
+        self._last: tuple[np.ndarray, float, np.ndarray] | None = None
 
     def get_potential_energy(self, atoms: Any, force_consistent: bool = False) -> float:
         """As of ASE's calculators."""
-        return self.energy_and_gradient(atoms.positions.ravel())[0]
+        return self.energy_and_forces(atoms.positions.ravel())[0]
 
     def get_forces(self, atoms: Any) -> np.ndarray:
         """As of ASE's calculators."""
-        return -self.energy_and_gradient(atoms.positions.ravel())[1].reshape(-1, 3)
+        return self.energy_and_forces(atoms.positions.ravel())[1].copy()
 
     def at(self, x: np.ndarray) -> Data:
         moved = self.structure.clone()
         moved.pos = torch.tensor(x, dtype=torch.float64).view(-1, 3)
         return moved
 
-    def energy_and_gradient(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        energy, forces = self.exact(self.at(x))
-        self.start = float(energy) if self.start is None else self.start
-        return float(energy) - self.start, -forces.cpu().numpy().ravel()
+    def energy_and_forces(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Energy and forces [n, 3]; the last ones are kept, as each is asked for several times."""
+        if self._last is None or not np.array_equal(x, self._last[0]):
+            energy, forces = self.exact(self.at(x))
+            self._last = x.copy(), float(energy), forces.cpu().numpy()
+        return self._last[1:]
 
     def curvatures(self, x: np.ndarray) -> tuple[Tensor, Tensor]:
         """Eigenvalues in eV/Angstrom^2 and eigenvectors of the Hessian without rigid motions, [K] and [3n, K]."""
@@ -139,7 +141,7 @@ class _Surface:
         return (vectors * np.maximum(np.abs(values), _SOFTEST)) @ vectors.T + _STIFF * rigid
 
     def largest_force(self, x: np.ndarray) -> float:
-        return float(np.linalg.norm(self.energy_and_gradient(x)[1].reshape(-1, 3), axis=1).max())
+        return float(np.linalg.norm(self.energy_and_forces(x)[1], axis=1).max())
 
 
 def _descended(surface: _Surface, start: np.ndarray, max_force: float, max_steps: int) -> tuple[np.ndarray, int]:
@@ -173,9 +175,9 @@ def _settled(surface: _Surface, x: np.ndarray, max_force: float, max_steps: int)
         if len(values) == 0:
             break
         steep = values.abs() > _FLAT * values.abs().max()
-        gradient = torch.from_numpy(surface.energy_and_gradient(x)[1])
-        along = vectors[:, steep].T @ gradient / values[steep].abs()
-        step = -(vectors[:, steep] @ along).numpy()
+        forces = torch.from_numpy(surface.energy_and_forces(x)[1]).flatten()
+        along = vectors[:, steep].T @ forces / values[steep].abs()
+        step = (vectors[:, steep] @ along).numpy()
         step *= min(1.0, _LARGEST_STEP / max(float(np.linalg.norm(step)), _FLAT))
         left = surface.largest_force(x + step)
         if not left < 0.9 * best:
