@@ -1,7 +1,7 @@
 """What something was made of, and the answer to one question: is all of that as it was?
 
 Compiled loops and recordings remember where weights are in memory, and frozen tables follow from weights. They are
-worthless once a layer or tensor is replaced, or a weight has other memory, another layout or another dtype. To check
+worthless once a layer or tensor is replaced, or a weight has other memory, another layout or another size. To check
 that takes a few microseconds.
 """
 
@@ -16,7 +16,7 @@ from pyg_schnet.compat import has_global_hooks
 
 #: A dictionary of a module, a key, and what was there.
 Entry = tuple[dict[str, Any], str, Any]
-_DTYPE, _VERSION = Tensor.dtype.__get__, Tensor._version.__get__  # type: ignore[attr-defined]
+_BYTES, _VERSION = Tensor.nbytes.__get__, Tensor._version.__get__  # type: ignore[attr-defined]
 
 
 class Origin:
@@ -41,18 +41,32 @@ class Origin:
 
     def __init__(self, entries: Iterable[Entry], constant: Iterable[Entry] = ()) -> None:
         entries, constant = list(entries), list(constant)
-        held = {(id(holder), name): (holder, name, value) for holder, name, value in [*entries, *constant]}.values()
-        self._holders, self._names, self._values = map(list, zip(*held, strict=True)) if held else ([], [], [])
+        held = {(id(holder), name): (holder, name, value) for holder, name, value in [*entries, *constant]}
+        self._entries = list(held.values())
         self._constant = [one for one in _tensors(value for *_, value in constant) if not one.is_inference()]
-        self.tensors = _tensors(self._values)
-        self._wide = _wide(self.tensors)
+        self._sort()
         self._seen: list[Any] = self._look()
+
+    def _sort(self) -> None:
+        """Dictionaries that are compared as a whole, in one call, and entries that are compared one by one."""
+        holders = {id(holder): holder for holder, *_ in self._entries}
+        kept: dict[int, dict[str, Any]] = {place: {} for place in holders}
+        for holder, name, value in self._entries:
+            kept[id(holder)][name] = value
+        whole = {place for place, holder in holders.items() if holder.keys() == kept[place].keys()}
+        self._whole, self._copies = [holders[place] for place in whole], [kept[place] for place in whole]
+        # a number is equal to another tensor with its value, for which a dictionary would take it
+        apart = [one for one in self._entries if id(one[0]) not in whole or _is_number(one[2])]
+        self._holders, self._names, self._values = map(list, zip(*apart, strict=True)) if apart else ([], [], [])
+        self.tensors = _tensors(value for *_, value in self._entries)
+        # those that may be laid out otherwise at the same place; vectors are only where matrices are
+        self._wide = [tensor for tensor in self.tensors if tensor.dim() > 1] or self.tensors
 
     def holds(self) -> bool:
         """True if all is as it was."""
         try:
-            same = all(map(is_, map(getitem, self._holders, self._names), self._values))
-        except KeyError:
+            same = self._whole == self._copies and all(map(is_, map(getitem, self._holders, self._names), self._values))
+        except (KeyError, RuntimeError):  # of other tensors, torch does not say whether they are equal
             return False
         return same and self._look() == self._seen
 
@@ -61,17 +75,15 @@ class Origin:
         self._seen = self._look()
 
     def _look(self) -> list[Any]:
-        wide = self._wide
-        layout = map(Tensor.stride, wide), map(Tensor.numel, wide), map(_DTYPE, wide)
+        layout = map(Tensor.stride, self._wide), map(_BYTES, self._wide)
         return [*map(Tensor.data_ptr, self.tensors), *chain(*layout), *map(_VERSION, self._constant)]
 
     def __getstate__(self) -> tuple[Any, ...]:  # a copy is elsewhere in memory, and as old as its original
-        return self._holders, self._names, self._values, self._constant, self.holds()
+        return self._entries, self._constant, self.holds()
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self._holders, self._names, self._values, self._constant, held = state
-        self.tensors = _tensors(self._values)
-        self._wide = _wide(self.tensors)
+        self._entries, self._constant, held = state
+        self._sort()
         self._seen = self._look() if held else []
 
 
@@ -79,9 +91,8 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
     return list({id(value): value for value in values if isinstance(value, Tensor)}.values())
 
 
-def _wide(tensors: list[Tensor]) -> list[Tensor]:
-    """Those that may be laid out otherwise at the same place; vectors are only where matrices are."""
-    return [tensor for tensor in tensors if tensor.dim() > 1] or tensors
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.numel() == 1
 
 
 def entries_of(modules: Iterable[nn.Module]) -> list[Entry]:
