@@ -95,7 +95,16 @@ def shorter(model: Any) -> None:
     model[0].weight.data = model[0].weight.data[:1]
 
 
-CHANGES = [frozen_tables, other_layer, other_parameter, equal_parameter, equal_number, turned, shorter, nn.Module.double]
+CHANGES = [
+    frozen_tables,
+    other_layer,
+    other_parameter,
+    equal_parameter,
+    equal_number,
+    turned,
+    shorter,
+    nn.Module.double,
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
