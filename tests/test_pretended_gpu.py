@@ -75,6 +75,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "mollified, shared": {"cutoff_function": "mollifier", "shared_interactions": True},
     "mean": {"readout": "mean"},
     "no cutoff function": {"cutoff_function": None, "normalization": "mean"},
+    "repulsion": {"repulsion": "zbl"},
+    "frozen with repulsion": {"repulsion": "zbl"},
 }
 
 
@@ -82,7 +84,7 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_are_those_of_a_cpu_and_the_same_each_time(kind: str, periodic: bool) -> None:
     model = schnet(**KINDS[kind])
-    if kind == "frozen":
+    if kind.startswith("frozen"):
         model.freeze()
     if periodic:
         z, pos, graph = crystal()
@@ -98,7 +100,7 @@ def test_results_are_those_of_a_cpu_and_the_same_each_time(kind: str, periodic: 
         found = potential(*given, **to_gpu(graph), **more)
         assert not gpu.atomic, gpu.report()
         assert not gpu.mixed
-        close(found, expected, 2e-4 if kind == "frozen" else 2e-5)
+        close(found, expected, 2e-4 if kind.startswith("frozen") else 2e-5)
         again = potential(*given, **to_gpu(graph), **more)
         assert all(torch.equal(one.inner, again[name].inner) for name, one in found.items())
 

@@ -300,6 +300,7 @@ def _check_architecture(model: SchNet) -> None:
         "normalization": None,
         "out_channels": 1,
         "max_z": 99,
+        "repulsion": None,
     }
     config = model.config
     different = [f"{name}={config[name]!r}" for name, value in expected.items() if config[name] != value]

@@ -83,6 +83,7 @@ def _check(model: SchNet) -> None:
         "output_act": (None, *_ACTIVATIONS),
         "normalization": (None,),
         "readout": tuple(_READOUTS),
+        "repulsion": (None,),
     }
     for name, values in allowed.items():
         if not any(config[name] is value or config[name] == value for value in values):

@@ -11,6 +11,7 @@ from pyg_schnet.fast import convolution, ways
 from pyg_schnet.fast.groups import products_of, shares_of
 from pyg_schnet.fast.molecules import references_of
 from pyg_schnet.fast.random_numbers import halves
+from pyg_schnet.fast.repulsion import as_loops_know
 from pyg_schnet.fast.shortcut import is_plain_network
 from pyg_schnet.fast.weights import locate
 from pyg_schnet.nn import Reference
@@ -81,6 +82,8 @@ class CompiledMotion:
         located = locate(model)
         if located is None or located.convolutions[0].norm is not None or type(model.reference) is not Reference:
             return False
+        if model.repulsion is not None and self.unit != 1.0:  # it is in eV, whatever the rest is in
+            return False
         if model.reference.how == "mean" or np.bincount(self.batch).max() > SIZES.max_atoms:
             return False
         return bool(self.numbers.min() > 0 and self.numbers.max() < located.network.embedding[1])
@@ -104,12 +107,12 @@ class CompiledMotion:
             raise RuntimeError("the model has been changed since its dynamics began; make them anew")
         if self._prepared is None or self._prepared[0] is not located:
             self._prepared = located, *self._looked_up(located)
-        loops, atoms, motion, references = self._prepared[1:]
+        loops, atoms, motion, repulsion, references = self._prepared[1:]
         moved, number = tuple(np.array(part, np.float64) for part in state[:4]), len(atoms.first) - 1
         trouble, reach = np.zeros((number, 3), np.int64), (float(self.model.cutoff), self.skin)
 
         def work(begin: int, end: int) -> None:
-            what = moved, trouble, atoms, motion, located.network, reach
+            what = moved, trouble, atoms, motion, located.network, repulsion, reach
             loops.advance(*what, (first, steps), (begin, end))
 
         share_out(work, number, 1, products_of(located.network) * max(1, steps))
@@ -121,7 +124,7 @@ class CompiledMotion:
             found = Trouble(step, structure, REASONS[reason])
         return (moved[0], moved[1], moved[2], energies), found
 
-    def _looked_up(self, located: Any) -> tuple[Any, Any, Any, ndarray]:
+    def _looked_up(self, located: Any) -> tuple[Any, ...]:
         """What loops are told in each call, as long as the model is as it was; and references in eV [B]."""
         loops, nothing = importlib.import_module("pyg_schnet.fast.cpu.dynamics"), np.empty(0, np.int64)
         limits = located.loops.groups_of(self.batch, nothing, nothing, SIZES.atoms_per_group)[0]
@@ -130,4 +133,4 @@ class CompiledMotion:
         atoms = loops.Atoms(self.numbers, self.batch, self.within, shares, limits, like)
         rules = self.timestep, self.decay, self.acceleration, self.noise, halves(self.seed), self.longest
         references = references_of(self.model, self.numbers, self.batch, int(self.batch[-1]) + 1)
-        return loops, atoms, loops.Motion(*rules), self.unit * references
+        return loops, atoms, loops.Motion(*rules), as_loops_know(self.model), self.unit * references

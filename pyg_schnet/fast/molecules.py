@@ -5,6 +5,7 @@ found in one compiled call, and energies and forces in a second. Whatever is unu
 an error to be raised, is left to the ordinary way, whose results these are.
 """
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from pyg_schnet.fast import convolution
 from pyg_schnet.fast.groups import products_of, shares_of
 from pyg_schnet.fast.plain import is_plain
+from pyg_schnet.fast.repulsion import as_loops_know
 from pyg_schnet.fast.weights import locate
 from pyg_schnet.graph import can_inspect
 from pyg_schnet.graph.compiled import pairs_of_few
@@ -57,6 +59,9 @@ def energies_and_forces(model: Any, structures: Any) -> tuple[Tensor, Tensor] | 
     else:
         number, products = len(groups[0]) - 1, products_of(network)
         share_out(lambda *part: loops.molecules_both_ways(*what, groups, part), number, 1, products)
+    if (repulsion := as_loops_know(model)) is not None:
+        near = importlib.import_module("pyg_schnet.fast.cpu.repulsion")
+        near.repel_few(energy, forces, numbers, pos.detach().numpy(), structure, pairs, repulsion)
     energy += references_of(model, numbers, structure, batch_size)
     return torch.from_numpy(energy), torch.from_numpy(forces)
 

@@ -13,6 +13,7 @@ from pyg_schnet.fast import ways
 from pyg_schnet.fast.gpu import frozen_pass
 from pyg_schnet.fast.molecules import energies_and_forces
 from pyg_schnet.fast.one_pass import energies_and_slopes
+from pyg_schnet.fast.repulsion import with_repulsion
 from pyg_schnet.fast.tabulated import TabulatedFilters
 from pyg_schnet.ops import first_derivatives
 
@@ -27,6 +28,7 @@ _BYPASSED = (
     "new_tables",
     "predict",
     "_read_out",
+    "_repelled",
     "total",
 )
 
@@ -66,9 +68,10 @@ def shortcut(
     if found is None:
         return _on_gpu(model, structures, stress, virials) if on_gpu and frozen else None
     ways.note("pass")
-    energy = model.total(found[0], *atoms).squeeze(-1)
+    residual, slope = with_repulsion(model, structures.z, structures.structure_of_atoms, edges, found)
+    energy = model.total(residual, *atoms).squeeze(-1)
     graph = edges.edge_vec.detach(), edges.pair_index, structures.batch, structures.cell
-    out = first_derivatives(energy, found[1], *graph, stress=stress, virials=virials)
+    out = first_derivatives(energy, slope, *graph, stress=stress, virials=virials)
     return out if differentiable else {name: value.detach() for name, value in out.items()}
 
 
@@ -79,6 +82,7 @@ def _on_gpu(model: Any, structures: Any, stress: bool, virials: bool) -> dict[st
     if found is None:
         return None
     ways.note("pass")
+    found = with_repulsion(model, structures.z, structures.structure_of_atoms, edges, found)
     graph = edges.edge_vec.detach(), edges.pair_index, structures.batch, structures.cell
     return first_derivatives(*found, *graph, stress=stress, virials=virials)
 

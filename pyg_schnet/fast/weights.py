@@ -32,6 +32,7 @@ from pyg_schnet.nn import (
     PolynomialCutoff,
     Readout,
     ShiftedSoftplus,
+    ZBLRepulsion,
 )
 
 #: Cutoff functions by the numbers that the loops know, see :mod:`pyg_schnet.fast.cpu.cutoff`.
@@ -166,6 +167,8 @@ def has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
     readout, every, embedding = model.readout, (*blocks, model.output), model.embedding
     if model.out_channels != 1 or type(readout) is not Readout or readout.reference == "once":
         return False
+    if type(model.repulsion) not in {type(None), ZBLRepulsion}:
+        return False
     if type(embedding) is not AtomEmbedding or embedding.max_norm is not None or type(model.output) is not Atomwise:
         return False
     if not all(map(_is_plain, every)) or type(blocks[0].conv.cutoff) not in _CUTOFFS:
@@ -257,7 +260,7 @@ def alike(tensors: list[Tensor]) -> bool:
 def _held(model: Any, blocks: list[Any]) -> Iterator[Entry]:
     """Dictionaries, keys and values on which located weights depend."""
     output, first = model.output, blocks[0].conv
-    yield from _entries(model, "embedding", "basis", "interactions", "output", "readout", "filter_tables")
+    yield from _entries(model, "embedding", "basis", "interactions", "output", "readout", "filter_tables", "repulsion")
     yield from _entries(model.embedding, "weight")
     yield from _entries(model.interactions, *model.interactions._modules)
     yield from _entries(first.cutoff, *vars(first.cutoff).keys() & {"cutoff", "exponent"})
@@ -293,6 +296,8 @@ def _entries(module: nn.Module, *names: str) -> Iterator[Entry]:
 def _called(model: Any, blocks: list[Any]) -> Iterator[nn.Module]:
     """Modules that the ordinary network would call."""
     yield from (model.embedding, model.output, model.readout, model.basis, model.output.act, *_dense(model.output))
+    if model.repulsion is not None:
+        yield model.repulsion
     for block in blocks:
         yield from (block, block.act, block.conv, *_dense(block), *block.conv.nn.modules(), block.conv.cutoff)
 

@@ -9,7 +9,16 @@ from torch import nn
 #: Arguments that are not part of the architecture: what is learnt about labels, and how filters are evaluated.
 _NOT_ARCHITECTURE = {"self", "mean", "std", "atomref", "filters", "knot_spacing", "spellings"}
 #: Arguments of the architecture that all models pass on to :class:`~pyg_schnet.models.AtomisticModel`.
-_COMMON = ("hidden_channels", "cutoff", "readout", "readout_options", "out_channels", "zero_output", "max_z")
+_COMMON = (
+    "hidden_channels",
+    "cutoff",
+    "readout",
+    "readout_options",
+    "out_channels",
+    "zero_output",
+    "max_z",
+    "repulsion",
+)
 
 
 def architecture(model: type[nn.Module], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +43,7 @@ def architecture(model: type[nn.Module], values: Mapping[str, Any]) -> dict[str,
 
 
 def common(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those arguments of a configuration that all models have.
+    """Those arguments of a configuration that all models pass on; one that a model has not keeps its default.
 
     Args:
         config: What :func:`architecture` returned.
@@ -42,7 +51,7 @@ def common(config: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         Arguments of :class:`~pyg_schnet.models.AtomisticModel`.
     """
-    return {name: config[name] for name in _COMMON}
+    return {name: config[name] for name in _COMMON if name in config}
 
 
 def unusual(model: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:

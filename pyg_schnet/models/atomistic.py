@@ -14,10 +14,12 @@ from pyg_schnet.models.elements import TrainingSet, check_elements
 from pyg_schnet.models.inputs import check_atoms, check_cell
 from pyg_schnet.models.spellings import check_state
 from pyg_schnet.models.structures import Structures
-from pyg_schnet.nn import AtomEmbedding, Atomwise, FeatureReadout, Reference, make_readout
+from pyg_schnet.nn import AtomEmbedding, Atomwise, FeatureReadout, Readout, Reference, ZBLRepulsion, make_readout
 from pyg_schnet.nn.activation import activation
 from pyg_schnet.nn.cutoff import check_positive
 from pyg_schnet.nn.reference import PerTarget
+from pyg_schnet.nn.repulsion import make_repulsion
+from pyg_schnet.segments import add_up
 
 
 class AtomisticModel(nn.Module):
@@ -38,10 +40,13 @@ class AtomisticModel(nn.Module):
         mean: Mean of the property per atom, see :class:`~pyg_schnet.nn.Reference`.
         std: Standard deviation of the property per atom.
         atomref: Property of single atoms by atomic number, up to [max_z + 1, C].
+        repulsion: ``"zbl"`` to add the repulsion of nuclei at short distance, see :class:`~pyg_schnet.nn.ZBLRepulsion`;
+            for energies in eV only.
         max_z: Largest atomic number.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ValueError: If an argument is out of its range, or there is a repulsion beside something else than one energy
+            that is the sum of contributions.
     """
 
     #: True if the network can be recorded: it computes the same for all values of its input, see
@@ -49,6 +54,7 @@ class AtomisticModel(nn.Module):
     recordable = True
     readout: Any
     reference: Reference
+    repulsion: ZBLRepulsion | None
     _compile_options: dict[str, Any] | None = None
 
     def __init__(
@@ -65,6 +71,7 @@ class AtomisticModel(nn.Module):
         mean: PerTarget | None = None,
         std: PerTarget | None = None,
         atomref: Tensor | None = None,
+        repulsion: str | None = None,
         max_z: int = 118,
     ) -> None:
         super().__init__()
@@ -93,6 +100,13 @@ class AtomisticModel(nn.Module):
         self.register_load_state_dict_pre_hook(_check_state)
         if self.readout.reference is None and not self.reference.trivial:
             raise ValueError(f"readout={readout!r} has no reference; leave out `mean` and `atomref`")
+        self.repulsion = make_repulsion(repulsion, max_z, self.cutoff)
+        one_sum = out_channels == 1 and isinstance(self.readout, Readout) and self.readout.reference == "add"
+        if self.repulsion is not None and not one_sum:
+            raise ValueError(
+                "a `repulsion` is part of an energy, which is one sum over atoms: expected readout='add' and "
+                f"out_channels=1, got readout={readout!r} and out_channels={out_channels}; leave out `repulsion`"
+            )
 
     def represent(self, z: Tensor, edges: Edges) -> Tensor:
         """The network: features of the atoms from their numbers and the edges between them.
@@ -270,7 +284,8 @@ class AtomisticModel(nn.Module):
             raise ValueError(
                 f"contributions of atoms exist for readout='add' and 'mean', got {self.config['readout']!r}"
             )
-        return self.reference.std * self.output(self.represent(z, edges)) + self.reference(z)
+        shares = self.reference.std * self.output(self.represent(z, edges)) + self.reference(z)
+        return shares if self.repulsion is None else shares + self.repulsion(z, edges)
 
     def edges(
         self,
@@ -331,8 +346,8 @@ class AtomisticModel(nn.Module):
         y = self.represent(z, edges)  # [N, F]
         if torch.is_autocast_enabled(pos.device.type):  # sums over atoms need more digits than 16 bits have
             with torch.autocast(pos.device.type, enabled=False):
-                return self._read_out(y.to(pos.dtype), z, pos, batch, batch_size)
-        return self._read_out(y, z, pos, batch, batch_size)
+                return self._repelled(self._read_out(y.to(pos.dtype), z, pos, batch, batch_size), z, batch, edges)
+        return self._repelled(self._read_out(y, z, pos, batch, batch_size), z, batch, edges)
 
     def _read_out(self, y: Tensor, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:
         if isinstance(self.readout, FeatureReadout):
@@ -340,6 +355,12 @@ class AtomisticModel(nn.Module):
         else:
             y = self.readout(self.output(y), batch, batch_size, z, pos)
         return self.reference.std.to(y.dtype) * y  # [B, C]
+
+    def _repelled(self, y: Tensor, z: Tensor, batch: Tensor, edges: Edges) -> Tensor:
+        """Add the repulsion, if there is one, which is in the unit of the property whatever its scale."""
+        if self.repulsion is None:
+            return y
+        return y + add_up(self.repulsion(z, edges), batch, y.size(0), ascending=True)
 
     @property
     def vanishes_at_cutoff(self) -> bool:
@@ -417,3 +438,20 @@ def searches_as_usual(model: AtomisticModel) -> bool:
         True or False.
     """
     return type(model).edges is AtomisticModel.edges and "edges" not in vars(model)
+
+
+def check_unit(model: AtomisticModel, unit: str) -> None:
+    """Refuse another unit than eV for the energy of a model with a repulsion, which is in eV.
+
+    Args:
+        model: The model.
+        unit: Unit of what it predicts; empty if it is not known, which is taken for eV.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    if model.repulsion is not None and unit not in {"", "eV"}:
+        raise ValueError(
+            f"the energy of a model with repulsion={model.config['repulsion']!r} must be in eV, as its repulsion is, "
+            f"got the unit {unit!r}; convert the data to eV, or begin with a new model without `repulsion`"
+        )

@@ -51,6 +51,8 @@ class DTNN(AtomisticModel):
         zero_output: True if the last layers of the passes and of the output start at zero, as in the authors' code:
             training starts from the references.
         readout_options: Arguments of the readout.
+        repulsion: ``"zbl"`` to add the repulsion of nuclei at short distance, see :class:`~pyg_schnet.nn.ZBLRepulsion`;
+            for energies in eV only.
         max_z: Largest atomic number.
 
     Raises:
@@ -80,6 +82,7 @@ class DTNN(AtomisticModel):
         cutoff_function: str | None = None,
         zero_output: bool = True,
         readout_options: dict[str, Any] | None = None,
+        repulsion: str | None = None,
         max_z: int = 118,
     ) -> None:
         config = architecture(DTNN, locals())

@@ -70,6 +70,8 @@ class EnnS2S(AtomisticModel):
         act: Activation of edge and output network, see :data:`~pyg_schnet.nn.activation.ACTIVATIONS`.
         zero_output: True if the last layer starts at zero.
         readout_options: Arguments of the readout; ``None`` for ``{"processing_steps": 12}`` with set2set.
+        repulsion: ``"zbl"`` to add the repulsion of nuclei at short distance, see :class:`~pyg_schnet.nn.ZBLRepulsion`;
+            for energies in eV only.
         max_z: Largest atomic number.
 
     Raises:
@@ -102,6 +104,7 @@ class EnnS2S(AtomisticModel):
         act: str = "silu",
         zero_output: bool = False,
         readout_options: dict[str, Any] | None = None,
+        repulsion: str | None = None,
         max_z: int = 118,
     ) -> None:
         if readout == "set2set" and readout_options is None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_schnet.fast.tabulated import TabulatedFilters
-from pyg_schnet.models.atomistic import AtomisticModel
+from pyg_schnet.models.atomistic import AtomisticModel, check_unit
 from pyg_schnet.models.committee import Committee, CommitteePotential
 from pyg_schnet.models.potential import Potential
 from pyg_schnet.threads import alone_if
@@ -56,7 +56,8 @@ class ExactPotential:
 
     Raises:
         TypeError: If ``model`` is none of these.
-        ValueError: If it predicts something else than one energy, or the unit is none of energy.
+        ValueError: If it predicts something else than one energy, or the unit is none of energy or not
+            that of its repulsion.
 
     Example:
         >>> from pyg_schnet import SchNet
@@ -87,6 +88,8 @@ class ExactPotential:
                 f"the energy of the model must be in one of {', '.join(ENERGY)}, got {unit!r}; pass `energy_unit` if "
                 "that is not so"
             )
+        for member in members:
+            check_unit(member, unit)
         self.unit_factor = ENERGY[unit]
         self.device = self.potentials[0].model.embedding.weight.device
 

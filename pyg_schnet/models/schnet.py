@@ -65,6 +65,8 @@ class SchNet(TabulatedFilters, Published, AtomisticModel):
             :class:`~pyg_schnet.fast.tabulated.TabulatedFilters`; no part of the architecture.
         knot_spacing: Likewise.
         readout_options: Arguments of the readout, for example ``{"processing_steps": 3}`` of ``"set2set"``.
+        repulsion: ``"zbl"`` to add the repulsion of nuclei at short distance, see :class:`~pyg_schnet.nn.ZBLRepulsion`;
+            for energies in eV only.
         max_z: Largest atomic number.
         **spellings: Arguments of PyG's SchNet that mean the same here: ``interaction_graph`` (exact, of this cutoff),
             ``max_num_neighbors=None``, ``dipole=False``. Others are refused with what to write instead.
@@ -107,6 +109,7 @@ class SchNet(TabulatedFilters, Published, AtomisticModel):
         filters: str = "auto",
         knot_spacing: float | None = None,
         readout_options: dict[str, Any] | None = None,
+        repulsion: str | None = None,
         max_z: int = 118,
         **spellings: Any,
     ) -> None:

@@ -11,6 +11,7 @@ from pyg_schnet.nn.moments import DipoleMoment, Polarizability, SpatialExtent
 from pyg_schnet.nn.normalization import NeighborNormalization
 from pyg_schnet.nn.readout import Atomwise, FeatureReadout, Readout, make_readout
 from pyg_schnet.nn.reference import Reference
+from pyg_schnet.nn.repulsion import ZBLRepulsion
 from pyg_schnet.nn.tensor_layer import TensorLayer
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "ShiftedSoftplus",
     "SpatialExtent",
     "TensorLayer",
+    "ZBLRepulsion",
     "make_readout",
 ]

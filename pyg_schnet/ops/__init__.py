@@ -1,4 +1,4 @@
-"""Pure functions of tensors: activation, cutoff, basis, convolution, derivatives."""
+"""Pure functions of tensors: activation, cutoff, basis, convolution, repulsion, derivatives."""
 
 from pyg_schnet import former_names
 from pyg_schnet.ops.activation import shifted_softplus
@@ -15,6 +15,7 @@ from pyg_schnet.ops.derivatives import (
 )
 from pyg_schnet.ops.geometry import edge_vectors
 from pyg_schnet.ops.radial import bessel_basis, gaussian_basis
+from pyg_schnet.ops.repulsion import zbl_repulsion
 
 __all__ = [
     "bessel_basis",
@@ -32,6 +33,7 @@ __all__ = [
     "shifted_softplus",
     "stress_from_virials",
     "virials_from_edges",
+    "zbl_repulsion",
 ]
 
 former_names.attach(__name__)

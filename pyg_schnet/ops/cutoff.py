@@ -58,7 +58,7 @@ def mollifier_cutoff(distance: Tensor, cutoff: float) -> Tensor:
     return torch.where(inside, torch.exp(1.0 - torch.where(inside, gap, 1.0).reciprocal()), 0.0)
 
 
-def polynomial_cutoff(distance: Tensor, cutoff: float, exponent: int = 6) -> Tensor:
+def polynomial_cutoff(distance: Tensor, cutoff: float | Tensor, exponent: int = 6) -> Tensor:
     r"""Polynomial cutoff: value, first and second derivative are zero at the cutoff.
 
     .. math:: C(d) = 1 - \frac{(p+1)(p+2)}{2} u^p + p (p+2) u^{p+1} - \frac{p (p+1)}{2} u^{p+2}
@@ -69,7 +69,7 @@ def polynomial_cutoff(distance: Tensor, cutoff: float, exponent: int = 6) -> Ten
 
     Args:
         distance: Distances in Angstrom, any shape.
-        cutoff: Cutoff distance in Angstrom.
+        cutoff: Cutoff distance in Angstrom, one for all or one for each.
         exponent: Exponent p, at least 1.
 
     Returns:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pyg_schnet.models import Committee, CommitteePotential, Potential, load
+from pyg_schnet.models.atomistic import check_unit
 from pyg_schnet.models.charges import Electrons
 from pyg_schnet.models.elements import check_elements
 from pyg_schnet.models.model_folder import elements_in_words
+from pyg_schnet.models.recordable import members_of
 from pyg_schnet.simulation.freezing import frozen_copy
 from pyg_schnet.units import ENERGY, SYMBOLS, target_unit
 
@@ -125,7 +127,7 @@ def energy_unit_of(potential: Potential | CommitteePotential, energy_unit: str |
 
     Raises:
         ValueError: If the model predicts a mean over the atoms, whose derivatives are no forces, or the unit is none
-            of energy.
+            of energy, or another than that of its repulsion.
     """
     bare = first_of(potential)
     if bare.config["readout"] == "mean":
@@ -133,6 +135,8 @@ def energy_unit_of(potential: Potential | CommitteePotential, energy_unit: str |
     unit = energy_unit or target_unit(bare.units) or "eV"
     if unit not in ENERGY:
         raise ValueError(f"`energy_unit` must be one of {', '.join(ENERGY)}, got {unit!r}")
+    for member in members_of(potential.model):
+        check_unit(member, unit)
     return unit
 
 

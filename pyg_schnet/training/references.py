@@ -10,7 +10,10 @@ from torch_geometric.data import Dataset
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target
 from pyg_schnet.models import AtomisticModel
-from pyg_schnet.nn import Reference
+from pyg_schnet.models.edges import find_edges
+from pyg_schnet.models.structures import Structures
+from pyg_schnet.nn import Reference, ZBLRepulsion
+from pyg_schnet.segments import add_up
 from pyg_schnet.training.offset import fit_offset, in_words, is_trained
 from pyg_schnet.training.say import say
 
@@ -42,7 +45,8 @@ def set_references(
     ``"atomref"``: the dataset's values of free atoms, then mean and standard deviation of the rest. ``"fit"``:
     single-atom values by least squares, see :meth:`pyg_schnet.nn.Reference.fit`. ``"none"``: nothing is changed.
     ``"auto"``: ``"mean"`` if the model has no references yet, otherwise ``"none"``. Values that are not known (NaN) do
-    not count. A readout without references, such as a dipole moment, keeps none.
+    not count. A readout without references, such as a dipole moment, keeps none. The energy of a repulsion that the
+    model has is taken off the labels before.
 
     A model that is trained already keeps its standard deviation, which is the scale of all that it has learnt: by all
     rules but ``"none"`` only the offset to the new labels is fitted and said in one line, see
@@ -69,6 +73,8 @@ def set_references(
     if trained:
         say(in_words(model, targets, fit_offset(model, dataset, targets, batch_size)))
         return
+    if model.repulsion is not None:  # the rest is left to learn
+        values = values - _repulsions(model.repulsion, dataset)
     if rule == "fit":
         reference.set(*_fitted(reference, z, batch, values))
         return
@@ -127,6 +133,18 @@ def _training_values(dataset: Dataset, targets: Sequence[Target]) -> tuple[Tenso
         values.append(torch.stack([target.values(part).double() for target in targets], dim=1))
         count += part.num_graphs
     return torch.cat(numbers).cpu(), torch.cat(batches).cpu(), torch.cat(values).cpu()
+
+
+def _repulsions(repulsion: ZBLRepulsion, dataset: Dataset) -> Tensor:
+    """Energies of a repulsion in eV [B, 1] float64, on the CPU."""
+    energies, at = [], repulsion.radii.device
+    for part in StructureLoader(dataset, batch_size=1000):
+        z, batch, count = part.z.to(at), part.batch.to(at), part.num_graphs
+        pos, cell = (None if one is None else one.to(at).double() for one in (part.pos, part.get("cell")))
+        structures = Structures(z, pos, batch, count, cell=cell, pbc=part.get("pbc")).check()
+        reach = min(2 * float(repulsion.radii[z].max()), repulsion.cutoff)
+        energies.append(add_up(repulsion(z, find_edges(structures, reach)), batch, count, ascending=True).cpu())
+    return torch.cat(energies)
 
 
 def _check_numbers(z: Tensor, largest: int) -> None:

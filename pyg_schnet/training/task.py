@@ -12,6 +12,7 @@ from torch_geometric.data import Data
 from pyg_schnet.datasets import StructureLoader
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.models import AtomisticModel
+from pyg_schnet.models.atomistic import check_unit
 from pyg_schnet.models.elements import seen_by
 from pyg_schnet.training.end_of_run import elapsed_part
 from pyg_schnet.training.layers import check_layers, check_model, make_ready, parameter_groups
@@ -175,11 +176,12 @@ class TrainingTask(LightningModule):
             dataset: The dataset.
 
         Raises:
-            ValueError: If the dataset has no such target, or the model was trained in another unit.
+            ValueError: If the dataset has no such target, or it is not in the unit of the model or of its repulsion.
         """
         self.targets = [find_target(dataset, name) for name in self.names]
         units = self.model.units
         for target in self.targets:
+            check_unit(self.model, target.unit)
             known = units.get(target.name, target.unit)
             if target.unit and known != target.unit:
                 raise ValueError(
@@ -376,5 +378,6 @@ def _architecture(model: AtomisticModel) -> dict[str, Any]:
 
 
 def _without_ways(config: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of a model that say what it computes; how it does so may change."""
-    return {name: value for name, value in config.items() if name not in {"filters", "knot_spacing"}}
+    """Arguments of a model that say what it computes; how it does so may change. Older runs know of no repulsion."""
+    idle = {"filters", "knot_spacing"} | ({"repulsion"} if config.get("repulsion") is None else set())
+    return {name: value for name, value in config.items() if name not in idle}

@@ -107,6 +107,17 @@ def test_presets_with_random_weights(preset):
     assert not found.failed, str(found)
 
 
+@pytest.mark.parametrize("name", ["H2O", "CH3CH2OH"])
+def test_a_repulsion_is_what_the_remedy_says(name):
+    verdicts = []
+    for repulsion in (None, "zbl"):
+        model = SchNet(16, 16, 2, 25, cutoff=5.0, repulsion=repulsion)
+        found = doctor(model, atoms_to_data(molecule(name), torch.float32), only=["repulsion"], progress=False)
+        verdicts.append(found["repulsion"].verdict)
+        assert ("repulsion='zbl'" in found["repulsion"].remedy) == (repulsion is None)
+    assert verdicts == ["WARN", "PASS"]
+
+
 def test_committees():
     members = [SchNet(12, 12, 1, cutoff=cutoff) for cutoff in (4.0, 5.0)]
     found = doctor(Committee(members), only=SHORT, progress=False)

@@ -28,6 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mollifier": {"cutoff_function": "mollifier", "num_interactions": 3},
     "sizes that sixteen divides": {"hidden_channels": 32, "num_filters": 48, "normalization": "mean"},
     "two atoms' features": {"hidden_channels": 2, "num_filters": 1, "num_interactions": 1},
+    "repulsion": {"repulsion": "zbl", "std": 2.5},
 }
 
 

@@ -22,6 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mean of atoms, sizes that sixteen divides": {"readout": "mean", "std": 0.5, "hidden_channels": 32},
     "polynomial, shared": {"cutoff_function": "polynomial", "shared_interactions": True},
     "mollifier": {"cutoff_function": "mollifier", "num_interactions": 3},
+    "repulsion": {"repulsion": "zbl", "std": 0.5},
 }
 
 

@@ -22,6 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mollifier, Bessel functions": {"cutoff_function": "mollifier", "num_interactions": 3, "basis": "bessel"},
     "sizes that sixteen divides, learned basis": {"hidden_channels": 32, "num_filters": 48, "trainable_basis": True},
     "two atoms' features": {"hidden_channels": 2, "num_filters": 1, "num_interactions": 1},
+    "repulsion": {"repulsion": "zbl", "std": 2.5},
 }
 #: Beside what float32 rounds: errors grow from the energies to the gradients of a loss of forces.
 TOLERANCE = {torch.float64: 1e-11, torch.float32: 2e-4}

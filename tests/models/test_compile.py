@@ -15,7 +15,7 @@ from pyg_schnet.models import DTNN
 
 SIZES = {"num_interactions": 2, "hidden_channels": 10, "num_filters": 7, "num_gaussians": 12, "cutoff": 4.0}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "jcp2018": {},
+    "jcp2018": {"repulsion": "zbl"},
     "pyg": {},
     "jcp2018-materials": {"mean": -1.0, "shared_interactions": True},
     "schnetpack": {"basis": "bessel", "cutoff_function": "mollifier", "readout": "dipole_magnitude"},

@@ -110,6 +110,17 @@ def test_impossible_arguments_are_refused(model, arguments, error, message):
         SchNetCalculator(model, **arguments)
 
 
+def test_a_repulsion_is_in_electronvolts(make_model):
+    model = make_model(repulsion="zbl")
+    for one in (model, Committee([make_model(), model])):
+        with pytest.raises(ValueError, match="must be in eV, as its repulsion is, got the unit 'kcal/mol'"):
+            SchNetCalculator(one, energy_unit="kcal/mol")
+    calculator, near, far = SchNetCalculator(model), molecule("H2O"), molecule("H2O")
+    near.set_distance(0, 1, 0.3, fix=0)
+    assert calculator.get_potential_energy(near) - calculator.get_potential_energy(far) > 10.0
+    assert calculator.get_potential_energies(near).sum() == pytest.approx(calculator.get_potential_energy(near))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_arguments_of_ases_calculators_are_passed_on(model):
     water = molecule("H2O")

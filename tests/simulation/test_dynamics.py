@@ -59,6 +59,7 @@ def kinds(make_model):
         "crystal": (make_model(**NOBLE), crystal()),
         "crystals and a molecule": (make_model(**NOBLE), [crystal(), ethanol(), crystal()]),
         "normalised": (make_model(**NOBLE, normalization="mean"), ethanol()),
+        "repelled": (make_model(**NOBLE, cutoff=2.4, repulsion="zbl"), ethanol()),
     }
 
 
@@ -115,12 +116,12 @@ def follow_ase(model, dynamics, atoms, steps, frozen=True):
     return atoms
 
 
-@pytest.mark.parametrize("name", ["compiled", "committee", "crystal", "normalised"])
+@pytest.mark.parametrize("name", ["compiled", "committee", "crystal", "normalised", "repelled"])
 def test_trajectory_of_ase(make_model, name):
     model, structures = kinds(make_model)[name]
     atoms = structures[0] if isinstance(structures, list) else structures
     dynamics = Dynamics(model, atoms, temperature=300, friction=0, frozen=True)
-    assert dynamics.way == ("compiled" if name == "compiled" else "stepped")
+    assert dynamics.way == ("compiled" if name in {"compiled", "repelled"} else "stepped")
     expected = follow_ase(model, dynamics, atoms, 100)
     start = dynamics.positions
     dynamics.run(100)

@@ -118,6 +118,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "jcp2018": lambda: SchNet.preset("jcp2018", **SIZES),
     "materials": lambda: SchNet.preset("jcp2018-materials", readout="add", **SIZES),
     "DTNN": lambda: DTNN(8, 6, 1, 9, CUTOFF),
+    "repulsion": lambda: SchNet(**SIZES, repulsion="zbl"),
 }
 
 

@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "smoothly counted neighbours": {"normalization": "smooth"},
     "mean, references": {"readout": "mean", "mean": -3.0, "std": 2.0, "cutoff_function": None},
     "automatic tables, shared, Bessel": {"filters": "auto", "shared_interactions": True, "basis": "bessel"},
+    "repulsion": {"repulsion": "zbl"},
 }
 LIMIT = {torch.float64: 1e-12, torch.float32: 2e-5}  # relative to the largest; sums come in another order
 

@@ -25,9 +25,9 @@ def places(atoms, count):
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("count", [1, 3])
-def test_as_the_calculator_of_ase(make_model, crystal, frozen, count):
-    model = make_model()
+@pytest.mark.parametrize(("count", "repulsion"), [(1, None), (3, None), (2, "zbl")])
+def test_as_the_calculator_of_ase(make_model, crystal, frozen, count, repulsion):
+    model = make_model(repulsion=repulsion)
     for atoms in (molecule("CH3CH2OH"), crystal):
         potential = ReplicaPotential(model, atoms.numbers, atoms.pbc, frozen=frozen)
         where = places(atoms, count)

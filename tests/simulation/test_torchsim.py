@@ -54,10 +54,18 @@ def crystals():
         yield atoms
 
 
-@pytest.mark.parametrize("atoms", [[molecule("H2O"), molecule("CH4", vacuum=3.0)], [*crystals()]])
-def test_as_the_calculator_of_ase(make_model, atoms):
-    model = make_model()
-    model.units = {"energy": "kcal/mol"}
+@pytest.mark.parametrize(
+    ("atoms", "options", "unit"),
+    [
+        ([molecule("H2O"), molecule("CH4", vacuum=3.0)], {}, "kcal/mol"),
+        ([*crystals()], {}, "kcal/mol"),
+        ([*crystals()], {"repulsion": "zbl"}, "eV"),
+    ],
+    ids=["molecules", "crystals", "crystals with a repulsion"],
+)
+def test_as_the_calculator_of_ase(make_model, atoms, options, unit):
+    model = make_model(**options)
+    model.units = {"energy": unit}
     for one in atoms:
         one.positions += 300.0 * ~one.pbc  # far from the origin, if it is open
     state = ts.io.atoms_to_state(atoms, CPU, torch.float64)

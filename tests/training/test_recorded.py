@@ -33,6 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "mean": {"readout": "mean", "cutoff_function": "mollifier"},
     "set2set": {"readout": "set2set"},
     "no interactions": {"num_interactions": 0},
+    "repulsion": {"repulsion": "zbl"},
 }
 
 

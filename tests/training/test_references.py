@@ -7,7 +7,7 @@ import torch
 from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_schnet import SchNet
-from pyg_schnet.datasets import QM9
+from pyg_schnet.datasets import QM9, as_dataset
 from pyg_schnet.datasets.targets import Target, find_target
 from pyg_schnet.training import PropertyTask, SplitDataModule
 from pyg_schnet.training.references import set_references
@@ -213,3 +213,32 @@ def test_fit_without_an_element_is_refused(tmp_path):
     with pytest.raises(ValueError, match="have atoms of number 9, which no training example has"):
         PropertyTask(SchNet(8, 8, 1), "U0", references="fit").prepare(data)
     PropertyTask(SchNet(8, 8, 1), "U0", references="atomref").prepare(data)
+
+
+@pytest.mark.parametrize("rule", ["mean", "fit"])
+def test_what_a_repulsion_leaves(rule):
+    """Labels that are single-atom values and the repulsion of squeezed molecules: nothing is left to learn."""
+    structures = []
+    layer = SchNet(4, 4, 1, 5, cutoff=1.3, repulsion="zbl", zero_output=True).double()
+    for size in (1.0, 0.8, 0.7, 0.6):
+        pos = size * torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], dtype=torch.float64)
+        z = torch.tensor([8, 1, 1])
+        energy = layer(z, pos).detach().flatten() + 3.0
+        structures.append(Data(z=z, pos=pos.float(), energy=energy))
+    model = SchNet(4, 4, 1, 5, cutoff=1.3, repulsion="zbl")
+    set_references(model, as_dataset(structures), [Target("energy", "energy", None, "eV")], rule)
+    total = model.reference.of_structures(torch.tensor([8, 1, 1]), torch.zeros(3, dtype=torch.long), 1)
+    assert float(total) == pytest.approx(3.0, abs=1e-4)  # float32 positions, steep repulsion
+    assert float(structures[-1].energy) > 20.0
+
+
+def test_units_of_a_repulsion():
+    """It is in eV: labels in other units are refused before anything is computed."""
+    molecules = [Data(z=torch.tensor([1, 1]), pos=torch.rand(2, 3), energy=torch.ones(1).double()) for _ in range(4)]
+    model = SchNet(4, 4, 1, 5, cutoff=1.3, repulsion="zbl")
+    task = PropertyTask(model, "energy")
+    dataset = as_dataset(molecules)
+    task.check(dataset)
+    dataset.units = {"energy": "kcal/mol"}
+    with pytest.raises(ValueError, match=r"repulsion='zbl' must be in eV, .*'kcal/mol'; convert the data"):
+        task.check(dataset)

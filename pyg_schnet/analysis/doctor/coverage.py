@@ -142,7 +142,8 @@ def check_repulsion(subject: Subject, sample: Sample) -> Check | Skipped:
         return Check("repulsion", "PASS", lowest, HIGH, what, "", sample.name)
     deep = not depth <= (DEEP_IF_TRAINED if subject.trained else DEEP)
     hole = f"a hole of {depth:.1f} eV lies" if deep else "hardly any repulsion is"
-    remedy = f"{hole} behind {names} at short distance: train on compressed structures, or add a repulsion"
+    instead = "train on compressed structures, or a new model with repulsion='zbl'"
+    remedy = f"{hole} behind {names} at short distance: {instead}"
     return Check("repulsion", "FAIL" if deep else "WARN", lowest, HIGH, what, remedy, sample.name)
 
 
@@ -169,7 +170,8 @@ def check_isolated_pairs(subject: Subject) -> Check | Skipped:
     if lowest >= HIGH:
         return Check("isolated pairs", "PASS", lowest, HIGH, what)
     remedy = (
-        f"two atoms {names} alone do not repel: train on such pairs, or add a repulsion, before atoms meet at random"
+        f"two atoms {names} alone do not repel: train on such pairs, or a new model with repulsion='zbl', before "
+        "atoms meet at random"
     )
     return Check("isolated pairs", "WARN", lowest, HIGH, what, remedy)
 

@@ -15,6 +15,7 @@ from numpy import ndarray
 from pyg_schnet.compiling import CONTRACT, compiled, inlined
 from pyg_schnet.fast.cpu.first_order import Network, embed, group_both_ways
 from pyg_schnet.fast.cpu.memory import doubles, empty, integers
+from pyg_schnet.fast.cpu.repulsion import repel_pairs
 from pyg_schnet.fast.cpu.saved import scratch
 from pyg_schnet.fast.random_numbers import mixed, three_normals
 from pyg_schnet.graph.skin import SEARCH_MARGIN
@@ -188,6 +189,7 @@ def advance(
     atoms: Atoms,
     motion: Motion,
     network: Network,
+    repulsion: tuple[ndarray, float] | None,
     reach: tuple[float, float],
     steps: tuple[int, int],
     groups: tuple[int, int],
@@ -202,6 +204,7 @@ def advance(
         atoms: What the structures consist of.
         motion: How they move.
         network: The network.
+        repulsion: What :func:`~pyg_schnet.fast.cpu.repulsion.repel_pairs` takes; ``None`` is compiled by itself.
         reach: Cutoff and skin in Angstrom.
         steps: Number of the first step, by which its random numbers are known, and how many.
         groups: The first group and the one behind the last.
@@ -233,6 +236,8 @@ def advance(
             x[:] = features
             slopes, some = empty(len(vec), vec), (contributions, x, shares, none, none)
             group_both_ways(some, slopes, network, (vec, i, j), np.arange(len(i)), a, left, True)
+            if repulsion is not None:
+                repel_pairs(contributions, slopes, (vec, i, j), atoms.z, repulsion, True, a)
             forces[a:b] = 0.0
             _add_forces(forces, slopes, i, j)
             if step > 0:
