@@ -248,23 +248,41 @@ def compile_quickly(loops: Any) -> None:
     loops.compile = compile_at_rest
 
 
-@functools.cache
-def compiler_of_parts() -> Any:
-    """How Numba compiles what only other loops call: not to machine code, and optimized only as a part of these.
+#: Options that functions of Numba take from the loops that call them.
+_FOR_CALLED = {"nrt", "error_model", "boundscheck", "enable_ssa"}
+#: Passes for closures, ``with``, ``literally``, expressions of whole arrays and reports, of which loops have none.
+_UNUSED_PASSES = {"WithLift", "InlineClosureLikes", "MakeFunctionToJitFunction", "InlineInlinables", "InlineOverloads"}
+_UNUSED_PASSES |= {"FindLiterallyCalls", "LiteralUnroll", "NopythonRewrites", "AnnotateTypes", "DumpParforDiagnostics"}
 
-    Otherwise it optimizes each function once for itself and once more in every one that calls it, and these in those
-    that call them, and makes machine code of all: twice the time of what is needed.
+
+class Compilers(NamedTuple):
+    """How Numba compiles, as ``numba.njit`` takes it for ``pipeline_class``.
+
+    Attributes:
+        loops: What Python calls.
+        parts: What only other loops call: not to machine code, and optimized only as a part of these. Otherwise Numba
+            optimizes each function once for itself and once more in every one that calls it, and these in those that
+            call them, and makes machine code of all: twice the time of what is needed.
+    """
+
+    loops: Any
+    parts: Any
+
+
+@functools.cache
+def quick_compilers() -> Compilers | None:
+    """Compilers that leave out what loops do not need.
 
     Returns:
-        What ``numba.njit`` takes as ``pipeline_class``; ``None`` where Numba has not what this needs.
+        Both; ``None`` where Numba has not what these need.
     """
     try:
-        return _compiler_of_parts()
+        return _quick_compilers()
     except (ImportError, AttributeError, TypeError):
         return None
 
 
-def _compiler_of_parts() -> Any:
+def _quick_compilers() -> Compilers:
     names = "codegen", "compiler", "typed_passes", "compiler_machinery"
     codegen, compiler, typed_passes, machinery = (importlib.import_module(f"numba.core.{name}") for name in names)
     make_function, usual = importlib.import_module("numba")._dynfunc.make_function, codegen.JITCodeLibrary
@@ -301,16 +319,51 @@ def _compiler_of_parts() -> Any:
             state["cr"] = made._replace(cfunc=entry)
             return True
 
-    class PartCompiler(compiler.CompilerBase):  # type: ignore[name-defined]
+    class Options(compiler.Flags):  # type: ignore[name-defined]
+        """The same options, which are compared thousands of times."""
+
+        __slots__ = ()
+        _number = hash(compiler.Flags())
+
+        def __hash__(self) -> int:
+            return self._number
+
+        def __eq__(self, other: object) -> bool:
+            same = isinstance(other, Options) and self._values == other._values
+            return same or bool(super().__eq__(other))
+
+        def copy(self) -> Any:
+            """Those that functions of Numba are compiled with: few, so that one serves for all loops."""
+            copied = Options()
+            copied._values |= {name: value for name, value in self._values.items() if name in _FOR_CALLED}
+            return copied
+
+    class Passes(machinery.PassManager):  # type: ignore[name-defined]
+        """Passes whose results are not examined one by one."""
+
+        _ENFORCING = False
+
+    class Compiler(compiler.CompilerBase):  # type: ignore[name-defined]
+        """Passes without those for what loops do not have."""
+
+        lowering = typed_passes.NativeLowering
+
+        def __init__(self, typing: Any, target: Any, library: Any, args: Any, result: Any, flags: Any, names: Any):
+            super().__init__(typing, target, library, args, result, Options(flags), names)
+
         def define_pipelines(self) -> list[Any]:
             usual = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
-            passes = machinery.PassManager("parts")
+            passes = Passes("loops")
             for one, description in usual.passes:
-                passes.add_pass(LowerPart if one is typed_passes.NativeLowering else one, description)
+                if one.__name__ not in _UNUSED_PASSES:
+                    passes.add_pass(self.lowering if one is typed_passes.NativeLowering else one, description)
             passes.finalize()
             return [passes]
 
-    return PartCompiler
+    class PartCompiler(Compiler):
+        lowering = LowerPart
+
+    return Compilers(Compiler, PartCompiler)
 
 
 def find_cpp_compiler() -> str | None:

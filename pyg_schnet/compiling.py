@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyg_schnet.compat import compile_quickly, compiler_of_parts, keep_machine_code_safely
+from pyg_schnet.compat import compile_quickly, keep_machine_code_safely, quick_compilers
 
 #: They release the interpreter lock, and division by zero is no error.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
@@ -97,7 +97,8 @@ def compiled(fastmath: Any = False, **options: Any) -> Callable[[Callable], Call
     Raises:
         ImportError: If Numba cannot be used.
     """
-    njit = _njit()
+    njit, compilers = _njit(), quick_compilers()
+    options |= {} if compilers is None else {"pipeline_class": compilers.loops}
 
     def decorate(function: Callable) -> Callable:
         try:
@@ -126,8 +127,8 @@ def part(fastmath: Any = False, **options: Any) -> Callable[[Callable], Callable
     Raises:
         ImportError: If Numba cannot be used.
     """
-    njit, compiler = _njit(), compiler_of_parts()
-    quickly = {} if compiler is None else {"pipeline_class": compiler}
+    njit, compilers = _njit(), quick_compilers()
+    quickly = {} if compilers is None else {"pipeline_class": compilers.parts}
     return njit(fastmath=fastmath, **OPTIONS, **NOT_FROM_PYTHON, **quickly, **options)
 
 
