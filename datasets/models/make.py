@@ -75,7 +75,8 @@ def of_md17(molecule: str, steps: int) -> Recipe:
     name = molecule.replace("-", " ")
     dataset = shlex.quote(name)
     return Recipe(
-        f"--config md17 --config fast --data.dataset.name {dataset} --trainer.max_steps {steps}",
+        f"--config md17 --config fast --data.dataset.name {dataset} --trainer.max_steps {steps} "
+        "--model.model.repulsion zbl",
         f"Energies and forces of {name} near 500 K.",
         f"{{}} frames of {name} of MD17 with the original labels, PBE with Tkatchenko-Scheffler dispersion ({MD17})",
         "CC0 (A. S. Christensen and O. A. von Lilienfeld, 2020, who published these frames with their original labels)",

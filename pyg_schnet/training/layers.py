@@ -30,17 +30,21 @@ def check_model(model: Any) -> None:
     raise TypeError(f"`model` must be a model such as SchNet, got {type(model).__name__}; {hint}")
 
 
-def check_layers(model: AtomisticModel, freeze: Sequence[str], backbone_rate: float) -> None:
+def check_layers(model: AtomisticModel, freeze: Sequence[str], backbone_rate: float, weight_decay: float) -> None:
     """Check what is asked of single layers.
 
     Args:
         model: The model.
         freeze: Names of layers that keep their weights.
         backbone_rate: Factor on the rate of all layers before the output network.
+        weight_decay: Decay of the matrices of layers.
 
     Raises:
-        ValueError: If there is no such layer, nothing would be left to learn, or the factor is not positive.
+        ValueError: If there is no such layer, nothing would be left to learn, the factor is not positive or the decay
+            is negative.
     """
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"`weight_decay` must be a number of at least 0, such as 0.01, got {weight_decay}")
     if not (backbone_rate > 0 and math.isfinite(backbone_rate)):
         raise ValueError(
             f"`backbone_rate` must be a positive factor, got {backbone_rate}; to keep layers as they are, name them in "
@@ -81,28 +85,42 @@ def make_ready(model: AtomisticModel, freeze: Sequence[str] = ()) -> None:
             parameter.requires_grad_(False)
 
 
-def parameter_groups(task: nn.Module, model: AtomisticModel, rate: float, backbone_rate: float) -> Any:
+def parameter_groups(
+    task: nn.Module, model: AtomisticModel, rate: float, backbone_rate: float, weight_decay: float
+) -> Any:
     """What the optimizer is given.
 
     Args:
         task: The task, all of whose weights learn.
         model: Its model.
         rate: Learning rate of the output network, and of all else beside the model.
-        backbone_rate: Factor on the rate of all layers of the model before the output network.
+        backbone_rate: Factor on the learning rate of all layers of the model before the output network.
+        weight_decay: Decay of the matrices of layers; biases and embeddings do not decay.
 
     Returns:
-        The weights, in two groups if their rates differ.
+        The weights, in groups if their rates or decays differ.
     """
-    if backbone_rate == 1:
+    named = [(name, one) for name, one in model.named_parameters() if not _is_in(name, ("output", "readout"))]
+    backbone = {id(one) for _, one in named} if backbone_rate != 1 else set[int]()
+    decaying = _matrices(task) if weight_decay else set[int]()
+    if not backbone and not decaying:
         return task.parameters()
-    backbone = {
-        id(parameter) for name, parameter in model.named_parameters() if not _is_in(name, ("output", "readout"))
-    }
-    rest = [parameter for parameter in task.parameters() if id(parameter) not in backbone]
+    groups = dict[tuple[bool, bool], list[nn.Parameter]]()
+    for one in task.parameters():
+        groups.setdefault((id(one) in backbone, id(one) in decaying), []).append(one)
     return [
-        {"params": rest},
-        {"params": [one for one in task.parameters() if id(one) in backbone], "lr": rate * backbone_rate},
+        {
+            "params": weights,
+            "lr": rate * backbone_rate if slower else rate,
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for (slower, decays), weights in sorted(groups.items(), key=lambda group: group[0])
     ]
+
+
+def _matrices(task: nn.Module) -> set[int]:
+    layers = (layer for layer in task.modules() if not isinstance(layer, nn.Embedding))
+    return {id(one) for layer in layers for one in layer.parameters(recurse=False) if one.dim() > 1}
 
 
 def _is_in(name: str, layers: Sequence[str]) -> bool:

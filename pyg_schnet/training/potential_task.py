@@ -70,9 +70,13 @@ class PotentialTask(RecordedSteps, TrainingTask):
             ``["embedding", "interactions.0"]``.
         backbone_rate: Factor on the learning rate of all layers before the output network, for fine-tuning: with 0.1
             what was learnt before changes ten times slower.
+        weight_decay: Decay of the matrices of layers, which lets a network that fits its training examples much better
+            than others generalise: each step takes this times the learning rate off them (AdamW). Biases and embeddings
+            keep all. 0 for none, as in the papers.
 
     Raises:
-        ValueError: If ``rho`` or ``rho_stress`` is negative, a rate is not positive or a name is not known.
+        ValueError: If ``rho``, ``rho_stress`` or ``weight_decay`` is negative, a rate is not positive or a name is not
+            known.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class PotentialTask(RecordedSteps, TrainingTask):
         stress_key: str = "stress",
         freeze: Sequence[str] = (),
         backbone_rate: float = 1.0,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(
             model,
@@ -109,6 +114,7 @@ class PotentialTask(RecordedSteps, TrainingTask):
             references,
             freeze := list(freeze),
             backbone_rate,
+            weight_decay,
         )
         for name, weight in (("rho", rho), ("rho_stress", rho_stress)):
             if weight < 0:

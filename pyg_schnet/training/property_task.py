@@ -49,9 +49,13 @@ class PropertyTask(TrainingTask):
             ``["embedding", "interactions.0"]``.
         backbone_rate: Factor on the learning rate of all layers before the output network, for fine-tuning: with 0.1
             what was learnt before changes ten times slower.
+        weight_decay: Decay of the matrices of layers, which lets a network that fits its training examples much better
+            than others generalise: each step takes this times the learning rate off them (AdamW). Biases and embeddings
+            keep all. 0 for none, as in the papers.
 
     Raises:
-        ValueError: If a rate is not positive, a name is not known or there is not one output for each target.
+        ValueError: If a rate is not positive, the decay is negative, a name is not known or there is not one output for
+            each target.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class PropertyTask(TrainingTask):
         huber_delta: float = 1.0,
         freeze: Sequence[str] = (),
         backbone_rate: float = 1.0,
+        weight_decay: float = 0.0,
     ) -> None:
         check_loss(loss, huber_delta)
         targets = [targets] if isinstance(targets, str) else list(targets)
@@ -84,6 +89,7 @@ class PropertyTask(TrainingTask):
             references,
             freeze := list(freeze),
             backbone_rate,
+            weight_decay,
         )
         self.save_hyperparameters(ignore=["model"])
         self.hparams["config"] = model.config

@@ -34,6 +34,7 @@ _ADDED_LATER: dict[str, Any] = {
     "loss": "squared",
     "freeze": [],
     "backbone_rate": 1.0,
+    "weight_decay": 0.0,
     "energy_key": "energy",
     "forces_key": "forces",
     "stress_key": "stress",
@@ -61,10 +62,11 @@ class TrainingTask(LightningModule):
         references: Where references come from, see :func:`~pyg_schnet.training.references.set_references`.
         freeze: Names of layers that keep their weights.
         backbone_rate: Factor on the learning rate of all layers before the output network.
+        weight_decay: What is taken off the matrices of layers in a step, in units of the learning rate.
 
     Raises:
         TypeError: If ``model`` is none.
-        ValueError: If a rate is not positive or a name is not known.
+        ValueError: If a rate is not positive, the decay is negative or a name is not known.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class TrainingTask(LightningModule):
         references: str,
         freeze: Sequence[str] = (),
         backbone_rate: float = 1.0,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__()
         check_model(model)
@@ -87,7 +90,7 @@ class TrainingTask(LightningModule):
             raise ValueError(f"`learning_rate` must be positive, got {learning_rate}")
         check_schedule(schedule, decay, decay_steps, warmup_steps, plateau_patience)
         check_rule(references)
-        check_layers(model, freeze, backbone_rate)
+        check_layers(model, freeze, backbone_rate, weight_decay)
         self.names, self.targets, self._prepared = targets, list[Target](), False
         self.validation_loss = MeanLoss(nan_strategy=math.nan)  # by default it leaves NaN out
         self._plan: dict[str, Any] = {
@@ -278,17 +281,18 @@ class TrainingTask(LightningModule):
             self.check(data.dataset)
 
     def configure_optimizers(self) -> Any:
-        """Adam and the schedule of the learning rate.
+        """Adam, or AdamW if weights decay, and the schedule of the learning rate.
 
         Returns:
             Both, as Lightning expects them.
         """
-        rate = self.hparams["learning_rate"]
-        groups = parameter_groups(self, self.model, rate, self.hparams.get("backbone_rate", 1.0))
+        rate, decay = self.hparams["learning_rate"], self.hparams.get("weight_decay", 0.0)
+        groups = parameter_groups(self, self.model, rate, self.hparams.get("backbone_rate", 1.0), decay)
         trainer = self.trainer if self._trainer is not None else None
         # in mixed precision Lightning clips gradients only of optimizers that do not scale them themselves
         scaled = trainer is not None and "mixed" in str(trainer.precision) and bool(trainer.gradient_clip_val)
-        optimizer = torch.optim.Adam(groups, lr=rate, fused=not scaled)
+        kind = torch.optim.AdamW if decay else torch.optim.Adam
+        optimizer = kind(groups, lr=rate, fused=not scaled)
         limits: dict[str, Any] = {"max_steps": -1}
         plan = dict(self._plan)
         if trainer is not None and self._plan["schedule"] == "cosine":

@@ -215,7 +215,8 @@ def test_checkpoints_of_before_go_on(dataset, tmp_path):
             kind = key.split("{")[0]
             state["callbacks"][key.replace(kind, names.get(kind, kind), 1)] = state["callbacks"].pop(key)
         assert any(key.startswith("EarlyStopping{") for key in state["callbacks"])
-        for setting in ("freeze", "backbone_rate", "loss", "huber_delta", "energy_key", "forces_key", "stress_key"):
+        later = "freeze", "backbone_rate", "weight_decay", "loss", "huber_delta"
+        for setting in (*later, "energy_key", "forces_key", "stress_key"):
             del state["hyper_parameters"][setting]
         torch.save(state, tmp_path / "parts" / name)
     run(dataset, tmp_path / "parts", max_steps=18, resume=True)

@@ -163,6 +163,26 @@ def test_layers_that_are_kept_and_slower_ones(dataset, tmp_path, filters):
     assert max(inner) == pytest.approx(1e-3, rel=1e-2)
 
 
+@pytest.mark.parametrize("backbone_rate", [1.0, 0.1])
+def test_matrices_decay_and_nothing_else_does(dataset, tmp_path, backbone_rate):
+    """By the rate times the decay in a step, beside the step of Adam."""
+
+    def after_a_step(decay):
+        model = SchNet(**SMALL)
+        model.load_state_dict(start)
+        task = PotentialTask(model, learning_rate=1e-2, backbone_rate=backbone_rate, weight_decay=decay)
+        data = SplitDataModule(dataset, {"train": range(8), "val": range(8, 12)}, batch_size=8)
+        fit(task, data, tmp_path / str(decay), max_steps=1, logger=False, accelerator="cpu")
+        return dict(model.named_parameters())
+
+    start = SchNet(**SMALL).state_dict()
+    kept, decayed = after_a_step(0.0), after_a_step(0.5)
+    for name, value in decayed.items():
+        rate = 1e-2 * (1 if name.startswith("output") else backbone_rate)
+        lost = 0.5 * rate * start[name] if value.dim() > 1 and "embedding" not in name else torch.zeros(())
+        torch.testing.assert_close(kept[name] - value, lost.expand_as(value), rtol=0, atol=1e-6)
+
+
 def test_layers_the_user_has_frozen_stay_frozen(dataset, tmp_path):
     model = SchNet(**SMALL)
     model.embedding.requires_grad_(False)
@@ -198,6 +218,7 @@ def test_fine_tuning_can_be_resumed(dataset, tmp_path, trained):
         ({"freeze": ["embeddings"]}, "must name layers of the model, embedding, .* got 'embeddings'"),
         ({"freeze": ["embedding", "interactions", "output"]}, "leaves no weight to learn"),
         ({"backbone_rate": 0.0}, "must be a positive factor, got 0.0; to keep layers as they are, name them"),
+        ({"weight_decay": -0.1}, "`weight_decay` must be a number of at least 0, such as 0.01, got -0.1"),
     ],
 )
 def test_impossible_layers_are_refused(options, message):
