@@ -37,9 +37,9 @@ def with_repulsion(
 
 
 def as_loops_know(model: Any) -> tuple[ndarray, float] | None:
-    """Covalent radii by atomic number and the cutoff of the repulsion of a model on the CPU; ``None`` without one."""
+    """How far atoms repel by their number, and the cutoff, of a model on the CPU; ``None`` without a repulsion."""
     repulsion = model.repulsion
-    return None if repulsion is None else (repulsion.radii.numpy(), repulsion.cutoff)
+    return None if repulsion is None else (repulsion.reach.numpy(), repulsion.cutoff)
 
 
 def _by_loops(model: Any, z: Tensor, structures: tuple[Tensor, int], edges: Edges) -> tuple[Tensor, Tensor]:

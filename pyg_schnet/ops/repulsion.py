@@ -11,7 +11,7 @@ COULOMB = HARTREE * BOHR
 SCREENING = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
 #: Screening length in Angstrom of two charges whose powers add up to one, and the exponent of these powers.
 LENGTH, EXPONENT = 0.8854 * BOHR, 0.23
-#: Exponent of :func:`~pyg_schnet.ops.polynomial_cutoff` by which a repulsion ends where atoms are bonded.
+#: Exponent of :func:`~pyg_schnet.ops.polynomial_cutoff` by which a repulsion ends.
 ENVELOPE = 6
 
 

@@ -137,12 +137,12 @@ def _training_values(dataset: Dataset, targets: Sequence[Target]) -> tuple[Tenso
 
 def _repulsions(repulsion: ZBLRepulsion, dataset: Dataset) -> Tensor:
     """Energies of a repulsion in eV [B, 1] float64, on the CPU."""
-    energies, at = [], repulsion.radii.device
+    energies, at = [], repulsion.reach.device
     for part in StructureLoader(dataset, batch_size=1000):
         z, batch, count = part.z.to(at), part.batch.to(at), part.num_graphs
         pos, cell = (None if one is None else one.to(at).double() for one in (part.pos, part.get("cell")))
         structures = Structures(z, pos, batch, count, cell=cell, pbc=part.get("pbc")).check()
-        reach = min(2 * float(repulsion.radii[z].max()), repulsion.cutoff)
+        reach = min(2 * float(repulsion.reach[z].max()), repulsion.cutoff)
         energies.append(add_up(repulsion(z, find_edges(structures, reach)), batch, count, ascending=True).cpu())
     return torch.cat(energies)
 

@@ -1,4 +1,4 @@
-"""The repulsion as a layer: brute force over atoms and images, and how it ends where atoms are bonded."""
+"""The repulsion as a layer: brute force over atoms and images, and how it ends before atoms are bonded."""
 
 import copy
 
@@ -28,7 +28,7 @@ def edges_of(pos: Tensor, cutoff: float, shared: bool, cell: Tensor | None = Non
 
 def pair_energy(d: float, first: int, second: int, cutoff: float = np.inf) -> float:
     """Without layers: the pure function, times a polynomial in the other of its two forms."""
-    u = d / min(ase.data.covalent_radii[first] + ase.data.covalent_radii[second], cutoff)
+    u = d / min(0.8 * (ase.data.covalent_radii[first] + ase.data.covalent_radii[second]), cutoff)
     if u >= 1:
         return 0.0
     numbers = (torch.tensor(float(one), dtype=torch.float64) for one in (d, first, second))
@@ -47,10 +47,10 @@ def of_pair(distance: Tensor, first: int, second: int, cutoff: float) -> Tensor:
 
 def test_radii_are_those_of_ase() -> None:
     assert list(COVALENT_RADII) == ase.data.covalent_radii[1:97].tolist()
-    radii = ZBLRepulsion(118, 5.0).radii
-    assert radii.numel() == 119
-    assert (radii > 0).all()  # of ghosts and of elements without a known one, too
-    assert ZBLRepulsion(8, 5.0).radii.tolist()[1:] == ase.data.covalent_radii[1:9].tolist()
+    reach = ZBLRepulsion(118, 5.0).reach
+    assert reach.numel() == 119
+    assert (reach > 0).all()  # of ghosts and of elements without a known radius, too
+    assert ZBLRepulsion(8, 5.0).reach.tolist()[1:] == pytest.approx(0.8 * ase.data.covalent_radii[1:9])
 
 
 @pytest.mark.parametrize("periodic", [False, True], ids=["open", "periodic"])
@@ -72,7 +72,7 @@ def test_brute_force(shared: bool, periodic: bool) -> None:
     np.testing.assert_allclose(shares[:, 0].numpy(), expected, rtol=1e-9)  # the polynomial cancels digits
 
 
-@pytest.mark.parametrize(("pair", "cutoff", "end"), [((6, 8), 5.0, 0.76 + 0.66), ((14, 14), 1.5, 1.5)])
+@pytest.mark.parametrize(("pair", "cutoff", "end"), [((6, 8), 5.0, 0.8 * 0.76 + 0.8 * 0.66), ((14, 14), 1.5, 1.5)])
 def test_two_continuous_derivatives_at_the_end(pair: tuple[int, int], cutoff: float, end: float) -> None:
     """Of the third order, the energy vanishes like the third power of what is left of the distance."""
     near = torch.tensor([1e-2, 1e-3, 1e-4], dtype=torch.float64)
@@ -114,8 +114,8 @@ def test_ghosts_feel_nothing() -> None:
 def test_no_digits_are_lost_on_the_way_through_float32() -> None:
     layer = ZBLRepulsion(100, 5.0)
     for other in (layer.float().double(), copy.deepcopy(layer.float()).double()):
-        assert other.radii.dtype == torch.float64
-        assert torch.equal(other.radii, ZBLRepulsion(100, 5.0).radii)
+        assert other.reach.dtype == torch.float64
+        assert torch.equal(other.reach, ZBLRepulsion(100, 5.0).reach)
     assert not layer.state_dict()
 
 

@@ -220,7 +220,7 @@ def test_what_a_repulsion_leaves(rule):
     """Labels that are single-atom values and the repulsion of squeezed molecules: nothing is left to learn."""
     structures = []
     layer = SchNet(4, 4, 1, 5, cutoff=1.3, repulsion="zbl", zero_output=True).double()
-    for size in (1.0, 0.8, 0.7, 0.6):
+    for size in (1.0, 0.8, 0.7, 0.57):
         pos = size * torch.tensor([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], dtype=torch.float64)
         z = torch.tensor([8, 1, 1])
         energy = layer(z, pos).detach().flatten() + 3.0

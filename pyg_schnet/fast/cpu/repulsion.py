@@ -46,14 +46,14 @@ def repel_pairs(
         slopes: To be added to, derivatives with respect to the vectors of the pairs [P * 3].
         pairs: Vectors [P * 3], targets and sources of pairs [P].
         z: Atomic numbers [N].
-        repulsion: Covalent radii by atomic number, float64, and the cutoff, in Angstrom.
+        repulsion: How far atoms repel by their number, float64, and the cutoff, in Angstrom.
         symmetric: True if each pair stands for its opposite, too.
         a: Number of the first atom.
     """
-    (vec, target, source), (radii, cutoff) = pairs, repulsion
+    (vec, target, source), (reach, cutoff) = pairs, repulsion
     for n in range(len(target)):
         i, j = target[n], source[n]
-        end, squared = min(radii[z[i]] + radii[z[j]], cutoff), 0.0
+        end, squared = min(reach[z[i]] + reach[z[j]], cutoff), 0.0
         for axis in range(3):
             squared += np.float64(vec[3 * n + axis]) ** 2
         if squared < end * end:
@@ -99,12 +99,12 @@ def repel_few(
         pos: Positions in Angstrom [N, 3].
         batch: Structure of each atom [N].
         pairs: Targets and sources of pairs, each of which stands for its opposite, too [2, P].
-        repulsion: Covalent radii by atomic number, float64, and the cutoff, in Angstrom.
+        repulsion: How far atoms repel by their number, float64, and the cutoff, in Angstrom.
     """
-    radii, cutoff = repulsion
+    reach, cutoff = repulsion
     for n in range(pairs.shape[1]):
         i, j = pairs[0, n], pairs[1, n]
-        end, squared = min(radii[z[i]] + radii[z[j]], cutoff), 0.0
+        end, squared = min(reach[z[i]] + reach[z[j]], cutoff), 0.0
         for axis in range(3):
             squared += np.float64(pos[j, axis] - pos[i, axis]) ** 2
         if squared < end * end:
