@@ -142,8 +142,7 @@ def check_repulsion(subject: Subject, sample: Sample) -> Check | Skipped:
         return Check("repulsion", "PASS", lowest, HIGH, what, "", sample.name)
     deep = not depth <= (DEEP_IF_TRAINED if subject.trained else DEEP)
     hole = f"a hole of {depth:.1f} eV lies" if deep else "hardly any repulsion is"
-    instead = "train on compressed structures, or a new model with repulsion='zbl'"
-    remedy = f"{hole} behind {names} at short distance: {instead}"
+    remedy = f"{hole} behind {names} at short distance: {_remedy(subject, 'compressed structures')}"
     return Check("repulsion", "FAIL" if deep else "WARN", lowest, HIGH, what, remedy, sample.name)
 
 
@@ -169,11 +168,14 @@ def check_isolated_pairs(subject: Subject) -> Check | Skipped:
     what = f"eV that the energy rises, at least {HIGH:g}, when two atoms alone approach to 0.4 Angstrom"
     if lowest >= HIGH:
         return Check("isolated pairs", "PASS", lowest, HIGH, what)
-    remedy = (
-        f"two atoms {names} alone do not repel: train on such pairs, or a new model with repulsion='zbl', before "
-        "atoms meet at random"
-    )
+    remedy = f"two atoms {names} alone do not repel: {_remedy(subject, 'such pairs')}, before atoms meet at random"
     return Check("isolated pairs", "WARN", lowest, HIGH, what, remedy)
+
+
+def _remedy(subject: Subject, examples: str) -> str:
+    """What helps where atoms do not repel; a repulsion ends before bonds, and so helps where there are bonds."""
+    has_one = all(one.config.get("repulsion") is not None for one in subject.members)
+    return f"train on {examples}" + ("" if has_one else ", or give a new model repulsion='zbl'")
 
 
 def _pushed(subject: Subject, data: Data, first: int, second: int) -> Tensor:
