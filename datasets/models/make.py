@@ -83,7 +83,7 @@ def of_md17(molecule: str, steps: int) -> Recipe:
         "on energies and forces, rho = 0.01, learning rate 0.005 down to zero on a cosine, clipped gradients",
         f"dynamics, relaxation and vibrations of one molecule of {name} up to some 500 K",
         "other molecules and several of them, whose energies mean nothing; broken bonds; temperatures far above 500 K; "
-        "atoms pushed closer together than in these frames, where energies may fall again",
+        "atoms that are not bonded, pushed closer together than in these frames, where energies may fall again",
         ("molecular dynamics", "force field"),
     )
 

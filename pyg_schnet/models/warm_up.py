@@ -5,6 +5,7 @@ Each kind of computation is done once for small structures, so what is compiled 
 
 import sys
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from pyg_schnet.sizes import SIZES
 
 #: Numbers by their names on the command line.
 NUMBERS = {"float32": torch.float32, "float64": torch.float64}
+_REPULSIONS = None, "zbl"
 
 
 class Compiled(NamedTuple):
@@ -70,7 +72,8 @@ def _train(model: SchNet, *structures: Any, **periodic: Tensor) -> None:
 
 def _training(numbers: torch.dtype) -> None:
     for z, pos, batch, periodic in _batches(numbers):
-        _train(_model(numbers), z, pos, batch, **periodic)
+        for repulsion in _REPULSIONS:
+            _train(_model(numbers, repulsion=repulsion), z, pos, batch, **periodic)
 
 
 def _training_large(numbers: torch.dtype) -> None:
@@ -78,9 +81,10 @@ def _training_large(numbers: torch.dtype) -> None:
 
 
 def _inference(numbers: torch.dtype) -> None:
-    potential = Potential(_model(numbers).freeze())
-    for z, pos, batch, periodic in _batches(numbers):
-        potential(z, pos, batch, **periodic)
+    for repulsion in _REPULSIONS:
+        potential = Potential(_model(numbers, repulsion=repulsion).freeze())
+        for z, pos, batch, periodic in _batches(numbers):
+            potential(z, pos, batch, **periodic)
 
 
 def _inference_large(numbers: torch.dtype) -> None:
@@ -96,12 +100,12 @@ def _neighbours(numbers: torch.dtype) -> None:
 
 
 def _dynamics(numbers: torch.dtype) -> None:
-    """Steps of open structures, with a thermostat and without."""
+    """Steps of open structures, with a thermostat and without, by models with a repulsion and without."""
     z, pos = _structures(numbers, 12, 3)
     within, ones = np.arange(12), np.ones(12)
     still = np.zeros((12, 3))
-    for decay in (1.0, 0.9):
-        atoms = _model(numbers).freeze(), z.numpy(), np.zeros_like(within), within
+    for decay, repulsion in product((1.0, 0.9), _REPULSIONS):
+        atoms = _model(numbers, repulsion=repulsion).freeze(), z.numpy(), np.zeros_like(within), within
         motion = CompiledMotion(*atoms, 1.0, 0.1, decay, 1e-4 * ones, 1e-6 * ones, 0, 1.0, 0.5)
         if motion.suits():
             motion.advance((pos.numpy(), still, still, np.zeros(1)), 0, 1)
