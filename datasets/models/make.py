@@ -35,8 +35,8 @@ MATERIALS = (
 MOLECULES = {
     "aspirin": 20_000,
     "benzene": 20_000,
-    "ethanol": 30_000,
-    "malonaldehyde": 30_000,
+    "ethanol": 40_000,
+    "malonaldehyde": 40_000,
     "naphthalene": 20_000,
     "salicylic-acid": 20_000,
     "toluene": 40_000,
@@ -76,11 +76,12 @@ def of_md17(molecule: str, steps: int) -> Recipe:
     dataset = shlex.quote(name)
     return Recipe(
         f"--config md17 --config fast --data.dataset.name {dataset} --trainer.max_steps {steps} "
-        "--model.model.repulsion zbl",
+        "--model.model.repulsion zbl --model.weight_decay 0.03",
         f"Energies and forces of {name} near 500 K.",
         f"{{}} frames of {name} of MD17 with the original labels, PBE with Tkatchenko-Scheffler dispersion ({MD17})",
         "CC0 (A. S. Christensen and O. A. von Lilienfeld, 2020, who published these frames with their original labels)",
-        "on energies and forces, rho = 0.01, learning rate 0.005 down to zero on a cosine, clipped gradients",
+        "on energies and forces, rho = 0.01, learning rate 0.005 down to zero on a cosine, clipped gradients, weights "
+        "that decay by 0.03",
         f"dynamics, relaxation and vibrations of one molecule of {name} up to some 500 K",
         "other molecules and several of them, whose energies mean nothing; broken bonds; temperatures far above 500 K; "
         "atoms that are not bonded, pushed closer together than in these frames, where energies may fall again",
