@@ -35,7 +35,7 @@ MATERIALS = (
 MOLECULES = {
     "aspirin": 20_000,
     "benzene": 20_000,
-    "ethanol": 40_000,
+    "ethanol": 30_000,
     "malonaldehyde": 40_000,
     "naphthalene": 20_000,
     "salicylic-acid": 20_000,
