@@ -119,6 +119,8 @@ def rescale(model: SchNet, factor: float) -> SchNet:
     """
     reference = model.reference
     reference.set(reference.mean * factor, reference.std * factor, reference.atomref * factor)
+    if model.repulsion is not None:
+        model.repulsion.scale *= factor
     return model
 
 

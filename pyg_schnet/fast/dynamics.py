@@ -82,8 +82,6 @@ class CompiledMotion:
         located = locate(model)
         if located is None or located.convolutions[0].norm is not None or type(model.reference) is not Reference:
             return False
-        if model.repulsion is not None and self.unit != 1.0:  # it is in eV, whatever the rest is in
-            return False
         if model.reference.how == "mean" or np.bincount(self.batch).max() > SIZES.max_atoms:
             return False
         return bool(self.numbers.min() > 0 and self.numbers.max() < located.network.embedding[1])
@@ -133,4 +131,4 @@ class CompiledMotion:
         atoms = loops.Atoms(self.numbers, self.batch, self.within, shares, limits, like)
         rules = self.timestep, self.decay, self.acceleration, self.noise, halves(self.seed), self.longest
         references = references_of(self.model, self.numbers, self.batch, int(self.batch[-1]) + 1)
-        return loops, atoms, loops.Motion(*rules), as_loops_know(self.model), self.unit * references
+        return loops, atoms, loops.Motion(*rules), as_loops_know(self.model, self.unit), self.unit * references

@@ -36,10 +36,18 @@ def with_repulsion(
     return energy + own[0].view_as(energy), slope + own[1]
 
 
-def as_loops_know(model: Any) -> tuple[ndarray, float] | None:
-    """How far atoms repel by their number, and the cutoff, of a model on the CPU; ``None`` without a repulsion."""
+def as_loops_know(model: Any, unit: float = 1.0) -> tuple[ndarray, float, float] | None:
+    """How far atoms repel by their number, the cutoff, and an eV in the unit of the energies, of a model on the CPU.
+
+    Args:
+        model: The model.
+        unit: Factor on its energies.
+
+    Returns:
+        The three, ``None`` without a repulsion.
+    """
     repulsion = model.repulsion
-    return None if repulsion is None else (repulsion.reach.numpy(), repulsion.cutoff)
+    return None if repulsion is None else (repulsion.reach.numpy(), repulsion.cutoff, unit * float(repulsion.scale))
 
 
 def _by_loops(model: Any, z: Tensor, structures: tuple[Tensor, int], edges: Edges) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from pyg_schnet.nn.cutoff import check_positive
 from pyg_schnet.nn.reference import PerTarget
 from pyg_schnet.nn.repulsion import make_repulsion
 from pyg_schnet.segments import add_up
+from pyg_schnet.units import ENERGY
 
 
 class AtomisticModel(nn.Module):
@@ -441,7 +442,7 @@ def searches_as_usual(model: AtomisticModel) -> bool:
 
 
 def check_unit(model: AtomisticModel, unit: str) -> None:
-    """Refuse another unit than eV for the energy of a model with a repulsion, which is in eV.
+    """Refuse another unit for the energy of a model with a repulsion than that of its repulsion, in the beginning eV.
 
     Args:
         model: The model.
@@ -450,8 +451,12 @@ def check_unit(model: AtomisticModel, unit: str) -> None:
     Raises:
         ValueError: If they do not fit.
     """
-    if model.repulsion is not None and unit not in {"", "eV"}:
+    if model.repulsion is None:
+        return
+    scale = float(model.repulsion.scale)
+    own = next((name for name, value in ENERGY.items() if abs(scale * value - 1) < 1e-6), "eV")
+    if unit not in {"", own}:
         raise ValueError(
-            f"the energy of a model with repulsion={model.config['repulsion']!r} must be in eV, as its repulsion is, "
-            f"got the unit {unit!r}; convert the data to eV, or begin with a new model without `repulsion`"
+            f"the energy of a model with repulsion={model.config['repulsion']!r} must be in {own}, as its repulsion "
+            f"is, got the unit {unit!r}; convert the data to {own}, or begin with a new model without `repulsion`"
         )

@@ -1,7 +1,7 @@
 """A repulsion at short distance, which is there before anything is learnt."""
 
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,8 @@ class ZBLRepulsion(nn.Module):
     """
 
     reach: Tensor
+    #: An electronvolt in the unit of the model's energy: 1 unless a model was converted.
+    scale: Tensor
 
     def __init__(self, max_z: int, cutoff: float) -> None:
         super().__init__()
@@ -62,6 +64,7 @@ class ZBLRepulsion(nn.Module):
         known = [COVALENT_RADII[0], *COVALENT_RADII, *[COVALENT_RADII[-1]] * max_z][: max_z + 1]  # from 0, of ghosts
         reach = REACH * torch.tensor(known, dtype=torch.float64)
         self.register_buffer("reach", reach, persistent=False)
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
     def forward(self, z: Tensor, edges: Edges) -> Tensor:
         """Share of each atom in the repulsion.
@@ -71,21 +74,26 @@ class ZBLRepulsion(nn.Module):
             edges: Edges within the cutoff.
 
         Returns:
-            Energies in eV [N, 1], in the dtype of the vectors of the edges.
+            Energies in eV times ``scale`` [N, 1], in the dtype of the vectors of the edges.
         """
         distance = edges.edge_weight  # [P]
         target, source = edges.pair_index[1], edges.pair_index[0]
         ends = (self.reach[z[target]] + self.reach[z[source]]).clamp(max=self.cutoff).to(distance.dtype)
         first, second = z[target].to(distance.dtype), z[source].to(distance.dtype)
         energy = zbl_repulsion(distance, first, second) * polynomial_cutoff(distance, ends, ENVELOPE)
-        share = 0.5 * energy.unsqueeze(1)  # [P, 1]
+        share = 0.5 * self.scale.to(energy.dtype) * energy.unsqueeze(1)  # [P, 1]
         shares = add_up(share, target, z.size(0))
         return shares if edges.edge_pair is None else shares + add_up(share, source, z.size(0))
 
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
+        state_dict.setdefault(f"{prefix}scale", torch.ones((), dtype=torch.float64))  # weights learnt without it
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow the model to a device, not to a dtype."""
-        device = fn(self.reach).device
+        device = fn(self.scale).device
         self.reach = type(self)(self.reach.numel() - 1, self.cutoff).reach.to(device)
+        self.scale = torch.ones_like(self.scale, device=device) if self.scale.is_meta else self.scale.to(device)
         return self
 
     def extra_repr(self) -> str:

@@ -1,5 +1,6 @@
 """Models with a repulsion: it is added to what the network says, in every way in which energies are computed."""
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch_geometric.data import Data
 
 from pyg_schnet import Potential, SchNet, fast, load, radius_graph, save
 from pyg_schnet.convert import to_pyg, to_schnetpack
+from pyg_schnet.convert.weights import rescale
 from pyg_schnet.models import DTNN, AtomisticModel, Committee, CommitteePotential, EnnS2S
 from pyg_schnet.models.checkpoint import read_header
 from pyg_schnet.models.exact import ExactPotential
@@ -31,7 +33,7 @@ MODELS: dict[str, Callable[..., AtomisticModel]] = {
 def twins(make: Callable[..., AtomisticModel], **options: Any) -> tuple[Any, Any]:
     """Models of the same weights, with a repulsion and without."""
     one, other = make(repulsion="zbl", **options).double(), make(**options).double()
-    other.load_state_dict(one.state_dict())
+    other.load_state_dict(one.state_dict(), strict=False)
     return one.eval(), other.eval()
 
 
@@ -167,6 +169,23 @@ def test_older_files_have_none(tmp_path: Path) -> None:
 def test_what_is_no_sum_of_energies_is_refused(model: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model(**{"readout": "add", "repulsion": "zbl"} | options)
+
+
+def test_a_model_in_another_unit_has_its_repulsion_in_it(make_model: MakeModel, tmp_path: Path) -> None:
+    model, factor = make_model(repulsion="zbl").double().eval(), 1 / 0.0433641153
+    expected = Potential(model)(Z, POS)
+    rescale(model, factor)
+    model.units = {"energy": "kcal/mol"}
+    save(model, tmp_path / "model.safetensors")
+    for one in (model, load(tmp_path / "model.safetensors"), copy.deepcopy(model).freeze()):
+        found = Potential(one)(Z, POS)
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], factor * value, rtol=1e-4 if one.frozen else 1e-10, atol=1e-4)
+    energy, forces = ExactPotential(model)(Data(z=Z, pos=POS))
+    assert float(energy) == pytest.approx(float(expected["energy"]), rel=1e-6)
+    torch.testing.assert_close(torch.as_tensor(forces), expected["forces"], rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match="must be in kcal/mol, as its repulsion is, got the unit 'eV'"):
+        ExactPotential(model, energy_unit="eV")
 
 
 def test_other_units_and_packages_are_refused(make_model: MakeModel) -> None:

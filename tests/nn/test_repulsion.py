@@ -116,7 +116,9 @@ def test_no_digits_are_lost_on_the_way_through_float32() -> None:
     for other in (layer.float().double(), copy.deepcopy(layer.float()).double()):
         assert other.reach.dtype == torch.float64
         assert torch.equal(other.reach, ZBLRepulsion(100, 5.0).reach)
-    assert not layer.state_dict()
+    assert {*layer.state_dict()} == {"scale"}
+    layer.load_state_dict({})  # weights that were learnt without a repulsion
+    assert float(layer.scale) == 1.0
 
 
 def test_names() -> None:

@@ -22,6 +22,7 @@ from scipy import stats
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import Potential, fast, load
+from pyg_schnet.convert import from_pretrained
 from pyg_schnet.fast.dynamics import CompiledMotion
 from pyg_schnet.fast.random_numbers import halves, mixed, normal_vectors
 from pyg_schnet.models import AtomisticModel, Committee
@@ -143,14 +144,13 @@ def test_trained_ethanol_as_ase_moves_it(trained):
 
 def test_single_precision_and_units(trained):
     """In float32, to what it rounds off; a model in kcal/mol moves as one in eV."""
-    other = load("md17-ethanol")
+    other = from_pretrained("md17-ethanol", energy_unit="kcal/mol")
     single = Dynamics(trained, ethanol(), temperature=300, friction=0)
     double = Dynamics(trained, ethanol(), temperature=300, friction=0, dtype=torch.float64)
-    other.units = {"energy": "kcal/mol"}
     scaled = Dynamics(other, ethanol(), temperature=300, friction=0)
     assert (single.way, double.way) == ("compiled", "stepped")
-    np.testing.assert_allclose(scaled.forces, single.forces * units.kcal / units.mol, rtol=2e-6, atol=1e-7)
-    np.testing.assert_allclose(scaled.energies, single.energies * units.kcal / units.mol, rtol=1e-9)
+    np.testing.assert_allclose(scaled.forces, single.forces, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(scaled.energies, single.energies, rtol=1e-9)
     single.run(50)
     double.run(50)
     np.testing.assert_allclose(single.positions, double.positions, atol=2e-5)

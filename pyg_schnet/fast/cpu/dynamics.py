@@ -189,7 +189,7 @@ def advance(
     atoms: Atoms,
     motion: Motion,
     network: Network,
-    repulsion: tuple[ndarray, float] | None,
+    repulsion: tuple[ndarray, float, float] | None,
     reach: tuple[float, float],
     steps: tuple[int, int],
     groups: tuple[int, int],

@@ -13,14 +13,14 @@ from pyg_schnet.ops.repulsion import ENVELOPE as P
 
 
 @inlined()
-def _repelled(d: float, first: float, second: float, end: float) -> tuple[float, float]:
+def _repelled(d: float, first: float, second: float, end: float, scale: float) -> tuple[float, float]:
     """Energy of a pair, and its derivative with respect to the distance."""
     per_length, screening, slope = (first**EXPONENT + second**EXPONENT) / LENGTH, 0.0, 0.0
     for weight, decay in SCREENING:
         one = weight * np.exp(-decay * per_length * d)
         screening += one
         slope -= decay * per_length * one
-    coulomb, u, total = COULOMB * first * second / d, d / end, 0.5 * P * (P + 1)
+    coulomb, u, total = scale * COULOMB * first * second / d, d / end, 0.5 * P * (P + 1)
     for k in range(P - 1, 0, -1):
         total = total * u + 0.5 * k * (k + 1)
     envelope = (1.0 - u) ** 3 * total
@@ -35,22 +35,22 @@ def repel_pairs(
     slopes: ndarray,
     pairs: tuple[ndarray, ndarray, ndarray],
     z: ndarray,
-    repulsion: tuple[ndarray, float],
+    repulsion: tuple[ndarray, float, float],
     symmetric: bool,
     a: int,
 ) -> None:
     """Add the repulsion of pairs, and its slopes.
 
     Args:
-        contributions: To be added to, energies of atoms from a on in eV [N - a] float64.
+        contributions: To be added to, energies of atoms from a on [N - a] float64.
         slopes: To be added to, derivatives with respect to the vectors of the pairs [P * 3].
         pairs: Vectors [P * 3], targets and sources of pairs [P].
         z: Atomic numbers [N].
-        repulsion: How far atoms repel by their number, float64, and the cutoff, in Angstrom.
+        repulsion: What :func:`pyg_schnet.fast.repulsion.as_loops_know` returned.
         symmetric: True if each pair stands for its opposite, too.
         a: Number of the first atom.
     """
-    (vec, target, source), (reach, cutoff) = pairs, repulsion
+    (vec, target, source), (reach, cutoff, scale) = pairs, repulsion
     for n in range(len(target)):
         i, j = target[n], source[n]
         end, squared = min(reach[z[i]] + reach[z[j]], cutoff), 0.0
@@ -58,7 +58,7 @@ def repel_pairs(
             squared += np.float64(vec[3 * n + axis]) ** 2
         if squared < end * end:
             d = np.sqrt(squared)
-            energy, slope = _repelled(d, np.float64(z[i]), np.float64(z[j]), end)
+            energy, slope = _repelled(d, np.float64(z[i]), np.float64(z[j]), end, scale)
             contributions[i - a] += 0.5 * energy
             if symmetric:
                 contributions[j - a] += 0.5 * energy
@@ -73,7 +73,7 @@ def repel(
     slopes: ndarray,
     pairs: tuple[ndarray, ndarray, ndarray],
     z: ndarray,
-    repulsion: tuple[ndarray, float],
+    repulsion: tuple[ndarray, float, float],
     symmetric: bool,
 ) -> None:
     """The same of all atoms, see :func:`repel_pairs`."""
@@ -88,20 +88,20 @@ def repel_few(
     pos: ndarray,
     batch: ndarray,
     pairs: ndarray,
-    repulsion: tuple[ndarray, float],
+    repulsion: tuple[ndarray, float, float],
 ) -> None:
     """Add the repulsion of pairs in open structures, from positions to forces.
 
     Args:
         energies: To be added to [B] float64.
-        forces: To be added to, in eV/Angstrom [N, 3].
+        forces: To be added to [N, 3].
         z: Atomic numbers [N].
         pos: Positions in Angstrom [N, 3].
         batch: Structure of each atom [N].
         pairs: Targets and sources of pairs, each of which stands for its opposite, too [2, P].
-        repulsion: How far atoms repel by their number, float64, and the cutoff, in Angstrom.
+        repulsion: What :func:`pyg_schnet.fast.repulsion.as_loops_know` returned.
     """
-    reach, cutoff = repulsion
+    reach, cutoff, scale = repulsion
     for n in range(pairs.shape[1]):
         i, j = pairs[0, n], pairs[1, n]
         end, squared = min(reach[z[i]] + reach[z[j]], cutoff), 0.0
@@ -109,7 +109,7 @@ def repel_few(
             squared += np.float64(pos[j, axis] - pos[i, axis]) ** 2
         if squared < end * end:
             d = np.sqrt(squared)
-            energy, slope = _repelled(d, np.float64(z[i]), np.float64(z[j]), end)
+            energy, slope = _repelled(d, np.float64(z[i]), np.float64(z[j]), end, scale)
             energies[batch[i]] += energy
             for axis in range(3):
                 part = slope / d * (pos[j, axis] - pos[i, axis])
