@@ -48,15 +48,16 @@ class Origin:
         self._seen: list[Any] = self._look()
 
     def _sort(self) -> None:
-        """Dictionaries that are compared as a whole, in one call, and entries that are compared one by one."""
+        """Dictionaries of layers, which are compared as a whole in one call, and entries, which are one by one."""
         holders = {id(holder): holder for holder, *_ in self._entries}
         kept: dict[int, dict[str, Any]] = {place: {} for place in holders}
         for holder, name, value in self._entries:
             kept[id(holder)][name] = value
-        whole = {place for place, holder in holders.items() if holder.keys() == kept[place].keys()}
+        # not those of tensors, which torch would compare number by number
+        layers = {place for place, values in kept.items() if not _tensors(values.values())}
+        whole = {place for place in layers if holders[place].keys() == kept[place].keys()}
         self._whole, self._copies = [holders[place] for place in whole], [kept[place] for place in whole]
-        # a number is equal to another tensor with its value, for which a dictionary would take it
-        apart = [one for one in self._entries if id(one[0]) not in whole or _is_number(one[2])]
+        apart = [one for one in self._entries if id(one[0]) not in whole]
         self._holders, self._names, self._values = map(list, zip(*apart, strict=True)) if apart else ([], [], [])
         self.tensors = _tensors(value for *_, value in self._entries)
         # those that may be laid out otherwise at the same place; vectors are only where matrices are
@@ -66,7 +67,7 @@ class Origin:
         """True if all is as it was."""
         try:
             same = self._whole == self._copies and all(map(is_, map(getitem, self._holders, self._names), self._values))
-        except (KeyError, RuntimeError):  # of other tensors, torch does not say whether they are equal
+        except KeyError:
             return False
         return same and self._look() == self._seen
 
@@ -89,10 +90,6 @@ class Origin:
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
     return list({id(value): value for value in values if isinstance(value, Tensor)}.values())
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.numel() == 1
 
 
 def entries_of(modules: Iterable[nn.Module]) -> list[Entry]:

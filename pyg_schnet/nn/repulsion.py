@@ -50,8 +50,8 @@ class ZBLRepulsion(nn.Module):
         >>> z, pairs = torch.tensor([6, 8]), torch.tensor([[1], [0]])
         >>> edges = Edges(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[0.5, 0.0, 0.0]]), torch.tensor([0, 0]), pairs)
         >>> ZBLRepulsion(100, 5.0)(z, edges).round(decimals=1)
-        tensor([[73.8000],
-                [73.8000]])
+        tensor([[69.7000],
+                [69.7000]])
     """
 
     reach: Tensor
