@@ -30,6 +30,20 @@ def _repelled(d: float, first: float, second: float, end: float, scale: float) -
 
 
 @inlined()
+def _felt(
+    x: float, y: float, z: float, first: int, second: int, repulsion: tuple[ndarray, float, float]
+) -> tuple[float, float]:
+    """Energy of a pair, and its derivative by the distance, over the distance; zeros for most pairs."""
+    reach, cutoff, scale = repulsion
+    end, squared = min(reach[first] + reach[second], cutoff), x * x + y * y + z * z
+    if squared >= end * end:
+        return 0.0, 0.0
+    d = np.sqrt(squared)
+    energy, slope = _repelled(d, np.float64(first), np.float64(second), end, scale)
+    return energy, slope / d
+
+
+@inlined()
 def repel_pairs(
     contributions: ndarray,
     slopes: ndarray,
@@ -50,21 +64,18 @@ def repel_pairs(
         symmetric: True if each pair stands for its opposite, too.
         a: Number of the first atom.
     """
-    (vec, target, source), (reach, cutoff, scale) = pairs, repulsion
+    vec, target, source = pairs
     for n in range(len(target)):
         i, j = target[n], source[n]
-        end, squared = min(reach[z[i]] + reach[z[j]], cutoff), 0.0
-        for axis in range(3):
-            squared += np.float64(vec[3 * n + axis]) ** 2
-        if squared < end * end:
-            d = np.sqrt(squared)
-            energy, slope = _repelled(d, np.float64(z[i]), np.float64(z[j]), end, scale)
+        x, y, w = np.float64(vec[3 * n]), np.float64(vec[3 * n + 1]), np.float64(vec[3 * n + 2])
+        energy, slope = _felt(x, y, w, z[i], z[j], repulsion)
+        if energy > 0.0:
             contributions[i - a] += 0.5 * energy
             if symmetric:
                 contributions[j - a] += 0.5 * energy
             part = slope if symmetric else 0.5 * slope
             for axis in range(3):
-                slopes[3 * n + axis] += part / d * vec[3 * n + axis]
+                slopes[3 * n + axis] += part * vec[3 * n + axis]
 
 
 @compiled(CONTRACT)
@@ -101,17 +112,13 @@ def repel_few(
         pairs: Targets and sources of pairs, each of which stands for its opposite, too [2, P].
         repulsion: What :func:`pyg_schnet.fast.repulsion.as_loops_know` returned.
     """
-    reach, cutoff, scale = repulsion
     for n in range(pairs.shape[1]):
         i, j = pairs[0, n], pairs[1, n]
-        end, squared = min(reach[z[i]] + reach[z[j]], cutoff), 0.0
-        for axis in range(3):
-            squared += np.float64(pos[j, axis] - pos[i, axis]) ** 2
-        if squared < end * end:
-            d = np.sqrt(squared)
-            energy, slope = _repelled(d, np.float64(z[i]), np.float64(z[j]), end, scale)
+        x, y, w = pos[j, 0] - pos[i, 0], pos[j, 1] - pos[i, 1], pos[j, 2] - pos[i, 2]
+        energy, slope = _felt(np.float64(x), np.float64(y), np.float64(w), z[i], z[j], repulsion)
+        if energy > 0.0:
             energies[batch[i]] += energy
             for axis in range(3):
-                part = slope / d * (pos[j, axis] - pos[i, axis])
+                part = slope * (pos[j, axis] - pos[i, axis])
                 forces[i, axis] += part
                 forces[j, axis] -= part
