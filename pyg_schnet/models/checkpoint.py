@@ -162,7 +162,7 @@ def built(name: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor], p
             model.trained_elsewhere = model.training_set is None
             dtype = tensors["embedding.weight"].dtype
             model.to(dtype)
-            _check_kinds(tensors, dtype)
+            _check_kinds(tensors, {name: tensor.dtype for name, tensor in model.state_dict().items()}, dtype)
             model.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()})
             if isinstance(model, TabulatedFilters) and "filter_tables" in tensors:
                 model.freeze(tensors["filter_tables"].clone())
@@ -270,10 +270,11 @@ def _shapes(model: AtomisticModel) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in tensors if name != "filter_tables"}
 
 
-def _check_kinds(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    """Weights are of one kind; references, which keep their digits, may be of another."""
+def _check_kinds(tensors: Mapping[str, Tensor], own: Mapping[str, torch.dtype], dtype: torch.dtype) -> None:
+    """Weights are of one kind, but for what a model of it has in another; references may be of any."""
     for name, tensor in tensors.items():
-        if tensor.dtype != dtype and not (name.startswith(("reference.", "filter_tables")) and tensor.dtype in DTYPES):
+        free = name.startswith(("reference.", "filter_tables")) and tensor.dtype in DTYPES
+        if tensor.dtype not in {dtype, own.get(name, dtype)} and not free:
             raise ValueError(f"{name} is {tensor.dtype}, embedding.weight {dtype}")
 
 
