@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,28 @@ def test_hooks_of_all_modules_are_known() -> None:
 def test_hooks_that_cannot_be_seen_are_feared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("torch.nn.modules.module._global_forward_hooks")
     assert NAMES["has_global_hooks"].stand_in()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda x: x.T, lambda x: x[:2], lambda x: x.double(), lambda x: x.view(12, 1), lambda x: x.clone()]
+)
+def test_a_layout_is_the_same_only_if_it_is(
+    change: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for guards in both("LayoutGuards"):
+        monkeypatch.setattr(compat, "LayoutGuards", guards)
+        weights = [nn.Parameter(torch.zeros(4, 3)), torch.zeros(3, dtype=torch.float64)]
+        same, laid_out = compat.layout_check(weights), [weights[0].shape, weights[0].stride(), weights[0].dtype]
+        known = same()
+        weights[0].data = change(weights[0].data)
+        unchanged = laid_out == [weights[0].shape, weights[0].stride(), weights[0].dtype]
+        assert same() == (known and unchanged)
+
+
+def test_layouts_that_cannot_be_compared_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compat.layout_check([])() in {True, False}
+    monkeypatch.setattr(compat, "LayoutGuards", lambda *tensors: None)  # of another version
+    assert not compat.layout_check([torch.zeros(2)])()
 
 
 def test_what_is_false_raises() -> None:

@@ -6,13 +6,12 @@ that takes a few microseconds.
 """
 
 from collections.abc import Iterable
-from itertools import chain
 from operator import getitem, is_
 from typing import Any
 
 from torch import Tensor, nn
 
-from pyg_schnet.compat import has_global_hooks
+from pyg_schnet.compat import has_global_hooks, layout_check
 
 #: A dictionary of a module, a key, and what was there.
 Entry = tuple[dict[str, Any], str, Any]
@@ -45,7 +44,7 @@ class Origin:
         self._entries = list(held.values())
         self._constant = [one for one in _tensors(value for *_, value in constant) if not one.is_inference()]
         self._sort()
-        self._seen: list[Any] = self._look()
+        self.renew()
 
     def _sort(self) -> None:
         """Dictionaries of layers, which are compared as a whole in one call, and entries, which are one by one."""
@@ -69,15 +68,17 @@ class Origin:
             same = self._whole == self._copies and all(map(is_, map(getitem, self._holders, self._names), self._values))
         except KeyError:
             return False
-        return same and self._look() == self._seen
+        return same and self._places() == self._seen and (self._same_layouts() or self._layouts() == self._laid_out)
 
     def renew(self) -> None:
         """Take tensors as they are now for those of the beginning."""
-        self._seen = self._look()
+        self._seen, self._laid_out, self._same_layouts = self._places(), self._layouts(), layout_check(self._wide)
 
-    def _look(self) -> list[Any]:
-        layout = map(Tensor.stride, self._wide), map(_BYTES, self._wide)
-        return [*map(Tensor.data_ptr, self.tensors), *chain(*layout), *map(_VERSION, self._constant)]
+    def _places(self) -> list[int]:
+        return [*map(Tensor.data_ptr, self.tensors), *map(_VERSION, self._constant)]
+
+    def _layouts(self) -> list[Any]:
+        return [*map(Tensor.stride, self._wide), *map(_BYTES, self._wide)]
 
     def __getstate__(self) -> tuple[Any, ...]:  # a copy is elsewhere in memory, and as old as its original
         return self._entries, self._constant, self.holds()
@@ -85,7 +86,9 @@ class Origin:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self._entries, self._constant, held = state
         self._sort()
-        self._seen = self._look() if held else []
+        self.renew()
+        if not held:
+            self._seen = []
 
 
 def _tensors(values: Iterable[Any]) -> list[Tensor]:
