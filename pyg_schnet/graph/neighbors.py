@@ -4,9 +4,11 @@ import math
 import numbers
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyg_schnet.compat import phase
+from pyg_schnet.compiling import loops_of
 from pyg_schnet.graph.backends import find
 from pyg_schnet.graph.device_search import device_graph
 from pyg_schnet.graph.edges import Graph, graph_of, shift_vectors, squared_distance
@@ -143,6 +145,13 @@ def within_cutoff(
         >>> within_cutoff(pos, torch.tensor([[1, 2], [0, 1]]), None, None, torch.zeros(3, dtype=torch.long), 1.5)
         tensor([ True, False])
     """
+    loops = loops_of("pyg_schnet.graph.numba_pairs") if can_inspect(pos) and can_inspect(edge_index) else None
+    if loops is not None:
+        shift = edge_index.new_empty(0, 3) if edge_shift is None else edge_shift.long()
+        lattice = pos.new_empty(0, 3, 3) if cell is None else cell
+        given = pos.detach().double(), edge_index, shift, lattice.detach().double(), batch
+        if all(type(one) is Tensor for one in given):  # a tracer has others
+            return torch.from_numpy(loops.closer(*(one.contiguous().numpy() for one in given), float(cutoff)))
     source, target = edge_index[0], edge_index[1]
     offset = None
     if cell is not None and edge_shift is not None:

@@ -1,5 +1,6 @@
 """The radius graph as pairs, in a form that compilers take as one operation."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from pyg_schnet.graph.compiled import graph_of_few
 from pyg_schnet.graph.device_search import device_pairs
 from pyg_schnet.graph.edges import Graph
 from pyg_schnet.graph.neighbors import radius_graph, search_graph
+from pyg_schnet.graph.structure import can_inspect
 from pyg_schnet.segments import Segments, provide
 
 
@@ -55,6 +57,49 @@ def neighbor_pairs(
             return _pairs_of(search_graph(plain[0], cutoff, plain[1], batch_size, *plain[2:]))  # type: ignore[arg-type]
     few = graph_of_few(pos, cutoff, batch) if cell is None and pbc is None else None
     return _pairs_of(search_graph(pos, cutoff, batch, batch_size, cell, pbc) if few is None else few)
+
+
+def opposite_edges(edge_index: Tensor, edge_shift: Tensor | None, atoms: int) -> tuple[Tensor, Tensor] | None:
+    """One of each two opposite edges of a graph that somebody else made: both have the same filter.
+
+    Args:
+        edge_index: Row 0 the source j, row 1 the target i [2, E], in any order, checked.
+        edge_shift: Image of the source of each edge [E, 3]; ``None`` for open structures.
+        atoms: Number of atoms N.
+
+    Returns:
+        Positions of these edges [E / 2], and the pair of each edge [E]; ``None`` if an edge has no opposite, and where
+        there are no compiled loops or values are not to be looked at.
+
+    Example:
+        >>> import pytest
+        >>> _ = pytest.importorskip("numba")
+        >>> opposite_edges(torch.tensor([[1, 0, 2, 1], [0, 1, 1, 2]]), None, 3)
+        (tensor([0, 2]), tensor([0, 0, 1, 1]))
+        >>> opposite_edges(torch.tensor([[1, 0, 2], [0, 1, 1]]), None, 3) is None
+        True
+    """
+    if not can_inspect(edge_index):
+        return None
+    degree = torch.bincount(edge_index[1], minlength=atoms)
+    loops = loops_of("pyg_schnet.graph.numba_pairs")
+    if loops is None or not torch.equal(degree, torch.bincount(edge_index[0], minlength=atoms)):
+        return None
+    shift = edge_index.new_empty(0, 3) if edge_shift is None else edge_shift.long()
+    rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)]).numpy()
+    if bool((edge_index[1].diff() >= 0).all()):
+        first, edge_pair = loops.opposites(edge_index[0].contiguous().numpy(), shift.contiguous().numpy(), rowptr)
+        if 2 * len(first) == len(edge_pair):
+            return torch.from_numpy(first), torch.from_numpy(edge_pair)
+    images = () if edge_shift is None else shift.numpy().T[::-1]
+    order = np.lexsort((*images, *edge_index.numpy()))  # by target, source and image
+    shift = shift if edge_shift is None else shift[torch.from_numpy(order)]
+    first, edge_pair = loops.opposites(edge_index[0].numpy()[order], shift.numpy(), rowptr)
+    if 2 * len(first) < len(edge_pair):
+        return None
+    pairs = np.empty_like(edge_pair)
+    pairs[order] = edge_pair
+    return torch.from_numpy(order[first]), torch.from_numpy(pairs)
 
 
 def few_pairs(

@@ -6,10 +6,9 @@ import torch
 
 from pyg_schnet.fast.convolution import check_ends
 from pyg_schnet.fast.pair_vectors import pair_vectors
-from pyg_schnet.graph import Edges, neighbor_pairs, within_cutoff
+from pyg_schnet.graph import Edges, neighbor_pairs, opposite_edges, within_cutoff
 from pyg_schnet.models.inputs import check_distances, check_edges
 from pyg_schnet.models.structures import Structures
-from pyg_schnet.ops import edge_vectors
 
 
 def find_edges(structures: Structures, cutoff: float) -> Edges:
@@ -29,7 +28,7 @@ def find_edges(structures: Structures, cutoff: float) -> Edges:
 
 
 def given_edges(structures: Structures, cutoff: float) -> Edges:
-    """Check a precomputed graph and leave out what is beyond the cutoff.
+    """Check a precomputed graph, leave out what is beyond the cutoff, and see which edges are opposite to each other.
 
     Args:
         structures: The structures, checked, with their ``edge_index``.
@@ -46,10 +45,22 @@ def given_edges(structures: Structures, cutoff: float) -> Edges:
     edge_index: Any = structures.edge_index
     check_ends(edge_index, structures.batch.size(0), structures.batch.size(0))
     pos, batch, edge_shift, cell = structures.pos, structures.batch, structures.edge_shift, structures.cell
-    edge_vec = edge_vectors(pos, edge_index, edge_shift, cell, batch)
-    check_distances(edge_vec.detach().norm(dim=-1), edge_index)
+    paired = opposite_edges(edge_index, edge_shift, structures.batch.size(0))
+    pair_index, pair_shift, edge_pair = edge_index, edge_shift, None
+    if paired is not None:
+        pairs, edge_pair = paired
+        pair_index = edge_index.index_select(1, pairs)
+        pair_shift = None if edge_shift is None else edge_shift.index_select(0, pairs)
+    edge_vec = pair_vectors(pos, pair_index, pair_shift, cell, batch)
+    check_distances(edge_vec.detach().norm(dim=-1), pair_index)
     if cell is not None:  # vectors of open axes may be NaN; edges that need them stay and are seen to be NaN
         cell = torch.where(cell.isfinite().all(-1, keepdim=True), cell, 0.0)
-    inside = within_cutoff(pos, edge_index, edge_shift, cell, batch, cutoff) | edge_vec.detach().isnan().any(-1)
-    edge_index = edge_index[:, inside]
-    return Edges(edge_index, edge_vec[inside], None, edge_index)
+    inside = within_cutoff(pos, pair_index, pair_shift, cell, batch, cutoff) | edge_vec.detach().isnan().any(-1)
+    if edge_pair is None:
+        edge_index = edge_index[:, inside]
+        return Edges(edge_index, edge_vec[inside], None, edge_index)
+    if bool(inside.all()):
+        return Edges(edge_index, edge_vec, edge_pair, pair_index)
+    near, number = inside.index_select(0, edge_pair), inside.cumsum(0) - 1
+    edge_pair = number.index_select(0, edge_pair[near])
+    return Edges(edge_index[:, near], edge_vec[inside], edge_pair, pair_index[:, inside])
