@@ -34,8 +34,8 @@ MATERIALS = (
 #: ten minutes of a core hold.
 MOLECULES = {
     "aspirin": 20_000,
-    "benzene": 20_000,
-    "ethanol": 30_000,
+    "benzene": 40_000,
+    "ethanol": 45_000,
     "malonaldehyde": 40_000,
     "naphthalene": 20_000,
     "salicylic-acid": 20_000,
