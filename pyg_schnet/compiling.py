@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyg_schnet.compat import compile_quickly, keep_machine_code_safely, quick_compilers
+from pyg_schnet.compat_numba import compile_quickly, keep_machine_code_safely, quick_compilers
 
 #: They release the interpreter lock, and division by zero is no error.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}

@@ -11,7 +11,7 @@ import pytest
 
 import pyg_schnet
 
-LOWEST = "sizes = compat < units = files = compiling = threads = batching = former_names = segments"
+LOWEST = "sizes = compat = compat_numba < units = files = compiling = threads = batching = former_names = segments"
 LEFT = f"{LOWEST} < ops = graph < nn < fast"
 MIDDLE = "models = transforms = datasets < convert = training = simulation = analysis"
 LAW = f"{LEFT} < {MIDDLE} < command < __main__"

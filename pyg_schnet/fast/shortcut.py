@@ -28,7 +28,7 @@ _BYPASSED = (
     "new_tables",
     "predict",
     "_read_out",
-    "_repelled",
+    "_property",
     "total",
 )
 

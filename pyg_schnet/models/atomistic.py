@@ -344,11 +344,19 @@ class AtomisticModel(nn.Module):
         Returns:
             Properties less their references [B, C].
         """
-        y = self.represent(z, edges)  # [N, F]
+        y, given = self.represent(z, edges), (z, pos, batch, batch_size, edges)  # [N, F]
         if torch.is_autocast_enabled(pos.device.type):  # sums over atoms need more digits than 16 bits have
             with torch.autocast(pos.device.type, enabled=False):
-                return self._repelled(self._read_out(y.to(pos.dtype), z, pos, batch, batch_size), z, batch, edges)
-        return self._repelled(self._read_out(y, z, pos, batch, batch_size), z, batch, edges)
+                return self._property(y.to(pos.dtype), *given)
+        return self._property(y, *given)
+
+    def _property(self, y: Tensor, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int, edges: Edges) -> Tensor:
+        """From the features [N, F] to the properties."""
+        y = self._read_out(y, z, pos, batch, batch_size)
+        if self.repulsion is None:
+            return y
+        # in the unit of the property, whatever its scale
+        return y + add_up(self.repulsion(z, edges), batch, y.size(0), ascending=True)
 
     def _read_out(self, y: Tensor, z: Tensor, pos: Tensor, batch: Tensor, batch_size: int) -> Tensor:
         if isinstance(self.readout, FeatureReadout):
@@ -356,12 +364,6 @@ class AtomisticModel(nn.Module):
         else:
             y = self.readout(self.output(y), batch, batch_size, z, pos)
         return self.reference.std.to(y.dtype) * y  # [B, C]
-
-    def _repelled(self, y: Tensor, z: Tensor, batch: Tensor, edges: Edges) -> Tensor:
-        """Add the repulsion, if there is one, which is in the unit of the property whatever its scale."""
-        if self.repulsion is None:
-            return y
-        return y + add_up(self.repulsion(z, edges), batch, y.size(0), ascending=True)
 
     @property
     def vanishes_at_cutoff(self) -> bool:
