@@ -64,5 +64,5 @@ def check_numbers(z: Tensor, max_z: int) -> None:
     if low < 1 or high > max_z:
         raise ValueError(
             f"`z` must hold atomic numbers from 1 to {max_z}, got {low if low < 1 else high}; "
-            + ("remove such atoms" if low < 1 else "remove such atoms or choose a larger `max_z`")
+            + ("remove such atoms" if low < 1 else "remove such atoms, or train a model with a larger `max_z`")
         )

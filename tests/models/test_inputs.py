@@ -37,7 +37,7 @@ WAYS: dict[str, Callable[[SchNet, Tensor, Tensor], Any]] = {
 }
 NUMBERS: dict[str, tuple[list[int], torch.dtype, type[Exception], str]] = {
     "none": ([8, 1, 0], torch.long, ValueError, "`z` must hold atomic numbers from 1 to 118, got 0; remove such atoms"),
-    "119": ([8, 1, 119], torch.long, ValueError, "got 119; remove such atoms or choose a larger `max_z`"),
+    "119": ([8, 1, 119], torch.long, ValueError, "got 119; remove such atoms, or train a model with a larger `max_z`"),
     "negative": ([8, 1, -1], torch.long, ValueError, "from 1 to 118, got -1; remove such atoms"),
     "huge": ([8, 1, 2**60], torch.long, ValueError, "from 1 to 118, got 1152921504606846976; remove such atoms"),
     "float": ([8, 1, 1], torch.float32, TypeError, "`z` must hold atomic numbers as int64 [N], got torch.float32"),
