@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import ase.units
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from pyg_schnet import Potential, load
 from pyg_schnet.command.data import with_absolute_paths
 from pyg_schnet.datasets import MD17, load_split
 from pyg_schnet.models import Committee, CommitteePotential, read_header
+from pyg_schnet.nn import ZBLRepulsion
 from pyg_schnet.simulation.ase import SchNetCalculator
 from pyg_schnet.training import RunTrainer, read_checkpoint
 
@@ -176,6 +178,25 @@ def test_trained_weights_are_trained_further(trained, root, call, tmp_path):
     with pytest.raises(SystemExit, match=r"another architecture: cutoff is 6\.0 there, 5\.0 in the settings"):
         call("fit", "--config", settings, "--weights", weights, *other)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_with_a_repulsion_and_weights_that_decay(root, call, tmp_path):
+    """From the run to its errors, and to another one that goes on with its weights."""
+    settings, words = write_settings(tmp_path, root, max_steps=4), ["--model.model.repulsion", "zbl"]
+    call("fit", "--config", settings, *words, "--model.weight_decay", "0.03")
+    call("test", "--config", tmp_path / "run" / "config.yaml")
+    report = json.loads((tmp_path / "run" / "test" / "report.json").read_text())
+    model = load(tmp_path / "run")
+    assert isinstance(model.repulsion, ZBLRepulsion)
+    assert model.repulsion.scale.dtype == torch.float64
+    data = MD17(root, "ethanol_xtb", log=False)
+    errors = []
+    for index in load_split(tmp_path / "run" / "split.npz", data)["test"].tolist():
+        errors.append((Potential(model)(data[index])["forces"] - data[index].forces).abs().mean())
+    expected = float(torch.stack(errors).mean()) / ase.units.kcal * ase.units.mol
+    assert report["targets"]["forces"]["mae"] == pytest.approx(expected, rel=1e-3)
+    call("fit", "--config", settings, *words, "--weights", tmp_path / "run", "--trainer.directory", tmp_path / "next")
+    assert isinstance(load(tmp_path / "next").repulsion, ZBLRepulsion)
 
 
 def test_committee(root, call, tmp_path):
