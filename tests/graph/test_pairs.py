@@ -90,6 +90,17 @@ def test_opposite_edges_of_any_graph(lattice: str, order: str) -> None:
         assert opposite_edges(edge_index[:, kept], None if edge_shift is None else edge_shift[kept], 17) is None
 
 
+def test_images_far_away() -> None:
+    """Target, source and image no longer fit one number."""
+    pytest.importorskip("numba")
+    _, edge_index, edge_shift, _ = given("crystal", "drawn")
+    assert edge_shift is not None
+    near, far = opposite_edges(edge_index, edge_shift, 17), opposite_edges(edge_index, 10**9 * edge_shift, 17)
+    assert near is not None
+    assert far is not None
+    assert all(map(torch.equal, near, far))
+
+
 @pytest.mark.parametrize(
     ("edge_index", "edge_shift"),
     [
