@@ -45,8 +45,8 @@ def opposites(source: ndarray, edge_shift: ndarray, rowptr: ndarray) -> tuple[nd
         rowptr: Edges of target i are those from ``rowptr[i]`` up to ``rowptr[i + 1]`` [N + 1].
 
     Returns:
-        Positions of these edges [E / 2], and for every edge the pair it belongs to [E]; none and any if an edge has no
-        opposite, or edges are not sorted.
+        Positions of these edges [E / 2], and for every edge the pair it belongs to [E]. If an edge has no opposite, or
+        edges are not sorted, there are no positions, and the pairs mean nothing.
     """
     edges, shifted, number = len(source), len(edge_shift) > 0, 0
     first, edge_pair, free = np.empty(edges // 2, np.int64), np.empty(edges, np.int64), rowptr.copy()
