@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_schnet import SchNet
+from pyg_schnet.compiling import loops_of
 from pyg_schnet.graph import hidden_values
 from pyg_schnet.models import DTNN, EnnS2S
 from pyg_schnet.training import PotentialTask, PropertyTask, RecordedTraining, RunTrainer, SplitDataModule
@@ -104,15 +105,19 @@ def test_other_losses(make_model: MakeModel, options: dict[str, Any]) -> None:
             same_weights(one, other, 1e-10)
 
 
-def test_in_float32_with_graphs_made_before(make_model: MakeModel) -> None:
-    """Edges that are given have no pairs; energies stay float64."""
+@pytest.mark.parametrize("missing", [0, 1])
+def test_in_float32_with_graphs_made_before(make_model: MakeModel, missing: int) -> None:
+    """Edges that are given are pairs unless one has no opposite; energies stay float64."""
     one, other = twins(make_model(cutoff=3.0).float())
     recorded, step = RecordedTraining(one, torch.optim.SGD(one.parameters(), lr=1e-3)), None
     step = ordinary(other, torch.optim.SGD(other.parameters(), lr=1e-3))
     graph = RadiusGraph(3.0)
     for sizes in SIZES:
-        batch = Batch.from_data_list([graph(structure(atoms, torch.float32)) for atoms in sizes])
-        assert padded(one, batch).edge_pair is None
+        made = [graph(structure(atoms, torch.float32)) for atoms in sizes]
+        made[0].edge_index, made[0].edge_shift = made[0].edge_index[:, missing:], made[0].edge_shift[missing:]
+        batch = Batch.from_data_list(made)
+        paired = missing == 0 and loops_of("pyg_schnet.graph.numba_pairs") is not None
+        assert (padded(one, batch).edge_pair is not None) == paired
         assert recorded(batch).item() == pytest.approx(step(batch).item(), rel=1e-5)
         same_weights(one, other, 1e-5)
 
