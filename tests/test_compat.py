@@ -91,7 +91,6 @@ def test_a_layout_is_the_same_only_if_it_is(
 
 
 def test_layouts_that_cannot_be_compared_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert compat.layout_check([])() in {True, False}
     monkeypatch.setattr(compat, "LayoutGuards", lambda *tensors: None)  # of another version
     assert not compat.layout_check([torch.zeros(2)])()
 

@@ -140,7 +140,7 @@ class Callees:
         return [*map(len, self._attributes)] == self._numbers
 
     def disturbed(self) -> bool:
-        """True if somebody listens to their calls by hooks, to one or to all modules."""
+        """True if any of them has hooks, if hooks of all modules are set, or if the first has another ``forward``."""
         return any(self._hooks) or has_global_hooks() or "forward" in self._attributes[0]
 
 
@@ -151,7 +151,7 @@ def hooked(module: nn.Module) -> bool:
         module: The module.
 
     Returns:
-        True if somebody has put hooks to it or to all modules, or another method into its place.
+        True if it has hooks or another ``forward``, or if hooks of all modules are set.
     """
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     return bool(hooks) or has_global_hooks() or "forward" in vars(module)

@@ -117,7 +117,7 @@ def recorded() -> Iterator[list[str]]:
 
 
 def note(way: str) -> None:
-    """Write a way down, if somebody wants to know."""
+    """Write a way down inside of :func:`recorded`."""
     taken = None if torch.compiler.is_compiling() else _state.taken
     if taken is not None:
         taken.append(way)

@@ -90,8 +90,8 @@ def locate(model: Any) -> LocatedWeights | None:
         model: A SchNet.
 
     Returns:
-        The located weights; ``None`` for a model with other layers than the papers', or whose layers somebody watches
-        or masks.
+        The located weights; ``None`` for a model with other layers than the papers', or with hooks or masks on its
+        layers.
     """
     located = _located.get(model)
     if located is not None and len(located.weights) == len(model.interactions) + 1 and _unchanged(located):
@@ -116,7 +116,7 @@ def locate_blocks(model: Any) -> list[list[Tensor]]:
 
     Returns:
         Weights of each block's three atom-wise layers, of one kind and in one piece; none for blocks with other layers
-        than the papers', or whose layers somebody watches or masks.
+        than the papers', or with hooks or masks on them.
     """
     located, interactions = _located_blocks.get(model), model.interactions
     known = located is not None and located.number == len(interactions)
@@ -155,7 +155,7 @@ def _alike(blocks: list[Any]) -> bool:
 
 
 def has_the_papers_layers(model: Any, blocks: list[Any]) -> bool:
-    """True if nobody has replaced a layer by one that the loops do not know.
+    """True if the loops know all layers.
 
     Args:
         model: A SchNet.

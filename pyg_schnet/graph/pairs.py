@@ -78,11 +78,11 @@ def opposite_edges(edge_index: Tensor, edge_shift: Tensor | None, atoms: int) ->
         >>> opposite_edges(torch.tensor([[1, 0, 2], [0, 1, 1]]), None, 3) is None  # nothing leads from 1 to 2
         True
     """
-    if not can_inspect(edge_index):
+    loops = loops_of("pyg_schnet.graph.numba_pairs") if can_inspect(edge_index) else None
+    if loops is None:
         return None
     degree = torch.bincount(edge_index[1], minlength=atoms)
-    loops = loops_of("pyg_schnet.graph.numba_pairs")
-    if loops is None or not torch.equal(degree, torch.bincount(edge_index[0], minlength=atoms)):
+    if not torch.equal(degree, torch.bincount(edge_index[0], minlength=atoms)):
         return None
     shift = edge_index.new_empty(0, 3) if edge_shift is None else edge_shift.long()
     rowptr = torch.cat([degree.new_zeros(1), degree.cumsum(0)]).numpy()
