@@ -19,6 +19,7 @@ from torch import Tensor
 from pyg_schnet.compiling import CONTRACT, compiled, inlined
 from pyg_schnet.fast.bspline import DEGREE, SUPPORT
 from pyg_schnet.fast.cpu.arrays import flat
+from pyg_schnet.fast.cpu.memory import doubles
 from pyg_schnet.fast.cpu.vectors import LANES, Lanes, load, pointer, splat, store
 from pyg_schnet.fast.spline import system_rows
 from pyg_schnet.threads import share_out
@@ -29,8 +30,6 @@ BEYOND = DEGREE - 1
 REACH, WIDTH = SUPPORT, SUPPORT + 2
 #: So many rows at each end may have more than two neighbours.
 ENDS = 8
-#: Numbers in a line of the cache.
-LINE = 8
 #: Products for each number of a column, as threads are shared.
 SOLVING = 12
 _KIND: Any = types.float64
@@ -182,13 +181,6 @@ def _sweep_up(y: ndarray, out: ndarray, f: ndarray, size: int, beyond: int, plac
             write(out, np.uintp(place[0] + (i - beyond) * place[1]), value)
 
 
-@inlined()
-def _aligned(number: int) -> ndarray:
-    """Memory whose first number begins a line of the cache: sixteen that lie in three lines take half as long again."""
-    memory = np.empty(number + LINE, np.float64)
-    return memory[(LINE - memory.ctypes.data // 8 % LINE) % LINE :]
-
-
 @compiled(CONTRACT)
 def sweep(
     out: ndarray,
@@ -201,7 +193,7 @@ def sweep(
     given, wanted, columns = shape
     down, up = both
     size, pieces = len(down) // WIDTH, columns // LANES
-    y = _aligned(size * LANES)
+    y = doubles(size * LANES)
     for piece in range(limits[0], limits[1]):
         block, first = piece // pieces, piece % pieces * LANES
         _sweep_down(y, x, down, size, (size - given) // 2, (block * given * columns + first, columns, given))

@@ -16,7 +16,7 @@ from pyg_schnet.compiling import CONTRACT, compiled, inlined, part
 from pyg_schnet.fast.cpu.arrays import each_flat, filled_up, flat, pieces_at, place_of
 from pyg_schnet.fast.cpu.blocks import normalize
 from pyg_schnet.fast.cpu.dense import ROWS, turn
-from pyg_schnet.fast.cpu.memory import clear, copy
+from pyg_schnet.fast.cpu.memory import clear, copy, empty, zeros
 from pyg_schnet.fast.cpu.products import add_dense, add_rows, add_transposed, fill_rows, multiply_each
 from pyg_schnet.fast.cpu.softplus import shifted_softplus
 from pyg_schnet.fast.cpu.sorted_pairs import Pairs, convolve, convolve_backward, sort_pairs
@@ -146,7 +146,7 @@ def _products(groups: ndarray, sizes: tuple[int, int, int]) -> int:
 @part(CONTRACT)
 def _turned(w: ndarray, rows: int, columns: int) -> ndarray:
     """All of some matrices [rows, columns] the other way round."""
-    turned = np.empty_like(w)
+    turned = empty(w.size, w).reshape(w.shape)
     for t in range(len(w)):
         turn(turned[t], w[t], rows, columns)
     return turned
@@ -212,8 +212,8 @@ def write_features(
         first, end = groups[group], groups[group + 1]
         begin, atoms = _place(groups, group)
         keep, numbers = len(memory) > 0, atoms * (3 * size + 2 * width)
-        mine = memory[begin * steps * (3 * size + 2 * width) :] if keep else np.empty(numbers, x.dtype)
-        now, shape = np.zeros(atoms * size, x.dtype), (atoms, size, width)
+        mine = memory[begin * steps * (3 * size + 2 * width) :] if keep else empty(numbers, x)
+        now, shape = zeros(atoms * size, x), (atoms, size, width)
         for n in range((end - first) * size):
             now[n] = x[first * size + n]
         for step in range(steps):
@@ -274,8 +274,8 @@ def write_gradients(
         first, end = groups[group], groups[group + 1]
         count, (begin, atoms) = end - first, _place(groups, group)
         mine, shape = memory[begin * steps * (3 * size + 2 * width) :], (atoms, size, width)
-        now, of_u = np.zeros(atoms * size, g.dtype), np.empty(atoms * size, g.dtype)
-        of_y, of_h = np.empty(atoms * width, g.dtype), np.empty(atoms * width, g.dtype)
+        now, of_u = zeros(atoms * size, g), empty(atoms * size, g)
+        of_y, of_h = empty(atoms * width, g), empty(atoms * width, g)
         for n in range(count * size):
             now[n] = g[first * size + n]
         for step in range(steps - 1, -1, -1):

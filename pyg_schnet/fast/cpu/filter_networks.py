@@ -16,7 +16,7 @@ from pyg_schnet.compiling import CONTRACT, compiled, part
 from pyg_schnet.fast.cpu.arrays import each_flat, filled_up, flat
 from pyg_schnet.fast.cpu.banded_solver import BEYOND, factors, sweep
 from pyg_schnet.fast.cpu.dense import ROWS, add_products
-from pyg_schnet.fast.cpu.memory import clear, copy
+from pyg_schnet.fast.cpu.memory import clear, copy, doubles, zeros
 from pyg_schnet.fast.cpu.products import (
     add_dense,
     add_rows,
@@ -195,7 +195,7 @@ def write_tables(
         limits: First network and the one behind the last.
     """
     (knots, gaussians, inner, outer), (w1, b1, w2, b2), (hidden, slope, last) = sizes, weights, kept
-    h, values, slopes = np.empty(knots * inner), np.empty(knots * outer), np.empty(knots * max(inner, outer))
+    h, values, slopes = doubles(knots * inner), doubles(knots * outer), doubles(knots * max(inner, outer))
     for t in range(limits[0], limits[1]):
         fill_rows(h, b1[t])
         _add_banded(h, x, w1[t], bands, (inner, gaussians, 1))
@@ -241,7 +241,7 @@ def write_gradients(
     """
     (of_w1, of_b1, of_w2, of_b2, of_hidden), (hidden, slope, last) = gradients, kept
     knots, gaussians, inner, outer = sizes
-    values = np.zeros(knots * outer, x.dtype)
+    values = zeros(knots * outer, x)
     for t in range(limits[0], limits[1]):
         sweep(values, g[t], both, (number + BEYOND, number, outer), (0, outer // LANES))
         if len(last) > 0:

@@ -139,14 +139,38 @@ def _six(b: ndarray, pair: int) -> Six:
     return splat(b0), splat(b1), splat(b2), splat(b3), splat(b4), splat(b5)
 
 
+@inlined()
+def _end_of_run(row: ndarray, begin: int, end: int) -> int:
+    """The pair behind the last of those, from one on, that read the same rows."""
+    n = begin + 1
+    while n < end and row[n] == row[begin]:
+        n += 1
+    return n
+
+
 @part(CONTRACT)
 def convolve(y: ndarray, h: ndarray, c: ndarray, pairs: Pairs, limits: tuple[int, int], width: int) -> None:
-    """Add the filtered features of sources to targets."""
+    """Add the filtered features of sources to targets.
+
+    Pairs that read the same rows come one behind the other: thirty-two features of these rows stay in registers.
+    """
     size, symmetric = np.uintp(width), pairs.symmetric
-    for n in range(limits[0], limits[1]):
+    wide = np.uintp(width // (2 * LANES) * 2 * LANES)
+    for f in range(np.uintp(0), wide, _LANES + _LANES):
+        begin = limits[0]
+        while begin < limits[1]:
+            end, k = _end_of_run(pairs.row, begin, limits[1]), np.uintp(pairs.row[begin]) * size + f
+            left, right = rows(c, k, size), rows(c, k + _LANES, size)
+            for n in range(np.uintp(begin), np.uintp(end)):
+                values = _six(pairs.values, n)
+                i, j = np.uintp(pairs.target[n]) * size + f, np.uintp(pairs.source[n]) * size + f
+                send(y, h, dot(values, left), i, j, symmetric)
+                send(y, h, dot(values, right), i + _LANES, j + _LANES, symmetric)
+            begin = end
+    for n in range(limits[0], limits[1]):  # the last sixteen of an odd number of times so many
         values, k = _six(pairs.values, n), np.uintp(pairs.row[n]) * size
         i, j = np.uintp(pairs.target[n]) * size, np.uintp(pairs.source[n]) * size
-        for f in range(np.uintp(0), size, _LANES):
+        for f in range(wide, size, _LANES):
             send(y, h, dot(values, rows(c, k + f, size)), i + f, j + f, symmetric)
 
 
@@ -180,18 +204,17 @@ def convolve_backward(
     """
     size, symmetric = np.uintp(width), pairs.symmetric
     for f in range(np.uintp(0), size, _LANES):
-        n = limits[0]
-        while n < limits[1]:
-            here = pairs.row[n]
-            first = np.uintp(here) * size + f
-            six_rows, sums = rows(c, first, size), rows(of_c, first, size)
-            while n < limits[1] and pairs.row[n] == here:
+        begin = limits[0]
+        while begin < limits[1]:
+            end, k = _end_of_run(pairs.row, begin, limits[1]), np.uintp(pairs.row[begin]) * size + f
+            six_rows, sums = rows(c, k, size), rows(of_c, k, size)
+            for n in range(np.uintp(begin), np.uintp(end)):
                 values = _six(pairs.values, n)
                 i, j = np.uintp(pairs.target[n]) * size + f, np.uintp(pairs.source[n]) * size + f
                 sums = _sums(values, product(g, h, i, j, symmetric), sums)
                 send(of_h, g, dot(values, six_rows), j, i, symmetric)
-                n += 1
-            _write(of_c, first, size, sums)
+            _write(of_c, k, size, sums)
+            begin = end
 
 
 @inlined()
